@@ -1,0 +1,39 @@
+"""The exceptions that users of Stepwell meet. All of them derive from `StepwellError`."""
+
+from __future__ import annotations
+
+
+class StepwellError(Exception):
+    """Base of every error that Stepwell raises on purpose: its text says what, where, why and what to do."""
+
+
+class IRError(StepwellError):
+    """An IR object was built or changed in a way that its definition forbids."""
+
+
+class ParseError(StepwellError):
+    """IR text that does not parse. `str()` shows the line with a caret under the place."""
+
+
+class VerifyError(StepwellError):
+    """IR that breaks a rule of an op, a type, dominance or a landing's contract."""
+
+
+class PassError(StepwellError):
+    """A pass could not do its work, or a pipeline is malformed."""
+
+
+class ImportError_(StepwellError):
+    """A model that cannot be imported: damaged, hostile, or using things that Stepwell lacks (all of them listed)."""
+
+
+class InputError(StepwellError):
+    """Arrays given to a compiled model that do not fit its inputs: name, rank, size or element type."""
+
+
+class TargetError(StepwellError):
+    """A target that is unknown, or that this machine cannot run."""
+
+
+class RuntimeError_(StepwellError):
+    """A compiled model met a run-time error (an index out of range, a division by zero); names the ONNX node."""
