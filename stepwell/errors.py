@@ -23,7 +23,7 @@ class PassError(StepwellError):
     """A pass could not do its work, or a pipeline is malformed."""
 
 
-class ImportError_(StepwellError):
+class ModelError(StepwellError):
     """A model that cannot be imported: damaged, hostile, or using things that Stepwell lacks (all of them listed)."""
 
 
@@ -35,5 +35,5 @@ class TargetError(StepwellError):
     """A target that is unknown, or that this machine cannot run."""
 
 
-class RuntimeError_(StepwellError):
+class RuntimeError(StepwellError):
     """A compiled model met a run-time error (an index out of range, a division by zero); names the ONNX node."""
