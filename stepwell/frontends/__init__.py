@@ -1,1 +1,3 @@
-"""frontends."""
+"""Importers: from model files to the graph dialect."""
+
+from __future__ import annotations

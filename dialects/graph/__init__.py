@@ -1,0 +1,12 @@
+"""The graph dialect: what is computed, on tensors with value semantics. One canonical operator set for all importers."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from stepwell.ir.registry import Dialect
+
+_MODULES = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+
+DIALECT = Dialect.of_module("graph", [member for module in _MODULES for member in vars(module).values()], __doc__)

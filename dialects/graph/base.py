@@ -1,0 +1,207 @@
+"""What the families of graph ops share: the base class, broadcasting, axes, and symbolic contents of shape tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stepwell.errors import IRError
+from stepwell.ir.attributes import Attribute, ElementsAttr
+from stepwell.ir.attrkinds import ELEMENTS
+from stepwell.ir.constraints import TENSOR
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.dims import Dim, dim_max
+from stepwell.ir.opdef import CONSTANT, PURE, Op, attr, result
+from stepwell.ir.rewrite import CONSTANT_MAKERS
+from stepwell.ir.types import IndexType, IntegerType, TensorType, Type, numpy_dtype
+
+Array = np.ndarray[Any, Any]
+
+
+class GraphOp(Op):
+    """Base of graph ops: pure unless a subclass says otherwise, on tensors of known rank with value semantics.
+
+    Constant operands fold through `interpret`, up to FOLD_LIMIT elements."""
+
+    traits = frozenset({PURE})
+
+    def infer_content(self) -> Content | None:
+        """The elements of the first result as dim expressions, for integer tensors of rank 0 or 1; None: unknown."""
+        return None
+
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        if not constants or PURE not in self.traits or any(not isinstance(c, ElementsAttr) for c in constants):
+            return None
+        if not all(isinstance(r.type, TensorType) and r.type.is_static for r in self.results):
+            return None
+        if sum(int(np.prod(r.type.static_shape)) for r in self.results) > FOLD_LIMIT:  # type: ignore[attr-defined]
+            return None
+        return self.fold_by_interpreting([c.numpy() for c in constants if isinstance(c, ElementsAttr)])
+
+    def fold_by_interpreting(self, arrays: Sequence[Array]) -> Sequence[Attribute] | None:
+        """The results as elements attributes."""
+        from stepwell.ir.attributes import elements
+
+        try:
+            with np.errstate(all="ignore"):
+                made = self.interpret(None, *arrays)
+        except (IRError, NotImplementedError):
+            return None  # reported where the op is run
+        made = made if isinstance(made, tuple) else (made,)
+        name = self.results[0].name or "folded"
+        return [
+            elements(np.asarray(array, numpy_dtype(r.type)), _tensor(r.type), name)
+            for r, array in zip(self.results, made, strict=True)
+        ]
+
+
+FOLD_LIMIT = 1 << 26  # elements; a larger result is computed at run time
+
+
+def _tensor(type_: Type) -> TensorType:
+    assert isinstance(type_, TensorType)
+    return type_
+
+
+class ConstantOp(GraphOp):
+    """A tensor known at compile time. Large ones live in a resource outside the text.
+
+    ```mlir
+    %c = graph.constant dense<[1.0, 2.0]> : tensor<2xf32>
+    ```
+    """
+
+    name = "graph.constant"
+    traits = frozenset({PURE, CONSTANT})
+    assembly = "$value attr-dict"
+    value: ElementsAttr = attr(ELEMENTS)
+    result: Value = result(TENSOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [self.value.tensor_type]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return self.value.numpy()
+
+    def infer_content(self) -> Content | None:
+        type_ = self.value.tensor_type
+        if not is_content_type(type_) or int(np.prod(type_.static_shape)) > CONTENT_LIMIT:
+            return None
+        return tuple(int(v) for v in self.value.numpy().reshape(-1))
+
+
+def _make_constant(attribute: Attribute, type_: Type) -> Operation | None:
+    return ConstantOp(value=attribute) if isinstance(attribute, ElementsAttr) else None
+
+
+CONSTANT_MAKERS["graph"] = _make_constant
+
+
+def shape_of(value: Value) -> tuple[Dim, ...]:
+    """The dims of a tensor value."""
+    return _tensor(value.type).shape
+
+
+def tensor_type(value: Value) -> TensorType:
+    """The type of a tensor value."""
+    return _tensor(value.type)
+
+
+def constant_array(value: Value | None) -> Array | None:
+    """The array of a value that a constant defines."""
+    op = value.defining_op if value is not None else None
+    return op.value.numpy() if isinstance(op, ConstantOp) else None
+
+
+# Symbolic contents: what a shape-like tensor holds
+
+Content = tuple[Dim, ...]
+CONTENT_LIMIT = 64  # elements
+
+
+def is_content_type(type_: Type) -> bool:
+    """Whether a tensor is an integer (or i1) tensor of rank 0 or 1 and static size: what shapes are computed with."""
+    return (
+        isinstance(type_, TensorType)
+        and type_.rank <= 1
+        and type_.is_static
+        and isinstance(type_.element, (IntegerType, IndexType))
+    )
+
+
+def content(value: Value | None) -> Content | None:
+    """The elements of an integer tensor of rank 0 or 1 as dim expressions, where they are known; else None."""
+    if value is None or not is_content_type(value.type):
+        return None
+    if "content" not in value.facts:
+        op = value.defining_op
+        found = op.infer_content() if isinstance(op, GraphOp) and value is op.results[0] else None
+        value.facts["content"] = found
+    found = value.facts["content"]
+    return tuple(found) if found is not None else None
+
+
+# Broadcasting
+
+
+def broadcast_dim(a: Dim, b: Dim) -> Dim:
+    """The size of a dim of NumPy's broadcasting. Two symbolic sizes that are not equal give their maximum: valid
+    programs have them equal or one of them 1. Raises IRError where they cannot fit."""
+    if a == b or b == 1:
+        return a
+    if a == 1:
+        return b
+    if isinstance(a, int) and isinstance(b, int):
+        raise IRError(f"sizes {a} and {b} do not broadcast")
+    if isinstance(a, int) or isinstance(b, int):
+        return a if isinstance(a, int) else b
+    return dim_max(a, b)
+
+
+def broadcast_shapes(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
+    """The shape of NumPy's broadcasting of several shapes. Raises IRError naming the shapes where they do not fit."""
+    rank = max(map(len, shapes), default=0)
+    out: list[Dim] = [1] * rank
+    for shape in shapes:
+        for index, dim in enumerate(shape, start=rank - len(shape)):
+            try:
+                out[index] = broadcast_dim(out[index], dim)
+            except IRError:
+                shown = " and ".join("x".join(map(str, s)) or "scalar" for s in shapes)
+                raise IRError(f"shapes {shown} do not broadcast") from None
+    return tuple(out)
+
+
+def normalize_axis(axis: int, rank: int) -> int:
+    """An axis counted from the front. Raises IRError outside [-rank, rank)."""
+    if not -rank <= axis < rank:
+        raise IRError(f"axis {axis} is out of range for rank {rank}")
+    return axis % rank if rank else 0
+
+
+def normalize_axes(axes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Several axes counted from the front, sorted. Raises IRError for one out of range or given twice."""
+    found = tuple(sorted(normalize_axis(axis, rank) for axis in axes))
+    if len(set(found)) != len(found):
+        raise IRError(f"axes {list(axes)} name an axis twice")
+    return found
+
+
+def same_element(*values: Value) -> Type:
+    """The common element type. Raises IRError where they differ."""
+    elements = [tensor_type(value).element for value in values]
+    for element in elements[1:]:
+        if element is not elements[0]:
+            raise IRError(f"element types {', '.join(map(str, elements))} differ")
+    return elements[0]
+
+
+def example(text: str) -> str:
+    """A doc string's example block."""
+    lines = "\n".join(f"    {line}" for line in text.splitlines())
+    return f"\n\n    ```mlir\n{lines}\n    ```\n    "
+
+
+Compute = Callable[..., Any]

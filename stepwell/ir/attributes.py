@@ -1,0 +1,237 @@
+"""Builtin attributes: uniqued compile-time data attached to operations."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from stepwell.errors import IRError
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.interned import Interned, interned
+from stepwell.ir.types import F32, I1, I64, IntegerType, TensorType, Type, numpy_dtype, tensor_of
+
+Array = np.ndarray[Any, Any]
+
+
+class Attribute(Interned):
+    """Compile-time data. Attributes are uniqued: compare them with `is` or `==` alike.
+
+    A dialect's attribute sets `mnemonic` (`tensor.halo`) and is printed as `#tensor.halo<field = ...>` from its fields."""
+
+    __slots__ = ()
+    mnemonic: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        from stepwell.ir.printer import attribute_text
+
+        return attribute_text(self)
+
+    __repr__ = __str__
+
+
+@interned
+class UnitAttr(Attribute):
+    """`unit`: present or absent."""
+
+
+@interned
+class IntegerAttr(Attribute):
+    """`3 : i64`; of type i1, `true` or `false`."""
+
+    value: int
+    type: Type = I64
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.type, IntegerType) and not -(1 << (self.type.width - 1)) <= self.value < 1 << self.type.width:
+            raise IRError(f"{self.value} does not fit in {self.type}")
+
+
+def bool_attr(value: bool) -> IntegerAttr:
+    """`true` or `false`."""
+    return IntegerAttr(int(value), I1)
+
+
+@interned
+class FloatAttr(Attribute):
+    """`0.5 : f32`. Every bit counts: -0.0 and NaN payloads are told apart."""
+
+    value: float
+    type: Type = F32
+
+    def _key(self) -> Hashable:
+        return struct.pack("<d", self.value), self.type
+
+
+@interned
+class StringAttr(Attribute):
+    """`"text"`."""
+
+    value: str
+
+
+@interned
+class TypeAttr(Attribute):
+    """A type as an attribute."""
+
+    type: Type
+
+
+@interned
+class SymbolRefAttr(Attribute):
+    """`@name`: the operation of that name in the nearest symbol table."""
+
+    name: str
+
+
+@interned
+class ArrayAttr(Attribute):
+    """`[a, b]`."""
+
+    values: tuple[Attribute, ...]
+
+    def __iter__(self) -> Iterator[Attribute]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@interned
+class DictAttr(Attribute):
+    """`{key = value}`, sorted by key."""
+
+    items: tuple[tuple[str, Attribute], ...]
+
+    @staticmethod
+    def of(mapping: Mapping[str, Attribute]) -> DictAttr:
+        """The dictionary attribute of a mapping."""
+        return DictAttr(tuple(sorted(mapping.items())))
+
+
+@interned
+class DenseArrayAttr(Attribute):
+    """`array<i64: 1, 2>`: a list of scalars of one type."""
+
+    type: Type
+    values: tuple[Any, ...]
+
+    def _key(self) -> Hashable:
+        return self.type, tuple(struct.pack("<d", v) if isinstance(v, float) else int(v) for v in self.values)
+
+
+@interned
+class AffineMapAttr(Attribute):
+    """`affine_map<(d0) -> (d0)>`."""
+
+    map: AffineMap
+
+
+class Blob:
+    """A named array that lives outside the IR text: a model's weights, memory-mapped or in memory.
+
+    `digest` is the BLAKE2b hash (16 bytes, hex) of its bytes in row-major order, computed once on demand."""
+
+    __slots__ = ("_digest", "array", "name")
+
+    def __init__(self, name: str, array: Array) -> None:
+        self.name = name
+        self.array = array
+        self._digest: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The content hash."""
+        if self._digest is None:
+            data = np.ascontiguousarray(self.array).reshape(-1)
+            if data.dtype == object:
+                raise IRError(f"resource {self.name!r} holds objects, which have no bytes")
+            self._digest = hashlib.blake2b(data.view(np.uint8).data, digest_size=16).hexdigest()
+        return self._digest
+
+
+class ElementsAttr(Attribute):
+    """The elements of a constant tensor, wherever they are kept."""
+
+    __slots__ = ()
+
+    @property
+    def tensor_type(self) -> TensorType:
+        """The tensor's type."""
+        raise NotImplementedError
+
+    def numpy(self) -> Array:
+        """The elements as a read-only array of the tensor's shape."""
+        raise NotImplementedError
+
+
+@interned
+class DenseAttr(ElementsAttr):
+    """`dense<[1, 2]> : tensor<2xi64>`: elements written out in the text; for small constants."""
+
+    type: TensorType
+    data: bytes
+
+    @property
+    def tensor_type(self) -> TensorType:
+        return self.type
+
+    def numpy(self) -> Array:
+        return np.frombuffer(self.data, numpy_dtype(self.type)).reshape(self.type.static_shape)
+
+
+@interned
+class DenseResourceAttr(ElementsAttr):
+    """`dense_resource<name> : tensor<...>`: elements kept in a blob outside the text."""
+
+    blob: Blob
+    type: TensorType
+
+    @property
+    def tensor_type(self) -> TensorType:
+        return self.type
+
+    def numpy(self) -> Array:
+        return self.blob.array.reshape(self.type.static_shape)
+
+
+@interned
+class StringElementsAttr(ElementsAttr):
+    """`dense<["a", "b"]> : tensor<2x!graph.string>`."""
+
+    type: TensorType
+    values: tuple[str, ...]
+
+    @property
+    def tensor_type(self) -> TensorType:
+        return self.type
+
+    def numpy(self) -> Array:
+        return np.array(self.values, dtype=object).reshape(self.type.static_shape)
+
+
+INLINE_ELEMENTS = 32  # a constant of more elements is kept in a blob
+
+
+def elements(array: Array, type_: TensorType | None = None, name: str = "c") -> ElementsAttr:
+    """The elements attribute of an array: written out when small, else in a blob called `name`.
+
+    `type_` overrides the type derived from the array (signless integers, say); its NumPy element type must agree."""
+    type_ = type_ or tensor_of(array)
+    if array.dtype == object:
+        return StringElementsAttr(type_, tuple(str(value) for value in array.reshape(-1)))
+    if numpy_dtype(type_) != array.dtype or type_.static_shape != array.shape:
+        raise IRError(f"an array of {array.dtype}{list(array.shape)} cannot be a constant of type {type_}")
+    if array.size <= INLINE_ELEMENTS:
+        return DenseAttr(type_, np.ascontiguousarray(array).tobytes())
+    return DenseResourceAttr(Blob(name, array), type_)
+
+
+@interned
+class OpaqueAttr(Attribute):
+    """An attribute of a dialect that is not loaded, kept as its text."""
+
+    text: str

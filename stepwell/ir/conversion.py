@@ -1,0 +1,94 @@
+"""Dialect conversion: one walk that replaces every op of the source dialects, with types converted on the way.
+
+Unlike greedy rewriting it visits each op once, in order, and fails with an explanation when an op has no rule: which
+rules were tried, and why each refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from stepwell.errors import PassError, StepwellError
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation, OpT, Value
+from stepwell.ir.types import Type
+
+
+class NoMatch(StepwellError):
+    """A conversion rule refuses an op; the text says why."""
+
+
+@attrs.frozen(eq=False)
+class Rule:
+    """How ops of one class are converted: returns the values that stand for its results. Raises NoMatch to refuse."""
+
+    root: type[Operation]
+    convert: Callable[[Any, Conversion], Sequence[Value] | Value | None]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.convert, "__name__", "rule")
+
+
+@attrs.define(eq=False)
+class Conversion:
+    """The state of one walk: `builder` inserts the new ops, `new(value)` gives what stands for an old value."""
+
+    rules: dict[type[Operation], list[Rule]]
+    convert_type: Callable[[Type], Type]
+    is_legal: Callable[[Operation], bool]
+    mapping: dict[Value, Value] = attrs.Factory(dict)
+    builder: Builder = attrs.field(default=None)
+    context: Any = None
+
+    def insert(self, op: OpT) -> OpT:
+        """Put a new op at the insertion point."""
+        return self.builder.insert(op)
+
+    def new(self, value: Value) -> Value:
+        """What stands for a value of the source."""
+        return self.mapping.get(value, value)
+
+    def run(self, root: Operation) -> None:
+        """Convert everything inside `root` in place. Raises PassError listing every op that no rule converts."""
+        failures: list[str] = []
+        for region in root.regions:
+            for block in region.blocks:
+                for argument in block.arguments:
+                    argument.type = self.convert_type(argument.type)
+                for op in list(block):
+                    self._convert(op, failures)
+        if failures:
+            raise PassError("no conversion for:\n" + "\n".join(f"  {line}" for line in failures))
+
+    def _convert(self, op: Operation, failures: list[str]) -> None:
+        if self.is_legal(op):
+            for index, value in enumerate(op.operands):
+                op.set_operand(index, self.new(value))
+            self.run(op)
+            return
+        refusals = []
+        for rule in self.rules.get(type(op), ()):
+            self.builder = Builder.before(op)
+            try:
+                made = rule.convert(op, self)
+            except NoMatch as refusal:
+                refusals.append(f"{rule.name}: {refusal}")
+                continue
+            self._replace(op, made)
+            return
+        where = f" (from {op.loc.label})" if op.loc.label else ""
+        failures.append(f"{op.op_name}{where}: {'; '.join(refusals) or 'no rule is registered for it'}")
+
+    def _replace(self, op: Operation, made: Sequence[Value] | Value | None) -> None:
+        values = [] if made is None else [made] if isinstance(made, Value) else list(made)
+        if len(values) != len(op.results):
+            raise PassError(f"the conversion of {op.op_name} gave {len(values)} values for {len(op.results)} results")
+        for result, value in zip(op.results, values, strict=True):
+            self.mapping[result] = value
+            value.name = value.name or result.name
+            result.replace_all_uses_with(value)
+        op.erase()

@@ -1,0 +1,46 @@
+"""Uniqued immutable objects: two objects of one class with equal fields are the same object."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, TypeVar, dataclass_transform
+from weakref import WeakValueDictionary
+
+import attrs
+
+
+class InternedMeta(type):
+    """Makes `Class(...)` return the one object with those fields, so that equality is identity and hashing is free."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        candidate = super().__call__(*args, **kwargs)
+        return _POOL.setdefault((cls, candidate._key()), candidate)
+
+
+_POOL: WeakValueDictionary[tuple[type, Hashable], Any] = WeakValueDictionary()
+
+
+class Interned(metaclass=InternedMeta):
+    """Base of attributes, types and locations; subclasses are `attrs.frozen(eq=False)` classes with hashable fields."""
+
+    __slots__ = ("__weakref__",)
+
+    def _key(self) -> Hashable:
+        """What tells two objects of this class apart; a class whose fields do not compare by value overrides it."""
+        return tuple(getattr(self, field.name) for field in attrs.fields(type(self)))
+
+    def __copy__(self) -> Interned:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Interned:
+        return self
+
+
+ClassT = TypeVar("ClassT", bound=type)
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def interned(cls: ClassT) -> ClassT:
+    """Class decorator: a frozen attrs class whose equality is identity."""
+    made: ClassT = attrs.frozen(cls, eq=False, repr=False, slots=True, weakref_slot=False)
+    return made

@@ -1,0 +1,96 @@
+"""Runs IR on NumPy arrays through the ops' `interpret`: the oracle for everything below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stepwell.errors import IRError, StepwellError
+from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.opdef import Trait, has_trait
+from stepwell.ir.symbols import lookup
+
+
+class Frame:
+    """The values of one activation. `observer(op, results)` is called after every op."""
+
+    def __init__(
+        self, outer: Frame | None = None, observer: Callable[[Operation, Sequence[Any]], None] | None = None
+    ) -> None:
+        self._values: dict[Value, Any] = {}
+        self._outer = outer
+        self.observer = observer if observer is not None or outer is None else outer.observer
+        self.state: dict[str, Any] = outer.state if outer is not None else {}
+
+    def get(self, value: Value) -> Any:
+        """The value's content."""
+        frame: Frame | None = self
+        while frame is not None:
+            if value in frame._values:
+                return frame._values[value]
+            frame = frame._outer
+        raise IRError(f"%{value.name or '?'} has no value here")
+
+    def set(self, value: Value, content: Any) -> None:
+        """Bind a value."""
+        self._values[value] = content
+
+    def run_region(self, region: Region, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Run a region's blocks from its entry; returns the operands of the terminator that leaves it."""
+        inner = Frame(self)
+        block: Block | None = region.entry
+        while block is not None:
+            if len(arguments) != len(block.arguments):
+                raise IRError(f"a block of {len(block.arguments)} arguments was given {len(arguments)}")
+            for argument, content in zip(block.arguments, arguments, strict=True):
+                inner.set(argument, content)
+            leaving = inner.run_block(block)
+            if leaving is None:
+                return ()
+            operands = tuple(inner.get(value) for value in leaving.operands)
+            if not leaving.successors:
+                return operands
+            block, arguments = leaving.interpret(inner, *operands)
+        raise IRError("control flow left the region")
+
+    def run_block(self, block: Block) -> Operation | None:
+        """Run a block's operations; returns its terminator, if it has one."""
+        for op in block:
+            if has_trait(op, Trait.TERMINATOR):
+                return op
+            self.run_op(op)
+        return None
+
+    def run_op(self, op: Operation) -> None:
+        """Run one operation and bind its results."""
+        arguments = [self.get(value) for value in op.operands]
+        try:
+            made = op.interpret(self, *arguments)
+        except StepwellError:
+            raise
+        except (ArithmeticError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+            raise IRError(f"interpreting {op.op_name} (from {op.loc.label or 'unknown'}): {error}") from error
+        results = made if isinstance(made, tuple) else () if made is None else (made,)
+        if len(results) != len(op.results):
+            raise IRError(f"{op.op_name} has {len(op.results)} results and its interpretation gave {len(results)}")
+        for result, content in zip(op.results, results, strict=True):
+            self.set(result, content)
+        if self.observer is not None:
+            self.observer(op, results)
+
+    def call(self, op: Operation, callee: str, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Run the function `@callee` as seen from `op`."""
+        return run_function(lookup(op, callee), arguments, self)
+
+
+def run_function(
+    function: Operation,
+    arguments: Sequence[Any],
+    outer: Frame | None = None,
+    observer: Callable[[Operation, Sequence[Any]], None] | None = None,
+) -> tuple[Any, ...]:
+    """Run a function on arrays (memrefs and scalars at lower landings); returns its results."""
+    frame = Frame(None, observer if observer is not None else outer.observer if outer else None)
+    if outer is not None:
+        frame.state = outer.state
+    return frame.run_region(function.regions[0], arguments)

@@ -1,0 +1,121 @@
+"""The loaded dialects: which class stands behind an op's, a type's or an attribute's name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from stepwell.errors import IRError
+
+if TYPE_CHECKING:
+    from stepwell.ir.attributes import Attribute
+    from stepwell.ir.opdef import Op
+    from stepwell.ir.types import Type
+
+# Dialects that come with Stepwell, imported when their name is first met.
+BUILTIN_DIALECTS = (
+    "builtin", "func", "arith", "math", "vector", "graph", "tensor", "quant", "loop", "buffer", "kernel", "cpu", "gpu",
+)  # fmt: skip
+
+
+@attrs.frozen(eq=False)
+class Dialect:
+    """A named family of ops, types and attributes. Creating one does not load it: `register` does."""
+
+    name: str
+    ops: tuple[type[Op], ...] = attrs.field(converter=tuple, default=())
+    types: tuple[type[Type], ...] = attrs.field(converter=tuple, default=())
+    attributes: tuple[type[Attribute], ...] = attrs.field(converter=tuple, default=())
+    doc: str = ""
+
+    @staticmethod
+    def of_module(name: str, members: Iterable[object], doc: str = "") -> Dialect:
+        """The dialect made of all op, type and attribute classes of that name among `members`."""
+        from stepwell.ir.attributes import Attribute
+        from stepwell.ir.opdef import Op
+        from stepwell.ir.types import Type
+
+        prefix = f"{name}."
+        classes = list(dict.fromkeys(member for member in members if isinstance(member, type)))
+        return Dialect(
+            name,
+            [cls for cls in classes if issubclass(cls, Op) and cls.name.startswith(prefix)],
+            [cls for cls in classes if issubclass(cls, Type) and cls.mnemonic.startswith(prefix)],
+            [cls for cls in classes if issubclass(cls, Attribute) and cls.mnemonic.startswith(prefix)],
+            doc,
+        )
+
+
+class Registry:
+    """Name -> class, for ops, types and attributes; a name has one owner."""
+
+    def __init__(self) -> None:
+        self.dialects: dict[str, Dialect] = {}
+        self.ops: dict[str, type[Op]] = {}
+        self.types: dict[str, type[Type]] = {}
+        self.attributes: dict[str, type[Attribute]] = {}
+
+    def register(self, dialect: Dialect) -> None:
+        """Load a dialect. Raises IRError, naming both owners, where a name is taken by another class."""
+        for table, classes, key in (
+            (self.ops, dialect.ops, "name"),
+            (self.types, dialect.types, "mnemonic"),
+            (self.attributes, dialect.attributes, "mnemonic"),
+        ):
+            for cls in classes:
+                name = getattr(cls, key)
+                other = table.get(name)  # type: ignore[attr-defined]
+                if other is not None and other is not cls:
+                    raise IRError(f"{name!r} is defined by both {_owner(other)} and {_owner(cls)}")
+                table[name] = cls  # type: ignore[index]
+        self.dialects[dialect.name] = dialect
+
+    def load(self, name: str) -> Dialect | None:
+        """The dialect of that name, importing it if it comes with Stepwell or an installed plug-in."""
+        if name not in self.dialects:
+            if name in BUILTIN_DIALECTS:
+                self._import(f"stepwell.dialects.{name}")
+            else:
+                self._load_entry_point(name)
+        return self.dialects.get(name)
+
+    def op(self, name: str) -> type[Op] | None:
+        """The class of an op name."""
+        self.load(name.partition(".")[0])
+        return self.ops.get(name)
+
+    def type(self, mnemonic: str) -> type[Type] | None:
+        """The class of a type mnemonic."""
+        self.load(mnemonic.partition(".")[0])
+        return self.types.get(mnemonic)
+
+    def attribute(self, mnemonic: str) -> type[Attribute] | None:
+        """The class of an attribute mnemonic."""
+        self.load(mnemonic.partition(".")[0])
+        return self.attributes.get(mnemonic)
+
+    def _import(self, module: str) -> None:
+        try:
+            dialect = importlib.import_module(module).DIALECT
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            return
+        self.register(dialect)
+
+    def _load_entry_point(self, name: str) -> None:
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group="stepwell.dialects", name=name):
+            loaded = entry.load()
+            self.register(loaded if isinstance(loaded, Dialect) else loaded.DIALECT)
+
+
+def _owner(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+REGISTRY = Registry()
