@@ -223,7 +223,7 @@ class AttributeParser:
         types: list[Type] = []
         while count is None or len(types) < count:
             types.append(self.type())
-            if not self.accept(","):
+            if len(types) == count or not self.accept(","):
                 break
         return types
 

@@ -1,0 +1,297 @@
+"""Memory: views of the arena, local buffers, element access. A memref's value in the interpreter is a NumPy view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stepwell.errors import IRError
+from stepwell.ir.attributes import ElementsAttr
+from stepwell.ir.attrkinds import ELEMENTS, INT
+from stepwell.ir.constraints import INDEX_TYPE, MEMREF, SCALAR_LIKE
+from stepwell.ir.core import Value
+from stepwell.ir.opdef import PURE, Op, attr, operand, operands, result
+from stepwell.ir.registry import Dialect
+from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, Type, numpy_dtype
+
+
+def memref_type(value: Value) -> MemRefType:
+    """The type of a memref value."""
+    assert isinstance(value.type, MemRefType)
+    return value.type
+
+
+def checked(array: Any, index: Sequence[Any]) -> tuple[int, ...]:
+    """The index, each part inside the array. Raises IRError otherwise."""
+    place = tuple(int(i) for i in index)
+    for i, size in zip(place, array.shape, strict=True):
+        if not 0 <= i < size:
+            raise IRError(f"index {list(place)} is outside a buffer of shape {list(array.shape)}")
+    return place
+
+
+class LoadOp(Op):
+    """Reads one element.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<4x4xf32>
+    %i = "test.value"() : () -> index
+    %x = buffer.load %m[%i, %i] : memref<4x4xf32>
+    ```
+    """
+
+    name = "buffer.load"
+    assembly = "$memory `[` $indices `]` attr-dict `:` type($memory)"
+    memory: Value = operand(MEMREF)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(SCALAR_LIKE)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [memref_type(self.memory).element]
+
+    def verify_op(self) -> None:
+        _check_rank(self.memory, self.indices)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return args[0][checked(args[0], args[1:])]
+
+
+class StoreOp(Op):
+    """Writes one element.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<4xf32>
+    %i = "test.value"() : () -> index
+    %x = "test.value"() : () -> f32
+    buffer.store %x, %m[%i] : memref<4xf32>
+    ```
+    """
+
+    name = "buffer.store"
+    assembly = "$value `,` $memory `[` $indices `]` attr-dict `:` type($memory)"
+    value: Value = operand(SCALAR_LIKE)
+    memory: Value = operand(MEMREF)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+
+    def verify_op(self) -> None:
+        _check_rank(self.memory, self.indices)
+        if self.value.type is not memref_type(self.memory).element:
+            raise IRError(f"{self.value.type} is stored in {self.memory.type}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        args[1][checked(args[1], args[2:])] = args[0]
+        return ()
+
+
+def _check_rank(memory: Value, indices: Sequence[Value]) -> None:
+    if len(indices) != memref_type(memory).rank:
+        raise IRError(f"{len(indices)} indices for {memory.type}")
+
+
+class DimOp(Op):
+    """The size of one dim.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<?xf32>
+    %n = buffer.dim %m {axis = 0} : memref<?xf32>
+    ```
+    """
+
+    name = "buffer.dim"
+    traits = frozenset({PURE})
+    assembly = "$memory attr-dict `:` type($memory)"
+    memory: Value = operand(MEMREF)
+    axis: int = attr(INT)
+    result: Value = result(INDEX_TYPE)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [INDEX]
+
+    def verify_op(self) -> None:
+        if not 0 <= self.axis < memref_type(self.memory).rank:
+            raise IRError(f"axis {self.axis} of {self.memory.type}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.int64(args[0].shape[self.axis])
+
+
+class ViewOp(Op):
+    """A typed buffer at a byte offset of an arena; `sizes` gives the dims that the type leaves open.
+
+    ```mlir
+    %arena = "test.value"() : () -> memref<?xi8>
+    %n = "test.value"() : () -> index
+    %v = buffer.view %arena[%n](%n) : memref<?xi8> to memref<?x4xf32>
+    ```
+    """
+
+    name = "buffer.view"
+    traits = frozenset({PURE})
+    assembly = "$arena `[` $offset `]` `(` $sizes `)` attr-dict `:` type($arena) `to` type($result)"
+    arena: Value = operand(MEMREF)
+    offset: Value = operand(INDEX_TYPE)
+    sizes: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(MEMREF)
+
+    def verify_op(self) -> None:
+        _check_sizes(self.result, self.sizes)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        arena, offset, *sizes = args
+        shape, dtype = full_shape(memref_type(self.result), sizes), numpy_dtype(self.result.type)
+        size = int(np.prod(shape)) * dtype.itemsize
+        if not 0 <= int(offset) <= arena.size - size:
+            raise IRError(f"{size} bytes at {int(offset)} do not fit in an arena of {arena.size}")
+        return arena[int(offset) : int(offset) + size].view(dtype).reshape(shape)
+
+
+class AllocOp(Op):
+    """A buffer that lives until the program's end; planning gives it a place in the arena.
+
+    ```mlir
+    %n = "test.value"() : () -> index
+    %b = buffer.alloc(%n) : memref<?x4xf32>
+    ```
+    """
+
+    name = "buffer.alloc"
+    assembly = "`(` $sizes `)` attr-dict `:` type($result)"
+    sizes: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(MEMREF)
+
+    def verify_op(self) -> None:
+        _check_sizes(self.result, self.sizes)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.zeros(full_shape(memref_type(self.result), args), numpy_dtype(self.result.type))
+
+
+class LocalOp(Op):
+    """A buffer of a kernel's own, private to the thread that runs it.
+
+    ```mlir
+    %b = buffer.local() : memref<16xf32>
+    ```
+    """
+
+    name = "buffer.local"
+    assembly = "`(` $sizes `)` attr-dict `:` type($result)"
+    sizes: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(MEMREF)
+
+    def verify_op(self) -> None:
+        _check_sizes(self.result, self.sizes)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.zeros(full_shape(memref_type(self.result), args), numpy_dtype(self.result.type))
+
+
+class ConstantOp(Op):
+    """A model's constant in memory: a slot of the constants table.
+
+    ```mlir
+    %w = buffer.constant dense<[1.0, 2.0]> : tensor<2xf32> as memref<2xf32>
+    ```
+    """
+
+    name = "buffer.constant"
+    traits = frozenset({PURE})
+    assembly = "$value `as` type($result) attr-dict"
+    value: ElementsAttr = attr(ELEMENTS)
+    result: Value = result(MEMREF)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        type_ = memref_type(self.result)
+        return self.value.numpy().view(numpy_dtype(type_)).reshape(type_.shape)
+
+
+class ReshapeOp(Op):
+    """The same memory under other dims; both sides are row-major and dense.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<4x4xf32>
+    %r = buffer.reshape %m() : memref<4x4xf32> to memref<16xf32>
+    ```
+    """
+
+    name = "buffer.reshape"
+    traits = frozenset({PURE})
+    assembly = "$memory `(` $sizes `)` attr-dict `:` type($memory) `to` type($result)"
+    memory: Value = operand(MEMREF)
+    sizes: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(MEMREF)
+
+    def verify_op(self) -> None:
+        _check_sizes(self.result, self.sizes)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return args[0].reshape(full_shape(memref_type(self.result), args[1:]))
+
+
+class RebaseOp(Op):
+    """A buffer whose element [i] is the source's [i - base]: a tile that is addressed by the indices of the whole.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<4xf32>
+    %b = "test.value"() : () -> index
+    %r = buffer.rebase %m[%b] : memref<4xf32>
+    ```
+    """
+
+    name = "buffer.rebase"
+    traits = frozenset({PURE})
+    assembly = "$memory `[` $base `]` attr-dict `:` type($memory)"
+    memory: Value = operand(MEMREF)
+    base: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(MEMREF)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [self.memory.type]
+
+    def verify_op(self) -> None:
+        _check_rank(self.memory, self.base)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return RebasedArray(args[0], tuple(int(b) for b in args[1:]))
+
+
+class RebasedArray:
+    """An array addressed with an origin."""
+
+    def __init__(self, array: Any, base: tuple[int, ...]) -> None:
+        self.array, self.base = array, base
+        self.dtype = array.dtype
+        self.shape = tuple(b + s for b, s in zip(base, array.shape, strict=True))
+
+    def _shift(self, index: Any) -> tuple[Any, ...]:
+        index = index if isinstance(index, tuple) else (index,)
+        shifted = []
+        for i, b in zip(index, self.base, strict=True):
+            moved = slice(i.start - b, i.stop - b) if isinstance(i, slice) else i - b
+            if (moved.start if isinstance(moved, slice) else moved) < 0:
+                raise IRError(f"index {i} is before the tile's start {b}")
+            shifted.append(moved)
+        return tuple(shifted)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[self._shift(index)]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.array[self._shift(index)] = value
+
+
+def full_shape(type_: MemRefType, sizes: Sequence[Any]) -> tuple[int, ...]:
+    """The dims with the open ones filled in."""
+    rest = iter(sizes)
+    return tuple(int(next(rest)) if dim == DYNAMIC else dim for dim in type_.shape)
+
+
+def _check_sizes(value: Value, sizes: Sequence[Value]) -> None:
+    missing = memref_type(value).shape.count(DYNAMIC)
+    if len(sizes) != missing:
+        raise IRError(f"{len(sizes)} sizes for the {missing} open dims of {value.type}")
+
+
+DIALECT = Dialect.of_module("buffer", globals().values(), __doc__)

@@ -1,0 +1,351 @@
+"""Vectors: explicit SIMD. Names, operands and meaning of the upstream ops are upstream's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stepwell.dialects.arith import ElementwiseOp, typed_array
+from stepwell.errors import IRError
+from stepwell.ir.attrkinds import INTS
+from stepwell.ir.constraints import ANY, INDEX_TYPE, MEMREF, VECTOR, TypeConstraint
+from stepwell.ir.core import Value
+from stepwell.ir.opdef import PURE, Op, attr, operand, operands, result
+from stepwell.ir.registry import Dialect
+from stepwell.ir.types import I1, INDEX, FloatType, Type, VectorType, numpy_dtype
+
+FLOAT_VECTOR = TypeConstraint(
+    "a vector of floats", lambda t: isinstance(t, VectorType) and isinstance(t.element, FloatType)
+)
+
+
+def vector_type(value: Value) -> VectorType:
+    """The type of a vector value."""
+    assert isinstance(value.type, VectorType)
+    return value.type
+
+
+def lanes(value: Value) -> int:
+    """The number of lanes of a 1-D vector value."""
+    return vector_type(value).shape[0]
+
+
+def _run(array: Any, index: Sequence[Any], count: int) -> tuple[Any, ...]:
+    """The index of `count` elements along the last dim, the first one at `index`."""
+    *outer, last = (int(i) for i in index)
+    for i, size in zip((*outer, last), array.shape, strict=True):
+        if not 0 <= i < size:
+            raise IRError(f"index {[*outer, last]} is outside a buffer of shape {list(array.shape)}")
+    if last + count > array.shape[-1]:
+        raise IRError(f"{count} elements from {[*outer, last]} leave a buffer of shape {list(array.shape)}")
+    return (*outer, slice(last, last + count))
+
+
+class LoadOp(Op):
+    """Reads consecutive elements of the last dim.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<4x64xf32>
+    %i = "test.value"() : () -> index
+    %x = vector.load %m[%i, %i] : memref<4x64xf32>, vector<16xf32>
+    ```
+    """
+
+    name = "vector.load"
+    assembly = "$base `[` $indices `]` attr-dict `:` type($base) `,` type($result)"
+    base: Value = operand(MEMREF)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(VECTOR)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return args[0][_run(args[0], args[1:], lanes(self.result))].copy()
+
+
+class StoreOp(Op):
+    """Writes consecutive elements of the last dim.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<64xf32>
+    %i = "test.value"() : () -> index
+    %x = "test.value"() : () -> vector<16xf32>
+    vector.store %x, %m[%i] : memref<64xf32>, vector<16xf32>
+    ```
+    """
+
+    name = "vector.store"
+    assembly = "$value `,` $base `[` $indices `]` attr-dict `:` type($base) `,` type($value)"
+    value: Value = operand(VECTOR)
+    base: Value = operand(MEMREF)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        args[1][_run(args[1], args[2:], lanes(self.value))] = args[0]
+        return ()
+
+
+class MaskedLoadOp(Op):
+    """Reads the lanes whose mask bit is set; the others keep `pass_thru` and touch no memory.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<64xf32>
+    %i = "test.value"() : () -> index
+    %k = "test.value"() : () -> vector<16xi1>
+    %p = "test.value"() : () -> vector<16xf32>
+    %x = vector.maskedload %m[%i], %k, %p : memref<64xf32>, vector<16xi1>, vector<16xf32> into vector<16xf32>
+    ```
+    """
+
+    name = "vector.maskedload"
+    assembly = (
+        "$base `[` $indices `]` `,` $mask `,` $pass_thru attr-dict "
+        "`:` type($base) `,` type($mask) `,` type($pass_thru) `into` type($result)"
+    )
+    base: Value = operand(MEMREF)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+    mask: Value = operand(VECTOR)
+    pass_thru: Value = operand(VECTOR)
+    result: Value = result(VECTOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [self.pass_thru.type]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        base, *indices, mask, made = args
+        made = made.copy()
+        *outer, last = (int(i) for i in indices)
+        for lane in np.flatnonzero(mask):
+            made[lane] = base[_run(base, (*outer, last + int(lane)), 1)][0]
+        return made
+
+
+class MaskedStoreOp(Op):
+    """Writes the lanes whose mask bit is set.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<64xf32>
+    %i = "test.value"() : () -> index
+    %k = "test.value"() : () -> vector<16xi1>
+    %x = "test.value"() : () -> vector<16xf32>
+    vector.maskedstore %m[%i], %k, %x : memref<64xf32>, vector<16xi1>, vector<16xf32>
+    ```
+    """
+
+    name = "vector.maskedstore"
+    assembly = (
+        "$base `[` $indices `]` `,` $mask `,` $value attr-dict `:` type($base) `,` type($mask) `,` type($value)"
+    )
+    base: Value = operand(MEMREF)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+    mask: Value = operand(VECTOR)
+    value: Value = operand(VECTOR)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        base, *indices, mask, value = args
+        *outer, last = (int(i) for i in indices)
+        for lane in np.flatnonzero(mask):
+            base[_run(base, (*outer, last + int(lane)), 1)] = value[lane]
+        return ()
+
+
+class BroadcastOp(Op):
+    """A scalar in all lanes.
+
+    ```mlir
+    %x = "test.value"() : () -> f32
+    %v = vector.broadcast %x : f32 to vector<16xf32>
+    ```
+    """
+
+    name = "vector.broadcast"
+    traits = frozenset({PURE})
+    assembly = "$source attr-dict `:` type($source) `to` type($result)"
+    source: Value = operand(ANY)
+    result: Value = result(VECTOR)
+
+    def verify_op(self) -> None:
+        if self.source.type is not vector_type(self.result).element:
+            raise IRError(f"{self.source.type} in the lanes of {self.result.type}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        type_ = vector_type(self.result)
+        return np.full(type_.shape, args[0], numpy_dtype(type_))
+
+
+class FmaOp(ElementwiseOp):
+    """lhs * rhs + acc with one rounding.
+
+    ```mlir
+    %x = "test.value"() : () -> vector<16xf32>
+    %v = vector.fma %x, %x, %x : vector<16xf32>
+    ```
+    """
+
+    name = "vector.fma"
+    traits = frozenset({PURE})
+    assembly = "$lhs `,` $rhs `,` $acc attr-dict `:` type($result)"
+    lhs: Value = operand(FLOAT_VECTOR)
+    rhs: Value = operand(FLOAT_VECTOR)
+    acc: Value = operand(FLOAT_VECTOR)
+    result: Value = result(FLOAT_VECTOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [self.acc.type]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        a, b, c = (np.asarray(x).astype(np.float64) for x in args)
+        with np.errstate(all="ignore"):
+            return typed_array(a * b + c, self.result.type)
+
+
+class CreateMaskOp(Op):
+    """A mask whose first lanes, as many as the operand says, are set.
+
+    ```mlir
+    %n = "test.value"() : () -> index
+    %k = vector.create_mask %n : vector<16xi1>
+    ```
+    """
+
+    name = "vector.create_mask"
+    traits = frozenset({PURE})
+    assembly = "$count attr-dict `:` type($result)"
+    count: Value = operand(INDEX_TYPE)
+    result: Value = result(VECTOR)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.arange(lanes(self.result)) < int(args[0])
+
+
+class StepOp(Op):
+    """0, 1, 2, ... in the lanes.
+
+    ```mlir
+    %k = vector.step : vector<16xindex>
+    ```
+    """
+
+    name = "vector.step"
+    traits = frozenset({PURE})
+    assembly = "attr-dict `:` type($result)"
+    result: Value = result(VECTOR)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.arange(lanes(self.result), dtype=np.int64)
+
+
+class ShuffleOp(Op):
+    """Lanes picked from two vectors laid end to end.
+
+    ```mlir
+    %x = "test.value"() : () -> vector<4xf32>
+    %v = vector.shuffle %x, %x {mask = array<i64: 2, 3>} : vector<4xf32>, vector<4xf32> -> vector<2xf32>
+    ```
+    """
+
+    name = "vector.shuffle"
+    traits = frozenset({PURE})
+    assembly = "$v1 `,` $v2 attr-dict `:` type($v1) `,` type($v2) `->` type($result)"
+    v1: Value = operand(VECTOR)
+    v2: Value = operand(VECTOR)
+    mask: Sequence[int] = attr(INTS)
+    result: Value = result(VECTOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [VectorType((len(self.mask),), vector_type(self.v1).element)]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.concatenate([args[0], args[1]])[list(self.mask)]
+
+
+class ExtractOp(Op):
+    """One lane.
+
+    ```mlir
+    %x = "test.value"() : () -> vector<4xf32>
+    %v = vector.extract %x {static_position = array<i64: 2>} : f32 from vector<4xf32>
+    ```
+    """
+
+    name = "vector.extract"
+    traits = frozenset({PURE})
+    assembly = "$source attr-dict `:` type($result) `from` type($source)"
+    source: Value = operand(VECTOR)
+    static_position: Sequence[int] = attr(INTS)
+    result: Value = result()
+
+    def infer_types(self) -> Sequence[Type]:
+        return [vector_type(self.source).element]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return args[0][self.static_position[0]]
+
+
+class FromElementsOp(Op):
+    """A vector of given lanes.
+
+    ```mlir
+    %x = "test.value"() : () -> f32
+    %v = vector.from_elements %x, %x : vector<2xf32>
+    ```
+    """
+
+    name = "vector.from_elements"
+    traits = frozenset({PURE})
+    assembly = "$elements attr-dict `:` type($result)"
+    elements: Sequence[Value] = operands()
+    result: Value = result(VECTOR)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.array(args, numpy_dtype(self.result.type))
+
+
+class GatherOp(Op):
+    """Reads base[indices + lane's index along the last dim] for the lanes whose mask bit is set.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<64xf32>
+    %i = "test.value"() : () -> index
+    %l = "test.value"() : () -> vector<16xindex>
+    %k = "test.value"() : () -> vector<16xi1>
+    %p = "test.value"() : () -> vector<16xf32>
+    %x = vector.gather %m[%i] [%l], %k, %p : memref<64xf32>, vector<16xindex>, vector<16xi1>, vector<16xf32> into vector<16xf32>
+    ```
+    """  # noqa: E501
+
+    name = "vector.gather"
+    assembly = (
+        "$base `[` $offsets `]` `[` $index_vec `]` `,` $mask `,` $pass_thru attr-dict "
+        "`:` type($base) `,` type($index_vec) `,` type($mask) `,` type($pass_thru) `into` type($result)"
+    )
+    base: Value = operand(MEMREF)
+    offsets: Sequence[Value] = operands(INDEX_TYPE)
+    index_vec: Value = operand(VECTOR)
+    mask: Value = operand(VECTOR)
+    pass_thru: Value = operand(VECTOR)
+    result: Value = result(VECTOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [self.pass_thru.type]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        base, *offsets, index_vec, mask, made = args
+        made = made.copy()
+        *outer, last = (int(i) for i in offsets)
+        for lane in np.flatnonzero(mask):
+            made[lane] = base[_run(base, (*outer, last + int(index_vec[lane])), 1)][0]
+        return made
+
+
+def mask_type(count: int) -> VectorType:
+    """`vector<COUNTxi1>`."""
+    return VectorType((count,), I1)
+
+
+def index_vector(count: int) -> VectorType:
+    """`vector<COUNTxindex>`."""
+    return VectorType((count,), INDEX)
+
+
+DIALECT = Dialect.of_module("vector", globals().values(), __doc__)
