@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, SupportsIndex
 from weakref import WeakValueDictionary
 
@@ -66,6 +67,7 @@ class AffineMap:
     # Constructors.
 
     @staticmethod
+    @lru_cache(maxsize=64)
     def identity(num_dims: int) -> AffineMap:
         """(d0, d1, ..) -> (d0, d1, ..)"""
         return AffineMap.projection(num_dims, range(num_dims))

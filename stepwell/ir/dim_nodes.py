@@ -258,7 +258,9 @@ def extreme(kind: str, args: Sequence[Dim]) -> Dim:
     shift = _common_summand(args)
     if shift != 0:
         return shift + extreme(kind, [arg - shift for arg in args])
-    unique = _undecided(kind, list(dict.fromkeys(part for arg in args for part in _flatten(kind, arg))))
+    flat = {part for arg in args for part in _flatten(kind, arg)}
+    # Sorted first: where two arguments are proven equal, the one that stays must not depend on their order.
+    unique = _undecided(kind, sorted(flat, key=lambda arg: (isinstance(arg, DimExpr), str(arg))))
     if len(unique) == 1:
         return unique[0]
     if _common_summand(unique) != 0:
@@ -266,7 +268,6 @@ def extreme(kind: str, args: Sequence[Dim]) -> Dim:
     shared = math.gcd(*(coefficient for arg in unique for _, coefficient in terms_of(arg)))
     if shared > 1:
         return shared * extreme(kind, [_exact(arg, shared) for arg in unique])
-    unique.sort(key=lambda arg: (isinstance(arg, DimExpr), str(arg)))
     return from_atom(make_node(kind, tuple(unique)))
 
 
