@@ -61,7 +61,7 @@ class Layer(Protocol):
 
 def _he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> npt.NDArray[Any]:
     """Normal values of variance `2 / fan_in` (He et al., 2015), which keep their scale through Relu layers."""
-    return rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)
+    return np.asarray(rng.standard_normal(shape) * np.sqrt(2.0 / fan_in))
 
 
 class Dense:
@@ -78,7 +78,7 @@ class Dense:
 
     def forward(self, x: Array) -> Array:
         self.x = x
-        return x @ self.weight.value + self.bias.value
+        return np.asarray(x @ self.weight.value + self.bias.value)
 
     def backward(self, dy: Array) -> Array:
         self.weight.gradient = self.x.T @ dy
@@ -164,7 +164,7 @@ class MaxPool2x2(_Plain):
 
     def backward(self, dy: Array) -> Array:
         n, c, h, w = dy.shape
-        blocks = (self.chosen * dy[..., np.newaxis]).reshape(n, c, h, w, 2, 2)
+        blocks: Array = (self.chosen * dy[..., np.newaxis]).reshape(n, c, h, w, 2, 2)
         return blocks.transpose(0, 1, 2, 4, 3, 5).reshape(n, c, 2 * h, 2 * w)
 
     def nodes(self, source: str) -> list[onnx.NodeProto]:
