@@ -15,9 +15,12 @@ from typing import TypeVar
 import attrs
 
 from benchmarks.compare import difference
-from benchmarks.worker import Case, Engine, Rules, Worker, WorkerError
+from benchmarks.worker import Block, Case, Engine, Rules, Worker, WorkerError
 
 T = TypeVar("T")
+
+# Blocks during which other processes took more of our CPUs than this share of one are counted as disturbed.
+DISTURBED = 0.1
 
 
 @attrs.frozen
@@ -39,7 +42,8 @@ class Outcome:
     """How one engine did on one case.
 
     `blocks` holds the median seconds of each block; `ratio` this engine's time over the first engine's, round by
-    round; `differs` says in words how its outputs differ from the first engine's; `error` why there are no times.
+    round; `disturbed` counts blocks during which other processes used our CPUs; `differs` says in words how the
+    outputs differ from the first engine's; `error` why there are no times.
     """
 
     engine: str
@@ -47,6 +51,7 @@ class Outcome:
     blocks: tuple[float, ...] = ()
     latency: Spread | None = None
     ratio: Spread | None = None
+    disturbed: int = 0
     differs: str | None = None
     error: str | None = None
 
@@ -89,9 +94,9 @@ def _load(
     return workers, errors
 
 
-def _timed(workers: Mapping[str, Worker], errors: dict[str, str], rules: Rules) -> dict[str, list[float]]:
-    """The block medians of every worker, in seconds; one that dies leaves the turns and enters `errors`."""
-    blocks: dict[str, list[float]] = {name: [] for name in workers}
+def _timed(workers: Mapping[str, Worker], errors: dict[str, str], rules: Rules) -> dict[str, list[Block]]:
+    """The blocks of every worker; one that dies leaves the turns and enters `errors`."""
+    blocks: dict[str, list[Block]] = {name: [] for name in workers}
     for order in turns(list(workers), rules.rounds):
         for name in order:
             if name in errors:
@@ -99,7 +104,7 @@ def _timed(workers: Mapping[str, Worker], errors: dict[str, str], rules: Rules) 
             time.sleep(rules.rest)
             try:
                 with workers[name].awake():
-                    blocks[name].append(statistics.median(workers[name].block(rules)) / 1e9)
+                    blocks[name].append(workers[name].block(rules))
             except WorkerError as error:
                 errors[name] = str(error)
     return blocks
@@ -110,13 +115,14 @@ def measure(engines: Mapping[str, Engine], case: Case, threads: int, rules: Rule
     with contextlib.ExitStack() as stack:
         workers, errors = _load(engines, case, threads, rules, stack)
         blocks = _timed(workers, errors, rules)
+    medians = {name: tuple(statistics.median(b.times) / 1e9 for b in own) for name, own in blocks.items()}
     first = next(iter(engines))
     outcomes = []
     for name in engines:
         if name not in workers:
             outcomes.append(Outcome(name, error=errors[name]))
             continue
-        own, loaded = tuple(blocks[name]), workers[name].loaded
+        own, loaded = medians[name], workers[name].loaded
         compared = name != first and first in workers
         outcomes.append(
             Outcome(
@@ -124,7 +130,8 @@ def measure(engines: Mapping[str, Engine], case: Case, threads: int, rules: Rule
                 load_seconds=loaded.seconds,
                 blocks=own,
                 latency=Spread.of(own) if own else None,
-                ratio=ratios(own, blocks[first]) if compared else None,
+                ratio=ratios(own, medians[first]) if compared else None,
+                disturbed=sum(block.foreign > DISTURBED for block in blocks[name]),
                 differs=difference(workers[first].loaded.outputs, loaded.outputs) if compared else None,
                 error=errors.get(name),
             )

@@ -192,12 +192,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     reads = ", ".join(f"{level} {rate:.0f}" for level, rate in machine.read_gbs.items())
     print(f"One core: {machine.gflops:.0f} GFLOP/s f32; reads in GB/s: {reads}.\n")
     print(kernels_table(comparisons, machine.gflops))
-    for remark in report.remarks(comparisons):
-        print(f"- {remark}")
+    if remarks := report.remarks(comparisons):
+        print("", *(f"- {remark}" for remark in remarks), sep="\n")
     if args.json:
         context = {"environment": report.environment(engines), "peak": attrs.asdict(machine)}
         report.write_json(args.json, comparisons, context)
-    return 1 if report.remarks(comparisons) else 0
+    return 1 if report.faults(comparisons) else 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,20 +45,35 @@ def ratio(outcome: Outcome) -> str:
     return f"{spread.median:.2f} ({spread.low:.2f}-{spread.high:.2f})" if spread else "-"
 
 
-def _remark(outcome: Outcome) -> str | None:
+def _fault(outcome: Outcome) -> str | None:
     if outcome.error is not None:
         return f"{outcome.engine}: {outcome.error.splitlines()[0]}"
     return f"{outcome.engine} differs: {outcome.differs}" if outcome.differs else None
 
 
-def remarks(comparisons: Iterable[Comparison]) -> list[str]:
-    """A line for each engine that failed on a case or computed something else than the first engine."""
+def _disturbance(outcome: Outcome) -> str | None:
+    if not outcome.disturbed:
+        return None
+    return f"{outcome.engine}: other processes were busy during {outcome.disturbed} of {len(outcome.blocks)} blocks"
+
+
+def _each(comparisons: Iterable[Comparison], remark: Callable[[Outcome], str | None]) -> list[str]:
     return [
-        f"{comparison.case}, threads {comparison.threads}: {remark}"
+        f"{comparison.case}, threads {comparison.threads}: {text}"
         for comparison in comparisons
-        for remark in map(_remark, comparison.outcomes)
-        if remark
+        for text in map(remark, comparison.outcomes)
+        if text
     ]
+
+
+def faults(comparisons: Iterable[Comparison]) -> list[str]:
+    """A line for each engine that failed on a case or computed something else than the first engine."""
+    return _each(comparisons, _fault)
+
+
+def remarks(comparisons: Sequence[Comparison]) -> list[str]:
+    """The faults, then a line for each timing that other processes disturbed."""
+    return [*faults(comparisons), *_each(comparisons, _disturbance)]
 
 
 def models_table(comparisons: Sequence[Comparison]) -> str:

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.write_json(args.json, comparisons, {"environment": environment})
     if args.update:
         report.update_document(args.update, text)
-    return 1 if report.remarks(comparisons) else 0
+    return 1 if report.faults(comparisons) else 0
 
 
 if __name__ == "__main__":

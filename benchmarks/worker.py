@@ -22,6 +22,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.contention import Watch
+
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 Run = Callable[[Feeds], Sequence[Array]]
@@ -60,6 +62,14 @@ class Loaded:
 
     seconds: float
     outputs: tuple[Array, ...]
+
+
+@attrs.frozen
+class Block:
+    """The nanoseconds of each timed call of a block, and how many CPUs other processes took of ours meanwhile."""
+
+    times: tuple[int, ...]
+    foreign: float
 
 
 class WorkerError(RuntimeError):
@@ -132,7 +142,9 @@ def _serve(connection: Connection, engine: Engine, case: Case, threads: int) -> 
         return
     connection.send(Loaded(seconds, outputs))
     while (rules := connection.recv()) is not None:
-        connection.send(time_block(lambda: run(feeds), rules))
+        watch = Watch()
+        times = time_block(lambda: run(feeds), rules)
+        connection.send(Block(tuple(times), watch.foreign()))
 
 
 class Worker:
@@ -178,14 +190,14 @@ class Worker:
         finally:
             self.pause()
 
-    def block(self, rules: Rules) -> list[int]:
-        """The times of one block in nanoseconds; the process must be awake. Raises WorkerError when it dies."""
+    def block(self, rules: Rules) -> Block:
+        """Time one block; the process must be awake. Raises WorkerError when it dies."""
         with contextlib.suppress(ConnectionError):  # the process is gone; _receive says how it ended
             self._connection.send(rules)
-        times = self._receive()
-        if not isinstance(times, list):
-            raise WorkerError(f"unexpected answer: {times!r}")
-        return times
+        block = self._receive()
+        if not isinstance(block, Block):
+            raise WorkerError(f"unexpected answer: {block!r}")
+        return block
 
     def close(self) -> None:
         """End the process, stopped or not."""
