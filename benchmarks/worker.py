@@ -128,8 +128,8 @@ def _prepare_process(threads: int) -> None:
 
 def _serve(connection: Connection, engine: Engine, case: Case, threads: int) -> None:
     """The child: load once and send `Loaded` or the error's text, then time a block for each `Rules` received."""
-    _prepare_process(threads)
     try:
+        _prepare_process(threads)
         model, feeds = case.build()
         start = time.perf_counter()
         run = engine(model, threads)

@@ -127,6 +127,12 @@ def test_cores_come_before_their_siblings(monkeypatch: pytest.MonkeyPatch, count
     assert cores(count) == expected
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU affinity on this system")
+def test_a_worker_says_that_there_are_too_few_cpus() -> None:
+    with pytest.raises(WorkerError, match="ValueError: 100000 threads asked for"):
+        Worker(fake.doubling, CASE, 100_000, load_timeout=60.0)
+
+
 def test_more_threads_than_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
     with pytest.raises(ValueError, match="2 threads asked for, 1 CPUs allowed"):
