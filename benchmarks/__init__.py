@@ -1,0 +1,1 @@
+"""Stepwell and its peers, side by side."""

@@ -1,0 +1,42 @@
+"""The kernels' models run, and their operation and byte counts are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import kernels
+from benchmarks.harness import Outcome, Spread
+
+COUNTS = {
+    "matmul_256": (2 * 256**3, 4 * 3 * 256**2),
+    "matmul_512_inputs": (2 * 512**3, 4 * 3 * 512**2),
+    "conv3x3_64_56": (2 * 64 * 64 * 9 * 56**2, 4 * (2 * 64 * 56**2 + 64 * 64 * 9 + 64)),
+    "depthwise_144_56": (2 * 144 * 9 * 56**2, 4 * (2 * 144 * 56**2 + 144 * 9 + 144)),
+    "softmax_1536x128": (0, 4 * 2 * 1536 * 128),
+    "lstm_256": (2 * 64 * 4 * 256 * 512, 4 * (2 * 64 * 256 + 2 * 4 * 256 * 256 + 8 * 256)),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_operations_and_bytes(name: str) -> None:
+    kernel = kernels.KERNELS[name]()
+    assert (kernel.flops, kernel.bytes) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", kernels.KERNELS)
+def test_kernels_run_and_give_finite_values(name: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    model, feeds = kernels._build(name)
+    (y,) = ort.InferenceSession(model.SerializeToString()).run(None, dict(feeds))
+    assert np.isfinite(y).all() and y.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("flops", "seconds", "expected"),
+    [(10**9, 0.1, "10 GFLOP/s (5%)"), (0, 0.001, "4.0 GB/s"), (10**9, None, "-")],
+)
+def test_speed(flops: int, seconds: float | None, expected: str) -> None:
+    model = kernels.KERNELS["softmax_1536x128"]().model
+    outcome = Outcome("e", latency=None if seconds is None else Spread(seconds, seconds, seconds))
+    assert kernels.speed(outcome, kernels.Kernel(model, flops, 4_000_000), 200.0) == expected
