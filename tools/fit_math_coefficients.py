@@ -149,11 +149,11 @@ DEGREES: dict[int, dict[str, int]] = {
     32: {"exp": 5, "exp2": 6, "expm1": 5, "log": 2, "pow": 2, "sin": 2, "cos": 2, "asin": 4, "atan": 4, "sinh": 3,
          "erf": 6, "erfcx": 11},
     64: {"exp": 11, "exp2": 12, "expm1": 10, "log": 6, "pow": 8, "sin": 5, "cos": 5, "asin": 12, "atan": 10,
-         "sinh": 7, "tanh": 10, "erf": 12, "erfcx": 22},
+         "sinh": 7, "erf": 12, "erfcx": 22},
 }  # fmt: skip
-RATIONAL_DEGREES = {"tanh": (4, 4), "erf": (5, 5)}
+ERF_RATIONAL_DEGREES = (5, 5)
 ERFCX_CENTRE = 3
-ERFCX_RANGE = {32: (mpf("0.9"), mpf("10.2")), 64: (mpf("0.9"), mpf("27.3"))}
+ERFCX_RANGE = {32: (mpf("0.5"), mpf("10.2")), 64: (mpf("0.5"), mpf("27.3"))}
 
 
 def _log_tail(z: mpf) -> mpf:
@@ -177,6 +177,10 @@ def _odd_scale(function: Function) -> Function:
     return lambda z: function(mp.sqrt(z)) / (mp.sqrt(z) * z)
 
 
+def _erf_quotient(z: mpf) -> mpf:
+    return mp.erf(mp.sqrt(z)) / mp.sqrt(z)
+
+
 def _polynomials(width: int) -> dict[str, list[mpf]]:
     bits, degree = PRECISION[width], DEGREES[width]
     ln2, near, quarter = mp.log(2), mpf("1e-4"), (mp.pi / 4 * mpf("1.01")) ** 2
@@ -198,10 +202,7 @@ def _polynomials(width: int) -> dict[str, list[mpf]]:
         return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
 
     low_t, high_t = ((x - ERFCX_CENTRE) / (x + ERFCX_CENTRE) for x in ERFCX_RANGE[width])
-    def erf_quotient(z: mpf) -> mpf:
-        return mp.erf(mp.sqrt(z)) / mp.sqrt(z)
-
-    tails = {
+    return {
         "exp": fit("exp", expm1_tail, lambda r: mp.exp(r) / max(r * r, near), -widest, widest),
         "exp2": fit("exp2", exp2_tail, lambda r: mpf(2) ** r / max(abs(r), near), -mpf(1), mpf(1)),
         "expm1": fit(
@@ -216,24 +217,16 @@ def _polynomials(width: int) -> dict[str, list[mpf]]:
         "asin": fit("asin", _odd_tail(mp.asin), _odd_scale(mp.asin), near, mpf("0.25")),
         "atan": fit("atan", _odd_tail(mp.atan), _odd_scale(mp.atan), near, (root - 1) ** 2 * mpf("1.001")),
         "sinh": fit("sinh", _odd_tail(mp.sinh), _odd_scale(mp.sinh), near, mpf(1)),
-        "erf": fit("erf", lambda z: erf_quotient(z) - 1, erf_quotient, near, mpf(1)),
+        "erf": fit("erf", lambda z: _erf_quotient(z) - 1, _erf_quotient, near, mpf(1)),
         "erfcx": fit("erfcx", erfcx, erfcx, low_t, high_t),
     }
-    if width == 64:
-        tails["tanh"] = fit("tanh", _odd_tail(mp.tanh), _odd_scale(mp.tanh), near, mpf("0.3025"))
-    return tails
 
 
 def _rationals(width: int) -> dict[str, list[mpf]]:
     if width == 64:
         return {}
-    bits, table = PRECISION[width], {}
-    for name, function, limit in (("tanh", mp.tanh, mpf("8.75")), ("erf", mp.erf, mpf("3.9"))):
-        p, q = rational(
-            lambda z, f=function: f(mp.sqrt(z)) / mp.sqrt(z), RATIONAL_DEGREES[name], limit, bits, f"{name}.f{width}"
-        )
-        table[f"{name}_numerator"], table[f"{name}_denominator"] = p, q
-    return table
+    p, q = rational(_erf_quotient, ERF_RATIONAL_DEGREES, mpf("3.9"), PRECISION[width], f"erf rational.f{width}")
+    return {"erf_numerator": p, "erf_denominator": q}
 
 
 def _chunks(value: mpf, size: int, count: int) -> list[mpf]:
@@ -269,7 +262,7 @@ def _text(value: mpf) -> str:
     """The literal of a value that a float64 holds exactly."""
     if mpf(float(value)) != value:
         raise ValueError(f"{value} is not a float64")
-    return float(value).hex()
+    return repr(float(value))
 
 
 def _emit(width: int) -> str:
