@@ -9,6 +9,7 @@ each rounding, so that they absorb its error. Needs mpmath, which nothing at run
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from mpmath import mp, mpf
@@ -48,6 +49,10 @@ def _extrema(errors: Sequence[mpf], count: int) -> list[int] | None:
     while len(peaks) > count:
         peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
     return peaks if len(peaks) == count else None
+
+
+def _value(coefficients: Sequence[mpf], x: mpf) -> mpf:
+    return sum(c * x**k for k, c in enumerate(coefficients))
 
 
 def _grid(low: mpf, high: mpf, size: int) -> list[mpf]:
@@ -91,7 +96,7 @@ def polynomial(
     done: list[mpf] = []
 
     def rest(x: mpf) -> mpf:
-        return target(x) - sum(c * x**k for k, c in enumerate(done))
+        return target(x) - _value(done, x)
 
     while len(done) <= degree:
         rounds = 12 if len(done) < 3 else 1
@@ -121,13 +126,13 @@ def rational(
         rows = [
             [grid[n] ** k for k in range(1, top + 1)]
             + [-wanted[n] * grid[n] ** k for k in range(bottom + 1)]
-            + [(-1) ** i * wanted[n] * mp.polyval(q[::-1], grid[n])]
+            + [(-1) ** i * wanted[n] * _value(q, grid[n])]
             for i, n in enumerate(nodes)
         ]
         solution = mp.lu_solve(mp.matrix(rows), mp.matrix([mpf(-1)] * size))
         p = [mpf(1), *(solution[i] for i in range(top))]
         q = [solution[top + i] for i in range(bottom + 1)]
-        errors = [mp.polyval(p[::-1], z) / mp.polyval(q[::-1], z) / y - 1 for z, y in zip(grid, wanted, strict=True)]
+        errors = [_value(p, z) / _value(q, z) / y - 1 for z, y in zip(grid, wanted, strict=True)]
         worst = max(map(abs, errors))
         best = min(best, (worst, q), key=lambda pair: pair[0])
         peaks = _extrema(errors, size)
@@ -136,7 +141,7 @@ def rational(
     rounded_q = [rounded(c, bits) for c in best[1]]
 
     def scaled(z: mpf) -> mpf:
-        return target(z) * mp.polyval(rounded_q[::-1], z)
+        return target(z) * _value(rounded_q, z)
 
     p1 = polynomial(
         lambda z: (scaled(z) - 1) / z, lambda z: scaled(z) / z, top - 1, mpf("1e-9"), limit * limit, bits, name
@@ -283,4 +288,4 @@ from stepwell.lowering.loop.math.constants import Constants
 '''
 
 if __name__ == "__main__":
-    print(HEADER, _emit(32), "", _emit(64), sep="\n")
+    sys.stdout.write("\n".join([HEADER, _emit(32), "", _emit(64), ""]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from stepwell.errors import IRError
 from stepwell.lowering.loop.math.coefficients import F32, F64
 from stepwell.lowering.loop.math.constants import Constants
 
@@ -17,12 +18,14 @@ V = TypeVar("V")
 I = TypeVar("I")  # noqa: E741
 M = TypeVar("M")
 
+_TABLES = {32: F32, 64: F64}
+
 
 class MathBuilder(Protocol[V, I, M]):
     """Operations on values V of one float format, integers I of the same width (signless), and masks M.
 
-    Compare predicates are those of `arith.cmpf` and `arith.cmpi`. No recipe converts between floats and integers,
-    and only the rarely taken reduction of huge angles, `pow` and nothing else round by `roundeven` and `floor`.
+    Compare predicates are those of `arith.cmpf` and `arith.cmpi`. No recipe converts between floats and integers;
+    only `pow` uses `floor`, and only the reduction of huge angles uses `roundeven`.
     """
 
     @property
@@ -72,8 +75,10 @@ class MathBuilder(Protocol[V, I, M]):
 
 
 def constants(b: MathBuilder[V, I, M]) -> Constants:
-    """The table of the builder's format."""
-    return F64 if b.width == 64 else F32
+    """The table of the builder's format. Raises `IRError` for a width without recipes."""
+    if b.width not in _TABLES:
+        raise IRError(f"elementary functions are written for f32 and f64, not f{b.width}: compute them in f32")
+    return _TABLES[b.width]
 
 
 def horner(b: MathBuilder[V, I, M], x: V, coefficients: tuple[float, ...]) -> V:

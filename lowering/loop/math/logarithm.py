@@ -191,7 +191,6 @@ def pow(b: MathBuilder[V, I, M], x: V, y: V) -> V:
 
     1 where x is 1 or y is 0, even for NaN; NaN for negative finite x and y not an integer; the sign of x for odd y.
     """
-    k = constants(b)
     zero, one, infinity = b.const(0.0), b.const(1.0), b.const(math.inf)
     magnitude = b.abs(x)
     # Beyond this y, any x but 1 overflows or underflows; the products below stay finite.
