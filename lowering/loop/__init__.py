@@ -1,1 +1,1 @@
-"""Passes and recipes of the loop landing: order, place, and the expansion of what hardware lacks."""
+"""Inside the loop landing: tiling, attaching, vectorising."""

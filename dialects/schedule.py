@@ -1,0 +1,107 @@
+"""`#tensor.schedule`: how a kernel's loops are cut, as data that can be read, edited and searched.
+
+    #tensor.schedule<loops = [parallel n0: n by 256, parallel m0: m by 120, k0: k by 512],
+                     register = {m: 6, n: 64}, vector = n, unroll = 2, stages = {softmax: m0}>
+
+The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in registers,
+`vector` the dim that runs along the lanes, `unroll` the copies of the innermost reduction step. `stages` says, for stages
+other than the root, the loop at which they are computed, `register` or `inline`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.errors import IRError
+from stepwell.ir.attributes import Attribute
+from stepwell.ir.interned import interned
+
+if TYPE_CHECKING:
+    from stepwell.ir.parser import Parser
+
+
+@interned
+class LoopSpec(Attribute):
+    """`parallel m0: m by 120`: a loop over one dim in steps of a tile."""
+
+    label: str
+    dim: str
+    tile: int
+    parallel: bool = False
+
+    def __str__(self) -> str:
+        return f"{'parallel ' if self.parallel else ''}{self.label}: {self.dim} by {self.tile}"
+
+
+@interned
+class ScheduleAttr(Attribute):
+    """How the root's loops are cut, and where the other stages are computed."""
+
+    mnemonic = "tensor.schedule"
+    loops: tuple[LoopSpec, ...]
+    register: tuple[tuple[str, int], ...]
+    vector: str
+    unroll: int = 1
+    stages: tuple[tuple[str, str], ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        for name, size in (*self.register, *((loop.label, loop.tile) for loop in self.loops), ("unroll", self.unroll)):
+            if size < 1:
+                raise IRError(f"{name}: a tile holds at least one element, not {size}")
+
+    def register_size(self, dim: str) -> int:
+        """Elements of a dim in the register tile; 1 where it is not named."""
+        return dict(self.register).get(dim, 1)
+
+    def print_parameters(self) -> str:
+        """The text between the angle brackets."""
+        register = ", ".join(f"{dim}: {size}" for dim, size in self.register)
+        parts = [f"loops = [{', '.join(map(str, self.loops))}]", f"register = {{{register}}}", f"vector = {self.vector}"]
+        if self.unroll != 1:
+            parts.append(f"unroll = {self.unroll}")
+        if self.stages:
+            parts.append(f"stages = {{{', '.join(f'{name}: {place}' for name, place in self.stages)}}}")
+        return f"<{', '.join(parts)}>"
+
+    @staticmethod
+    def parse_parameters(parser: Parser) -> ScheduleAttr:
+        """The inverse of `print_parameters`."""
+        parser.expect("<")
+        parser.expect("loops")
+        parser.expect("=")
+        parser.expect("[")
+        loops = parser.comma_list("]", lambda: _parse_loop(parser))
+        register: list[tuple[str, int]] = []
+        stages: list[tuple[str, str]] = []
+        vector, unroll = "", 1
+        while parser.accept(","):
+            key = parser.bare()
+            parser.expect("=")
+            if key == "register":
+                parser.expect("{")
+                register = parser.comma_list("}", lambda: _pair(parser, parser.integer))
+            elif key == "stages":
+                parser.expect("{")
+                stages = parser.comma_list("}", lambda: _pair(parser, parser.bare))
+            elif key == "vector":
+                vector = parser.bare()
+            elif key == "unroll":
+                unroll = parser.integer()
+            else:
+                raise parser.error(f"a schedule has no {key!r}")
+        parser.expect(">")
+        return ScheduleAttr(tuple(loops), tuple(register), vector, unroll, tuple(stages))
+
+
+def _pair(parser: Parser, value: object) -> tuple[str, object]:
+    name = parser.bare()
+    parser.expect(":")
+    return name, value()  # type: ignore[operator]
+
+
+def _parse_loop(parser: Parser) -> LoopSpec:
+    parallel = parser.accept("parallel")
+    label = parser.bare()
+    parser.expect(":")
+    dim = parser.bare()
+    parser.expect("by")
+    return LoopSpec(label, dim, parser.integer(), parallel)

@@ -1,0 +1,261 @@
+"""The tensor dialect: how data is represented and what is one kernel.
+
+`tensor.generic` is the usual tileable op: an iteration space, an affine map per operand, a scalar body, and for
+reductions a monoid. `tensor.kernel` groups tileable ops into one function to be, with a `#tensor.schedule`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepwell.dialects.schedule import ScheduleAttr
+from stepwell.errors import IRError
+from stepwell.ir.attributes import Attribute, ElementsAttr
+from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, MAPS, STRINGS, attr_of
+from stepwell.ir.constraints import TENSOR
+from stepwell.ir.core import Region, Value
+from stepwell.ir.dims import Dim, DimExpr
+from stepwell.ir.interned import interned
+from stepwell.ir.opdef import CONSTANT, PURE, Op, Trait, attr, operand, operands, region, regions, result, results
+from stepwell.ir.registry import Dialect
+from stepwell.ir.rewrite import CONSTANT_MAKERS
+from stepwell.ir.types import INDEX, TensorType, Type, numpy_dtype
+
+if TYPE_CHECKING:
+    from stepwell.ir.affine import AffineMap
+    from stepwell.ir.parser import Parser
+
+
+@interned
+class DimsAttr(Attribute):
+    """`#tensor.dims<[4, "batch"]>`: sizes, each an integer or an expression over symbols."""
+
+    mnemonic = "tensor.dims"
+    dims: tuple[Dim, ...]
+
+    def print_parameters(self) -> str:
+        """`<[4, "batch"]>`"""
+        from stepwell.ir.printer import parameter_text
+
+        return f"<{parameter_text(self.dims)}>"
+
+    @staticmethod
+    def parse_parameters(parser: Parser) -> DimsAttr:
+        """The inverse of `print_parameters`."""
+        from stepwell.ir.dims import parse_dim
+
+        parser.expect("<")
+        parser.expect("[")
+        found = parser.comma_list("]", parser.parameter)
+        parser.expect(">")
+        return DimsAttr(tuple(parse_dim(item) if isinstance(item, str) else int(item) for item in found))
+
+
+def tensor_type(value: Value) -> TensorType:
+    """The type of a tensor value."""
+    assert isinstance(value.type, TensorType)
+    return value.type
+
+
+class ConstantOp(Op):
+    """A tensor known at compile time.
+
+    ```mlir
+    %c = tensor.constant dense<[1.0, 2.0]> : tensor<2xf32>
+    ```
+    """
+
+    name = "tensor.constant"
+    traits = frozenset({PURE, CONSTANT})
+    assembly = "$value attr-dict"
+    value: ElementsAttr = attr(ELEMENTS)
+    result: Value = result(TENSOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [self.value.tensor_type]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return self.value.numpy()
+
+
+CONSTANT_MAKERS["tensor"] = lambda value, type_: ConstantOp(value=value) if isinstance(value, ElementsAttr) else None
+
+
+class ReshapeOp(Op):
+    """The same elements in row-major order under another shape; costs nothing.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<2x3xf32>
+    %r = tensor.reshape %x : (tensor<2x3xf32>) -> tensor<6xf32>
+    ```
+    """
+
+    name = "tensor.reshape"
+    traits = frozenset({PURE})
+    x: Value = operand(TENSOR)
+    result: Value = result(TENSOR)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return args[0].reshape(concrete_shape(tensor_type(self.result).shape, frame))
+
+
+class YieldOp(Op):
+    """Ends a body with the values it gives.
+
+    ```mlir
+    %x = "test.value"() : () -> f32
+    tensor.yield %x : f32
+    ```
+    """
+
+    name = "tensor.yield"
+    traits = frozenset({Trait.TERMINATOR})
+    assembly = "attr-dict ($values^ `:` type($values))?"
+    values: Sequence[Value] = operands()
+
+
+class IndexOp(Op):
+    """The position along an iteration dim, inside a generic's body.
+
+    ```mlir
+    %i = tensor.index {dim = 0}
+    ```
+    """
+
+    name = "tensor.index"
+    traits = frozenset({PURE})
+    assembly = "attr-dict"
+    dim: int = attr(INT)
+    result: Value = result()
+
+    def infer_types(self) -> Sequence[Type]:
+        return [INDEX]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return frame.state["index grids"][self.dim]
+
+
+class GenericOp(Op):
+    """A scalar body over an iteration space `sizes`, whose dims are parallel or reduction dims.
+
+    For each point, the body takes one element of each input, at the place its map gives, and yields values. Without
+    reduction dims these are the results' elements. With them, `combine` merges (accumulators, values) into accumulators,
+    associatively, starting from `identities`. `maps` lists the inputs' maps, then the results', which use the parallel
+    dims alone. `names` names the dims for schedules.
+
+    ```mlir
+    %a = "test.value"() : () -> tensor<4x8xf32>
+    %b = "test.value"() : () -> tensor<8x2xf32>
+    %c = tensor.generic %a, %b {identities = [0.0 : f32], iterators = ["parallel", "parallel", "reduction"], maps = [affine_map<(d0, d1, d2) -> (d0, d2)>, affine_map<(d0, d1, d2) -> (d2, d1)>, affine_map<(d0, d1, d2) -> (d0, d1)>], names = ["m", "n", "k"], sizes = #tensor.dims<[4, 2, 8]>} : (tensor<4x8xf32>, tensor<8x2xf32>) -> tensor<4x2xf32> {
+    ^bb0(%x: f32, %y: f32):
+      %p = arith.mulf %x, %y : f32
+      tensor.yield %p : f32
+    } {
+    ^bb0(%acc: f32, %p: f32):
+      %s = arith.addf %acc, %p : f32
+      tensor.yield %s : f32
+    }
+    ```
+    """  # noqa: E501
+
+    name = "tensor.generic"
+    traits = frozenset({PURE})
+    inputs: Sequence[Value] = operands(TENSOR)
+    outputs: Sequence[Value] = results(TENSOR)
+    sizes: DimsAttr = attr(attr_of(DimsAttr))
+    iterators: Sequence[str] = attr(STRINGS)
+    maps: Sequence[AffineMap] = attr(MAPS)
+    names: Sequence[str] = attr(STRINGS)
+    identities: Sequence[Attribute] = attr(ATTRS, default=())
+    body: Region = region()
+    reducers: Sequence[Region] = regions()
+
+    @property
+    def combine(self) -> Region | None:
+        """The monoid's operation."""
+        return self.regions[1] if len(self.regions) > 1 else None
+
+    @property
+    def input_maps(self) -> Sequence[AffineMap]:
+        """Where each input is read."""
+        return self.maps[: len(self.inputs)]
+
+    @property
+    def output_maps(self) -> Sequence[AffineMap]:
+        """Where each result is written."""
+        return self.maps[len(self.inputs) :]
+
+    @property
+    def has_reduction(self) -> bool:
+        """Whether any dim is reduced."""
+        return "reduction" in self.iterators
+
+    def verify_op(self) -> None:
+        rank = len(self.sizes.dims)
+        if len(self.iterators) != rank or len(self.names) != rank:
+            raise IRError(f"{rank} sizes, {len(self.iterators)} iterators, {len(self.names)} names")
+        if len(self.maps) != len(self.inputs) + len(self.outputs):
+            raise IRError(f"{len(self.maps)} maps for {len(self.inputs)} inputs and {len(self.outputs)} results")
+        for value, map_ in zip((*self.inputs, *self.outputs), self.maps, strict=True):
+            if map_.num_dims != rank or len(map_.results) != tensor_type(value).rank:
+                raise IRError(f"map {map_} does not lead from {rank} dims into {value.type}")
+        if self.has_reduction != (self.combine is not None):
+            raise IRError("reduction dims go with a combine region")
+        expected = [tensor_type(v).element for v in self.inputs]
+        if [a.type for a in self.body.block.arguments] != expected:
+            raise IRError("the body takes one element of each input")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        from stepwell.dialects.generic_meaning import run_generic
+
+        return run_generic(self, frame, args)
+
+
+class KernelOp(Op):
+    """A fused group of tileable ops: one function to be. The schedule says how its loops are cut.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<4xf32>
+    %y = tensor.kernel %x : (tensor<4xf32>) -> tensor<4xf32> {
+    ^bb0(%a: tensor<4xf32>):
+      %b = tensor.reshape %a : (tensor<4xf32>) -> tensor<4xf32>
+      tensor.yield %b : tensor<4xf32>
+    }
+    ```
+    """
+
+    name = "tensor.kernel"
+    traits = frozenset({PURE, Trait.ISOLATED})
+    inputs: Sequence[Value] = operands(TENSOR)
+    outputs: Sequence[Value] = results(TENSOR)
+    schedule: ScheduleAttr | None = attr(attr_of(ScheduleAttr), default=None)
+    body: Region = region()
+
+    def verify_op(self) -> None:
+        if [a.type for a in self.body.block.arguments] != [v.type for v in self.inputs]:
+            raise IRError("the body's arguments have the types of the inputs")
+        if [v.type for v in self.body.block.terminator.operands] != [r.type for r in self.results]:
+            raise IRError("the body yields the results")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return frame.run_region(self.body, args)
+
+
+def concrete(dim: Dim, frame: Any) -> int:
+    """A dim's size in the interpreter. Raises IRError for a symbol without a value."""
+    return dim.evaluate(frame.state.get("symbols", {})) if isinstance(dim, DimExpr) else dim
+
+
+def concrete_shape(shape: Sequence[Dim], frame: Any) -> tuple[int, ...]:
+    """A shape in the interpreter."""
+    return tuple(concrete(dim, frame) for dim in shape)
+
+
+def empty(type_: TensorType, frame: Any) -> Any:
+    """An array of a tensor type."""
+    return np.empty(concrete_shape(type_.shape, frame), numpy_dtype(type_))
+
+
+DIALECT = Dialect.of_module("tensor", globals().values(), __doc__)

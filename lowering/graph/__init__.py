@@ -1,0 +1,1 @@
+"""Inside the graph landing: simplification and model-level rewrites."""

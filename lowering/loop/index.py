@@ -1,0 +1,232 @@
+"""Index arithmetic: ops with constants folded as they are built, dims as code, and linear forms over loop variables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from stepwell.dialects import arith, loop
+from stepwell.dialects.arith import constant_int
+from stepwell.errors import IRError
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import BlockArgument, Value
+from stepwell.ir.dims import Dim, DimExpr
+
+
+class IndexBuilder:
+    """Inserts index ops through a builder; operations on constants give constants."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+
+    def constant(self, value: int) -> Value:
+        """`value` as an index."""
+        return self.builder.insert(arith.index_constant(value)).result
+
+    def add(self, a: Value, b: Value) -> Value:
+        """a + b"""
+        x, y = constant_int(a), constant_int(b)
+        if x is not None and y is not None:
+            return self.constant(x + y)
+        return a if y == 0 else b if x == 0 else self.builder.insert(arith.AddIOp(a, b)).result
+
+    def sub(self, a: Value, b: Value) -> Value:
+        """a - b"""
+        x, y = constant_int(a), constant_int(b)
+        if x is not None and y is not None:
+            return self.constant(x - y)
+        return a if y == 0 else self.builder.insert(arith.SubIOp(a, b)).result
+
+    def mul(self, a: Value, b: Value) -> Value:
+        """a * b"""
+        x, y = constant_int(a), constant_int(b)
+        if x is not None and y is not None:
+            return self.constant(x * y)
+        if x == 0 or y == 0:
+            return self.constant(0)
+        return a if y == 1 else b if x == 1 else self.builder.insert(arith.MulIOp(a, b)).result
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        """min(a, b)"""
+        x, y = constant_int(a), constant_int(b)
+        if x is not None and y is not None:
+            return self.constant(min(x, y))
+        return self.builder.insert(arith.MinSIOp(a, b)).result
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        """max(a, b)"""
+        x, y = constant_int(a), constant_int(b)
+        if x is not None and y is not None:
+            return self.constant(max(x, y))
+        return self.builder.insert(arith.MaxSIOp(a, b)).result
+
+    def floordiv(self, a: Value, b: Value) -> Value:
+        """a // b, rounded down, b > 0"""
+        x, y = constant_int(a), constant_int(b)
+        if x is not None and y is not None:
+            return self.constant(x // y)
+        return a if y == 1 else self.builder.insert(arith.FloorDivSIOp(a, b)).result
+
+    def mod(self, a: Value, b: Value) -> Value:
+        """a - b * (a // b), b > 0"""
+        x, y = constant_int(a), constant_int(b)
+        if x is not None and y is not None:
+            return self.constant(x % y)
+        return self.sub(a, self.mul(self.floordiv(a, b), b))
+
+    def dim(self, dim: Dim, symbols: Mapping[str, Value]) -> Value:
+        """A symbolic dim as code. Raises IRError for a symbol without a value."""
+        if not isinstance(dim, DimExpr):
+            return self.constant(int(dim))
+
+        def leaf(name: str) -> Value:
+            if name not in symbols:
+                raise IRError(f"the size {name!r} is not known here")
+            return symbols[name]
+
+        return dim.fold(
+            self.constant, leaf, self.add, self.mul, self.floordiv, self.mod, self.maximum, self.minimum
+        )
+
+
+def known_multiple(value: Value) -> int:
+    """A number that divides an index for certain (0 stands for the constant 0)."""
+    constant = constant_int(value)
+    if constant is not None:
+        return abs(constant)
+    op = value.defining_op
+    if isinstance(op, (arith.AddIOp, arith.SubIOp)):
+        return math.gcd(known_multiple(op.lhs), known_multiple(op.rhs))
+    if isinstance(op, arith.MulIOp):
+        return known_multiple(op.lhs) * known_multiple(op.rhs)
+    if isinstance(value, BlockArgument) and value.index == 0:
+        owner = value.block.parent_op
+        if isinstance(owner, (loop.ForOp, loop.ParallelOp)):
+            return math.gcd(known_multiple(owner.lower), known_multiple(owner.step))
+    return 1
+
+
+def known_range(value: Value) -> tuple[int | None, int | None]:
+    """Inclusive bounds of an index as far as they are known."""
+    constant = constant_int(value)
+    if constant is not None:
+        return constant, constant
+    if isinstance(value, BlockArgument) and value.index == 0:
+        owner = value.block.parent_op
+        if isinstance(owner, (loop.ForOp, loop.ParallelOp)):
+            low, high, step = constant_int(owner.lower), constant_int(owner.upper), constant_int(owner.step)
+            last = None if high is None else high - 1
+            if low is not None and high is not None and step:
+                last = max(low, low + (high - 1 - low) // step * step)
+            return low, last
+    return None, None
+
+
+@attrs.frozen
+class Lane:
+    """The position within a vector, 0 to lanes - 1; a term of linear forms."""
+
+    lanes: int
+
+
+Term = Any  # a Value or a Lane
+
+
+@attrs.frozen(eq=False)
+class LinearIndex:
+    """sum of coefficient * term + constant, over index values and the lane. Operators follow affine maps' needs:
+    + and * with ints, // and % by positive ints, which split the sum where multiples and ranges are known.
+
+    Raises IRError from // and % where a quotient cannot be split; callers fall back to computing it lane by lane."""
+
+    terms: Mapping[Term, int]
+    constant: int
+    builder: IndexBuilder
+
+    def __add__(self, other: LinearIndex | int) -> LinearIndex:
+        if isinstance(other, int):
+            return LinearIndex(self.terms, self.constant + other, self.builder)
+        terms = dict(self.terms)
+        for term, factor in other.terms.items():
+            terms[term] = terms.get(term, 0) + factor
+        return LinearIndex({t: f for t, f in terms.items() if f}, self.constant + other.constant, self.builder)
+
+    def __mul__(self, factor: int) -> LinearIndex:
+        if factor == 0:
+            return LinearIndex({}, 0, self.builder)
+        return LinearIndex({t: f * factor for t, f in self.terms.items()}, self.constant * factor, self.builder)
+
+    def _split(self, divisor: int) -> tuple[dict[Term, int], dict[Term, int], int, int] | None:
+        """(terms that are multiples, other terms, quotient and rest of the constant) where the rest stays in range."""
+        whole = {t: f for t, f in self.terms.items() if f * _multiple(t) % divisor == 0}
+        rest = {t: f for t, f in self.terms.items() if t not in whole}
+        quotient, remainder = divmod(self.constant, divisor)
+        low, high = remainder, remainder
+        for term, factor in rest.items():
+            first, last = _range(term)
+            if first is None or last is None:
+                return None
+            low += min(factor * first, factor * last)
+            high += max(factor * first, factor * last)
+        return (whole, rest, quotient, remainder) if low >= 0 and high < divisor else None
+
+    def __floordiv__(self, divisor: int) -> LinearIndex:
+        parts = self._split(divisor)
+        if parts is None:
+            return self._opaque("floordiv", divisor)
+        whole, _, quotient, _ = parts
+        total = LinearIndex({}, quotient, self.builder)
+        for term, factor in whole.items():
+            if factor % divisor == 0:
+                total = total + LinearIndex({term: factor // divisor}, 0, self.builder)
+            else:
+                common = math.gcd(factor, divisor)
+                smaller = self.builder.floordiv(term, self.builder.constant(divisor // common))
+                total = total + LinearIndex({smaller: factor // common}, 0, self.builder)
+        return total
+
+    def __mod__(self, divisor: int) -> LinearIndex:
+        parts = self._split(divisor)
+        if parts is None:
+            return self._opaque("mod", divisor)
+        return LinearIndex(parts[1], parts[3], self.builder)
+
+    def _opaque(self, kind: str, divisor: int) -> LinearIndex:
+        if any(isinstance(term, Lane) for term in self.terms):
+            raise IRError("the quotient differs from lane to lane")
+        value = getattr(self.builder, kind)(self.value(), self.builder.constant(divisor))
+        return LinearIndex({value: 1}, 0, self.builder)
+
+    @property
+    def lane_factor(self) -> int:
+        """How far the index moves from one lane to the next."""
+        return sum(factor for term, factor in self.terms.items() if isinstance(term, Lane))
+
+    @property
+    def key(self) -> tuple[frozenset[tuple[Term, int]], int]:
+        """Equal for equal forms."""
+        return frozenset(self.terms.items()), self.constant
+
+    def value(self) -> Value:
+        """The index of lane 0 as code; the constant is added last, so that the rest is shared and leaves loops."""
+        total = self.builder.constant(0)
+        for term, factor in self.terms.items():
+            if not isinstance(term, Lane):
+                total = self.builder.add(total, self.builder.mul(term, self.builder.constant(factor)))
+        return self.builder.add(total, self.builder.constant(self.constant)) if self.constant else total
+
+    def at_lane(self, lane: int) -> LinearIndex:
+        """The form with the lane's number in place of the lane."""
+        terms = {t: f for t, f in self.terms.items() if not isinstance(t, Lane)}
+        return LinearIndex(terms, self.constant + lane * self.lane_factor, self.builder)
+
+
+def _multiple(term: Term) -> int:
+    return 1 if isinstance(term, Lane) else known_multiple(term)
+
+
+def _range(term: Term) -> tuple[int | None, int | None]:
+    return (0, term.lanes - 1) if isinstance(term, Lane) else known_range(term)

@@ -1,0 +1,1 @@
+"""Inside the tensor landing: fusion, schedules, packing."""

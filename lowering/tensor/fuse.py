@@ -1,0 +1,103 @@
+"""Groups tileable ops into kernels: a reduction takes the maps behind it along, chains of maps become one.
+
+%a = generic matmul; %b = generic (%a + bias); %c = generic max(%b, 0)
+->  %c = tensor.kernel { matmul; + bias; max }
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects import func
+from stepwell.dialects.tensor import GenericOp, KernelOp, YieldOp
+from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.location import fused
+from stepwell.ir.passes import Pass, PassContext
+
+
+@attrs.define(eq=False)
+class Group:
+    """Ops that become one kernel, in order."""
+
+    ops: list[GenericOp]
+
+    @property
+    def last(self) -> GenericOp:
+        """The op whose results leave the kernel."""
+        return self.ops[-1]
+
+
+@attrs.frozen
+class Fuse(Pass):
+    """Group tileable ops into kernels."""
+
+    name: ClassVar[str] = "fuse"
+    enabled: bool = True
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        for function in module.walk_of(func.FuncOp):
+            groups: dict[GenericOp, Group] = {}
+            for op in function.body.block:
+                if isinstance(op, GenericOp):
+                    self._place(op, groups, context)
+            for group in dict.fromkeys(groups.values()):
+                outline_kernel(group)
+                context.count("kernels")
+
+    def _place(self, op: GenericOp, groups: dict[GenericOp, Group], context: PassContext) -> None:
+        if self.enabled:
+            for index, value in enumerate(op.inputs):
+                producer = value.defining_op
+                if not isinstance(producer, GenericOp):
+                    continue
+                refusal = why_not_fused(op, index, producer, groups)
+                if refusal is None:
+                    group = groups[producer]
+                    group.ops.append(op)
+                    groups[op] = group
+                    return
+                context.remark(op, f"not fused with {producer.loc.label or producer.op_name}: {refusal}")
+        groups[op] = Group([op])
+
+
+def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[GenericOp, Group]) -> str | None:
+    """Why a map cannot join the kernel that makes its input `index`; None where it can."""
+    if op.has_reduction:
+        return "it reduces"
+    if groups[producer].last is not producer:
+        return "the producer is not its kernel's last op"
+    if len(producer.results) != 1 or any(user is not op for user in producer.results[0].users):
+        return "the value has other readers"
+    if not op.input_maps[index].is_identity() or not all(m.is_identity() for m in op.output_maps):
+        return "it reads the value in another order"
+    return None
+
+
+def outline_kernel(group: Group) -> KernelOp:
+    """Move a group into a `tensor.kernel` where its last op stands."""
+    inside = set(group.ops)
+    inputs: dict[Value, None] = {}
+    for op in group.ops:
+        for value in op.operands:
+            if value.defining_op not in inside:
+                inputs[value] = None
+    block = Block(value.type for value in inputs)
+    mapping: dict[Value, Value] = dict(zip(inputs, block.arguments, strict=True))
+    for value, argument in zip(inputs, block.arguments, strict=True):
+        argument.name = value.name
+    last = group.last
+    for op in group.ops:
+        block.append(op.clone(mapping))
+    block.append(YieldOp([mapping[result] for result in last.results]))
+    kernel = KernelOp(
+        list(inputs), result_types=[r.type for r in last.results], regions=[Region([block])],
+        loc=fused(*(op.loc for op in group.ops)),
+    )  # fmt: skip
+    assert last.parent is not None
+    last.parent.insert_before(last, kernel)
+    last.replace_with(kernel.results)
+    for op in reversed(group.ops[:-1]):
+        op.erase()
+    return kernel

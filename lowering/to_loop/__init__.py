@@ -1,0 +1,1 @@
+"""From the tensor landing to the loop landing."""

@@ -1,0 +1,287 @@
+"""Leaves the tensor landing: every `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
+
+%y = tensor.kernel %x { generic }  ->  %y = buffer.alloc(); kernel.launch @k(%x, %y)     func @k { loop.stage }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects import buffer, func, kernel, loop, tensor
+from stepwell.dialects.builtin import ModuleOp
+from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.errors import PassError
+from stepwell.ir.attributes import ArrayAttr, DictAttr, StringAttr, UnitAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation, Region, Value
+from stepwell.ir.dims import Dim, DimExpr, free_symbols, solve_for, symbol
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.symbols import SymbolTable
+from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
+from stepwell.lowering.loop.index import IndexBuilder
+
+
+def buffer_type(type_: Type) -> MemRefType:
+    """The dense row-major buffer of a tensor type."""
+    assert isinstance(type_, TensorType)
+    return MemRefType(tuple(dim if isinstance(dim, int) else DYNAMIC for dim in type_.shape), type_.element)
+
+
+def open_dims(type_: Type) -> list[Dim]:
+    """The dims that a buffer of the type leaves open."""
+    assert isinstance(type_, TensorType)
+    return [dim for dim in type_.shape if isinstance(dim, DimExpr)]
+
+
+def measured_symbols(function: func.FuncOp, types: Sequence[Type], builder: Builder) -> dict[str, Value]:
+    """Code for every symbol that an argument's dim determines: `8*h8` measured as m gives h8 = m // 8."""
+    index = IndexBuilder(builder)
+    known: dict[str, Value] = {}
+    pending = [(n, a, d) for n, t in enumerate(types) for a, d in enumerate(getattr(t, "shape", ()))
+               if isinstance(d, DimExpr)]  # fmt: skip
+    progress = True
+    while progress:
+        progress = False
+        for argument, axis, dim in pending:
+            unknown = [name for name in free_symbols(dim) if name not in known]
+            if len(unknown) != 1:
+                continue
+            measured = symbol("?measured")
+            solution = solve_for(dim, unknown[0], measured)
+            if solution is None:
+                continue
+            size = builder.insert(buffer.DimOp(function.arguments[argument], axis=axis)).result
+            known[unknown[0]] = index.dim(solution, {**known, "?measured": size})
+            known[unknown[0]].name = unknown[0]
+            progress = True
+    return known
+
+
+@attrs.frozen
+class Outline(Pass):
+    """Make one function per kernel and one program that launches them."""
+
+    name: ClassVar[str] = "outline"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        assert isinstance(module, ModuleOp)
+        table = SymbolTable(module)
+        for function in list(module.walk_of(func.FuncOp)):
+            Program(function, table, context).build()
+
+
+class Program:
+    """The conversion of one function."""
+
+    def __init__(self, function: func.FuncOp, table: SymbolTable, context: PassContext) -> None:
+        self.function = function
+        self.table = table
+        self.context = context
+        self.buffers: dict[Value, Value] = {}
+        self.kernels: dict[str, str] = {}
+        self.symbols: dict[str, Value] = {}
+
+    def build(self) -> None:
+        """Convert in place."""
+        function = self.function
+        types = [argument.type for argument in function.arguments]
+        results = list(function.returned)
+        for argument in function.arguments:
+            argument.type = buffer_type(argument.type)
+            self.buffers[argument] = argument
+        block = function.body.block
+        self.builder = Builder.at_start(block)
+        self.symbols = measured_symbols(function, types, self.builder)
+        self.index = IndexBuilder(self.builder)
+        outputs = [block.add_argument(buffer_type(value.type), f"out{n}") for n, value in enumerate(results)]
+        self.destinations = dict(zip(results, outputs, strict=True))
+        _describe_arguments(function, types, results)
+        for op in list(block):
+            if op is not self.builder.anchor and not isinstance(op, (buffer.DimOp,)):
+                self.builder = Builder.before(op)
+                self.index = IndexBuilder(self.builder)
+                self._convert(op)
+        for op in reversed(list(block)):
+            if isinstance(op, (KernelOp, tensor.ConstantOp, tensor.ReshapeOp)):
+                op.erase()
+        function.res_attrs = None
+        function.update_type()
+
+    def _convert(self, op: Operation) -> None:
+        if isinstance(op, tensor.ConstantOp):
+            made = self.builder.insert(buffer.ConstantOp(value=op.value, result_types=[buffer_type(op.result.type)]))
+            self._bind(op.result, made.result)
+        elif isinstance(op, tensor.ReshapeOp):
+            if op.result not in self.buffers:
+                self._bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
+        elif isinstance(op, KernelOp):
+            self._launch(op)
+        elif isinstance(op, func.ReturnOp):
+            op.set_operands(())
+        elif op.dialect == "tensor":
+            raise PassError(f"{op.op_name} (from {op.loc.label}) stands outside a kernel")
+
+    def _bind(self, value: Value, memory: Value) -> None:
+        memory.name = memory.name or value.name
+        self.buffers[value] = memory
+
+    def _reshaped(self, memory: Value, type_: Type) -> Value:
+        sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(type_)]
+        return self.builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[buffer_type(type_)])).result
+
+    def _destination(self, value: Value) -> Value:
+        """Where a kernel writes a result: the caller's memory where it is returned, perhaps reshaped, else new memory."""
+        if value in self.destinations:
+            return self.destinations[value]
+        for user in value.users:
+            if isinstance(user, tensor.ReshapeOp) and user.result in self.destinations:
+                return self._reshaped(self.destinations[user.result], value.type)
+        sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(value.type)]
+        return self.builder.insert(buffer.AllocOp(sizes, result_types=[buffer_type(value.type)])).result
+
+    def _launch(self, op: KernelOp) -> None:
+        for result in op.results:
+            self._bind(result, self._destination(result))
+        names = kernel_symbols(op)
+        callee = self._kernel_function(op, names)
+        memory = [self.buffers[value] for value in (*op.inputs, *op.results)]
+        missing = [name for name in names if name not in self.symbols]
+        if missing:
+            raise PassError(f"{op.loc.label}: the sizes {', '.join(missing)} follow from no input")
+        self.builder.insert(kernel.LaunchOp([*memory, *(self.symbols[n] for n in names)], callee=callee, result_types=()))
+
+    def _kernel_function(self, op: KernelOp, names: Sequence[str]) -> str:
+        text = _kernel_key(op)
+        if text not in self.kernels:
+            function = KernelBuilder(op, names).build(_kernel_name(op))
+            self.kernels[text] = self.table.insert(function, before=self.function)
+        else:
+            self.context.count("kernels shared")
+        return self.kernels[text]
+
+
+def _describe_arguments(function: func.FuncOp, types: Sequence[Type], results: Sequence[Value]) -> None:
+    """Keep what the caller must know of each argument: its names and its (symbolic) tensor type."""
+    described = []
+    for n, type_ in enumerate(types):
+        described.append({**function.argument_attributes(n), "sw.tensor": tensor_attr(type_)})
+    for n, value in enumerate(results):
+        described.append({**function.result_attributes(n), "sw.tensor": tensor_attr(value.type), "sw.out": UnitAttr()})
+    function.properties["arg_attrs"] = ArrayAttr(tuple(DictAttr.of(d) for d in described))
+
+
+def tensor_attr(type_: Type) -> StringAttr:
+    """A tensor type as text: memrefs lose the names of dims."""
+    return StringAttr(str(type_))
+
+
+def kernel_symbols(op: KernelOp) -> list[str]:
+    """The symbols that sizes inside a kernel use, in order of appearance."""
+    found: dict[str, None] = {}
+    for inner in op.walk():
+        dims: list[Dim] = list(inner.sizes.dims) if isinstance(inner, GenericOp) else []
+        for value in (*inner.operands, *inner.results):
+            dims.extend(getattr(value.type, "shape", ()))
+        for dim in dims:
+            found.update(dict.fromkeys(sorted(free_symbols(dim))))
+    return list(found)
+
+
+def _kernel_key(op: KernelOp) -> str:
+    """Text that is equal for kernels that may share one function: no names of values, no locations."""
+    copy = op.clone()
+    for inner in copy.walk():
+        for value in (*inner.results, *(a for r in inner.regions for b in r.blocks for a in b.arguments)):
+            value.name = None
+    from stepwell.ir.printer import Printer, PrintOptions
+
+    printer = Printer(PrintOptions(generic=True))
+    printer.region(copy, copy.regions[0])
+    text = printer.text() + str(op.schedule)
+    copy.drop_all_references()
+    return text
+
+
+def _kernel_name(op: KernelOp) -> str:
+    kinds = [inner for inner in op.body.block if isinstance(inner, GenericOp)]
+    root = next((inner for inner in kinds if inner.has_reduction), kinds[-1] if kinds else None)
+    label = root.loc.label if root is not None else ""
+    label = label.split(" + ")[0].strip("/").replace("/", "_")
+    clean = "".join(c if c.isalnum() or c == "_" else "_" for c in label)[:40].strip("_")
+    return f"k_{clean}" if clean else "k"
+
+
+class KernelBuilder:
+    """Makes a kernel's function: one `loop.stage` per tileable op, full boxes, local buffers between them."""
+
+    def __init__(self, op: KernelOp, symbols: Sequence[str]) -> None:
+        self.op = op
+        self.symbol_names = symbols
+
+    def build(self, name: str) -> func.FuncOp:
+        """The function: inputs, outputs, then the sizes it needs."""
+        op = self.op
+        memory = [buffer_type(value.type) for value in (*op.inputs, *op.results)]
+        function = func.FuncOp.declare(name, [*memory, *(INDEX for _ in self.symbol_names)], sym_visibility="private")
+        function.loc = op.loc
+        function.attributes["kernel"] = UnitAttr()
+        if op.schedule is not None:
+            function.attributes["schedule"] = op.schedule
+        count = len(op.inputs)
+        buffers = dict(zip(op.body.block.arguments, function.arguments, strict=False))
+        for source, argument in buffers.items():
+            argument.name = source.name
+        self.symbols = dict(zip(self.symbol_names, function.arguments[len(memory) :], strict=True))
+        for symbol_name, value in self.symbols.items():
+            value.name = symbol_name
+        self.builder = Builder.at_end(function.entry, op.loc)
+        self.index = IndexBuilder(self.builder)
+        yielded = op.body.block.terminator.operands
+        outputs = dict(zip(yielded, function.arguments[count : count + len(op.results)], strict=True))
+        for inner in op.body.block:
+            if isinstance(inner, GenericOp):
+                self._stage(inner, buffers, outputs)
+            elif isinstance(inner, tensor.ReshapeOp):
+                sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(inner.result.type)]
+                made = buffer.ReshapeOp(buffers[inner.x], sizes, result_types=[buffer_type(inner.result.type)])
+                buffers[inner.result] = self.builder.insert(made).result
+        self.builder.insert(func.ReturnOp(()))
+        return function
+
+    def _stage(self, generic: GenericOp, buffers: dict[Value, Value], outputs: dict[Value, Value]) -> None:
+        for result in generic.results:
+            if result in outputs:
+                buffers[result] = outputs[result]
+            else:
+                sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(result.type)]
+                local = buffer.LocalOp(sizes, result_types=[buffer_type(result.type)])
+                buffers[result] = self.builder.insert(local).result
+        zero = self.index.constant(0)
+        regions = [_loop_region(region) for region in generic.regions]
+        stage = loop.StageOp(
+            [zero] * len(generic.iterators),
+            [self.index.dim(dim, self.symbols) for dim in generic.sizes.dims],
+            [buffers[value] for value in generic.inputs],
+            [buffers[value] for value in generic.results],
+            iterators=generic.iterators,
+            maps=generic.maps,
+            identities=generic.identities,
+            label=generic.loc.label or None,
+            regions=regions,
+            result_types=(),
+            loc=generic.loc,
+        )
+        stage.attributes["names"] = generic.properties["names"]
+        self.builder.insert(stage)
+
+
+def _loop_region(region: Region) -> Region:
+    """The same scalar body, ended by `loop.yield`."""
+    copy = region.clone({})
+    end = copy.block.terminator
+    copy.block.insert_before(end, loop.YieldOp(list(end.operands)))
+    end.erase()
+    return copy

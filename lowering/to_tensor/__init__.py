@@ -1,0 +1,1 @@
+"""From the graph landing to the tensor landing."""

@@ -1,0 +1,83 @@
+"""The pass that leaves the graph landing."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects import func, tensor
+from stepwell.dialects.graph.base import ConstantOp
+from stepwell.ir.attributes import DenseAttr, DenseResourceAttr, ElementsAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.types import TensorType
+from stepwell.lowering import to_tensor
+from stepwell.lowering.to_tensor.rules import RULES, lowers, map_generic, signless
+
+
+def load_rules() -> None:
+    """Import every family of rules."""
+    for info in pkgutil.iter_modules(to_tensor.__path__):
+        importlib.import_module(f"{to_tensor.__name__}.{info.name}")
+
+
+@lowers(ConstantOp)
+def constant(op: ConstantOp, c: Conversion) -> Value:
+    """graph.constant dense<...> : tensor<4xsi32>  ->  tensor.constant dense<...> : tensor<4xi32>"""
+    return c.insert(tensor.ConstantOp(value=_signless_elements(op.value))).result
+
+
+def _signless_elements(value: ElementsAttr) -> ElementsAttr:
+    type_ = signless(value.tensor_type)
+    assert isinstance(type_, TensorType)
+    if type_ is value.tensor_type:
+        return value
+    if isinstance(value, DenseAttr):
+        return DenseAttr(type_, value.data)
+    if isinstance(value, DenseResourceAttr):
+        return DenseResourceAttr(value.blob, type_)
+    raise NoMatch("strings stay on the host")
+
+
+@attrs.frozen
+class ToTensor(Pass):
+    """Turn graph ops into tileable ops on signless tensors."""
+
+    name: ClassVar[str] = "to-tensor"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        load_rules()
+        for function in module.walk_of(func.FuncOp):
+            conversion = Conversion(RULES, signless, lambda op: op.dialect not in ("graph",), context=context)
+            conversion.run(function)
+            function.update_type()
+            separate_results(function, conversion)
+
+
+def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
+    """A returned argument or constant, and a value returned twice, is copied: each result has a memory of its own.
+
+    return %x, %r, %r  ->  return copy(%x), %r, copy(%r)"""
+    ret = function.body.block.terminator
+    seen: set[Value] = set()
+    for index, value in enumerate(ret.operands):
+        source = origin(value)
+        if isinstance(source.defining_op, tensor.GenericOp) and source not in seen:
+            seen.add(source)
+            continue
+        conversion.builder = Builder.before(ret)
+        type_ = value.type
+        assert isinstance(type_, TensorType)
+        ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x: s.narrowed(x, type_.element)))
+
+
+def origin(value: Value) -> Value:
+    """The value behind reshapes."""
+    while isinstance(value.defining_op, tensor.ReshapeOp):
+        value = value.defining_op.x
+    return value

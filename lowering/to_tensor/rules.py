@@ -1,0 +1,140 @@
+"""How rules of this stretch are written: one function per graph op class, registered with `@lowers`.
+
+    @lowers(MatmulOp)
+    def matmul(op: MatmulOp, c: Conversion) -> Value: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stepwell.dialects.tensor import DimsAttr, GenericOp, YieldOp, tensor_type
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import AffineExpr, const, dim
+from stepwell.ir.attributes import Attribute
+from stepwell.ir.builder import Builder
+from stepwell.ir.conversion import Conversion, Rule
+from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.dims import Dim
+from stepwell.ir.types import F32, FloatType, IntegerType, Signedness, TensorType, Type
+from stepwell.lowering.to_tensor.scalars import Scalars
+
+RULES: dict[type[Operation], list[Rule]] = {}
+
+
+def lowers(*classes: type[Operation]) -> Callable[[Callable[[Any, Conversion], Any]], Callable[[Any, Conversion], Any]]:
+    """Register a function as the lowering of graph op classes."""
+
+    def register(function: Callable[[Any, Conversion], Any]) -> Callable[[Any, Conversion], Any]:
+        for cls in classes:
+            RULES.setdefault(cls, []).append(Rule(cls, function))
+        return function
+
+    return register
+
+
+def signless(type_: Type) -> Type:
+    """Graph type -> tensor type: integers lose their sign, which the ops carry from here on."""
+    if isinstance(type_, TensorType):
+        return type_.with_element(signless(type_.element))
+    if isinstance(type_, IntegerType):
+        return IntegerType(type_.width, Signedness.SIGNLESS)
+    return type_
+
+
+Body = Callable[..., "Value | Sequence[Value]"]
+
+
+def scalar_region(types: Sequence[Type], body: Body) -> Region:
+    """A region on scalars; floats narrower than f32 are widened on entry and narrowed once at the end."""
+    block = Block(types)
+    scalars = Scalars(Builder.at_end(block))
+    arguments = [scalars.widened(argument) for argument in block.arguments]
+    made = body(scalars, *arguments)
+    values = [made] if isinstance(made, Value) else list(made)
+    scalars.builder.insert(YieldOp(values))
+    return Region([block])
+
+
+def dim_names(rank: int) -> list[str]:
+    """Names of the dims of a plain iteration space."""
+    return [f"d{index}" for index in range(rank)]
+
+
+def broadcast_map(shape: Sequence[Dim], space: Sequence[Dim]) -> AffineMap:
+    """Where an operand of a shape is read in an iteration space it broadcasts to.
+
+    A dim of size 1 is read at 0. Raises NoMatch where a symbolic dim is neither proven equal nor 1."""
+    from stepwell.ir.conversion import NoMatch
+
+    results: list[AffineExpr] = []
+    for axis, size in enumerate(shape, start=len(space) - len(shape)):
+        if size == space[axis]:
+            results.append(dim(axis))
+        elif size == 1:
+            results.append(const(0))
+        else:
+            raise NoMatch(f"whether {size} equals {space[axis]} or is 1 is not known at compile time")
+    return AffineMap(len(space), 0, results)
+
+
+def map_generic(c: Conversion, inputs: Sequence[Value], result: TensorType, body: Body) -> Value:
+    """result[i] = body(inputs[broadcast(i)]): an elementwise generic."""
+    elements = [tensor_type(value).element for value in inputs]
+    maps = [broadcast_map(tensor_type(value).shape, result.shape) for value in inputs]
+    narrow = result.element
+
+    def rounded(s: Scalars, *args: Value) -> Value:
+        made = body(s, *args)
+        assert isinstance(made, Value)
+        return s.narrowed(made, narrow)
+
+    return c.insert(
+        GenericOp(
+            inputs,
+            result_types=[result],
+            regions=[scalar_region(elements, rounded)],
+            sizes=DimsAttr(tuple(result.shape)),
+            iterators=["parallel"] * result.rank,
+            maps=[*maps, AffineMap.identity(result.rank)],
+            names=dim_names(result.rank),
+        )
+    ).outputs[0]  # type: ignore[no-any-return]
+
+
+def reduce_generic(
+    c: Conversion, inputs: Sequence[Value], result: TensorType, *, sizes: Sequence[Dim], iterators: Sequence[str],
+    maps: Sequence[AffineMap], names: Sequence[str], body: Body, combine: Body, identity: Attribute, accumulator: Type,
+) -> Value:  # fmt: skip
+    """A reduction with one accumulator; the result has the accumulator's type and is narrowed by a map of its own."""
+    elements = [tensor_type(value).element for value in inputs]
+    made = c.insert(
+        GenericOp(
+            inputs,
+            result_types=[result.with_element(accumulator)],
+            regions=[scalar_region(elements, body), plain_region([accumulator, accumulator], combine)],
+            sizes=DimsAttr(tuple(sizes)),
+            iterators=iterators,
+            maps=maps,
+            names=names,
+            identities=[identity],
+        )
+    ).outputs[0]
+    if accumulator is result.element:
+        return made  # type: ignore[no-any-return]
+    return map_generic(c, [made], result, lambda s, x: x)
+
+
+def plain_region(types: Sequence[Type], body: Body) -> Region:
+    """A region on scalars as they are."""
+    block = Block(types)
+    scalars = Scalars(Builder.at_end(block))
+    made = body(scalars, *block.arguments)
+    scalars.builder.insert(YieldOp([made] if isinstance(made, Value) else list(made)))
+    return Region([block])
+
+
+def accumulator_type(element: Type) -> Type:
+    """The type in which sums of an element type are kept: f32 for narrower floats, else the type itself."""
+    return F32 if isinstance(element, FloatType) and element.width < 32 else element
