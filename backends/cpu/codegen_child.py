@@ -14,6 +14,7 @@ def main() -> None:
     """Answers (True, code) or (False, the error's text); dies with LLVM where LLVM dies."""
     text, target, opt, passes, as_object = pickle.load(sys.stdin.buffer)
     make = jit.compile_object if as_object else jit.emit_assembly
+    answer: tuple[bool, bytes | str]
     try:
         code = make(text, target, opt=opt, passes=passes)
         answer = True, code if isinstance(code, bytes) else code.encode()

@@ -4,8 +4,8 @@
     code = load(objects, externals)
     code.address("program")
 
-Objects are position-independent, so the same bytes serve the JIT, a cache on disk and a shared library. `compile_object`
-may be called from any number of threads at once; they run in parallel.
+Objects are position-independent, so the same bytes serve the JIT, a cache on disk and a shared library. Any number of
+threads may call `compile_object` at once; they run in parallel.
 
 LLVM ends the whole process when instruction selection fails ("Cannot select", "no libcall available"). IR that may do
 that, such as IR edited by hand, is compiled with `isolated=True`: in a child process, whose death becomes a

@@ -7,7 +7,7 @@ machine. Where a file is missing (a container without sysfs, another system) the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -44,7 +44,7 @@ def cache_bytes(level: int, root: Path = _ROOT) -> int | None:
     return None
 
 
-def _affinity() -> Iterable[int]:
+def _affinity() -> Collection[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return range(os.cpu_count() or 1)

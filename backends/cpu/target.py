@@ -130,7 +130,7 @@ def enable_amx() -> bool:
     for a target with AMX (Linux, Documentation/arch/x86/xstate.rst).
     """
     arch_prctl, request_permission, tile_data = 158, 0x1023, 18
-    if not os.uname().sysname == "Linux" or os.uname().machine != "x86_64":
+    if os.uname().sysname != "Linux" or os.uname().machine != "x86_64":
         return False
     return bool(ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0)
 
