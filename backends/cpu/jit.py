@@ -1,0 +1,160 @@
+"""LLVM IR text to object code or assembly, and object code into this process.
+
+    objects = compile_objects([kernels, program], target)
+    code = load(objects, externals)
+    code.address("program")
+
+Objects are position-independent, so the same bytes serve the JIT, a cache on disk and a shared library. Any number of
+threads may call `compile_object` at once; they run in parallel.
+
+LLVM ends the whole process when instruction selection fails ("Cannot select", "no libcall available"). IR that may do
+that, such as IR edited by hand, is compiled with `isolated=True`: in a child process, whose death becomes a
+`CodegenError`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from . import elf, llvm, machine
+from .llvm import CodegenError
+from .target import CpuTarget
+
+__all__ = ["Code", "CodegenError", "compile_object", "compile_objects", "emit_assembly", "load"]
+
+_library_names = itertools.count()
+
+
+def compile_object(
+    ir_text: str, target: CpuTarget, *, opt: int = 2, passes: Sequence[str] = (), isolated: bool = False
+) -> bytes:
+    """The relocatable object of one LLVM module.
+
+    `opt` is the code generator's level (0 to 3). `passes` names IR passes to run first, out of `sroa`, `instcombine`,
+    `simplifycfg`, `dce`, `always-inline`; explicit vector code needs none. Raises `CodegenError`.
+    """
+    if isolated:
+        return _in_child(ir_text, target, opt, passes, as_object=True)
+    return _generate(ir_text, target, opt, passes, as_object=True)
+
+
+def compile_objects(
+    ir_texts: Sequence[str],
+    target: CpuTarget,
+    *,
+    opt: int = 2,
+    passes: Sequence[str] = (),
+    isolated: bool = False,
+    threads: int | None = None,
+) -> list[bytes]:
+    """`compile_object` of every text, in parallel on `threads` threads (the usable cores by default), in order."""
+
+    def one(text: str) -> bytes:
+        return compile_object(text, target, opt=opt, passes=passes, isolated=isolated)
+
+    workers = min(threads or machine.usable_cores(), len(ir_texts))
+    if workers <= 1:
+        return [one(text) for text in ir_texts]
+    with ThreadPoolExecutor(workers, thread_name_prefix="stepwell-codegen") as pool:
+        return list(pool.map(one, ir_texts))
+
+
+def emit_assembly(
+    ir_text: str, target: CpuTarget, *, opt: int = 2, passes: Sequence[str] = (), isolated: bool = False
+) -> str:
+    """The assembly text of one LLVM module; the same code as `compile_object` makes. Raises `CodegenError`."""
+    if isolated:
+        return _in_child(ir_text, target, opt, passes, as_object=False).decode()
+    return _generate(ir_text, target, opt, passes, as_object=False).decode()
+
+
+class Code:
+    """Object code linked into this process. Its memory is freed with the last reference to it: whoever can still
+    call into the code holds one."""
+
+    def __init__(self, engine: Any, tracker: Any, symbols: frozenset[str]) -> None:
+        self._engine = engine
+        self._tracker = tracker
+        self.symbols = symbols
+
+    def address(self, symbol: str) -> int:
+        """The address of a function or global variable. Raises `CodegenError` when no object defines it."""
+        if symbol not in self.symbols:
+            raise CodegenError(f"the code has no symbol {symbol!r}; it has {', '.join(sorted(self.symbols)) or 'none'}")
+        return int(self._tracker[symbol])
+
+
+def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None) -> Code:
+    """Links object images with each other, with `externals` (symbol -> address) and with the process (libc, libm).
+
+    Raises `CodegenError` when an object is damaged or made for another machine, or a symbol is defined nowhere.
+    """
+    exported = _check_links(objects, externals or {})
+    binding = llvm.binding()
+    library = f"stepwell.{next(_library_names)}"
+    builder = binding.JITLibraryBuilder().add_current_process()
+    for image in objects:
+        builder.add_object_img(image)
+    for symbol, address in (externals or {}).items():
+        builder.import_symbol(symbol, address)
+    for symbol in exported:
+        builder.export_symbol(symbol)
+    engine = binding.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
+    try:
+        tracker = builder.link(engine, library)
+    except RuntimeError as error:
+        raise CodegenError(f"the objects do not link: {error}") from None
+    return Code(engine, tracker, exported)
+
+
+def _check_links(objects: Sequence[bytes], externals: Mapping[str, int]) -> frozenset[str]:
+    """The symbols that the objects export; an error unless all of them can be linked here."""
+    arch = llvm.binding().get_process_triple().partition("-")[0]
+    defined, exported, undefined = set[str](), set[str](), set[str]()
+    for image in objects:
+        try:
+            symbols = elf.symbols_of(image)
+        except elf.DamagedObject as error:
+            raise CodegenError(f"cannot load an object: {error}") from None
+        if symbols.arch != arch:
+            raise CodegenError(f"cannot load an object made for {symbols.arch} into a process on {arch}")
+        defined |= symbols.defined
+        exported |= symbols.exported
+        undefined |= symbols.undefined
+    process = ctypes.CDLL(None)
+    if missing := [name for name in sorted(undefined - defined - set(externals)) if not hasattr(process, name)]:
+        raise CodegenError(f"defined nowhere: {', '.join(missing)}")
+    return frozenset(exported)
+
+
+def _generate(text: str, target: CpuTarget, opt: int, passes: Sequence[str], *, as_object: bool) -> bytes:
+    with llvm.target_machine(target, opt) as generator, llvm.parsed(text) as module:
+        llvm.run_passes(module, generator, passes)
+        return llvm.emit(module, generator, as_object=as_object)
+
+
+def _in_child(text: str, target: CpuTarget, opt: int, passes: Sequence[str], *, as_object: bool) -> bytes:
+    request = pickle.dumps((text, target, opt, tuple(passes), as_object))
+    done = subprocess.run(
+        [sys.executable, "-m", f"{__package__}.codegen_child"],
+        input=request,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        check=False,
+    )
+    if done.returncode == 0:
+        ok, answer = pickle.loads(done.stdout)
+        if ok:
+            return bytes(answer)
+        raise CodegenError(str(answer))
+    said = done.stderr.decode(errors="replace")
+    reason = next((line for line in said.splitlines() if "LLVM ERROR" in line), said.strip()[-500:])
+    raise CodegenError(f"LLVM gave up on this module (exit status {done.returncode}): {reason}")

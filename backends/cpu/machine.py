@@ -1,0 +1,112 @@
+"""What this machine lets the process use: cores (affinity mask, cgroup quota) and the sizes of the caches.
+
+Linux publishes all of it as small text files; every reader takes the root folder, so that a test can lay out another
+machine. Where a file is missing (a container without sysfs, another system) the reader answers None.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+_ROOT = Path("/")
+
+
+def usable_cores(root: Path = _ROOT) -> int:
+    """The number of threads worth running: physical cores in the affinity mask, at most the cgroup's CPU quota.
+
+    Two hardware threads of one core share its FMA units and its L1 and L2 caches, so a core counts once. A quota of
+    2.5 CPUs counts as 2: a team that overdraws its quota is stopped as a whole for the rest of each period.
+    """
+    cores = len({_core_of(cpu, root) for cpu in _affinity()})
+    quota = cpu_quota(root)
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def allowed_cpus() -> int:
+    """How many logical CPUs the affinity mask holds."""
+    return len(_affinity())
+
+
+def cpu_quota(root: Path = _ROOT) -> float | None:
+    """The CPUs that the process's cgroup and all its parents grant (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`), or
+    None where nothing limits it."""
+    grants = [*_quotas_v2(root), *_quotas_v1(root)]
+    return min(grants, default=None)
+
+
+def cache_bytes(level: int, root: Path = _ROOT) -> int | None:
+    """Size in bytes of CPU 0's data or unified cache of `level` (1, 2 or 3)."""
+    for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        if _read(index / "level") == str(level) and _read(index / "type") in ("Data", "Unified"):
+            return _size(_read(index / "size"))
+    return None
+
+
+def _affinity() -> Collection[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)
+
+
+def _core_of(cpu: int, root: Path) -> tuple[str, ...]:
+    topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
+    package, core = _read(topology / "physical_package_id"), _read(topology / "core_id")
+    return (str(cpu),) if package is None or core is None else (package, core)
+
+
+def _quotas_v2(root: Path) -> Iterator[float]:
+    for controllers, path in _cgroups(root):
+        if controllers == "":
+            for folder in _upwards(root / "sys/fs/cgroup", path):
+                quota, _, period = (_read(folder / "cpu.max") or "max").partition(" ")
+                yield from _ratio(quota, period)
+
+
+def _quotas_v1(root: Path) -> Iterator[float]:
+    for controllers, path in _cgroups(root):
+        if "cpu" in controllers.split(","):
+            for mount in ("cpu", "cpu,cpuacct"):
+                for folder in _upwards(root / "sys/fs/cgroup" / mount, path):
+                    yield from _ratio(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+
+
+def _cgroups(root: Path) -> Iterator[tuple[str, str]]:
+    """(controllers, path) of each line of /proc/self/cgroup; v2's line has no controllers."""
+    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        yield controllers, path
+
+
+def _upwards(mount: Path, path: str) -> Iterator[Path]:
+    """The cgroup's folder and all above it, up to the mount point. In a container the path may name folders outside
+    of what is mounted: those do not exist here and the mount point itself is the group."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    for count in range(len(parts), -1, -1):
+        yield mount.joinpath(*parts[:count])
+
+
+def _ratio(quota: str | None, period: str | None) -> Iterator[float]:
+    try:
+        limit, length = int(quota or -1), int(period or 0)
+    except ValueError:
+        return
+    if limit > 0 and length > 0:
+        yield limit / length
+
+
+def _size(text: str | None) -> int | None:
+    """`48K` -> 49152."""
+    if not text:
+        return None
+    scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1], 1)
+    digits = text[:-1] if scale > 1 else text
+    return int(digits) * scale if digits.isdigit() else None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
