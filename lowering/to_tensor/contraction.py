@@ -1,0 +1,3 @@
+"""Matrix products -> `tensor.generic` sums of products."""
+
+from __future__ import annotations
