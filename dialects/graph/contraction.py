@@ -67,7 +67,8 @@ class MatmulIntegerOp(GraphOp):
     ```mlir
     %a = "test.value"() : () -> tensor<2x3xui8>
     %b = "test.value"() : () -> tensor<3x4xsi8>
-    %r = graph.matmul_integer %a, %b {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<2x3xui8>, tensor<3x4xsi8>) -> tensor<2x4xsi32>
+    %r = graph.matmul_integer %a, %b {operandSegmentSizes = array<i32: 1, 1, 0, 0>}
+      : (tensor<2x3xui8>, tensor<3x4xsi8>) -> tensor<2x4xsi32>
     ```
     """
 
@@ -118,7 +119,8 @@ class EinsumOp(GraphOp):
     ```mlir
     %a = "test.value"() : () -> tensor<8x2x3xf32>
     %b = "test.value"() : () -> tensor<8x4x3xf32>
-    %r = graph.einsum %a, %b {equation = "bik,bjk->bij"} : (tensor<8x2x3xf32>, tensor<8x4x3xf32>) -> tensor<8x2x4xf32>
+    %r = graph.einsum %a, %b {equation = "bik,bjk->bij"}
+      : (tensor<8x2x3xf32>, tensor<8x4x3xf32>) -> tensor<8x2x4xf32>
     ```
     """
 

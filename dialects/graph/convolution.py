@@ -83,7 +83,8 @@ class ConvOp(WindowedOp):
     ```mlir
     %x = "test.value"() : () -> tensor<1x4x9x9xf32>
     %w = "test.value"() : () -> tensor<8x2x3x3xf32>
-    %r = graph.conv %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, groups = 2} : (tensor<1x4x9x9xf32>, tensor<8x2x3x3xf32>) -> tensor<1x8x5x5xf32>
+    %r = graph.conv %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, groups = 2}
+      : (tensor<1x4x9x9xf32>, tensor<8x2x3x3xf32>) -> tensor<1x8x5x5xf32>
     ```
     """
 
@@ -119,7 +120,9 @@ class ConvIntegerOp(WindowedOp):
     %x = "test.value"() : () -> tensor<1x1x3x3xui8>
     %w = "test.value"() : () -> tensor<1x1x2x2xui8>
     %z = "test.value"() : () -> tensor<ui8>
-    %r = graph.conv_integer %x, %w, %z {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, operandSegmentSizes = array<i32: 1, 1, 1, 0>} : (tensor<1x1x3x3xui8>, tensor<1x1x2x2xui8>, tensor<ui8>) -> tensor<1x1x4x4xsi32>
+    %r = graph.conv_integer %x, %w, %z {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>,
+      operandSegmentSizes = array<i32: 1, 1, 1, 0>}
+      : (tensor<1x1x3x3xui8>, tensor<1x1x2x2xui8>, tensor<ui8>) -> tensor<1x1x4x4xsi32>
     ```
     """
 
@@ -160,7 +163,9 @@ class ConvTransposeOp(GraphOp):
     ```mlir
     %x = "test.value"() : () -> tensor<1x1x3x3xf32>
     %w = "test.value"() : () -> tensor<1x2x3x3xf32>
-    %r = graph.conv_transpose %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, output_padding = array<i64: 1, 1>} : (tensor<1x1x3x3xf32>, tensor<1x2x3x3xf32>) -> tensor<1x2x6x6xf32>
+    %r = graph.conv_transpose %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>,
+      output_padding = array<i64: 1, 1>}
+      : (tensor<1x1x3x3xf32>, tensor<1x2x3x3xf32>) -> tensor<1x2x6x6xf32>
     ```
     """
 
@@ -253,7 +258,9 @@ class DeformConvOp(WindowedOp):
     %x = "test.value"() : () -> tensor<1x1x3x3xf32>
     %w = "test.value"() : () -> tensor<1x1x2x2xf32>
     %o = "test.value"() : () -> tensor<1x8x2x2xf32>
-    %r = graph.deform_conv %x, %w, %o {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>} : (tensor<1x1x3x3xf32>, tensor<1x1x2x2xf32>, tensor<1x8x2x2xf32>) -> tensor<1x1x2x2xf32>
+    %r = graph.deform_conv %x, %w, %o {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>,
+      operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+      : (tensor<1x1x3x3xf32>, tensor<1x1x2x2xf32>, tensor<1x8x2x2xf32>) -> tensor<1x1x2x2xf32>
     ```
     """
 

@@ -18,7 +18,7 @@ from stepwell.errors import IRError
 from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.attrkinds import STRING, list_of
 from stepwell.ir.core import Operation, Value
-from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, substitute, symbol
+from stepwell.ir.dims import Dim, evaluate, free_symbols, solve_for, substitute, symbol
 from stepwell.ir.opdef import attr
 from stepwell.ir.types import TensorType, Type
 
@@ -128,6 +128,11 @@ def _as_dims(values: Mapping[str, int]) -> dict[str, Dim]:
     return dict(values)
 
 
-def is_proven_int(dim: Dim) -> bool:
-    """Whether a dim is an integer, not an expression."""
-    return not isinstance(dim, DimExpr)
+class ShapedByTypeOp(DataDependentOp):
+    """An op whose result type says the result's shape; where that was not known, an integer tensor operand does."""
+
+    def known_types(self) -> Sequence[Type]:
+        """The types that the results have. Raises NotImplementedError while the op is being built."""
+        if not self.results:
+            raise NotImplementedError
+        return [result.type for result in self.results]

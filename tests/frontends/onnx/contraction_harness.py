@@ -290,6 +290,15 @@ def cases_of(*op_types: str) -> dict[str, Any]:
     return {case.name: case for op_type in op_types for case in node_cases(op_type)}
 
 
+def data_sets(case: Any) -> list[tuple[list[Any], list[Any]]]:
+    """(inputs, expected outputs) of a case as arrays."""
+    return [([_array(x) for x in inputs], [_array(y) for y in outputs]) for inputs, outputs in case.data_sets]
+
+
+def _array(value: Any) -> Any:
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
 def assert_matches(made: Any, expected: Any, rtol: float = 1e-3, atol: float = 1e-6) -> None:
     """Equal shapes and element types, values within tolerance; lists item by item."""
     if isinstance(expected, (list, tuple)):

@@ -11,7 +11,8 @@ import numpy as np
 from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.contraction import EinsumOp, MatmulIntegerOp, MatmulOp
 from stepwell.dialects.graph.elementwise import AddOp, MulOp
-from stepwell.dialects.graph.movement import ReshapeOp, TransposeOp
+from stepwell.dialects.graph.movement import TransposeOp
+from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
