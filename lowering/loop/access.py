@@ -9,7 +9,6 @@ from stepwell.dialects import arith, buffer, vector
 from stepwell.dialects.buffer import memref_type
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
 from stepwell.ir.types import VectorType
 from stepwell.lowering.loop.index import IndexBuilder, LinearIndex
@@ -20,8 +19,9 @@ Mask = Value | int | None
 class Memory:
     """Memory access at one insertion point. Nothing may be stored between two loads that are to be shared."""
 
-    def __init__(self, builder: Builder, lanes: int) -> None:
-        self.builder = builder
+    def __init__(self, index: IndexBuilder, lanes: int) -> None:
+        self.index = index
+        self.builder = index.builder
         self.lanes = lanes
         self._loaded: dict[object, Value] = {}
         self._masks: dict[object, Value] = {}
@@ -38,7 +38,7 @@ class Memory:
         return self._loaded[key]
 
     def _places(self, map_: AffineMap, indices: Sequence[LinearIndex]) -> list[LinearIndex]:
-        index = IndexBuilder(self.builder)
+        index = self.index
         made = map_.evaluate(indices, ())
         return [part if isinstance(part, LinearIndex) else LinearIndex({}, int(part), index) for part in made]
 
@@ -59,7 +59,7 @@ class Memory:
 
     def _lane_by_lane(self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> Value:
         """Lanes without an element repeat the last one that exists."""
-        index = IndexBuilder(self.builder)
+        index = self.index
         found = []
         for lane in range(self.lanes):
             at = [_at_lane(index, form, lane, mask) for form in indices]
@@ -71,7 +71,7 @@ class Memory:
     def mask(self, count: Value | int) -> Value:
         """The mask of the leading `count` lanes."""
         if count not in self._masks:
-            value = IndexBuilder(self.builder).constant(count) if isinstance(count, int) else count
+            value = self.index.constant(count) if isinstance(count, int) else count
             made = vector.CreateMaskOp(value, result_types=[vector.mask_type(self.lanes)])
             self._masks[count] = self.builder.insert(made).result
         return self._masks[count]
@@ -101,7 +101,7 @@ class Memory:
         self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask
     ) -> None:
         """Lanes without an element write the last one that exists again, with its own value."""
-        index = IndexBuilder(self.builder)
+        index = self.index
         last = self.lanes if mask is None else mask
         if not isinstance(last, int):
             raise IRError("lanes that are not neighbours cannot be stored under a mask known at run time")

@@ -64,13 +64,14 @@ class RegisterTile:
         self.vector_dim = names.index(schedule.vector) if schedule.vector in names and self.lanes > 1 else -1
         self.reductions = [d for d, kind in enumerate(self.parts.iterators) if kind == REDUCTION]
         self.builder = Builder.before(stage)
+        self._indexers: dict[Builder, IndexBuilder] = {}
         self.fuses = self.parts.combine is not None and is_sum_of_products(self.parts.body, self.parts.combine)
 
     def emit(self) -> None:
         """Replace the stage by its code."""
         points = self._points()
         if self.parts.combine is None:
-            memory = Memory(self.builder, self.lanes)
+            memory = Memory(self._indexer(self.builder), self.lanes)
             for point in points:
                 values = self._body_values(self.builder, memory, point, {})
                 self._store(memory, point, values)
@@ -111,9 +112,15 @@ class RegisterTile:
             vectors[-1] = (vectors[-1][0], constant % self.lanes)
         return vectors
 
+    def _indexer(self, builder: Builder) -> IndexBuilder:
+        """The one index builder of an insertion point, so that equal indices are equal values."""
+        if builder not in self._indexers:
+            self._indexers[builder] = IndexBuilder(builder)
+        return self._indexers[builder]
+
     def _indices(self, builder: Builder, point: Point, steps: dict[int, LinearIndex]) -> list[LinearIndex]:
         """The index along each dim, the lane included; `steps` are the positions along the reduction dims."""
-        index = IndexBuilder(builder)
+        index = self._indexer(builder)
         found = []
         for d, offset in enumerate(self.parts.offsets):
             constant = constant_int(offset)
@@ -156,7 +163,7 @@ class RegisterTile:
             accumulators.extend((start or self._start(point, types)) * copies)
         accumulators = self._loops(self.builder, self.reductions, {}, points, accumulators, copies)
         count = len(types)
-        memory = Memory(self.builder, self.lanes)
+        memory = Memory(self._indexer(self.builder), self.lanes)
         for n, point in enumerate(points):
             mine = accumulators[n * count * copies : (n + 1) * count * copies]
             if self.along_reduction:
@@ -188,7 +195,7 @@ class RegisterTile:
         return list(choice.results)
 
     def _partial_sums(self, point: Point) -> list[Value]:
-        memory = Memory(self.builder, self.lanes)
+        memory = Memory(self._indexer(self.builder), self.lanes)
         indices = self._indices(self.builder, point, {})
         code = ScalarCode(self.builder, self.lanes, indices)
         found = []
@@ -210,11 +217,11 @@ class RegisterTile:
         d, rest = dims[0], dims[1:]
         size = constant_int(self.parts.sizes[d])
         if size == 1 and d != self.vector_dim:
-            return self._loops(builder, rest, {**steps, d: LinearIndex({}, 0, IndexBuilder(builder))}, points,
+            return self._loops(builder, rest, {**steps, d: LinearIndex({}, 0, self._indexer(builder))}, points,
                                accumulators, copies)  # fmt: skip
         width = self.lanes if d == self.vector_dim else 1
         unroll = self.unroll if (not rest or d == self.vector_dim) else 1
-        index = IndexBuilder(builder)
+        index = self._indexer(builder)
         total = self.parts.sizes[d]
         chunk = width * unroll
         done = index.mul(index.floordiv(total, index.constant(chunk)), index.constant(chunk))
@@ -232,11 +239,11 @@ class RegisterTile:
         low, high = constant_int(lower), constant_int(upper)
         if low is not None and low == high:
             return accumulators
-        index = IndexBuilder(builder)
+        index = self._indexer(builder)
         made = builder.insert(ForOp.build(lower, upper, index.constant(step), accumulators, label=self.parts.names[d]))
         made.induction.name = self.parts.names[d]
         inner = Builder.at_end(made.block, builder.loc)
-        inside = IndexBuilder(inner)
+        inside = self._indexer(inner)
         carried = list(made.carried)
         for copy in range(unroll):
             place = LinearIndex({made.induction: 1}, copy * (step // unroll), inside)
@@ -256,7 +263,7 @@ class RegisterTile:
         copies: int, copy: int,
     ) -> list[Value]:  # fmt: skip
         """One step of the reduction at every point."""
-        memory = Memory(builder, self.lanes)
+        memory = Memory(self._indexer(builder), self.lanes)
         count = len(self.parts.identities)
         made = list(accumulators)
         for n, point in enumerate(points):
@@ -309,10 +316,10 @@ class RegisterTile:
         else:
             choice = IfOp.build(self.parts.last)
             memory.builder.insert(choice)
-            then = Memory(Builder.at_end(choice.then.block, memory.builder.loc), self.lanes)
+            then = Memory(self._indexer(Builder.at_end(choice.then.block, memory.builder.loc)), self.lanes)
             self._finalize(then, point, accumulators)
             loop.yield_values(then.builder)
-            otherwise = Memory(Builder.at_end(choice.otherwise.block, memory.builder.loc), self.lanes)
+            otherwise = Memory(self._indexer(Builder.at_end(choice.otherwise.block, memory.builder.loc)), self.lanes)
             self._store(otherwise, point, accumulators)
             loop.yield_values(otherwise.builder)
 

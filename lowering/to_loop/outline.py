@@ -93,17 +93,17 @@ class Program:
             argument.type = buffer_type(argument.type)
             self.buffers[argument] = argument
         block = function.body.block
+        body = list(block)
         self.builder = Builder.at_start(block)
         self.symbols = measured_symbols(function, types, self.builder)
         self.index = IndexBuilder(self.builder)
         outputs = [block.add_argument(buffer_type(value.type), f"out{n}") for n, value in enumerate(results)]
         self.destinations = dict(zip(results, outputs, strict=True))
         _describe_arguments(function, types, results)
-        for op in list(block):
-            if op is not self.builder.anchor and not isinstance(op, (buffer.DimOp,)):
-                self.builder = Builder.before(op)
-                self.index = IndexBuilder(self.builder)
-                self._convert(op)
+        for op in body:
+            self.builder = Builder.before(op)
+            self.index = IndexBuilder(self.builder)
+            self._convert(op)
         for op in reversed(list(block)):
             if isinstance(op, (KernelOp, tensor.ConstantOp, tensor.ReshapeOp)):
                 op.erase()
@@ -224,7 +224,7 @@ class KernelBuilder:
     def build(self, name: str) -> func.FuncOp:
         """The function: inputs, outputs, then the sizes it needs."""
         op = self.op
-        memory = [buffer_type(value.type) for value in (*op.inputs, *op.results)]
+        memory = [buffer_type(value.type) for value in (*op.body.block.arguments, *op.results)]
         function = func.FuncOp.declare(name, [*memory, *(INDEX for _ in self.symbol_names)], sym_visibility="private")
         function.loc = op.loc
         function.attributes["kernel"] = UnitAttr()
