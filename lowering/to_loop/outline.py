@@ -100,10 +100,9 @@ class Program:
         self.destinations = dict(zip(results, outputs, strict=True))
         _describe_arguments(function, types, results)
         for op in list(block):
-            if op is not self.builder.anchor and not isinstance(op, (buffer.DimOp,)):
-                self.builder = Builder.before(op)
-                self.index = IndexBuilder(self.builder)
-                self._convert(op)
+            self.builder = Builder.before(op)
+            self.index = IndexBuilder(self.builder)
+            self._convert(op)
         for op in reversed(list(block)):
             if isinstance(op, (KernelOp, tensor.ConstantOp, tensor.ReshapeOp)):
                 op.erase()
@@ -140,7 +139,9 @@ class Program:
             if isinstance(user, tensor.ReshapeOp) and user.result in self.destinations:
                 return self._reshaped(self.destinations[user.result], value.type)
         sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(value.type)]
-        return self.builder.insert(buffer.AllocOp(sizes, result_types=[buffer_type(value.type)])).result
+        described = {"sw.tensor": tensor_attr(value.type)}
+        made = buffer.AllocOp(sizes, result_types=[buffer_type(value.type)], attributes=described)
+        return self.builder.insert(made).result
 
     def _launch(self, op: KernelOp) -> None:
         for result in op.results:
@@ -224,7 +225,7 @@ class KernelBuilder:
     def build(self, name: str) -> func.FuncOp:
         """The function: inputs, outputs, then the sizes it needs."""
         op = self.op
-        memory = [buffer_type(value.type) for value in (*op.inputs, *op.results)]
+        memory = [buffer_type(value.type) for value in (*op.body.block.arguments, *op.results)]
         function = func.FuncOp.declare(name, [*memory, *(INDEX for _ in self.symbol_names)], sym_visibility="private")
         function.loc = op.loc
         function.attributes["kernel"] = UnitAttr()
