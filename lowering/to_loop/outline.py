@@ -140,7 +140,9 @@ class Program:
             if isinstance(user, tensor.ReshapeOp) and user.result in self.destinations:
                 return self._reshaped(self.destinations[user.result], value.type)
         sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(value.type)]
-        return self.builder.insert(buffer.AllocOp(sizes, result_types=[buffer_type(value.type)])).result
+        described = {"sw.tensor": tensor_attr(value.type)}
+        made = buffer.AllocOp(sizes, result_types=[buffer_type(value.type)], attributes=described)
+        return self.builder.insert(made).result
 
     def _launch(self, op: KernelOp) -> None:
         for result in op.results:
