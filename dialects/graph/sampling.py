@@ -137,12 +137,11 @@ class AffineGridOp(DataDependentOp):
     def infer_types(self) -> Sequence[Type]:
         theta = shape_of(self.theta)
         (length,) = shape_of(self.size)
-        if len(theta) != 3 or (theta[1], theta[2]) not in ((2, 3), (3, 4)):
-            raise IRError(f"theta must be [n, 2, 3] or [n, 3, 4], is {self.theta.type}")
-        rank = theta[1]
-        assert isinstance(rank, int)
-        if proven_different(length, rank + 2):
-            raise IRError(f"size must have {rank + 2} elements, is {self.size.type}")
+        if not isinstance(length, int) or length not in (4, 5):
+            raise IRError(f"size must be [n, c, h, w] or [n, c, d, h, w], is {self.size.type}")
+        rank = length - 2
+        if len(theta) != 3 or proven_different(theta[1], rank) or proven_different(theta[2], rank + 1):
+            raise IRError(f"theta must be [n, {rank}, {rank + 1}], is {self.theta.type}")
         size = content(self.size)
         spatial = size[2:] if size is not None else [fresh_dim(self, "affine_grid", axis) for axis in range(rank)]
         return [tensor_type(self.theta).with_shape((theta[0], *spatial, rank))]

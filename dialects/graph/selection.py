@@ -16,7 +16,7 @@ from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, INT, enum
 from stepwell.ir.constraints import FLOAT_TENSOR, INT_TENSOR, NUMERIC_TENSOR, TENSOR
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, proven_different
 from stepwell.ir.opdef import attr, operand, optional_operand, result
 from stepwell.ir.types import SI64, TensorType, Type
 
@@ -193,7 +193,7 @@ class NonMaxSuppressionOp(DataDependentOp):
 
     def infer_types(self) -> Sequence[Type]:
         boxes, scores = shape_of(self.boxes), shape_of(self.scores)
-        if len(boxes) != 3 or boxes[2] != 4:
+        if len(boxes) != 3 or proven_different(boxes[2], 4):
             raise IRError(f"boxes must be [batches, n, 4], is {self.boxes.type}")
         if len(scores) != 3:
             raise IRError(f"scores must be [batches, classes, n], is {self.scores.type}")
