@@ -14,12 +14,13 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, constant_array, content, shape_of, tensor_type
+from stepwell.dialects.graph.shape import check_list
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INTS, enum
 from stepwell.ir.constraints import FLOAT_TENSOR, INDEX_LIST, REAL_OR_BOOL_TENSOR
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, proven_different
+from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import attr, operand, optional_operand, result
 from stepwell.ir.types import Type
 
@@ -98,8 +99,8 @@ class ResizeOp(DataDependentOp):
         for value, length, what in (
             (self.sizes, count, "sizes"), (self.scales, count, "scales"), (self.region, 2 * count, "region")
         ):  # fmt: skip
-            if value is not None and proven_different(shape_of(value)[0], length):
-                raise IRError(f"{what} must have {length} elements, is {value.type}")
+            if value is not None:
+                check_list(value, length, what)
         if self.coordinates == "tf_crop_and_resize" and self.region is None:
             raise IRError("tf_crop_and_resize needs a region")
         if self.antialias and self.mode == "nearest":
