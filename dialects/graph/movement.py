@@ -16,7 +16,7 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
-from stepwell.dialects.graph.shape import list_length, show_shape
+from stepwell.dialects.graph.shape import check_list, list_length, list_size, show_shape
 from stepwell.dialects.graph.slicing import slice_bounds
 from stepwell.dialects.graph.symbols import DataDependentOp, ShapedByTypeOp, fresh_dim, run_time_shape
 from stepwell.errors import IRError
@@ -217,8 +217,8 @@ class SliceOp(DataDependentOp):
             raise IRError(f"axes {list(self.axes)} must be ascending and among those of rank {len(shape)}")
         for name in ("starts", "ends", "steps"):
             value = getattr(self, name)
-            if value is not None and proven_different(shape_of(value)[0], len(self.axes)):
-                raise IRError(f"{name} has {shape_of(value)[0]} elements for {len(self.axes)} axes")
+            if value is not None:
+                check_list(value, len(self.axes), name)
         made = 0
         for axis, bounds in zip(self.axes, self.bounds(), strict=True):
             if bounds is None:
@@ -275,8 +275,7 @@ class PadOp(DataDependentOp):
     def infer_types(self) -> Sequence[Type]:
         shape = shape_of(self.x)
         rank = len(shape)
-        if proven_different(shape_of(self.pads)[0], 2 * rank):
-            raise IRError(f"pads has {shape_of(self.pads)[0]} elements for a tensor of rank {rank}, not {2 * rank}")
+        check_list(self.pads, 2 * rank, "pads")
         if self.value is not None:
             same_element(self.x, self.value)
             if any(dim != 1 for dim in shape_of(self.value)):
@@ -340,8 +339,7 @@ class TileOp(DataDependentOp):
 
     def infer_types(self) -> Sequence[Type]:
         shape = shape_of(self.x)
-        if proven_different(shape_of(self.repeats)[0], len(shape)):
-            raise IRError(f"repeats has {shape_of(self.repeats)[0]} elements for a tensor of rank {len(shape)}")
+        check_list(self.repeats, len(shape), "repeats")
         repeats = content(self.repeats)
         if repeats is None:
             return [tensor_type(self.x).with_shape([fresh_dim(self, "tile", axis) for axis in range(len(shape))])]
@@ -383,7 +381,7 @@ class ReverseSequenceOp(GraphOp):
         check_axis(self.time_axis, len(shape))
         if self.batch_axis == self.time_axis:
             raise IRError(f"batch and time are both axis {self.time_axis}")
-        agree(shape[self.batch_axis], shape_of(self.lengths)[0], "batch and lengths")
+        agree(shape[self.batch_axis], list_size(self.lengths, "lengths"), "batch and lengths")
         return [self.x.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
