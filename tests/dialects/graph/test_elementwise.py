@@ -13,7 +13,7 @@ from stepwell.dialects.graph.activation import GeluOp
 from stepwell.dialects.graph.base import ConstantOp, content
 from stepwell.dialects.graph.conversion import BitcastOp, CastOp
 from stepwell.errors import IRError, VerifyError
-from stepwell.ir.attributes import elements
+from stepwell.ir.attributes import ElementsAttr, elements
 from stepwell.ir.core import Block, Operation, Value
 from stepwell.ir.dims import Dim, dim_max, symbol
 from stepwell.ir.parser import parse_module
@@ -140,9 +140,10 @@ def test_shape_arithmetic(build: Any, expected: Any) -> None:
 
 
 def test_constants_fold() -> None:
-    two = ConstantOp(value=elements(np.float32([2, 3])))
+    two = ConstantOp(value=elements(np.array([2, 3], np.float32)))
     folded = graph.MulOp(two.result, two.result).fold([two.value, two.value])
     assert folded is not None
+    assert isinstance(folded[0], ElementsAttr)
     assert folded[0].numpy().tolist() == [4, 9]
 
 

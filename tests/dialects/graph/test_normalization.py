@@ -44,7 +44,8 @@ def test_rms_norm_has_the_type_of_its_scale() -> None:
 
 
 def layer(scale: Any, **options: Any) -> LayerNormOp:
-    return LayerNormOp(value(2, 3, 4), scale, **{"axes": [2], "epsilon": EPSILON} | options)
+    fields: dict[str, Any] = {"axes": [2], "epsilon": EPSILON}
+    return LayerNormOp(value(2, 3, 4), scale, **fields | options)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,16 @@ from stepwell.ir.verifier import verify
 Array = Any
 
 
+def f32(values: Any) -> Array:
+    """An array of f32."""
+    return np.array(values, np.float32)
+
+
+def i32(values: Any) -> Array:
+    """An array of si32."""
+    return np.array(values, np.int32)
+
+
 class HarnessNode:
     """The Node protocol over a NodeProto whose inputs are given as arrays."""
 

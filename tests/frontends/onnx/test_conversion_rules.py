@@ -11,7 +11,7 @@ import pytest
 
 from stepwell.errors import IRError
 from stepwell.frontends.onnx.registry import Unsupported
-from tests.frontends.onnx.elementwise_harness import Array, node
+from tests.frontends.onnx.elementwise_harness import Array, f32, node
 
 NAN, INF = np.nan, np.inf
 BIG = 2.0**70
@@ -74,8 +74,8 @@ def test_integers_to_integers(x: Array, dtype: Any, expected: list[int]) -> None
 @pytest.mark.parametrize("source", [np.float32, np.float64, ml_dtypes.bfloat16])
 def test_eight_bit_floats_saturate(dtype: Any, saturated: list[float], plain: list[float], source: Any) -> None:
     x = np.array([INF, -INF, 1e6, NAN], source)
-    np.testing.assert_array_equal(cast(x, dtype).astype(np.float32), np.float32(saturated))
-    np.testing.assert_array_equal(cast(x, dtype, saturate=0).astype(np.float32), np.float32(plain))
+    np.testing.assert_array_equal(cast(x, dtype).astype(np.float32), f32(saturated))
+    np.testing.assert_array_equal(cast(x, dtype, saturate=0).astype(np.float32), f32(plain))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_eight_bit_floats_saturate(dtype: Any, saturated: list[float], plain: li
 def test_powers_of_two_round_by_mode(round_mode: str, expected: list[float]) -> None:
     x = np.array([1, 1.2, 1.5, 1.8, 0.25], np.float32)
     made = cast(x, ml_dtypes.float8_e8m0fnu, round_mode=round_mode)
-    np.testing.assert_array_equal(made.astype(np.float32), np.float32(expected))
+    np.testing.assert_array_equal(made.astype(np.float32), f32(expected))
 
 
 def test_powers_of_two_saturate_or_become_nan() -> None:
@@ -102,7 +102,7 @@ def test_numbers_and_strings() -> None:
     assert to_text.tolist() == ["314.15927", "NaN", "INF", "-INF", "1.0"]
     assert cast(np.array([-5, 0], np.int8), object).tolist() == ["-5", "0"]
     texts = np.array(["3.5", "1e-5", "+INF", "-inf", "NaN"], object)
-    np.testing.assert_array_equal(cast(texts, np.float32), np.float32([3.5, 1e-5, INF, -INF, NAN]))
+    np.testing.assert_array_equal(cast(texts, np.float32), f32([3.5, 1e-5, INF, -INF, NAN]))
     whole = np.array(["9007199254740993", "-7", "2.9"], object)
     assert cast(whole[:2], np.int64).tolist() == [9007199254740993, -7]
     assert cast(whole[1:], np.int16).tolist() == [-7, 2]

@@ -19,6 +19,10 @@ def f32(*values: Any) -> Array:
     return np.array(values, np.float32)
 
 
+def u8(*values: Any) -> Array:
+    return np.array(values, np.uint8)
+
+
 def same_bits(made: Array, expected: Array) -> None:
     assert made.dtype == expected.dtype
     np.testing.assert_array_equal(made, expected)
@@ -124,7 +128,7 @@ def test_shift_of_unsigned_integers_by_their_width_and_more() -> None:
 
 def test_a_shift_in_no_direction_is_refused() -> None:
     with pytest.raises(Unsupported, match="neither LEFT nor RIGHT"):
-        node("BitShift", np.uint8([1]), np.uint8([1]), version=11, direction="UP")
+        node("BitShift", u8(1), u8(1), version=11, direction="UP")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, ml_dtypes.bfloat16])
@@ -208,7 +212,7 @@ def test_slope_of_prelu(symbolic: bool) -> None:
         (np.array([INF, 1], ml_dtypes.float8_e5m2), {}, [True, False]),
     ],
 )
-def test_infinities(x: Array, flags: dict[str, int], expected: list[bool]) -> None:
+def test_infinities(x: Array, flags: dict[str, Any], expected: list[bool]) -> None:
     same_bits(node("IsInf", x, version=20, **flags), np.array(expected))
 
 

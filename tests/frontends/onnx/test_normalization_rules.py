@@ -9,12 +9,12 @@ import pytest
 
 from stepwell.errors import IRError
 from stepwell.frontends.onnx.registry import Unsupported
-from tests.frontends.onnx.elementwise_harness import Array, assert_matches, node
+from tests.frontends.onnx.elementwise_harness import Array, assert_matches, f32, node
 
 NAN, INF = np.nan, np.inf
 RNG = np.random.default_rng(7)
 X = RNG.standard_normal((2, 3, 4)).astype(np.float32)
-SCALE, BIAS, MEAN, VARIANCE = (np.float32(v) for v in ([1, 2, 3], [0, 1, -1], [0.5, 0, -0.5], [1, 4, 0.25]))
+SCALE, BIAS, MEAN, VARIANCE = (f32(v) for v in ([1, 2, 3], [0, 1, -1], [0.5, 0, -0.5], [1, 4, 0.25]))
 
 
 def channels(vector: Array) -> Array:
@@ -49,12 +49,12 @@ def test_softmax_takes_the_last_axis_from_opset_13_on() -> None:
     ],
 )  # fmt: skip
 def test_softmax_of_special_values(values: list[float], expected: list[float]) -> None:
-    assert_matches(node("Softmax", np.float32([values]), version=13), np.float32([expected]))
+    assert_matches(node("Softmax", f32([values]), version=13), f32([expected]))
 
 
 def test_hardmax_takes_the_first_of_equals_and_nan() -> None:
-    x = np.float32([[1, 3, 3], [5, NAN, 9]])
-    assert_matches(node("Hardmax", x, version=13), np.float32([[0, 1, 0], [0, 1, 0]]))
+    x = f32([[1, 3, 3], [5, NAN, 9]])
+    assert_matches(node("Hardmax", x, version=13), f32([[0, 1, 0], [0, 1, 0]]))
 
 
 @pytest.mark.parametrize("version", [1, 6, 7, 9, 14, 15])
@@ -80,11 +80,11 @@ def test_batch_norm_in_training(version: int, outputs: int, symbolic: bool) -> N
 
 
 def test_batch_norm_of_one_channel() -> None:
-    x, one = np.float32([1, 2, 3]), np.float32([1])
+    x, one = f32([1, 2, 3]), f32([1])
     assert_matches(node("BatchNormalization", x, one, one, one, one, version=15, epsilon=0.0), x)
     y, mean, _ = node("BatchNormalization", x, one, one, one, one, version=15, outputs=3, training_mode=1, momentum=0.0)
     np.testing.assert_allclose(y, [1 - 1.5**0.5, 1, 1 + 1.5**0.5], 1e-4)
-    assert_matches(mean, np.float32([2]))
+    assert_matches(mean, f32([2]))
 
 
 def test_batch_norm_of_mixed_types() -> None:
@@ -118,7 +118,7 @@ def test_group_norm_takes_a_scale_per_group_then_per_channel(symbolic: bool) -> 
     x = RNG.standard_normal((2, 6, 5)).astype(np.float32)
     rows = x.reshape(2, 3, 2, 5)
     y = (rows - rows.mean((2, 3), keepdims=True)) / np.sqrt(rows.var((2, 3), keepdims=True) + 1e-5)
-    per_group, per_channel = np.float32([1, 2, 3]), np.float32([1, 1, 2, 2, 3, 3])
+    per_group, per_channel = f32([1, 2, 3]), f32([1, 1, 2, 2, 3, 3])
     expected = (y.reshape(x.shape) * per_channel.reshape(6, 1) + per_channel.reshape(6, 1)).astype(np.float32)
     made = node("GroupNormalization", x, per_group, per_group, version=18, num_groups=3, symbolic=symbolic)
     np.testing.assert_allclose(made, expected, 1e-3, 1e-5)
@@ -144,7 +144,7 @@ def test_instance_norm(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("order", "axis"), [(1, 0), (2, -1)])
 def test_lp_norm_of_zeros_is_zero(order: int, axis: int) -> None:
-    x = np.float32([[3, 0], [-4, 0], [0, 0]])
+    x = f32([[3, 0], [-4, 0], [0, 0]])
     norm = np.linalg.norm(x, order, axis, keepdims=True)
     expected = np.divide(x, norm, out=np.zeros_like(x), where=norm != 0)
     assert_matches(node("LpNormalization", x, version=22, p=order, axis=axis), expected)
@@ -161,11 +161,11 @@ def test_mean_variance_norm_of_a_constant_is_zero() -> None:
 
 
 def test_local_response_norm_of_any_rank() -> None:
-    x = np.float32([[1, 2, 3, 4]])
-    total = np.float32([[5, 14, 29, 25]])
+    x = f32([[1, 2, 3, 4]])
+    total = f32([[5, 14, 29, 25]])
     expected = x / (1 + 0.5 / 3 * total) ** 0.75
     assert_matches(node("LRN", x, version=13, size=3, alpha=0.5), expected)
-    even = np.float32([[1 + 4, 4 + 9, 9 + 16, 16]])
+    even = f32([[1 + 4, 4 + 9, 9 + 16, 16]])
     assert_matches(node("LRN", x, version=13, size=2, alpha=2.0, beta=1.0), x / (1 + even))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stepwell.errors import IRError
-from tests.frontends.onnx.elementwise_harness import Array, assert_matches, node
+from tests.frontends.onnx.elementwise_harness import Array, assert_matches, f32, i32, node
 
 NAN, INF = np.nan, np.inf
 X = np.arange(-12, 12, dtype=np.float32).reshape(2, 3, 4)
@@ -68,13 +68,13 @@ def test_the_mean_of_no_integers_is_an_error() -> None:
     ],
 )  # fmt: skip
 def test_special_values(op_type: str, values: list[float], expected: float) -> None:
-    assert_matches(node(op_type, np.float32(values), version=18, keepdims=0), np.float32(expected))
+    assert_matches(node(op_type, f32(values), version=18, keepdims=0), f32(expected))
 
 
 def test_integers_wrap_and_their_means_are_cut_towards_zero() -> None:
-    assert_matches(node("ReduceSum", np.int32([2**31 - 1, 1]), version=13), np.int32([-(2**31)]))
-    assert_matches(node("ReduceMean", np.int32([-1, -2]), version=18), np.int32([-1]))
-    assert_matches(node("ReduceL2", np.int32([3, 4]), version=18), np.int32([5]))
+    assert_matches(node("ReduceSum", i32([2**31 - 1, 1]), version=13), i32([-(2**31)]))
+    assert_matches(node("ReduceMean", i32([-1, -2]), version=18), i32([-1]))
+    assert_matches(node("ReduceL2", i32([3, 4]), version=18), i32([5]))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
@@ -89,9 +89,9 @@ def test_long_sums_of_narrow_floats_are_kept_in_f32(dtype: Any) -> None:
     [([2, 5, 5, 1], 1, 2), ([NAN, 5, NAN, 6], 0, 2), ([INF, INF], 0, 1), ([3], 0, 0)],
 )
 def test_index_of_the_largest(values: list[float], first: int, last: int) -> None:
-    x = np.float32(values)
+    x = f32(values)
     assert_matches(node("ArgMax", x, version=13, keepdims=0), np.int64(first))
-    assert_matches(node("ArgMax", x, version=13, select_last_index=1), np.int64([last]))
+    assert_matches(node("ArgMax", x, version=13, select_last_index=1), np.array([last]))
     assert_matches(node("ArgMin", -x, version=1, keepdims=0), np.int64(first))
 
 
@@ -110,10 +110,10 @@ def test_no_largest_of_nothing() -> None:
     ],
 )  # fmt: skip
 def test_running_totals(exclusive: int, reverse: int, sums: list[int], products: list[int]) -> None:
-    x, axis = np.int32([[1, 2, 3]]), np.array(-1)
-    options = {"exclusive": exclusive, "reverse": reverse}
-    assert_matches(node("CumSum", x, axis, version=14, **options), np.int32([sums]))
-    assert_matches(node("CumProd", x, axis, version=26, **options), np.int32([products]))
+    x, axis = i32([[1, 2, 3]]), np.array(-1)
+    options: dict[str, Any] = {"exclusive": exclusive, "reverse": reverse}
+    assert_matches(node("CumSum", x, axis, version=14, **options), i32([sums]))
+    assert_matches(node("CumProd", x, axis, version=26, **options), i32([products]))
     assert node("CumSum", x[:, :0], axis, version=14, **options).shape == (1, 0)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from stepwell.dialects.graph import elementwise as graph
-from stepwell.dialects.graph.base import content, shape_of, tensor_type
+from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.conversion import CastOp, is_narrow_float
-from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.frontends.onnx.registry import Node
+from stepwell.frontends.onnx.shapes import known_input, reshape
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, Type, numpy_dtype
@@ -48,20 +48,16 @@ def unary(node: Node, cls: type[graph.UnaryOp], x: Value) -> Value:
 
 def reshaped(node: Node, x: Value, dims: Sequence[Dim]) -> Value:
     """x with other dims; x itself where it has them."""
-    return x if shape_of(x) == tuple(dims) else node.insert(ReshapeOp.to(x, dims)).result
+    return x if shape_of(x) == tuple(dims) else reshape(node, x, dims)
 
 
 def known_integers(node: Node, index: int, what: str) -> list[int] | None:
     """The elements of an integer input that decide types, None where it is absent. Raises Unsupported where they are
     not known at import time."""
-    value = node.optional(index)
-    if value is None:
-        return None
-    array = node.constant_input(index)
-    found = [int(item) for item in np.asarray(array).reshape(-1)] if array is not None else content(value)
-    if found is None or not all(isinstance(item, int) for item in found):
+    found = known_input(node, index)
+    if found is None and node.has_input(index):
         raise node.unsupported(
             f"its {what} (input {index}) must be known when the model is compiled",
             f"make the {what} an initializer or a constant",
         )
-    return [item for item in found if isinstance(item, int)]
+    return found
