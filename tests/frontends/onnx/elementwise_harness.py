@@ -1,6 +1,6 @@
 """One-operator models through import rules and interpretation: a stand-in for the importer.
 
-Every input that a rule asks for as a constant is one: its array is known when the node is imported."""
+Every input that a rule asks for as a constant is one, unless a test says that inputs are known at run time only."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def i32(values: Any) -> Array:
 class HarnessNode:
     """The Node protocol over a NodeProto whose inputs are given as arrays."""
 
-    def __init__(self, proto: onnx.NodeProto, version: int, block: Block, arrays: dict[str, Array]) -> None:
+    def __init__(self, proto: onnx.NodeProto, version: int, block: Block, arrays: dict[str, Array], known: bool) -> None:
         self.proto, self.version, self.block, self.arrays = proto, version, block, arrays
+        self.known = known
         self.op_type, self.domain = proto.op_type, proto.domain
         self.num_inputs, self.num_outputs = len(proto.input), len(proto.output)
         self.values: dict[str, Value] = dict(zip(arrays, block.arguments, strict=True))
@@ -65,7 +66,7 @@ class HarnessNode:
         return [self.input(index) for index in range(self.num_inputs)]
 
     def constant_input(self, index: int) -> Array | None:
-        return self.arrays[self.proto.input[index]] if self.has_input(index) else None
+        return self.arrays[self.proto.input[index]] if self.known and self.has_input(index) else None
 
     def has(self, name: str) -> bool:
         return name in self.attributes
@@ -99,14 +100,14 @@ class HarnessNode:
 
 
 def run_node(
-    proto: onnx.NodeProto, version: int, inputs: Sequence[Array], symbolic: bool = False
+    proto: onnx.NodeProto, version: int, inputs: Sequence[Array], symbolic: bool = False, known: bool = True
 ) -> tuple[Array, ...]:
     """Import one node, verify it, interpret it, and hold the results against the inferred types. With `symbolic`, sizes
     of inputs other than 1 are symbols, equal ones the same."""
     names = [name for name in proto.input if name]
     arrays = dict(zip(names, [np.asarray(array) for array in inputs], strict=True))
     function = FuncOp.declare("main", [_type_of(array, symbolic) for array in arrays.values()], [])
-    node = HarnessNode(proto, version, function.entry, arrays)
+    node = HarnessNode(proto, version, function.entry, arrays, known)
     found = RULES.find(proto.domain, proto.op_type, version)
     assert found is not None, f"{proto.op_type} has no rule at opset {version}"
     made = found(node)
@@ -132,12 +133,13 @@ def _check_type(type_: Type, array: Array, sizes: dict[str, int]) -> None:
 
 
 def node(
-    op_type: str, *inputs: Array, version: int, outputs: int = 1, symbolic: bool = False, **attributes: Any
-) -> Any:
+    op_type: str, *inputs: Array, version: int, outputs: int = 1, symbolic: bool = False, known: bool = True,
+    **attributes: Any,
+) -> Any:  # fmt: skip
     """The results of an operator on arrays at an opset version; None stands for an absent input."""
     names = ["" if array is None else f"x{index}" for index, array in enumerate(inputs)]
     proto = helper.make_node(op_type, names, [f"y{index}" for index in range(outputs)], **attributes)
-    made = run_node(proto, version, [array for array in inputs if array is not None], symbolic)
+    made = run_node(proto, version, [array for array in inputs if array is not None], symbolic, known)
     return made[0] if outputs == 1 else made
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stepwell.errors import IRError
+from stepwell.frontends.onnx.registry import Unsupported
 from tests.frontends.onnx.elementwise_harness import Array, assert_matches, f32, i32, node
 
 NAN, INF = np.nan, np.inf
@@ -115,6 +116,16 @@ def test_running_totals(exclusive: int, reverse: int, sums: list[int], products:
     assert_matches(node("CumSum", x, axis, version=14, **options), i32([sums]))
     assert_matches(node("CumProd", x, axis, version=26, **options), i32([products]))
     assert node("CumSum", x[:, :0], axis, version=14, **options).shape == (1, 0)
+
+
+def test_axes_that_are_known_at_run_time_only() -> None:
+    assert_matches(node("ReduceSum", X, np.array([2, 0, 1]), version=13, known=False), X.sum(keepdims=True))
+    assert_matches(node("ReduceSum", X, np.zeros(0, np.int64), version=13, known=False), X.sum(keepdims=True))
+    assert_matches(node("CumSum", X[0, 0], np.array(-1), version=14, known=False), X[0, 0].cumsum())
+    with pytest.raises(Unsupported, match=r"its axes \(input 1\) must be known"):
+        node("ReduceSum", X, np.array([1]), version=13, known=False)
+    with pytest.raises(Unsupported, match=r"its axis \(input 1\) must be known"):
+        node("CumSum", X, np.array(1), version=14, known=False)
 
 
 @pytest.mark.parametrize(

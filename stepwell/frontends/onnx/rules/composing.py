@@ -54,6 +54,8 @@ def reshaped(node: Node, x: Value, dims: Sequence[Dim]) -> Value:
 def known_integers(node: Node, index: int, what: str) -> list[int] | None:
     """The elements of an integer input that decide types, None where it is absent. Raises Unsupported where they are
     not known at import time."""
+    if node.has_input(index) and shape_of(node.input(index)) == (0,):
+        return []
     found = known_input(node, index)
     if found is None and node.has_input(index):
         raise node.unsupported(

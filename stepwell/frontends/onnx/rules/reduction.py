@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stepwell.dialects.graph import elementwise as graph
-from stepwell.dialects.graph.base import normalize_axes, normalize_axis, tensor_type
+from stepwell.dialects.graph.base import normalize_axes, normalize_axis, shape_of, tensor_type
 from stepwell.dialects.graph.reduction import ArgReduceOp, CumulativeOp, ReduceOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, known_integers, unary, widened
@@ -25,8 +25,11 @@ def _attribute_axes(node: Node) -> Axes:
 
 
 def _input_axes(node: Node) -> Axes:
-    """The form that gives axes as an input: absent or empty, they are all, or none with `noop_with_empty_axes`."""
+    """The form that gives axes as an input: absent or empty, they are all, or none with `noop_with_empty_axes`. As many
+    as there are dims, they are all, whatever their order."""
     rank = tensor_type(node.input(0)).rank
+    if node.has_input(1) and shape_of(node.input(1)) == (rank,) and node.constant_input(1) is None:
+        return tuple(range(rank))
     axes = known_integers(node, 1, "axes")
     if not axes:
         return () if node.int("noop_with_empty_axes", 0) else tuple(range(rank))
