@@ -40,7 +40,9 @@ def i32(values: Any) -> Array:
 class HarnessNode:
     """The Node protocol over a NodeProto whose inputs are given as arrays."""
 
-    def __init__(self, proto: onnx.NodeProto, version: int, block: Block, arrays: dict[str, Array], known: bool) -> None:
+    def __init__(
+        self, proto: onnx.NodeProto, version: int, block: Block, arrays: dict[str, Array], known: bool
+    ) -> None:
         self.proto, self.version, self.block, self.arrays = proto, version, block, arrays
         self.known = known
         self.op_type, self.domain = proto.op_type, proto.domain

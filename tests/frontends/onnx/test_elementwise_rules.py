@@ -35,14 +35,15 @@ def same_bits(made: Array, expected: Array) -> None:
 )
 def test_broadcast_by_axis_before_opset_7(op_type: str, reference: Any, symbolic: bool) -> None:
     a = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    for shape, attributes, aligned in [
+    forms: list[tuple[Any, dict[str, Any], Any]] = [
         ((3,), {"axis": 1}, (3, 1)),
         ((3,), {"axis": -2}, (3, 1)),
         ((2, 3), {"axis": 0}, (2, 3, 1)),
         ((4,), {}, (4,)),
         ((), {}, ()),
         ((1, 1), {}, (1, 1)),
-    ]:
+    ]
+    for shape, attributes, aligned in forms:
         b = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
         made = node(op_type, a, b, version=6, broadcast=1, symbolic=symbolic, **attributes)
         assert_matches(made, reference(a, b.reshape(aligned)))

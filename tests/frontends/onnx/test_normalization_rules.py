@@ -29,7 +29,7 @@ def softmax_rows(rows: Array) -> Array:
 @pytest.mark.parametrize("symbolic", [False, True])
 @pytest.mark.parametrize(("axis", "rows"), [(1, 2), (2, 6), (-1, 6), (0, 1), (None, 2)])
 def test_softmax_family_sees_a_matrix_before_opset_13(axis: int | None, rows: int, symbolic: bool) -> None:
-    attributes = {} if axis is None else {"axis": axis}
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     soft = softmax_rows(X.reshape(rows, -1)).reshape(X.shape)
     hard = (X.reshape(rows, -1).argmax(1)[:, None] == np.arange(24 // rows)).reshape(X.shape).astype(np.float32)
     assert_matches(node("Softmax", X, version=11, symbolic=symbolic, **attributes), soft)
@@ -60,7 +60,7 @@ def test_hardmax_takes_the_first_of_equals_and_nan() -> None:
 @pytest.mark.parametrize("version", [1, 6, 7, 9, 14, 15])
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_batch_norm_for_inference(version: int, symbolic: bool) -> None:
-    attributes = {"is_test": 1} if version < 7 else {}
+    attributes: dict[str, Any] = {"is_test": 1} if version < 7 else {}
     made = node("BatchNormalization", X, SCALE, BIAS, MEAN, VARIANCE, version=version, symbolic=symbolic, **attributes)
     expected = (X - channels(MEAN)) / np.sqrt(channels(VARIANCE) + 1e-5) * channels(SCALE) + channels(BIAS)
     assert_matches(made, expected.astype(np.float32))
@@ -69,7 +69,7 @@ def test_batch_norm_for_inference(version: int, symbolic: bool) -> None:
 @pytest.mark.parametrize(("version", "outputs"), [(7, 5), (9, 5), (14, 3), (15, 3)])
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_batch_norm_in_training(version: int, outputs: int, symbolic: bool) -> None:
-    attributes = {"training_mode": 1} if version >= 14 else {}
+    attributes: dict[str, Any] = {"training_mode": 1} if version >= 14 else {}
     made = node("BatchNormalization", X, SCALE, BIAS, MEAN, VARIANCE, version=version, outputs=outputs, momentum=0.75,
                 symbolic=symbolic, **attributes)  # fmt: skip
     mean, variance = X.mean((0, 2)), X.var((0, 2))
