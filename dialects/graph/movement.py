@@ -37,7 +37,7 @@ def check_axis(axis: int, rank: int) -> None:
 
 def agree(a: Dim, b: Dim, what: str) -> Dim:
     """The size that two dims share; the plainer of the two. Raises IRError where they are proven to differ."""
-    if a == b or isinstance(a, int) and not isinstance(b, int):
+    if a == b or (isinstance(a, int) and not isinstance(b, int)):
         return a
     if proven_different(a, b):
         raise IRError(f"{what}: sizes {a} and {b} differ")
@@ -233,10 +233,10 @@ class SliceOp(DataDependentOp):
         bounds = self.bounds()
         if found is None or len(bounds) != 1:
             return found if not bounds else None
-        if bounds[0] is None or not isinstance(bounds[0][0], int) or not isinstance(bounds[0][1], int):
+        start, size, step = bounds[0] or (None, None, 1)
+        if not isinstance(start, int) or not isinstance(size, int):
             return None
-        start, size, step = bounds[0]
-        return tuple(found[start + index * step] for index in range(size))  # type: ignore[operator, arg-type]
+        return tuple(found[start + index * step] for index in range(size))
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x, starts, ends, *rest = args
@@ -317,7 +317,7 @@ def pad_axis(x: Array, axis: int, before: int, after: int, mode: str, value: Any
         position = np.minimum(folded, period - folded) if window > 1 else folded * 0
     elif mode == "wrap":
         position = position % window
-    taken = np.take(x, low + np.clip(position, 0, window - 1), axis)
+    taken: Array = np.take(x, low + np.clip(position, 0, window - 1), axis)
     if mode == "constant" and not inside.all():
         np.moveaxis(taken, axis, 0)[~inside] = value
     return taken
@@ -389,7 +389,7 @@ class ReverseSequenceOp(GraphOp):
     def interpret(self, frame: Any, *args: Any) -> Any:
         x, lengths = args
         steps = x.shape[self.time_axis]
-        if lengths.size and not (0 <= lengths.min() and lengths.max() <= steps):
+        if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
             raise IRError(f"sequence lengths {lengths.tolist()} are not all in 0 to {steps}")
         moved = np.moveaxis(x, (self.batch_axis, self.time_axis), (0, 1))
         out = moved.copy()

@@ -10,6 +10,7 @@ import numpy as np
 from stepwell.dialects.graph.base import (
     Array,
     Content,
+    GraphOp,
     broadcast_shapes,
     constant_array,
     content,
@@ -17,7 +18,6 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
-from stepwell.dialects.graph.base import GraphOp
 from stepwell.dialects.graph.symbols import ShapedByTypeOp, fresh_dim, run_time_shape
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr, elements
@@ -57,7 +57,8 @@ def reshape_dims(shape: Sequence[Dim], target: Sequence[Dim], allow_zero: bool =
     """The shape that `target` stands for on an input of `shape`: -1 (once) is what is left over, 0 copies the
     input's dim at its place unless `allow_zero`. Raises IRError where the sizes cannot agree.
 
-    The left-over is an exact quotient where one of polynomials exists; copied dims cancel, so that a batch of 0 works."""
+    The left-over is the exact quotient of the polynomials where there is one; copied dims cancel first, so that a
+    batch of 0 works."""
     copied = set() if allow_zero else {index for index, dim in enumerate(target) if dim == 0}
     if any(index >= len(shape) for index in copied):
         raise IRError(f"target {show_shape(target)} copies a dim that the input {show_shape(shape)} does not have")

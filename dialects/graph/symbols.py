@@ -1,7 +1,7 @@
 """Symbols that are born at run time, and the values that dims have while IR is interpreted.
 
 An op whose result sizes depend on its operands' data gives each such dim a fresh symbol. The op keeps the names in its
-`new_dims` attribute, so that inferring its types again gives the same symbols, and binds them when it is interpreted."""
+`new_dims` attribute, so that inferring its types again gives the same symbols, and binds them when interpreted."""
 
 from __future__ import annotations
 
