@@ -175,7 +175,7 @@ def _masked_softmax(scores: Array, bias: Array) -> Array:
 
 
 class RotaryEmbeddingOp(GraphOp):
-    """Rotates pairs of the last axis of x [b, heads, s, d] by angles that grow with the position.
+    """Rotates pairs of the last axis of x [b, heads, s, d] by angles of the position.
 
     cos and sin are [b, s, r / 2], or, with positions [b, s], tables [rows, r / 2] that they index. The first r elements
     are rotated, the rest passes: pairs (i, i + r / 2), or (2i, 2i + 1) where `interleaved`. Stands for ONNX
@@ -230,14 +230,14 @@ class RotaryEmbeddingOp(GraphOp):
 
 
 def _rows(table: Array, positions: Array) -> Array:
-    if positions.size and not (0 <= positions.min() and positions.max() < len(table)):
+    if positions.size and not (positions.min() >= 0 and positions.max() < len(table)):
         raise IRError(f"positions reach outside the {len(table)} rows of the rotation tables")
     return np.asarray(table[positions])
 
 
 class LinearAttentionOp(GraphOp):
-    """Attention through a state S [b, groups, d, e] instead of scores, one position after the other: q [b, heads, t, d],
-    k [b, groups, t, d], v [b, groups, t, e] -> output [b, heads, t, e] and the last state.
+    """Attention through a state S [b, groups, d, e] instead of scores, one position after the other:
+    q [b, heads, t, d], k [b, groups, t, d], v [b, groups, t, e] -> output [b, heads, t, e] and the last state.
 
     At each position: S = exp(decay) * S (decay [b, groups, t, 1 or d]); with beta ([b, groups or 1, t, 1]), the
     delta rule, v = beta * (v - S^T k); S = S + k v^T; output = scale * S^T q, consecutive query heads sharing a group.
@@ -264,7 +264,8 @@ class LinearAttentionOp(GraphOp):
     final: Value = result(FLOAT_TENSOR)
 
     def infer_types(self) -> Sequence[Type]:
-        need_rank(4, query=self.query, key=self.key, value=self.value, state=self.state, decay=self.decay, beta=self.beta)
+        need_rank(4, query=self.query, key=self.key, value=self.value)
+        need_rank(4, state=self.state, decay=self.decay, beta=self.beta)
         (b, heads, t, d), (kb, groups, kt, kd), (vb, v_groups, vt, e) = map(
             shape_of, (self.query, self.key, self.value)
         )

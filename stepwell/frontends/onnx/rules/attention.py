@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -143,7 +144,7 @@ def causal_conv_with_state(node: Node) -> Sequence[Value]:
     else:
         pads = node.constant(np.array([0, 0, size - 1, 0, 0, 0], np.int64))
         padded = node.insert(PadOp(x, pads)).result
-    fields = {"strides": [1], "dilations": [1], "pads": [0, 0], "groups": channels}
+    fields: dict[str, Any] = {"strides": [1], "dilations": [1], "pads": [0, 0], "groups": channels}
     made = node.insert(ConvOp(padded, weight, node.optional(2), **fields)).result
     activation = node.string("activation", "none")
     if activation not in ("none", "silu", "swish"):

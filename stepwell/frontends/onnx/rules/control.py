@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stepwell.dialects.graph.base import normalize_axis, shape_of, tensor_type
-from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind
+from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind, yielded
 from stepwell.dialects.graph.symbols import _COUNTER
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.ir.core import Block, Region, Value
@@ -96,7 +96,7 @@ def if_(node: Node) -> Sequence[Value]:
     if known is not None and known.size == 1:
         names = [names[0 if known.reshape(-1)[0] else 1]] * 2
     then, otherwise = (branch(node.subgraph(name)) for name in names)
-    for index, (a, b) in enumerate(zip(then.block.terminator.operands, otherwise.block.terminator.operands)):
+    for index, (a, b) in enumerate(zip(*(yielded(r) for r in (then, otherwise)), strict=False)):
         if not same_kind(a.type, b.type):
             for region in (then, otherwise):
                 discard(region.block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from stepwell.ir.core import Value
 from stepwell.ir.types import numpy_dtype
 
 
-def pool_fields(node: Node, x: Value) -> dict[str, object]:
+def pool_fields(node: Node, x: Value) -> dict[str, Any]:
     """A pool's window as attributes."""
     if len(shape_of(x)) < 3:
         raise node.unsupported(f"the input needs a batch, channels and spatial axes, not rank {len(shape_of(x))}")
