@@ -93,13 +93,14 @@ class Program:
             argument.type = buffer_type(argument.type)
             self.buffers[argument] = argument
         block = function.body.block
+        body = list(block)
         self.builder = Builder.at_start(block)
         self.symbols = measured_symbols(function, types, self.builder)
         self.index = IndexBuilder(self.builder)
         outputs = [block.add_argument(buffer_type(value.type), f"out{n}") for n, value in enumerate(results)]
         self.destinations = dict(zip(results, outputs, strict=True))
         _describe_arguments(function, types, results)
-        for op in list(block):
+        for op in body:
             self.builder = Builder.before(op)
             self.index = IndexBuilder(self.builder)
             self._convert(op)

@@ -479,6 +479,8 @@ class Block:
     def _link(self, op: Operation, before: Operation | None, after: Operation | None) -> None:
         if op.parent is not None:
             raise IRError(f"{op.op_name} is in a block already")
+        if after is not None and after.parent is not self:
+            raise IRError(f"{op.op_name} is inserted before {after.op_name}, which is not in this block")
         op.parent, op._prev, op._next = self, before, after
         if before is None:
             self._first = op
