@@ -185,7 +185,7 @@ def typical_sizes(context: PassContext) -> dict[str, int]:
 
 
 def argument_types(function: func.FuncOp) -> list[Type]:
-    """The arguments' tensor types with their symbolic dims, from `sw.tensor`; where that is absent, the memref types."""
+    """The arguments' tensor types with their symbolic dims, from `sw.tensor`; the memref types where that lacks."""
     types: list[Type] = []
     for n, argument in enumerate(function.arguments):
         text = function.argument_attributes(n).get("sw.tensor")
