@@ -157,7 +157,8 @@ def test_top_k(version: int, arrays: list[Any], attributes: dict[str, int], valu
 
 def test_unique_of_strings_and_of_nothing() -> None:
     values, first, inverse, counts = run("Unique", 11, [np.array(["b", "a", "b"], object)], 4, sorted=0)
-    assert (values.tolist(), first.tolist(), inverse.tolist(), counts.tolist()) == (["b", "a"], [0, 1], [0, 1, 0], [2, 1])
+    assert values.tolist() == ["b", "a"]
+    assert (first.tolist(), inverse.tolist(), counts.tolist()) == ([0, 1], [0, 1, 0], [2, 1])
     assert [part.size for part in run("Unique", 11, [np.zeros(0, N)], 4)] == [0, 0, 0, 0]
 
 
