@@ -186,5 +186,3 @@ def barrier(e: FunctionEmitter, op: cpu.BarrierOp) -> None:
 def report(e: FunctionEmitter, op: cpu.ReportOp) -> None:
     """sw_report"""
     e.report(op.message, op, e.value(op.value))
-
-

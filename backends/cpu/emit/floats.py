@@ -12,7 +12,7 @@ from stepwell.dialects.arith import ConstantOp
 from stepwell.errors import TargetError
 from stepwell.ir.attributes import ElementsAttr, FloatAttr
 from stepwell.ir.core import Value
-from stepwell.ir.types import FloatType, IndexType, Type, bit_width, element_of, is_float
+from stepwell.ir.types import FloatType, Type, bit_width
 
 from .function import FunctionEmitter, emits
 from .narrow import compute_type, is_narrow, narrowed, rounded_to_odd, widened

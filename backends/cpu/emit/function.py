@@ -66,6 +66,7 @@ class FunctionEmitter:
 
     team = "%team"
     scratch = "%scratch"
+    success = "ret void"
 
     def __init__(self, context: ModuleContext) -> None:
         self.context = context
@@ -169,6 +170,10 @@ class FunctionEmitter:
         self.context.declare(name, f"declare {result} @{name}({types})")
         given = ", ".join(f"{type_} {text}" for type_, text in arguments)
         return f"call {result} @{name}({given})"
+
+    def thread(self) -> str:
+        """The number of the thread."""
+        raise TargetError("only a program may ask for the thread")
 
     def constant(self, elements: ElementsAttr) -> str:
         """A pointer to a constant of the model."""

@@ -42,7 +42,8 @@ class Memory:
     def dense(type_: MemRefType, base: str, sizes: Sequence[int | str | None]) -> Memory:
         """A row-major buffer."""
         strides: list[Terms] = []
-        factor, registers = 1, ()
+        factor = 1
+        registers: Factors = ()
         for size in reversed(sizes):
             strides.append({registers: factor})
             if isinstance(size, int):
@@ -59,16 +60,18 @@ class Memory:
         open_parts = dict(zip(dynamic_layout(type_), rest, strict=True))
         if not isinstance(type_.layout, StridedLayout):
             return Memory.dense(type_, base, sizes)
-        strides: list[Terms] = [
-            {(open_parts[axis],): 1} if stride == DYNAMIC else {(): stride}
+        strides = [
+            _known_or(stride, open_parts[axis] if stride == DYNAMIC else "")
             for axis, stride in enumerate(type_.layout.strides)
         ]
-        origin = {(open_parts[-1],): 1} if -1 in open_parts else {(): type_.layout.offset}
+        origin = _known_or(type_.layout.offset, open_parts.get(-1, ""))
         return Memory(type_, base, sizes, strides, origin)
 
     def registers(self, e: FunctionEmitter) -> list[str]:
         """The inverse of `from_registers`; what stands before the buffer's start goes into the pointer."""
-        open_sizes = [self._known(size) for size, dim in zip(self.sizes, self.type.shape, strict=True) if dim == DYNAMIC]
+        open_sizes = [
+            self._known(size) for size, dim in zip(self.sizes, self.type.shape, strict=True) if dim == DYNAMIC
+        ]
         fixed = self.type.layout.offset if isinstance(self.type.layout, StridedLayout) else 0
         shift = 0 if fixed == DYNAMIC else fixed
         base = displaced(e, self, merged(self.origin, {(): -shift}))
@@ -84,6 +87,10 @@ class Memory:
     def last_is_contiguous(self) -> bool:
         """Whether neighbours along the last dim are neighbours in memory."""
         return bool(self.strides) and self.strides[-1] == {(): 1}
+
+
+def _known_or(count: int, register: str) -> Terms:
+    return {(register,): 1} if count == DYNAMIC else {(): count}
 
 
 def merged(*sums: Terms, factor: int = 1) -> dict[Factors, int]:
@@ -194,7 +201,7 @@ def stored_type(type_: Type) -> str:
 def suffix(type_: Type) -> str:
     """The part of an intrinsic's name that says what it moves: `v16f32.p0`."""
     element, lanes = memory_type(element_of(type_)), lane_count(type_)
-    return f"v{lanes}{ {'float': 'f32', 'double': 'f64'}.get(element, element)}"
+    return f"v{lanes}{ {'float': 'f32', 'double': 'f64'}.get(element, element) }"
 
 
 @emits(buffer.LoadOp)
@@ -370,4 +377,5 @@ def _element_count(memory: Memory) -> Terms:
 @emits(buffer.ConstantOp)
 def constant(e: FunctionEmitter, op: buffer.ConstantOp) -> None:
     """A pointer out of the constants table."""
-    e.memory[op.result] = Memory.dense(op.result.type, e.constant(op.value), list(op.result.type.shape))
+    type_ = buffer.memref_type(op.result)
+    e.memory[op.result] = Memory.dense(type_, e.constant(op.value), list(type_.shape))

@@ -94,8 +94,6 @@ class FunctionText:
 class KernelEmitter(FunctionEmitter):
     """A kernel: `void (ptr team, ptr scratch, buffers and sizes ...)`."""
 
-    success = "ret void"
-
     def __init__(self, context: ModuleContext, function: FuncOp) -> None:
         super().__init__(context)
         self.function = function

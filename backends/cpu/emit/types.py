@@ -76,7 +76,7 @@ def element_bytes(element: Type) -> int:
 
 
 def parameter_types(type_: Type) -> list[str]:
-    """The LLVM values that stand for one IR value: a memref is a pointer, then its dynamic sizes, strides and offset."""
+    """The LLVM types of what stands for an IR value: a memref is a pointer, its open sizes, then its open layout."""
     if not isinstance(type_, MemRefType):
         return [register_type(type_)]
     return ["ptr"] + ["i64"] * (type_.shape.count(DYNAMIC) + len(dynamic_layout(type_)))
