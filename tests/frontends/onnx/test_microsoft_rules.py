@@ -111,3 +111,13 @@ def test_packed_attention_inputs_are_refused() -> None:
     model = model_of("MultiHeadAttention", [floats(2, 3, 2, 3, 4)], ["y"], {}, "com.microsoft", {"num_heads": 2})
     with pytest.raises(Unsupported, match="packed queries"):
         import_model(model)
+
+
+def test_rotary_embedding() -> None:
+    positions = np.array([[0, 1, 5], [3, 2, 4]], np.int64)
+    tables = [floats(6, 4), floats(6, 4) * 2]
+    check("RotaryEmbedding", [floats(2, 3, 16), positions, *tables])
+    check("RotaryEmbedding", [floats(2, 3, 16), positions, *tables], interleaved=1)
+    check("RotaryEmbedding", [floats(2, 2, 3, 8), positions, *tables])
+    half = [floats(6, 2), floats(6, 2)]
+    check("RotaryEmbedding", [floats(2, 3, 16), positions, *half], num_heads=2, rotary_embedding_dim=4)
