@@ -21,11 +21,11 @@ def model(text: str, *, opset: int = 17, domains: str = "", functions: str = "")
     return parser.parse_model(HEADER.format(opset=opset, domains=domains) + text + functions)
 
 
-def text_of(source: Any, **options: Any) -> str:
+def text_of(source: Any, *, locations: bool = False, **options: Any) -> str:
     """The imported module's text."""
     module = importer.import_model(source, **options)
     verify(module)
-    return print_op(module, PrintOptions(locations=options.pop("locations", False)))
+    return print_op(module, PrintOptions(locations=locations))
 
 
 def body_of(source: Any, **options: Any) -> list[str]:

@@ -41,7 +41,7 @@ def cases() -> Iterator[Any]:
                 yield pytest.param(case, id=case.name, marks=marks)
 
 
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", list(cases()))
 def test_case(case: Any) -> None:
     for inputs, expected in case.data_sets:
         given = [np.asarray(x) for x, name in zip(inputs, case.model.graph.input, strict=True) if name.name]

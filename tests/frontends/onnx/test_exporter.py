@@ -66,7 +66,7 @@ def test_a_second_round_changes_nothing() -> None:
 
 def test_text_in_between_changes_nothing() -> None:
     once = import_model(model(CHAIN))
-    again = parse_module(text_of(model(CHAIN)), "text")
+    again = parse_module(text_of(model(CHAIN), locations=True), "text")
     assert export_model(again).SerializeToString() == export_model(once).SerializeToString()
 
 
