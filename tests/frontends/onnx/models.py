@@ -34,9 +34,12 @@ def body_of(source: Any, **options: Any) -> list[str]:
     return [line.strip().partition(" : ")[0].partition(" {onnx.")[0] for line in lines]
 
 
-def table() -> RuleTable:
-    """The import rules, with stand-ins for Constant, Identity, If and Cast where there are none."""
+def table(*without: str) -> RuleTable:
+    """The import rules without those for some operators, and with stand-ins for Constant, Identity, If and Cast where
+    there are none."""
     rules = RULES.copy()
+    for name in without:
+        rules._rules.pop(("", name), None)
     for name, function in (("Constant", _constant), ("Identity", _identity), ("If", _if), ("Cast", _identity)):
         if not rules.since("", name):
             rules.add("", name, 1, function)
