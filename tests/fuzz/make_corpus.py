@@ -43,7 +43,7 @@ TEXTS = {
 
 
 def tensors() -> Any:
-    """Initializers of many element types, by raw data and by typed fields, sparse and external ones among them."""
+    """Initializers of many element types, by raw data and by typed fields, sparse ones among them."""
     model = parser.parse_model(HEADER + "g (float[2] x) => (y) { y = Neg(x) }")
     for number in (1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 16, 17, 21, 22, 23):
         values = np.array([0, 1, 1], helper.tensor_dtype_to_np_dtype(number))
@@ -55,9 +55,16 @@ def tensors() -> Any:
     model.graph.sparse_initializer.append(
         helper.make_sparse_tensor(values, helper.make_tensor("i", 7, [2], [1, 4]), [6])
     )
-    external = model.graph.initializer.add(name="e", data_type=1, dims=[2], data_location=TensorProto.EXTERNAL)
-    external.external_data.add(key="location", value="weights.bin")
     helper.set_model_props(model, {"labels": "a"})
+    return model
+
+
+def external() -> Any:
+    """A model whose weights are in a file that is not there."""
+    model = parser.parse_model(HEADER + "g (float[2] x) => (y) { y = Add(x, w) }")
+    tensor = model.graph.initializer.add(name="w", data_type=1, dims=[2], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "weights.bin"), ("offset", "4096"), ("length", "8")):
+        tensor.external_data.add(key=key, value=value)
     return model
 
 
@@ -67,6 +74,7 @@ def main() -> None:
     for name, text in TEXTS.items():
         (CORPUS / f"{name}.onnx").write_bytes(parser.parse_model(HEADER + text).SerializeToString())
     (CORPUS / "tensors.onnx").write_bytes(tensors().SerializeToString())
+    (CORPUS / "external.onnx").write_bytes(external().SerializeToString())
 
 
 if __name__ == "__main__":

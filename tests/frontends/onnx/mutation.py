@@ -53,7 +53,7 @@ def mutate_fields(data: bytes, random: Random) -> bytes:
     """One to four damages to fields anywhere in the message: changed, cleared, doubled or swapped."""
     proto = onnx.ModelProto.FromString(data)
     for _ in range(random.randint(1, 4)):
-        message = _descend(proto, random)
+        message = _descend(proto if random.random() < 0.2 else proto.graph, random)
         fields = message.ListFields()
         if fields:
             _damage(message, *random.choice(fields), random)

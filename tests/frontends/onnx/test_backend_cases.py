@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from ml_dtypes import finfo
 from onnx import numpy_helper
 
 from stepwell.frontends.onnx import rules as _rules
@@ -18,8 +19,8 @@ from tests.frontends.onnx.rule_harness import run_model
 
 assert _rules
 
-# Cases that cannot be compared, with the reason.
-SKIPPED: dict[str, str] = {}
+# Cases that cannot be compared: parts of their names, and why.
+SKIPPED = {"test_training_dropout": "draws random numbers"}
 
 
 def is_covered(model: Any) -> bool:
@@ -40,7 +41,7 @@ def cases() -> Iterator[Any]:
         warnings.simplefilter("ignore")
         for case in load_model_tests(kind="node"):
             if case.model is not None and case.data_sets and is_covered(case.model):
-                marks = [pytest.mark.skip(SKIPPED[case.name])] if case.name in SKIPPED else []
+                marks = [pytest.mark.skip(reason) for part, reason in SKIPPED.items() if part in case.name]
                 yield pytest.param(case, id=case.name, marks=marks)
 
 
@@ -83,5 +84,6 @@ def test_case(case: Any) -> None:
             if b.dtype.kind in "biu":
                 np.testing.assert_array_equal(a, b)
             else:
-                a, b = (x.astype(np.float64) if x.dtype.kind == "V" else x for x in (a, b))
-                np.testing.assert_allclose(a, b, rtol=case.rtol, atol=case.atol)
+                ulp = 2 * float(finfo(b.dtype).eps)  # the cases' own tolerance is meant for f32
+                a, b = (x.astype(np.complex128 if x.dtype.kind == "c" else np.float64) for x in (a, b))
+                np.testing.assert_allclose(a, b, rtol=max(case.rtol, ulp), atol=max(case.atol, 1e-7))

@@ -199,8 +199,7 @@ def test_optional_inputs_of_functions() -> None:
         seen.append([node.has_input(index) for index in range(3)])
         return node.input(0)
 
-    rules = table()
-    rules._rules.pop(("", "Clip"), None)
+    rules = table("Clip")
     rules.add("", "Clip", 1, clip)
     functions = """
     <domain: "local", opset_import: ["": 17]> F (a, low, high) => (c) { c = Clip(a, low, high) }"""
@@ -210,9 +209,7 @@ def test_optional_inputs_of_functions() -> None:
 
 
 def test_operators_with_a_definition_are_expanded() -> None:
-    rules = table()
-    for name in ("PRelu", "Mish", "HardSwish"):
-        rules._rules.pop(("", name), None)
+    rules = table("HardSwish", "HardSigmoid")
     rules.add("", "HardSigmoid", 6, lambda node: node.input(0))
     made = model("g (float[2] x) => (y) { y = HardSwish(x) }")
     assert body_of(made, rules=rules) == ["%y = graph.mul %x, %x", "func.return %y"]
@@ -229,6 +226,17 @@ def test_subgraphs_see_the_outer_graph() -> None:
     lines = body_of(made, rules=table())
     assert "%q = graph.neg %a" in lines and "%p = graph.add %q, %x" in lines
     assert '"test.yield"(%a)' in lines or any(line.startswith("%y = ") for line in lines)
+
+
+def test_subgraphs_in_subgraphs_see_all_around_them() -> None:
+    inner = """If(c) <then_branch = ti () => (float[2] p) { pp = Add(a, b)  p = Add(pp, x) },
+                      else_branch = ei () => (float[2] q) { q = Neg(b) }>"""
+    made = model(f"""g (bool c, float[2] x) => (y) {{
+        a = Exp(x)
+        y = If(c) <then_branch = t () => (float[2] r) {{ b = Neg(a)  r = {inner} }},
+                   else_branch = e () => (float[2] s) {{ s = Neg(x) }}>
+    }}""")
+    assert "%pp = graph.add %a, %b" in body_of(made, rules=table())
 
 
 def test_node_out_of_order_with_a_capture() -> None:
