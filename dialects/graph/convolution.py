@@ -83,7 +83,8 @@ class ConvOp(WindowedOp):
     ```mlir
     %x = "test.value"() : () -> tensor<1x4x9x9xf32>
     %w = "test.value"() : () -> tensor<8x2x3x3xf32>
-    %r = graph.conv %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>, groups = 2}
+    %r = graph.conv %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>,
+      pads = array<i64: 1, 1, 1, 1>, groups = 2}
       : (tensor<1x4x9x9xf32>, tensor<8x2x3x3xf32>) -> tensor<1x8x5x5xf32>
     ```
     """
@@ -120,8 +121,8 @@ class ConvIntegerOp(WindowedOp):
     %x = "test.value"() : () -> tensor<1x1x3x3xui8>
     %w = "test.value"() : () -> tensor<1x1x2x2xui8>
     %z = "test.value"() : () -> tensor<ui8>
-    %r = graph.conv_integer %x, %w, %z {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>,
-      operandSegmentSizes = array<i32: 1, 1, 1, 0>}
+    %r = graph.conv_integer %x, %w, %z {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>,
+      pads = array<i64: 1, 1, 1, 1>, operandSegmentSizes = array<i32: 1, 1, 1, 0>}
       : (tensor<1x1x3x3xui8>, tensor<1x1x2x2xui8>, tensor<ui8>) -> tensor<1x1x4x4xsi32>
     ```
     """
@@ -163,8 +164,8 @@ class ConvTransposeOp(GraphOp):
     ```mlir
     %x = "test.value"() : () -> tensor<1x1x3x3xf32>
     %w = "test.value"() : () -> tensor<1x2x3x3xf32>
-    %r = graph.conv_transpose %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>,
-      output_padding = array<i64: 1, 1>}
+    %r = graph.conv_transpose %x, %w {strides = array<i64: 2, 2>, dilations = array<i64: 1, 1>,
+      pads = array<i64: 1, 1, 1, 1>, output_padding = array<i64: 1, 1>}
       : (tensor<1x1x3x3xf32>, tensor<1x2x3x3xf32>) -> tensor<1x2x6x6xf32>
     ```
     """
@@ -224,24 +225,25 @@ class ConvTransposeOp(GraphOp):
         return [total // 2 if self.padding == "same_upper" else total - total // 2 for total in surplus]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        x, w = widened(args[0]), widened(args[1])
+        x: Any = widened(args[0])
+        w: Any = widened(args[1])
         spatial, kernel = x.shape[2:], w.shape[2:]
         full = static_sizes(self.full_sizes(spatial, kernel))
         sizes = static_sizes(self.sizes(spatial, kernel))
         begins = self.begins(full)
         room = [max(f, b + s) for f, b, s in zip(full, begins, sizes, strict=True)]
-        y = np.zeros((x.shape[0], w.shape[1] * self.groups, *room), x.dtype)
+        y: Any = np.zeros((x.shape[0], w.shape[1] * self.groups, *room), x.dtype)
         with np.errstate(all="ignore"):
             for place in itertools.product(*map(range, kernel)):
-                spots = tuple(
+                spots: tuple[Any, ...] = tuple(
                     slice(k * d, k * d + s * n, s)
                     for k, d, s, n in zip(place, self.dilations, self.strides, spatial, strict=True)
                 )
-                y[(..., *spots)] += contract_windows(
-                    x, np.concatenate([part.swapaxes(0, 1) for part in np.split(w[(..., *place)], self.groups)]),
+                y[..., *spots] += contract_windows(
+                    x, np.concatenate([part.swapaxes(0, 1) for part in np.split(w[..., *place], self.groups)]),
                     self.groups,
                 )  # fmt: skip
-            y = y[(..., *(slice(b, b + s) for b, s in zip(begins, sizes, strict=True)))]
+            y = y[..., *(slice(b, b + s) for b, s in zip(begins, sizes, strict=True))]
             y = y if self.bias is None else with_bias(y, args[2])
         return rounded(y, numpy_dtype(tensor_type(self.results[0])))
 
@@ -258,8 +260,8 @@ class DeformConvOp(WindowedOp):
     %x = "test.value"() : () -> tensor<1x1x3x3xf32>
     %w = "test.value"() : () -> tensor<1x1x2x2xf32>
     %o = "test.value"() : () -> tensor<1x8x2x2xf32>
-    %r = graph.deform_conv %x, %w, %o {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>, pads = array<i64: 0, 0, 0, 0>,
-      operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+    %r = graph.deform_conv %x, %w, %o {strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>,
+      pads = array<i64: 0, 0, 0, 0>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
       : (tensor<1x1x3x3xf32>, tensor<1x1x2x2xf32>, tensor<1x8x2x2xf32>) -> tensor<1x1x2x2xf32>
     ```
     """

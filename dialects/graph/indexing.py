@@ -18,7 +18,7 @@ from stepwell.dialects.graph.base import (
     tensor_type,
 )
 from stepwell.dialects.graph.movement import agree, check_axis
-from stepwell.dialects.graph.shape import show_shape
+from stepwell.dialects.graph.shape import check_list, show_shape
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import INT
@@ -240,8 +240,7 @@ class OneHotOp(DataDependentOp):
         shape = shape_of(self.indices)
         check_axis(self.axis, len(shape) + 1)
         check_one_element(self.depth, "depth")
-        if len(shape_of(self.values)) != 1 or shape_of(self.values)[0] not in (2,):
-            raise IRError(f"values must be [off, on], is {self.values.type}")
+        check_list(self.values, 2, "values")
         depth = scalar_dim(self.depth)
         if depth is None:
             depth = fresh_dim(self, "one_hot")

@@ -16,7 +16,7 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
-from stepwell.dialects.graph.shape import list_length, show_shape
+from stepwell.dialects.graph.shape import check_list, list_length, list_size, show_shape
 from stepwell.dialects.graph.slicing import slice_bounds
 from stepwell.dialects.graph.symbols import DataDependentOp, ShapedByTypeOp, fresh_dim, run_time_shape
 from stepwell.errors import IRError
@@ -152,6 +152,9 @@ class SplitOp(ShapedByTypeOp):
             sizes = tuple(fresh_dim(self, "split", index) for index in range(count))
         return _part_types(self.x, sizes, self.axis)
 
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        return [self.x] if len(self.parts) == 1 else super().fold(constants)
+
     def verify_op(self) -> None:
         _part_types(self.x, [shape_of(part)[self.axis] for part in self.parts], self.axis)
 
@@ -217,8 +220,8 @@ class SliceOp(DataDependentOp):
             raise IRError(f"axes {list(self.axes)} must be ascending and among those of rank {len(shape)}")
         for name in ("starts", "ends", "steps"):
             value = getattr(self, name)
-            if value is not None and proven_different(shape_of(value)[0], len(self.axes)):
-                raise IRError(f"{name} has {shape_of(value)[0]} elements for {len(self.axes)} axes")
+            if value is not None:
+                check_list(value, len(self.axes), name)
         made = 0
         for axis, bounds in zip(self.axes, self.bounds(), strict=True):
             if bounds is None:
@@ -237,6 +240,11 @@ class SliceOp(DataDependentOp):
         if not isinstance(start, int) or not isinstance(size, int):
             return None
         return tuple(found[start + index * step] for index in range(size))
+
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        shape = shape_of(self.x)
+        whole = [(0, shape[axis], 1) for axis in self.axes]
+        return [self.x] if self.bounds() == whole else super().fold(constants)
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x, starts, ends, *rest = args
@@ -275,8 +283,7 @@ class PadOp(DataDependentOp):
     def infer_types(self) -> Sequence[Type]:
         shape = shape_of(self.x)
         rank = len(shape)
-        if proven_different(shape_of(self.pads)[0], 2 * rank):
-            raise IRError(f"pads has {shape_of(self.pads)[0]} elements for a tensor of rank {rank}, not {2 * rank}")
+        check_list(self.pads, 2 * rank, "pads")
         if self.value is not None:
             same_element(self.x, self.value)
             if any(dim != 1 for dim in shape_of(self.value)):
@@ -289,6 +296,10 @@ class PadOp(DataDependentOp):
             if isinstance(dim, int) and dim < 0:
                 raise IRError(f"padding {show_shape(pads)} leaves axis {axis} of size {shape[axis]} with {dim}")
         return [tensor_type(self.x).with_shape(padded)]
+
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        pads = content(self.pads)
+        return [self.x] if pads is not None and not any(pads) else super().fold(constants)
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x, pads = args[0], [int(pad) for pad in args[1]]
@@ -340,8 +351,7 @@ class TileOp(DataDependentOp):
 
     def infer_types(self) -> Sequence[Type]:
         shape = shape_of(self.x)
-        if proven_different(shape_of(self.repeats)[0], len(shape)):
-            raise IRError(f"repeats has {shape_of(self.repeats)[0]} elements for a tensor of rank {len(shape)}")
+        check_list(self.repeats, len(shape), "repeats")
         repeats = content(self.repeats)
         if repeats is None:
             return [tensor_type(self.x).with_shape([fresh_dim(self, "tile", axis) for axis in range(len(shape))])]
@@ -354,6 +364,10 @@ class TileOp(DataDependentOp):
         if found is None or repeats is None:
             return None
         return found * repeats[0] if repeats and isinstance(repeats[0], int) else found if not repeats else None
+
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        repeats = content(self.repeats)
+        return [self.x] if repeats is not None and all(n == 1 for n in repeats) else super().fold(constants)
 
     def compute(self, frame: Any, *args: Any) -> Any:
         return np.tile(args[0], [int(count) for count in args[1]])
@@ -383,7 +397,7 @@ class ReverseSequenceOp(GraphOp):
         check_axis(self.time_axis, len(shape))
         if self.batch_axis == self.time_axis:
             raise IRError(f"batch and time are both axis {self.time_axis}")
-        agree(shape[self.batch_axis], shape_of(self.lengths)[0], "batch and lengths")
+        agree(shape[self.batch_axis], list_size(self.lengths, "lengths"), "batch and lengths")
         return [self.x.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:

@@ -17,8 +17,8 @@ def accumulation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def widened(array: Any) -> Array:
     """The array in the type in which its values are summed."""
-    array = np.asarray(array)
-    return array.astype(accumulation_dtype(array.dtype), copy=False)
+    given: Array = np.asarray(array)
+    return given.astype(accumulation_dtype(given.dtype), copy=False)
 
 
 def rounded(array: Any, dtype: np.dtype[Any]) -> Array:

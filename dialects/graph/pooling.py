@@ -9,7 +9,7 @@ import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, same_element, shape_of, tensor_type
 from stepwell.dialects.graph.numeric import rounded, widened
-from stepwell.dialects.graph.windows import PADDING, Window, sliding_view
+from stepwell.dialects.graph.windows import PADDING, Window, sliding_view, static_sizes
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INTS
 from stepwell.ir.constraints import FLOAT_TENSOR, INT_TENSOR, NUMERIC_TENSOR
@@ -53,7 +53,7 @@ def lowest(dtype: np.dtype[Any]) -> Any:
     return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
 
 
-def flat_windows(x: Array, window: Window, fill: object) -> Array:
+def flat_windows(x: Array, window: Window, fill: Any) -> Array:
     """[n, c, places..., kernel elements]."""
     view = sliding_view(x, window, fill)
     return view.reshape(*view.shape[: view.ndim - window.rank], -1)
@@ -144,10 +144,11 @@ class AveragePoolOp(PoolOp):
         """[places...]: how many elements each window averages."""
         window = self.window
         counts = np.ones((), np.int64)
-        for axis, (size, (begin, end)) in enumerate(zip(sizes, window.pads_of(sizes), strict=True)):
-            assert isinstance(begin, int) and isinstance(end, int)
+        places = static_sizes(window.places(sizes))
+        for axis, (size, pads) in enumerate(zip(sizes, window.pads_of(sizes), strict=True)):
+            begin, end = static_sizes(pads)
             low, high = (-begin, size + end) if self.count_include_pad else (0, size)
-            starts = np.arange(window.places(sizes)[axis]) * self.strides[axis] - begin
+            starts = np.arange(places[axis]) * self.strides[axis] - begin
             taps = starts[:, None] + np.arange(self.kernel[axis]) * self.dilations[axis]
             counts = counts[..., None] * ((taps >= low) & (taps < high)).sum(axis=1)
         return counts

@@ -52,13 +52,13 @@ class ScaledOp(GraphOp):
 
     def spread(self, values: Any, shape: Sequence[int]) -> Array:
         """A scale or zero point so that it broadcasts over an array of `shape`."""
-        values = np.asarray(values)
+        given: Array = np.asarray(values)
         if self.axis is None:
-            return values
+            return given
         if self.block_size is None:
-            return values.reshape([-1 if axis == self.axis else 1 for axis in range(len(shape))])
-        repeated = np.repeat(values, self.block_size, axis=self.axis)
-        return np.take(repeated, np.arange(shape[self.axis]), axis=self.axis)
+            return given.reshape([-1 if axis == self.axis else 1 for axis in range(len(shape))])
+        repeated = np.repeat(given, self.block_size, axis=self.axis)
+        return np.asarray(np.take(repeated, np.arange(shape[self.axis]), axis=self.axis))
 
 
 def _fits(given: Sequence[Dim], expected: Sequence[Dim]) -> bool:
@@ -170,9 +170,9 @@ class DequantizeOp(ScaledOp):
         if len(args) == 3:
             exact = exact - self.spread(args[2], exact.shape).astype(np.float64)
         dtype = numpy_dtype(self.element)
-        working = np.float64 if dtype == np.float64 else np.float32
+        working: Any = np.float64 if dtype == np.float64 else np.float32
         with np.errstate(all="ignore"):
-            scale = widened(self.spread(args[1], exact.shape)).astype(working)
+            scale: Array = widened(self.spread(args[1], exact.shape)).astype(working)
             return rounded(exact.astype(working) * scale, dtype)
 
 

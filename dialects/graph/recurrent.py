@@ -245,7 +245,7 @@ class GruOp(RecurrentOp):
 
 
 class LstmOp(RecurrentOp):
-    """Gates in the order input i, output o, forget f, cell c; functions f, g, h; peepholes p [d, 3 * hidden] of i, o, f.
+    """Gates in the order input i, output o, forget f, cell c; functions f, g, h; peepholes [d, 3 * hidden] of i, o, f.
 
     i = f(gate + p_i * c), f = f(gate + p_f * c) (with `input_forget`: 1 - i), c' = f * c + i * g(gate),
     o = f(gate + p_o * c'), h' = o * h(c'). initial_c and y_c are [d, n, hidden]. See the base for shapes and

@@ -14,12 +14,13 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, constant_array, content, shape_of, tensor_type
+from stepwell.dialects.graph.shape import check_list
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INTS, enum
 from stepwell.ir.constraints import FLOAT_TENSOR, INDEX_LIST, REAL_OR_BOOL_TENSOR
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, proven_different
+from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import attr, operand, optional_operand, result
 from stepwell.ir.types import Type
 
@@ -34,19 +35,21 @@ ASPECTS = ("stretch", "not_larger", "not_smaller")
 
 @attrs.frozen
 class AxisResize:
-    """How one axis is resized: sizes, the scale that maps coordinates, and the normalised region for cropping."""
+    """How one axis is resized: sizes, the scale that maps coordinates, and the normalised region for cropping.
+
+    Numbers are exact fractions, so that which element is nearest does not hang on rounding errors."""
 
     size: int
     new_size: int
-    scale: float
-    start: float = 0.0
-    end: float = 1.0
+    scale: Fraction
+    start: Fraction = Fraction(0)
+    end: Fraction = Fraction(1)
 
 
 class ResizeOp(DataDependentOp):
     """The operand resized along `axes`, to `sizes` or by `scales` (one of them; one number per axis, in the order of
-    `axes`). By a scale, an axis of n gets floor(n * scale) elements (for cropping, times the region's length). With an
-    `aspect` other than stretch, one scale for all axes keeps every size at most (at least) the wanted one.
+    `axes`). By a scale, an axis of n gets floor(n * scale) elements. With an `aspect` other than stretch, one scale for
+    all axes keeps every size at most (at least) the wanted one.
 
     `coordinates` and `rounding` (for nearest) are those of ONNX; `region` is [starts..., ends...] for cropping, outside
     of which elements are `extrapolation`. With `antialias` the filter widens by 1 / scale when shrinking.
@@ -96,8 +99,8 @@ class ResizeOp(DataDependentOp):
         for value, length, what in (
             (self.sizes, count, "sizes"), (self.scales, count, "scales"), (self.region, 2 * count, "region")
         ):  # fmt: skip
-            if value is not None and proven_different(shape_of(value)[0], length):
-                raise IRError(f"{what} must have {length} elements, is {value.type}")
+            if value is not None:
+                check_list(value, length, what)
         if self.coordinates == "tf_crop_and_resize" and self.region is None:
             raise IRError("tf_crop_and_resize needs a region")
         if self.antialias and self.mode == "nearest":
@@ -117,17 +120,10 @@ class ResizeOp(DataDependentOp):
                 return unknown
             count = len(self.axes)
             return [axis.new_size for axis in keep_aspect(known[count:], known[:count], self.aspect)]
-        scales, region = constant_array(self.scales), constant_array(self.region)
-        cropping = self.coordinates == "tf_crop_and_resize"
-        if scales is None or (cropping and region is None):
+        scales = constant_array(self.scales)
+        if scales is None:
             return unknown
-        lengths = [Fraction(1)] * len(self.axes)
-        if cropping and region is not None:
-            lengths = [simple(end) - simple(start) for start, end in np.reshape(region, (2, -1)).T]
-        return [
-            scaled(shape[axis], simple(scale) * length)
-            for axis, scale, length in zip(self.axes, scales, lengths, strict=True)
-        ]
+        return [scaled(shape[axis], simple(scale)) for axis, scale in zip(self.axes, scales, strict=True)]
 
     def plan(self, shape: Sequence[int], sizes: Any, scales: Any, region: Any) -> list[AxisResize]:
         """How each of `axes` is resized, from the values of the operands (None: absent)."""
@@ -135,18 +131,13 @@ class ResizeOp(DataDependentOp):
         if sizes is not None:
             plan = keep_aspect(old, [int(size) for size in sizes], self.aspect)
         else:
-            plan = [AxisResize(size, 0, float(scale)) for size, scale in zip(old, scales, strict=True)]
-        if self.coordinates == "tf_crop_and_resize":
-            starts, ends = np.reshape(region, (2, -1))
-            plan = [
-                attrs.evolve(axis, start=float(start), end=float(end))
-                for axis, start, end in zip(plan, starts, ends, strict=True)
-            ]
-        if sizes is not None:
+            factors = map(simple, scales)
+            plan = [AxisResize(size, scaled(size, factor), factor) for size, factor in zip(old, factors, strict=True)]
+        if self.coordinates != "tf_crop_and_resize":
             return plan
+        starts, ends = (map(simple, half) for half in np.reshape(region, (2, -1)))
         return [
-            attrs.evolve(axis, new_size=scaled(axis.size, simple(scale) * (simple(axis.end) - simple(axis.start))))
-            for axis, scale in zip(plan, scales, strict=True)
+            attrs.evolve(axis, start=start, end=end) for axis, start, end in zip(plan, starts, ends, strict=True)
         ]
 
     def compute(self, frame: Any, *args: Any) -> Any:
@@ -158,7 +149,7 @@ class ResizeOp(DataDependentOp):
         out = x if self.mode == "nearest" else x.astype(np.float64)
         outside = np.zeros((1,) * x.ndim, np.bool_)
         for axis, how in zip(self.axes, self.plan(x.shape, sizes, scales, region), strict=True):
-            at = source_coordinates(how, self.coordinates)
+            at = coordinates_at(how, self.coordinates)
             if self.coordinates == "tf_crop_and_resize":
                 beyond = (at < 0) | (at > how.size - 1)
                 outside = outside | beyond.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
@@ -180,8 +171,8 @@ class ResizeOp(DataDependentOp):
 
 
 def simple(scale: Any) -> Fraction:
-    """The fraction with a small denominator that rounds to an f32 scale, so that 10 * 0.7 is 7 whatever the sizes'
-    symbols; the f32's exact value where there is none."""
+    """The fraction with a small denominator that rounds to an f32, so that 10 times 0.7 is 7 and not just below; the
+    f32's exact value where there is none."""
     exact = Fraction(float(scale))
     near = exact.limit_denominator(1 << 12)
     return near if np.float32(float(near)) == np.float32(float(scale)) else exact
@@ -195,30 +186,41 @@ def scaled(size: Any, scale: Fraction) -> Any:
 def keep_aspect(old: Sequence[int], wanted: Sequence[int], aspect: str) -> list[AxisResize]:
     """The axes resized to the wanted sizes, by one common scale unless `aspect` is stretch. Halves round up."""
     if aspect == "stretch" or 0 in old:
-        return [AxisResize(a, b, b / a if a else 1.0) for a, b in zip(old, wanted, strict=True)]
+        return [AxisResize(a, b, Fraction(b, a) if a else Fraction(1)) for a, b in zip(old, wanted, strict=True)]
     ratios = [Fraction(b, a) for a, b in zip(old, wanted, strict=True)]
     scale = min(ratios) if aspect == "not_larger" else max(ratios)
-    return [AxisResize(size, math.floor(scale * size + Fraction(1, 2)), float(scale)) for size in old]
+    return [AxisResize(size, math.floor(scale * size + Fraction(1, 2)), scale) for size in old]
 
 
-def source_coordinates(how: AxisResize, coordinates: str) -> Array:
-    """The place in the operand, in elements, of each element of the result along an axis."""
-    x, n, m, scale = np.arange(how.new_size, dtype=np.float64), how.size, how.new_size, how.scale
-    width = n * scale  # the length before it was rounded down
-    if coordinates == "asymmetric":
-        return x / scale
-    if coordinates == "tf_half_pixel_for_nn":
-        return (x + 0.5) / scale
+def source_map(how: AxisResize, coordinates: str) -> tuple[Fraction, Fraction]:
+    """(a, b) such that element x of the result lies at a*x + b in the operand, counted in elements."""
+    n, m, half = how.size, how.new_size, Fraction(1, 2)
+    width = n * how.scale  # the length before it was rounded down
     if coordinates == "align_corners":
-        return x * (n - 1) / (width - 1) if width != 1 else x * 0
+        return ((n - 1) / (width - 1) if width != 1 else Fraction(0)), Fraction(0)
     if coordinates == "tf_crop_and_resize":
         if m == 1:
-            return np.full(1, 0.5 * (how.start + how.end) * (n - 1))
-        return how.start * (n - 1) + x * (how.end - how.start) * (n - 1) / (m - 1)
+            return Fraction(0), half * (how.start + how.end) * (n - 1)
+        return (how.end - how.start) * (n - 1) / (m - 1), how.start * (n - 1)
+    slope = 1 / how.scale
+    if coordinates == "asymmetric":
+        return slope, Fraction(0)
+    if coordinates == "tf_half_pixel_for_nn":
+        return slope, half * slope
     if coordinates == "pytorch_half_pixel" and m == 1:
-        return x * 0
-    shift = n / 2 * (1 - m / width) if coordinates == "half_pixel_symmetric" and width else 0.0
-    return shift + (x + 0.5) / scale - 0.5
+        return Fraction(0), Fraction(0)
+    shift = half * n * (1 - m / width) if coordinates == "half_pixel_symmetric" and width else Fraction(0)
+    return slope, half * slope - half + shift
+
+
+def coordinates_at(how: AxisResize, coordinates: str) -> Array:
+    """The place in the operand, in elements, of each element of the result along an axis, rounded once to f64."""
+    if how.new_size == 0:
+        return np.zeros(0)
+    slope, offset = source_map(how, coordinates)
+    below = math.lcm(slope.denominator, offset.denominator)
+    a, b = int(slope * below), int(offset * below)
+    return np.array([(a * x + b) / below for x in range(how.new_size)], np.float64)
 
 
 def nearest(at: Array, rounding: str) -> Array:
@@ -237,7 +239,7 @@ def filter_taps(
     """(positions, weights), both [new size, taps], of the elements that make up each element of the result.
 
     Positions outside are moved to the edge; their weights are 0 with `exclude_outside` and the others' sum 1."""
-    shrink = min(how.scale, 1.0) if antialias else 1.0
+    shrink = min(float(how.scale), 1.0) if antialias else 1.0
     radius = (1 if mode == "linear" else 2) / shrink
     taps = np.arange(math.floor(-radius) + 1, math.ceil(radius) + 1)
     places = np.floor(at)[:, None].astype(np.int64) + taps

@@ -13,7 +13,7 @@ from stepwell.dialects.graph.indexing import checked_indices
 from stepwell.dialects.graph.movement import agree
 from stepwell.dialects.graph.resize import cubic
 from stepwell.dialects.graph.selection import widened
-from stepwell.dialects.graph.shape import product, show_shape
+from stepwell.dialects.graph.shape import check_list, list_size, product, show_shape
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, INTS, enum
@@ -136,7 +136,7 @@ class AffineGridOp(DataDependentOp):
 
     def infer_types(self) -> Sequence[Type]:
         theta = shape_of(self.theta)
-        (length,) = shape_of(self.size)
+        length = list_size(self.size, "size")
         if not isinstance(length, int) or length not in (4, 5):
             raise IRError(f"size must be [n, c, h, w] or [n, c, d, h, w], is {self.size.type}")
         rank = length - 2
@@ -198,7 +198,7 @@ class RoiAlignOp(GraphOp):
         same_element(self.x, self.rois)
         if self.height < 1 or self.width < 1 or self.samples < 0:
             raise IRError(f"{self.height} x {self.width} bins of {self.samples} samples")
-        count = agree(rois[0], shape_of(self.batch_indices)[0], "regions and batch indices")
+        count = agree(rois[0], list_size(self.batch_indices, "batch_indices"), "regions and batch indices")
         return [tensor_type(self.x).with_shape((count, shape[1], self.height, self.width))]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
@@ -280,8 +280,7 @@ class ColToImOp(DataDependentOp):
         if len(self.dilations) != rank or len(self.pads) != 2 * rank:
             raise IRError(f"{rank} strides need as many dilations and {2 * rank} pads")
         for value, what in ((self.image_shape, "image_shape"), (self.block_shape, "block_shape")):
-            if proven_different(shape_of(value)[0], rank):
-                raise IRError(f"{what} must have {rank} elements, is {value.type}")
+            check_list(value, rank, what)
         image, block = content(self.image_shape), content(self.block_shape)
         made = 0
         channels: Dim

@@ -16,6 +16,7 @@ from stepwell.dialects.graph.indexing import (
     tuple_length,
 )
 from stepwell.dialects.graph.movement import agree, check_axis
+from stepwell.dialects.graph.shape import list_size
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, INT, enum
 from stepwell.ir.constraints import INDEX_LIST, INT_TENSOR, TENSOR
@@ -172,7 +173,7 @@ class TensorScatterOp(GraphOp):
             if axis != self.axis:
                 agree(dim, other, f"axis {axis} of cache and update")
         if self.write_indices is not None:
-            agree(cache[0], shape_of(self.write_indices)[0], "batch and write indices")
+            agree(cache[0], list_size(self.write_indices, "write_indices"), "batch and write indices")
         return [self.cache.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:

@@ -45,9 +45,23 @@ def show_shape(shape: Sequence[Dim]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
+def list_size(value: Value, what: str) -> Dim:
+    """The length of a rank-1 tensor. Raises IRError where it is none."""
+    shape = shape_of(value)
+    if len(shape) != 1:
+        raise IRError(f"{what} must be a list, is {value.type}")
+    return shape[0]
+
+
+def check_list(value: Value, length: Dim, what: str) -> None:
+    """Raise IRError where a value is no list, or proven to have another length."""
+    if proven_different(list_size(value, what), length):
+        raise IRError(f"{what} must have {length} elements, is {value.type}")
+
+
 def list_length(value: Value, what: str) -> int:
-    """The length of a rank-1 tensor, which decides a rank. Raises IRError where it is symbolic."""
-    (length,) = shape_of(value)
+    """The length of a rank-1 tensor, which decides a rank. Raises IRError where it is symbolic or there is none."""
+    length = list_size(value, what)
     if not isinstance(length, int):
         raise IRError(f"the rank of the result is the length of {what}, which is {length}: ranks must be known")
     return length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -106,7 +107,7 @@ def static_sizes(sizes: Sequence[Dim]) -> tuple[int, ...]:
     return found
 
 
-def sliding_view(x: Array, window: Window, fill: object) -> Array:
+def sliding_view(x: Array, window: Window, fill: Any) -> Array:
     """[n, c, places..., kernel...] of an array [n, c, spatial...]: every window's elements, `fill` outside the data."""
     sizes = x.shape[2:]
     kernel = static_sizes(window.kernel)

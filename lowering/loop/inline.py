@@ -6,6 +6,7 @@ Map behind a sum:    t[m,n] = sum_k a*b; y[m,n] = relu(t[m,n])   ->  one stage w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import attrs
@@ -16,7 +17,7 @@ from stepwell.dialects.loop import StageOp
 from stepwell.ir.affine import AffineMap
 
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Operation, Value
+from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import element_of
@@ -78,27 +79,40 @@ def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
         in_body = position < len(parts.body_inputs)
         region = parts.body if in_body else parts.finalize
         assert region is not None
-        leading = 0 if in_body else len(region.block.arguments) - parts.epilogue_inputs
+        leading = 0 if in_body else len(region.block.arguments) - parts.epilogue_inputs - len(parts.sources)
         at = position if in_body else leading + position - len(parts.body_inputs)
         types = [a.type for a in region.block.arguments]
         count = len(producer.inputs)
         types[at : at + 1] = [element_of(v.type) for v in producer.inputs]
+        types.extend(v.type for v in producer.sources)
 
         def build(builder: Builder, *args: Value, at: int = at, region: object = region, count: int = count) -> list[Value]:
-            made = clone_body(producer.body, args[at : at + count], builder)
-            return clone_body(region, [*args[:at], *made, *args[at + count :]], builder)  # type: ignore[arg-type]
+            borrowed = len(args) - len(producer.sources)
+            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder)
+            return clone_body(region, [*args[:at], *made, *args[at + count : borrowed]], builder)  # type: ignore[arg-type]
 
         joined = joined_region(types, build)
         if in_body:
             parts.body = joined
+            parts.finalize = _with_sources(parts.finalize, producer.sources)
         else:
             parts.finalize = joined
+            parts.body = _with_sources(parts.body, producer.sources)
             parts.epilogue_inputs += count - 1
+        parts.sources.extend(producer.sources)
         parts.inputs[position : position + 1] = list(producer.inputs)
         parts.input_maps[position : position + 1] = new_maps
     parts.loc = fused(producer.loc, reader.loc)
     parts.build(Builder.before(reader))
     reader.erase()
+
+
+def _with_sources(region: Region, sources: Sequence[Value]) -> Region:
+    """The region with arguments added for further sources."""
+    if region is not None:
+        for value in sources:
+            region.block.add_argument(value.type)
+    return region
 
 
 def can_finalize(producer: StageOp, reader: StageOp, memory: Value) -> bool:
@@ -128,13 +142,17 @@ def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
     extra = parts.inputs[len(parts.body_inputs) :]
     previous = parts.finalize
     types = [*accumulators, *(element_of(v.type) for v in extra), *(element_of(reader.inputs[n].type) for n in others)]
+    types.extend(v.type for v in (*producer.sources, *reader.sources))
 
     def build(builder: Builder, *args: Value) -> list[Value]:
         count = len(accumulators) + len(extra)
-        value = clone_body(previous, args[:count], builder)[0] if previous is not None else args[0]
-        rest = list(args[count:])
-        return clone_body(reader.body, [*rest[:position], value, *rest[position:]], builder)
+        own, theirs = args[count + len(others) :][: len(producer.sources)], args[len(args) - len(reader.sources) :]
+        value = clone_body(previous, [*args[:count], *own], builder)[0] if previous is not None else args[0]
+        rest = list(args[count : count + len(others)])
+        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder)
 
+    parts.body = _with_sources(parts.body, reader.sources)
+    parts.sources.extend(reader.sources)
     parts.finalize = joined_region(types, build)
     parts.inputs.extend(reader.inputs[n] for n in others)
     parts.input_maps.extend(reader.input_maps[n].compose(to_reader) for n in others)

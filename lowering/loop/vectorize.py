@@ -144,7 +144,8 @@ class RegisterTile:
             memory.load(value, map_, indices, point.mask)
             for value, map_ in zip(self.parts.body_inputs, self.parts.input_maps, strict=False)
         ]
-        code = ScalarCode(builder, self.lanes, indices)
+        code = ScalarCode(self._indexer(builder), self.lanes, indices)
+        loaded.extend(self.parts.sources)
         return code.factors(self.parts.body, loaded) if skip_product else code.run(self.parts.body, loaded)
 
     def _store(self, memory: Memory, point: Point, values: Sequence[Value]) -> None:
@@ -197,7 +198,7 @@ class RegisterTile:
     def _partial_sums(self, point: Point) -> list[Value]:
         memory = Memory(self._indexer(self.builder), self.lanes)
         indices = self._indices(self.builder, point, {})
-        code = ScalarCode(self.builder, self.lanes, indices)
+        code = ScalarCode(self._indexer(self.builder), self.lanes, indices)
         found = []
         for target, map_, identity in zip(
             self.parts.outputs, self.parts.output_maps, self.parts.identities, strict=True
@@ -269,7 +270,7 @@ class RegisterTile:
         for n, point in enumerate(points):
             start = (n * copies + copy) * count
             old = made[start : start + count]
-            code = ScalarCode(builder, self.lanes, self._indices(builder, point, steps))
+            code = ScalarCode(self._indexer(builder), self.lanes, self._indices(builder, point, steps))
             if self.fuses:
                 a, b = self._body_values(builder, memory, point, steps, skip_product=True)
                 new = [code.fma(a, b, old[0])]
@@ -285,7 +286,7 @@ class RegisterTile:
 
     def _across_lanes(self, point: Point, accumulators: list[Value], count: int) -> list[Value]:
         """The accumulators of all copies, then of all lanes, merged in a fixed order."""
-        code = ScalarCode(self.builder, self.lanes, [])
+        code = ScalarCode(self._indexer(self.builder), self.lanes, [])
         assert self.parts.combine is not None
         parts = [accumulators[i : i + count] for i in range(0, len(accumulators), count)]
         while len(parts) > 1:
@@ -301,7 +302,7 @@ class RegisterTile:
         self.builder.insert(choice)
         loop.yield_values(Builder.at_end(choice.then.block), merged)
         outer, self.builder = self.builder, Builder.at_end(choice.otherwise.block, self.builder.loc)
-        before = ScalarCode(self.builder, self.lanes, []).run(
+        before = ScalarCode(self._indexer(self.builder), self.lanes, []).run(
             self.parts.combine, [*self._partial_sums(point), *merged]
         )
         loop.yield_values(self.builder, before)
@@ -331,8 +332,8 @@ class RegisterTile:
             memory.load(value, map_, indices, point.mask)
             for value, map_ in zip(self.parts.inputs[count:], self.parts.input_maps[count:], strict=True)
         ]
-        code = ScalarCode(memory.builder, self.lanes, indices)
-        self._store(memory, point, code.run(self.parts.finalize, [*accumulators, *extra]))
+        code = ScalarCode(memory.index, self.lanes, indices)
+        self._store(memory, point, code.run(self.parts.finalize, [*accumulators, *extra, *self.parts.sources]))
 
 
 def attribute_type(attribute: object) -> Type:

@@ -185,6 +185,8 @@ def kernel_symbols(op: KernelOp) -> list[str]:
     found: dict[str, None] = {}
     for inner in op.walk():
         dims: list[Dim] = list(inner.sizes.dims) if isinstance(inner, GenericOp) else []
+        if isinstance(inner, tensor.SizeOp):
+            dims = list(inner.of.dims)
         for value in (*inner.operands, *inner.results):
             dims.extend(getattr(value.type, "shape", ()))
         for dim in dims:
@@ -262,11 +264,13 @@ class KernelBuilder:
                 local = buffer.LocalOp(sizes, result_types=[buffer_type(result.type)])
                 buffers[result] = self.builder.insert(local).result
         zero = self.index.constant(0)
-        regions = [_loop_region(region) for region in generic.regions]
+        sources = [buffers[value] for value in generic.sources]
+        regions = [self._loop_region(region) for region in generic.regions]
         stage = loop.StageOp(
             [zero] * len(generic.iterators),
             [self.index.dim(dim, self.symbols) for dim in generic.sizes.dims],
             [buffers[value] for value in generic.inputs],
+            sources,
             [buffers[value] for value in generic.results],
             iterators=generic.iterators,
             maps=generic.maps,
@@ -279,11 +283,20 @@ class KernelBuilder:
         stage.attributes["names"] = generic.properties["names"]
         self.builder.insert(stage)
 
-
-def _loop_region(region: Region) -> Region:
-    """The same scalar body, ended by `loop.yield`."""
-    copy = region.clone({})
-    end = copy.block.terminator
-    copy.block.insert_before(end, loop.YieldOp(list(end.operands)))
-    end.erase()
-    return copy
+    def _loop_region(self, region: Region) -> Region:
+        """The same scalar body on buffers, ended by `loop.yield`."""
+        copy = region.clone({})
+        for argument in copy.block.arguments:
+            if isinstance(argument.type, TensorType):
+                argument.type = buffer_type(argument.type)
+        for op in list(copy.block):
+            if isinstance(op, tensor.YieldOp):
+                copy.block.insert_before(op, loop.YieldOp(list(op.operands)))
+                op.erase()
+            elif isinstance(op, tensor.ReadOp):
+                read = buffer.ReadOp(op.source, op.indices, op.otherwise, loc=op.loc)
+                copy.block.insert_before(op, read)
+                op.replace_with(read.results)
+            elif isinstance(op, tensor.SizeOp):
+                op.replace_with([self.index.dim(op.of.dims[0], self.symbols)])
+        return copy

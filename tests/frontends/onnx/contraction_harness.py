@@ -57,8 +57,9 @@ def element_type(number: int) -> Type:
     return type_of_dtype(np.dtype(helper.tensor_dtype_to_np_dtype(number)))
 
 
-def type_of_proto(proto: onnx.TypeProto, prefix: str | None = None) -> Type | None:
-    """The IR type of a TypeProto; with a prefix, every dim becomes a symbol of its own."""
+def type_of_proto(proto: onnx.TypeProto, prefix: str | None = None, fixed: Sequence[int] = ()) -> Type | None:
+    """The IR type of a TypeProto; with a prefix, every dim but those of the `fixed` axes (counted from the back)
+    becomes a symbol of its own."""
     if not proto.HasField("tensor_type"):
         return OpaqueType("!test.other") if proto.WhichOneof("value") else None
     if not proto.tensor_type.HasField("shape"):
@@ -66,7 +67,8 @@ def type_of_proto(proto: onnx.TypeProto, prefix: str | None = None) -> Type | No
     dims = []
     for axis, dim in enumerate(proto.tensor_type.shape.dim):
         size = dim.dim_value if dim.HasField("dim_value") else symbol(dim.dim_param or f"{id(proto)}_{axis}")
-        dims.append(size if prefix is None else symbol(f"{prefix}_{axis}"))
+        kept = prefix is None or axis - len(proto.tensor_type.shape.dim) in fixed
+        dims.append(size if kept else symbol(f"{prefix}_{axis}"))
     return TensorType(tuple(dims), element_type(proto.tensor_type.elem_type))
 
 
@@ -221,12 +223,13 @@ class HarnessNode:
         return Unsupported(reason, advice)
 
 
-def import_model(model: onnx.ModelProto, symbolic: Sequence[str] = ()) -> FuncOp:
-    """The function of a model; inputs named in `symbolic` get dims that are symbols of their own."""
+def import_model(model: onnx.ModelProto, symbolic: Sequence[str] = (), fixed: Sequence[int] = ()) -> FuncOp:
+    """The function of a model; inputs named in `symbolic` get dims that are symbols of their own, but for the `fixed`
+    axes, counted from the back."""
     inputs = {value.name: value for value in model.graph.input}
     types = []
     for name, value in inputs.items():
-        found = type_of_proto(value.type, name if name in symbolic else None)
+        found = type_of_proto(value.type, name if name in symbolic else None, fixed)
         assert found is not None
         types.append(found)
     function = FuncOp.declare("main", types, [])
@@ -312,6 +315,7 @@ def assert_matches(made: Any, expected: Any, rtol: float = 1e-3, atol: float = 1
     expected, made = np.asarray(expected), np.asarray(made)
     assert (made.dtype, made.shape) == (expected.dtype, expected.shape)
     if expected.dtype.kind in "fV" and expected.dtype != object:
+        rtol = rtol if expected.dtype.name != "bfloat16" else 2**-6
         made, expected = made.astype(np.float64), expected.astype(np.float64)
         np.testing.assert_allclose(made, expected, rtol=rtol, atol=atol)
     else:

@@ -122,9 +122,9 @@ class Imported:
     block: Block
     outputs: list[Value]
 
-    def run(self, arrays: Sequence[Any]) -> list[Any]:
+    def run(self, arrays: Sequence[Any], symbols: dict[str, int] | None = None) -> list[Any]:
         """The outputs; checks on the way that every inferred size and content is what the op really gave."""
-        frame, sizes = Frame(), {}
+        frame, sizes = Frame(), dict(symbols or {})
         for argument, array in zip(self.block.arguments, arrays, strict=True):
             frame.set(argument, np.asarray(array))
             for dim, size in zip(argument.type.shape, np.shape(array), strict=True):  # type: ignore[attr-defined]
@@ -162,9 +162,7 @@ def import_nodes(
         assert found is not None, f"no rule for {proto.op_type} {version}"
         made = found(node)
         made = [made] if isinstance(made, Value) else made
-        for name, value in zip(proto.output, made, strict=True):
-            if name:
-                values[name] = value
+        values.update((name, value) for name, value in zip(proto.output, made, strict=True) if name)
     return Imported(block, [values[name] for name in outputs])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.frontends.onnx.contraction_harness import assert_matches, cases_of, check_sizes, data_sets, import_model, run
 
 CASES = cases_of("MatMul", "MatMulInteger", "Gemm", "Einsum", "Conv", "ConvInteger", "ConvTranspose", "DeformConv")

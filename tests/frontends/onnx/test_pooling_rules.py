@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.frontends.onnx.contraction_harness import assert_matches, cases_of, check_sizes, data_sets, import_model, run
 
 CASES = cases_of("MaxPool", "AveragePool", "LpPool", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
-                 "QLinearMatMul", "QLinearConv")  # fmt: skip
+                 "QLinearMatMul", "QLinearConv", "GlobalMaxPool", "GlobalAveragePool")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+
 from tests.frontends.onnx.contraction_harness import (
     assert_matches,
     cases_of,

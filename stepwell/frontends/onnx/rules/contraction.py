@@ -106,7 +106,8 @@ def explicit_equation(node: Node, equation: str, ranks: Sequence[int]) -> str:
     if len(terms) != len(ranks):
         raise node.unsupported(f"the equation {equation!r} names {len(terms)} operands, there are {len(ranks)}")
     free = [letter for letter in string.ascii_uppercase + string.ascii_lowercase if letter not in text]
-    widths = [rank - len(term.replace("...", "")) if "..." in term else 0 for term, rank in zip(terms, ranks, strict=True)]
+    plain = [len(term.replace("...", "")) for term in terms]
+    widths = [rank - n if "..." in term else 0 for term, n, rank in zip(terms, plain, ranks, strict=True)]
     if min(widths) < 0 or max(widths) > len(free):
         raise node.unsupported(f"the equation {equation!r} does not fit operands of ranks {list(ranks)}")
     batch = "".join(free[: max(widths)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -52,7 +53,7 @@ def conv_window(node: Node, x: Value, w: Value) -> Window:
     return read_window(node, shape_of(x)[2:], kernel)
 
 
-def window_fields(window: Window) -> dict[str, object]:
+def window_fields(window: Window) -> dict[str, Any]:
     """A window as the attributes of an op that slides it."""
     fields = attrs.asdict(window, filter=lambda field, _: field.name in ("strides", "dilations", "pads"))
     return fields | {"padding": None if window.padding == "explicit" else window.padding}
@@ -118,7 +119,8 @@ def conv_transpose(node: Node) -> Value:
 
 
 def same_transposed(
-    node: Node, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int], upper: bool
+    node: Node, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
+    upper: bool,
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     """(pads, output paddings) with which a transposed convolution multiplies sizes by the strides.
 

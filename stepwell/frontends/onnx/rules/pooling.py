@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from stepwell.dialects.graph.base import shape_of
+import numpy as np
+
+from stepwell.dialects.graph.base import shape_of, tensor_type
+from stepwell.dialects.graph.elementwise import AbsOp, ExpOp, LogOp, MulOp, SqrtOp
 from stepwell.dialects.graph.pooling import AveragePoolOp, LpPoolOp, MaxPoolIndicesOp, MaxPoolOp, MaxRoiPoolOp
+from stepwell.dialects.graph.reduction import ReduceOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.convolution import read_window, window_fields
 from stepwell.ir.core import Value
+from stepwell.ir.types import numpy_dtype
 
 
-def pool_fields(node: Node, x: Value) -> dict[str, object]:
+def pool_fields(node: Node, x: Value) -> dict[str, Any]:
     """A pool's window as attributes."""
     if len(shape_of(x)) < 3:
         raise node.unsupported(f"the input needs a batch, channels and spatial axes, not rank {len(shape_of(x))}")
@@ -52,3 +58,39 @@ def max_roi_pool(node: Node) -> Value:
     """Regions are rows of batch index and corners."""
     pooled, scale = node.ints("pooled_shape"), node.float("spatial_scale", 1.0)
     return node.insert(MaxRoiPoolOp(node.input(0), node.input(1), pooled=pooled, spatial_scale=scale)).result
+
+
+def spatial_axes(node: Node, x: Value) -> list[int]:
+    """All axes behind batch and channels."""
+    rank = len(shape_of(x))
+    if rank < 3:
+        raise node.unsupported(f"the input needs a batch, channels and spatial axes, not rank {rank}")
+    return list(range(2, rank))
+
+
+@rule("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(node: Node) -> Value:
+    """A reduction over all spatial axes."""
+    x = node.input(0)
+    kind = "mean" if node.op_type == "GlobalAveragePool" else "max"
+    return node.insert(ReduceOp(x, kind=kind, axes=spatial_axes(node, x), keepdims=True)).result
+
+
+@rule("GlobalLpPool")
+def global_lp_pool(node: Node) -> Value:
+    """(sum |x|^p)^(1/p) with p a positive integer (in version 1 a float): products, a sum, and a root."""
+    x = node.input(0)
+    p = node.float("p", 2.0) if node.version < 2 else float(node.int("p", 2))
+    if p != int(p) or p < 1:
+        raise node.unsupported(f"p = {p} is not a positive integer")
+    magnitude = node.insert(AbsOp(x)).result
+    power = magnitude
+    for _ in range(int(p) - 1):
+        power = node.insert(MulOp(power, magnitude)).result
+    total = node.insert(ReduceOp(power, kind="sum", axes=spatial_axes(node, x), keepdims=True)).result
+    if p == 1:
+        return total
+    if p == 2:
+        return node.insert(SqrtOp(total)).result
+    inverse = node.constant(np.array(1 / p, numpy_dtype(tensor_type(total).element)))
+    return node.insert(ExpOp(node.insert(MulOp(node.insert(LogOp(total)).result, inverse)).result)).result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from stepwell.ir.core import Value
 from stepwell.ir.types import F32, UI8, FloatType, IntegerType, Type, numpy_dtype
 
 
-def granularity(node: Node, x: Value, scale: Value, zero: Value | None) -> tuple[Value, Value | None, dict[str, object]]:
+def granularity(node: Node, x: Value, scale: Value, zero: Value | None) -> tuple[Value, Value | None, dict[str, Any]]:
     """(scale, zero point, axis and block_size) of a (de)quantisation; a list of one number becomes a scalar."""
     rank, scale_rank = len(shape_of(x)), len(shape_of(scale))
     block = node.int("block_size", 0)
@@ -87,7 +88,7 @@ def requantized(node: Node, sums: Value, factor: Value, axis: int, zero: Value) 
     """Integer sums times a factor (a scalar, or one per place of `axis`), rounded into the zero point's type."""
     if len(shape_of(factor)) == 1 and shape_of(factor)[0] == 1:
         factor = reshape(node, factor, ())
-    fields = {"axis": axis} if shape_of(factor) else {}
+    fields: dict[str, Any] = {"axis": axis} if shape_of(factor) else {}
     scaled = node.insert(DequantizeOp(sums, factor, None, element=F32, **fields)).result
     return rounded_to(node, scaled, zero)
 

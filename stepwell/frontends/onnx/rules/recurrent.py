@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from stepwell.dialects.graph.recurrent import ACTIVATIONS, GruOp, LstmOp, RecurrentOp, RnnOp
 from stepwell.frontends.onnx.registry import Node, rule
@@ -15,7 +16,7 @@ DEFAULTS: dict[type[RecurrentOp], list[str]] = {
 NAMES = {name.replace("_", ""): name for name in ACTIVATIONS}
 
 
-def activation_fields(node: Node, cls: type[RecurrentOp], directions: int) -> dict[str, object]:
+def activation_fields(node: Node, cls: type[RecurrentOp], directions: int) -> dict[str, Any]:
     """Activations with a parameter pair each. ONNX lists parameters only for the functions that have them, in order;
     missing ones take the function's default."""
     given = node.strings("activations", DEFAULTS[cls] * directions)
@@ -34,7 +35,7 @@ def activation_fields(node: Node, cls: type[RecurrentOp], directions: int) -> di
     return {"activations": names, "alphas": [a for a, _ in chosen], "betas": [b for _, b in chosen]}
 
 
-def common_fields(node: Node, cls: type[RecurrentOp]) -> dict[str, object]:
+def common_fields(node: Node, cls: type[RecurrentOp]) -> dict[str, Any]:
     """The attributes that all layers have."""
     direction = node.string("direction", "forward")
     if direction == "foward":  # the default of GRU 1, as its schema spells it

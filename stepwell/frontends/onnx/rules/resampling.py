@@ -104,9 +104,13 @@ def _changing(x: Value, sizes: Value | None, scales: Value | None, axes: Sequenc
     places = list(range(len(axes)))
     if sizes is not None:
         known = content(sizes)
-        return places if known is None else [i for i in places if known[i] != shape_of(x)[axes[i]]]
+        if known is None or len(known) != len(axes):
+            return places
+        return [i for i in places if known[i] != shape_of(x)[axes[i]]]
     factors = constant_array(scales)
-    return places if factors is None else [i for i in places if factors[i] != 1]
+    if factors is None or factors.shape != (len(axes),):
+        return places
+    return [i for i in places if factors[i] != 1]
 
 
 @rule("GridSample", since=16)
