@@ -164,8 +164,9 @@ class ReturnOp(Op):
     """Leaves the function with its results.
 
     ```mlir
-    %x = "test.value"() : () -> tensor<4xf32>
-    func.return %x : tensor<4xf32>
+    func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {
+      func.return %x : tensor<4xf32>
+    }
     ```
     """
 
@@ -186,6 +187,7 @@ class CallOp(Op):
     """Calls a function of the module.
 
     ```mlir
+    func.func private @f(tensor<4xf32>) -> tensor<4xf32>
     %x = "test.value"() : () -> tensor<4xf32>
     %y = func.call @f(%x) : (tensor<4xf32>) -> tensor<4xf32>
     ```

@@ -3,9 +3,9 @@
     #tensor.schedule<loops = [parallel n0: n by 256, parallel m0: m by 120, k0: k by 512],
                      register = {m: 6, n: 64}, vector = n, unroll = 2, stages = {softmax: m0}>
 
-The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in registers,
-`vector` the dim that runs along the lanes, `unroll` the copies of the innermost reduction step. `stages` says, for stages
-other than the root, the loop at which they are computed, `register` or `inline`."""
+The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in
+registers, `vector` the dim that runs along the lanes, `unroll` the copies of the innermost reduction step. `stages`
+says, for stages other than the root, the loop at which they are computed, `register` or `inline`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class ScheduleAttr(Attribute):
     def print_parameters(self) -> str:
         """The text between the angle brackets."""
         register = ", ".join(f"{dim}: {size}" for dim, size in self.register)
-        parts = [f"loops = [{', '.join(map(str, self.loops))}]", f"register = {{{register}}}", f"vector = {self.vector}"]
+        loops = ", ".join(map(str, self.loops))
+        parts = [f"loops = [{loops}]", f"register = {{{register}}}", f"vector = {self.vector}"]
         if self.unroll != 1:
             parts.append(f"unroll = {self.unroll}")
         if self.stages:

@@ -100,7 +100,7 @@ def map_generic(c: Conversion, inputs: Sequence[Value], result: TensorType, body
             maps=[*maps, AffineMap.identity(result.rank)],
             names=dim_names(result.rank),
         )
-    ).outputs[0]  # type: ignore[no-any-return]
+    ).outputs[0]
 
 
 def reduce_generic(
@@ -122,7 +122,7 @@ def reduce_generic(
         )
     ).outputs[0]
     if accumulator is result.element:
-        return made  # type: ignore[no-any-return]
+        return made
     return map_generic(c, [made], result, lambda s, x: x)
 
 

@@ -6,7 +6,7 @@ An op class chooses one of three:
   * `print_custom` and `parse_custom`: by hand, for ops with block-like syntax.
 
 A format is a sequence of: `literal` in backquotes; $name of an operand, attribute or region; type($name);
-functional-type; attr-dict; regions; and optional groups `( ... ^ ... )?`, printed when the element before ^ is present."""
+functional-type; attr-dict; regions; and optional groups `( ... ^ ... )?`, printed when what is before ^ is there."""
 
 from __future__ import annotations
 

@@ -128,6 +128,9 @@ class SuccessorField:
         return self if op is None else op.successors[self.position]
 
 
+_FIELDS = (ValueGroup, AttrField, RegionField, SuccessorField)
+
+
 def operand(constraint: TypeConstraint = ANY) -> Any:
     """One operand."""
     return ValueGroup(constraint, Arity.ONE, True)
@@ -191,9 +194,7 @@ class OpSpec:
         """Read the declaration off a class, bases first, and bind the field names."""
         fields: dict[str, Any] = {}
         for base in reversed(cls.__mro__):
-            for name, member in vars(base).items():
-                if isinstance(member, (ValueGroup, AttrField, RegionField, SuccessorField)):
-                    fields[name] = member
+            fields |= {name: member for name, member in vars(base).items() if isinstance(member, _FIELDS)}
         groups = [(n, f) for n, f in fields.items() if isinstance(f, ValueGroup)]
         operand_groups = _bind_groups(cls, [(n, f) for n, f in groups if f.is_operand])
         result_groups = _bind_groups(cls, [(n, f) for n, f in groups if not f.is_operand])
@@ -202,7 +203,10 @@ class OpSpec:
         region_fields = [attrs.evolve(f, position=i) for i, f in enumerate(region_fields)]
         successor_fields = [attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, SuccessorField)]
         successor_fields = [attrs.evolve(f, position=i) for i, f in enumerate(successor_fields)]
-        for bound in (*operand_groups, *result_groups, *attr_fields.values(), *region_fields, *successor_fields):
+        bound_fields: list[Any] = [
+            *operand_groups, *result_groups, *attr_fields.values(), *region_fields, *successor_fields
+        ]  # fmt: skip
+        for bound in bound_fields:
             setattr(cls, bound.name, bound)
         return OpSpec(
             cls.name, cls.__doc__ or "", frozenset(getattr(cls, "traits", ())), operand_groups, result_groups,

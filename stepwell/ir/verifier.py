@@ -77,12 +77,15 @@ def _verify_regions(op: Operation) -> None:
             for inner in block:
                 if has_trait(inner, Trait.TERMINATOR) and inner is not last:
                     raise fail(inner, "ends a block, but is not the last operation of its block")
-            if last is None or not (has_trait(last, Trait.TERMINATOR) or not isinstance(last, Op)):
-                if not unterminated:
-                    raise fail(op, "has a block that does not end with a terminator")
+            if not unterminated and not _may_end(last):
+                raise fail(op, "has a block that does not end with a terminator")
             for target in last.successors if last is not None else ():
                 if target.parent is not region:
                     raise fail(op, "a branch leaves its region")
+
+
+def _may_end(last: Operation | None) -> bool:
+    return last is not None and (has_trait(last, Trait.TERMINATOR) or not isinstance(last, Op))
 
 
 def _verify_operands(op: Operation, root: Operation, dominance: Dominance) -> None:
