@@ -39,7 +39,9 @@ def run_generic(op: GenericOp, frame: Any, arrays: Sequence[Any]) -> Any:
 
     sizes = concrete_shape(op.sizes.dims, frame)
     grids = np.meshgrid(*(np.arange(n) for n in sizes), indexing="ij", sparse=True)
-    inputs = [_gathered(a, m, grids) for a, m in zip(arrays, op.input_maps, strict=True)]
+    count = len(op.inputs)
+    inputs = [_gathered(a, m, grids) for a, m in zip(arrays[:count], op.input_maps, strict=True)]
+    inputs.extend(arrays[count:])
     with np.errstate(all="ignore"):
         if op.combine is None:
             made = _run_body(op, frame, inputs, grids)
