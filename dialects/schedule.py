@@ -10,7 +10,8 @@ reduction step. `stages` says, for stages other than the root, the loop at which
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
@@ -18,6 +19,9 @@ from stepwell.ir.interned import interned
 
 if TYPE_CHECKING:
     from stepwell.ir.parser import Parser
+
+
+T = TypeVar("T")
 
 
 @interned
@@ -98,10 +102,10 @@ class ScheduleAttr(Attribute):
         return ScheduleAttr(tuple(loops), tuple(register), vector, lanes, unroll, tuple(stages))
 
 
-def _pair(parser: Parser, value: object) -> tuple[str, object]:
+def _pair(parser: Parser, value: Callable[[], T]) -> tuple[str, T]:
     name = parser.bare()
     parser.expect(":")
-    return name, value()  # type: ignore[operator]
+    return name, value()
 
 
 def _parse_loop(parser: Parser) -> LoopSpec:

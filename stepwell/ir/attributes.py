@@ -64,14 +64,14 @@ class IntegerAttr(Attribute):
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.type, (IntegerType, IndexType)):
             raise IRError(f"{self.value} is an integer, which {self.type} is not")
-        low, high = _integer_range(self.type)
+        low, high = integer_range(self.type)
         if not low <= self.value <= high:
             raise IRError(f"{self.value} does not fit in {self.type}")
         if self.type is I1 and self.value < 0:
             object.__setattr__(self, "value", 1)
 
 
-def _integer_range(type_: IntegerType | IndexType) -> tuple[int, int]:
+def integer_range(type_: IntegerType | IndexType) -> tuple[int, int]:
     """Smallest and largest value; a signless type takes what fits in its bits read either way."""
     if isinstance(type_, IndexType):
         return -(1 << 63), (1 << 63) - 1

@@ -176,6 +176,9 @@ def successor() -> Any:
     return SuccessorField()
 
 
+SEGMENTS = ("operandSegmentSizes", "resultSegmentSizes")  # properties that hold the sizes of value groups
+
+
 @attrs.frozen
 class OpSpec:
     """What an op class declares, for the parser, printer, verifier and documentation."""
@@ -218,7 +221,7 @@ class OpSpec:
         groups = self.operands if of_operands else self.results
         if sum(group.arity is not Arity.ONE for group in groups) < 2:
             return None
-        return "operandSegmentSizes" if of_operands else "resultSegmentSizes"
+        return SEGMENTS[0] if of_operands else SEGMENTS[1]
 
 
 def _bind_groups(cls: type, groups: list[tuple[str, ValueGroup]]) -> tuple[ValueGroup, ...]:
@@ -238,16 +241,16 @@ def group_sizes(op: Operation, of_operands: bool) -> Sequence[int]:
     segments = spec.segments_name(of_operands)
     if segments is not None:
         attribute = op.properties.get(segments)
-        if not isinstance(attribute, DenseArrayAttr) or len(attribute.values) != len(groups):
-            raise IRError(f"{op.op_name} needs {segments} with {len(groups)} entries")
+        if not isinstance(attribute, DenseArrayAttr) or (attribute.type, len(attribute.values)) != (I32, len(groups)):
+            raise IRError(f"needs {segments} with {len(groups)} entries")
         if sum(attribute.values) != total or min(attribute.values, default=0) < 0:
-            raise IRError(f"{op.op_name}: {segments} does not add up to its {total} {what}")
+            raise IRError(f"{segments} does not add up to its {total} {what}")
         return attribute.values
     rest = total - sum(group.arity is Arity.ONE for group in groups)
     variable = any(group.arity is not Arity.ONE for group in groups)
     if rest < 0 or (rest > 0 and not variable):
         expected = sum(group.arity is Arity.ONE for group in groups)
-        raise IRError(f"{op.op_name} has {total} {what}, expected {'at least ' if variable else ''}{expected}")
+        raise IRError(f"has {total} {what}, expected {'at least ' if variable else ''}{expected}")
     return [1 if group.arity is Arity.ONE else rest for group in groups]
 
 

@@ -34,7 +34,7 @@ from stepwell.ir.types import (
 
 _DIM = re.compile(r"([0-9]+|\?)x")
 _INTEGER_TYPE = re.compile(r"(si|ui|i)([1-9][0-9]?)\Z")
-_SIMPLE = {"int": int, "str": str, "bool": bool, "float": (int, float)}
+_SIMPLE: dict[str, Any] = {"int": int, "str": str, "bool": bool, "float": (int, float)}
 UNNAMED = symbol("?")
 
 
@@ -78,7 +78,7 @@ class TypeParser(TokenParser):
     def _builtin_type(self, token: Token) -> Type | None:
         text = token.text
         simple = {"index": INDEX, "none": NONE}.get(text)
-        if simple is None and text in FLOAT_FORMATS and FLOAT_FORMATS[text][2]:
+        if simple is None and text in FLOAT_FORMATS:
             simple = FloatType(text)
         match = _INTEGER_TYPE.match(text)
         if simple is None and match:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stepwell.errors import IRError, VerifyError
 from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Region, Value
 from stepwell.ir.dominance import Dominance
-from stepwell.ir.opdef import Op, Trait, ValueGroup, group_sizes, has_trait
+from stepwell.ir.opdef import Arity, Op, Trait, ValueGroup, group_sizes, has_trait
 from stepwell.ir.types import Type
 
 
@@ -15,7 +15,7 @@ def verify(root: Operation) -> None:
     """Raise VerifyError for the first broken rule in `root` or anything inside it."""
     dominance = Dominance()
     for op in root.walk():
-        _verify_fields(op)
+        verify_fields(op)
         _verify_regions(op)
         _verify_operands(op, root, dominance)
         _verify_hook(op)
@@ -27,22 +27,16 @@ def fail(op: Operation, message: str) -> VerifyError:
     return VerifyError(f"{op.op_name}{place}: {message}")
 
 
-def _verify_fields(op: Operation) -> None:
+def verify_fields(op: Operation, *, results: bool = True) -> None:
+    """Compare an op with its class's declaration: number and types of its values, attributes, regions, successors.
+
+    Raises VerifyError. Without `results`, an op whose results are yet to be inferred."""
     if not isinstance(op, Op):
         return
     spec = op.spec
-    try:
-        for of_operands, groups in ((True, spec.operands), (False, spec.results)):
-            values: Sequence[Value] = op.operands if of_operands else op.results
-            start = 0
-            for group, size in zip(groups, group_sizes(op, of_operands), strict=True):
-                for value in values[start : start + size]:
-                    _verify_type(op, group, value.type)
-                start += size
-            if start != len(values):
-                raise fail(op, f"has {len(values)} {'operands' if of_operands else 'results'}, expected {start}")
-    except IRError as error:
-        raise fail(op, str(error)) from None
+    _verify_groups(op, True)
+    if results:
+        _verify_groups(op, False)
     segments = {spec.segments_name(True), spec.segments_name(False)}
     for name, attribute in op.properties.items():
         field = spec.attrs.get(name)
@@ -61,6 +55,21 @@ def _verify_fields(op: Operation) -> None:
         raise fail(op, f"has {len(op.regions)} regions, expected {fixed}")
     if len(op.successors) != len(spec.successors):
         raise fail(op, f"has {len(op.successors)} successors, expected {len(spec.successors)}")
+
+
+def _verify_groups(op: Op, of_operands: bool) -> None:
+    values: Sequence[Value] = op.operands if of_operands else op.results
+    try:
+        sizes = group_sizes(op, of_operands)
+    except IRError as error:
+        raise fail(op, str(error)) from None
+    start = 0
+    for group, size in zip(op.spec.operands if of_operands else op.spec.results, sizes, strict=True):
+        if group.arity is not Arity.MANY and size > 1:
+            raise fail(op, f"has {size} values for {group.name!r}")
+        for value in values[start : start + size]:
+            _verify_type(op, group, value.type)
+        start += size
 
 
 def _verify_type(op: Operation, group: ValueGroup, type_: Type) -> None:
