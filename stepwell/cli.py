@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(argv)
     except SystemExit as leaving:
         return int(leaving.code or 0)
-    if args.source is None and not (args.host or args.passes):
+    if args.source is None and args.source_ir is None and not (args.host or args.passes):
         parser.print_usage(sys.stderr)
         sys.stderr.write("lower: error: no model given\n")
         return 2

@@ -71,6 +71,22 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, Any]:
     return shapes
 
 
+def _code(module: Operation, machine: Any, stop: str) -> str | bytes:
+    if stop == "obj":
+        return archive(backend().objects(module, machine))
+    text: str = backend().llvm_ir(module, machine) if stop == "llvm" else backend().assembly(module, machine)
+    return text
+
+
+def archive(members: Sequence[bytes]) -> bytes:
+    """A static library of object files, in the common format of ar(5)."""
+    parts = [b"!<arch>\n"]
+    for number, data in enumerate(members):
+        header = f"{f'{number}.o/':<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(data):<10}`\n"
+        parts += [header.encode(), data, b"\n" * (len(data) % 2)]
+    return b"".join(parts)
+
+
 class _Job:
     """One compilation and what is done with it."""
 
@@ -171,8 +187,7 @@ class _Job:
         if self.progress:
             self.progress.show(f"making {stop}")
         start = time.perf_counter()
-        made = {"llvm": "llvm_ir", "asm": "assembly", "obj": "object_code"}[stop]
-        result = getattr(backend(), made)(module, machine)
+        result = _code(module, machine, stop)
         self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()

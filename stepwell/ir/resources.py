@@ -57,7 +57,10 @@ def unique_blob_names(module: Operation) -> None:
             blob.name = f"{base}_{count}"
 
 
-def module_text(module: Operation, weights: WeightsFile, options: PrintOptions = PrintOptions(locations=True)) -> str:
+COMPLETE = PrintOptions(locations=True)
+
+
+def module_text(module: Operation, weights: WeightsFile, options: PrintOptions = COMPLETE) -> str:
     """A module's text with the section that says where its constants lie; writes them to the weights file."""
     unique_blob_names(module)
     places = {key: weights.place(blob) for key, blob in blobs_of(module).items()}
