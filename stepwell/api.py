@@ -46,7 +46,7 @@ def compile_module(module: Operation, options: Options) -> Model:
     context = context_of(options, machine)
     lower(module, "loop", context)
     inputs, outputs = ports_of(main_function(module))
-    return Model(backend().build(module, machine, options.threads), inputs, outputs, context, origin, options)
+    return Model(backend().build(module, machine, threads=options.threads), inputs, outputs, context, origin, options)
 
 
 class Model:

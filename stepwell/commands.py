@@ -194,7 +194,7 @@ class _Job:
         if self.progress:
             self.progress.show("making machine code")
         start = time.perf_counter()
-        program = backend().build(module, machine, self.options.threads)
+        program = backend().build(module, machine, threads=self.options.threads)
         self.timing.add("(backend)", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()
