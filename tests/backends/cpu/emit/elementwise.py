@@ -23,8 +23,8 @@ def typed(element: str, lanes: int | None) -> str:
 
 
 def program(line: str, inputs: list[str], output: str, count: int) -> str:
-    """Applies `line` (operands %x0, %x1, ..., result %r, types {0}, {1}, ... and {r}) to arrays of `count` elements: the
-    first output is made lane by lane, the second one from vectors."""
+    """Applies `line` (operands %x0, %x1, ..., result %r, types {0}, {1}, ... and {r}) to arrays of `count` elements:
+    the first output is made lane by lane, the second one from vectors."""
     arguments = ", ".join(f"%m{n}: memref<{count}x{element}>" for n, element in enumerate(inputs))
     kernels = [
         _kernel(name, lanes, line, inputs, output, count) for name, lanes in (("scalar", None), ("lanes", LANES))
@@ -72,8 +72,8 @@ def _kernel(name: str, lanes: int | None, line: str, inputs: list[str], output: 
 
 
 FLOATS = [
-    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.25, 100.7, -7.3, 1e-3, 6.1e-5, 3e-6, 65519.0, 65520.0, 1e5, -3e38,
-    1e-39, -1e-45, np.inf, -np.inf, np.nan,
+    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.25, 100.7, -7.3, 1e-3, 6.1e-5, 3e-6, 65519.0, 65520.0, 1e5,
+    -3e38, 1e-39, -1e-45, np.inf, -np.inf, np.nan,
 ]  # fmt: skip
 INTEGERS = [0, 1, -1, 2, 3, -3, 5, 7, -8, 15, 16, 31, 63, 64, 100, -100, 127, -128]
 

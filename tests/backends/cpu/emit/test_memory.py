@@ -329,3 +329,78 @@ builtin.module {{
 """
     with pytest.raises(TargetError, match=why):
         model.llvm_ir(parse_module(text), target.named("x86-64"))
+
+
+def register_tile(rows: int, vectors: int) -> str:
+    """C[m, n] = A[m, k] B[n / 64, k, 64]: a tile of `rows` x `vectors` vectors per grain."""
+    width, count = 16 * vectors, rows * vectors
+    names = [f"%a{n}" for n in range(count)]
+    body = [f"%b{v} = vector.load %B[%p, %k, %v{v}] : memref<?x?x{width}xf32>, vector<16xf32>" for v in range(vectors)]
+    for row in range(rows):
+        body.append(f"%x{row} = buffer.load %A[%i{row}, %k] : memref<?x?xf32>")
+        body.append(f"%s{row} = vector.broadcast %x{row} : f32 to vector<16xf32>")
+        body += [f"%f{row * vectors + v} = vector.fma %s{row}, %b{v}, %a{row * vectors + v} : vector<16xf32>"
+                 for v in range(vectors)]  # fmt: skip
+    results = ", ".join(f"%r{n}" for n in range(count))
+    stores = []
+    for n in range(count):
+        row, v = divmod(n, vectors)
+        at = f"%C2[%i{row}, %p, %v{v}] : memref<?x?x{width}xf32>"
+        stores.append(f"vector.store %r{n}, {at}, vector<16xf32>")
+    types = ", ".join(["vector<16xf32>"] * count)
+    lines = "\n        "
+    return f"""
+builtin.module {{
+  func.func private @k(%A: memref<?x?xf32>, %B: memref<?x?x{width}xf32>, %C: memref<?x?xf32>, %m: index, %K: index, %n: index)
+      attributes {{kernel}} {{
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %rows = arith.constant {rows} : index
+    {lines.join(f"%v{v} = arith.constant {16 * v} : index" for v in range(vectors))}
+    {lines.join(f"%o{r} = arith.constant {r} : index" for r in range(rows))}
+    %z = arith.constant dense<0.0> : tensor<16xf32>
+    %C2 = buffer.reshape %C(%m, %n) : memref<?x?xf32> to memref<?x?x{width}xf32>
+    loop.parallel %i = %c0 to %m step %rows {{
+      loop.parallel %p = %c0 to %n step %c1 {{
+        {lines.join(f"%i{r} = arith.addi %i, %o{r} : index" for r in range(rows))}
+        {results} = loop.for %k = %c0 to %K step %c1 iter({", ".join(f"{name} = %z" for name in names)}) -> ({types}) {{
+        {lines.join(body)}
+          loop.yield {", ".join(f"%f{n}" for n in range(count))} : {types}
+        }}
+        {lines.join(stores)}
+        loop.yield
+      }}
+      loop.yield
+    }}
+    func.return
+  }}
+  func.func @main(%A: memref<?x?xf32> {{sw.tensor = "tensor<?x?xf32, #graph.shape<[\\"6*m\\", \\"k\\"]>>"}},
+                  %B: memref<?x?x{width}xf32> {{sw.tensor = "tensor<?x?x{width}xf32, #graph.shape<[\\"n\\", \\"k\\"]>>"}},
+                  %C: memref<?x?xf32> {{sw.out, sw.tensor = "tensor<?x?xf32, #graph.shape<[\\"6*m\\", \\"{width}*n\\"]>>"}}) {{
+    %m = buffer.dim %A {{axis = 0}} : memref<?x?xf32>
+    %k = buffer.dim %A {{axis = 1}} : memref<?x?xf32>
+    %n = buffer.dim %B {{axis = 0}} : memref<?x?x{width}xf32>
+    kernel.launch @k(%A, %B, %C, %m, %k, %n) : (memref<?x?xf32>, memref<?x?x{width}xf32>, memref<?x?xf32>, index, index, index) -> ()
+    func.return
+  }}
+}}
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(6, 1, 1), (12, 5, 2), (6, 0, 3)])
+def test_a_register_tile(both: Any, m: int, k: int, n: int) -> None:
+    a = np.arange(m * k).reshape(m, k).astype(np.float32) % 5 - 2
+    b = np.arange(n * k * 64).reshape(n, k, 64).astype(np.float32) % 7 - 3
+    (c,) = both(register_tile(6, 4), [a, b])
+    assert c.tolist() == (a @ b.transpose(1, 0, 2).reshape(k, n * 64)).tolist()
+
+
+def test_the_inner_loop_of_a_register_tile_is_tight() -> None:
+    text = model.assembly(parse_module(register_tile(6, 4)), target.named("x86-64-v4"))
+    inner = max(text.split(".LBB"), key=lambda part: part.count("vfmadd"))
+    instructions = [
+        line.split()[0] for line in inner.splitlines()[1:] if line.startswith("\t") and line.split()[0][0] != "."
+    ]
+    assert instructions.count("vfmadd231ps") == 24
+    assert sum(name.startswith("vmov") for name in instructions) <= 4
+    assert len(instructions) <= 24 + 4 + 6 + 8

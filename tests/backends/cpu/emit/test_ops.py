@@ -43,14 +43,16 @@ CASES = [
     *(case for name in ("divsi", "remsi", "floordivsi", "ceildivsi") for case in binary(f"arith.{name}", "i8", "i64")),
     *(case for name in ("divui", "remui") for case in binary(f"arith.{name}", "i8", "i32")),
     *(case for name in ("shli", "shrsi", "shrui") for case in binary(f"arith.{name}", "i16", "i32")),
-    *(case for name in ("addf", "subf", "mulf", "divf") for case in binary(f"arith.{name}", "f16", "bf16", "f32", "f64")),
+    *(case for name in ("addf", "subf", "mulf", "divf")
+      for case in binary(f"arith.{name}", "f16", "bf16", "f32", "f64")),
     *binary("arith.remf", "f32", "f64"),
     *(case for name in ("maximumf", "minimumf") for case in binary(f"arith.{name}", "bf16", "f32", "f64")),
     *(case for name in ("maxnumf", "minnumf") for case in binary(f"arith.{name}", "f32", "f64")),
     *binary("math.copysign", "f32", "f64"),
     *unary("arith.negf", "f16", "f32", "f64"),
     *unary("math.absf", "bf16", "f32", "f64"),
-    *(case for name in ("sqrt", "floor", "ceil", "trunc", "roundeven") for case in unary(f"math.{name}", "f16", "f32", "f64")),
+    *(case for name in ("sqrt", "floor", "ceil", "trunc", "roundeven")
+      for case in unary(f"math.{name}", "f16", "f32", "f64")),
     *unary("math.absi", "i8", "i32"),
     *unary("math.ctpop", "i8", "i64"),
     *cast("arith.extf", ("f16", "f32"), ("bf16", "f32"), ("f32", "f64"), ("f16", "f64")),
@@ -63,7 +65,8 @@ CASES = [
     *cast("arith.index_cast", ("i32", "index"), ("index", "i8")),
     *cast("arith.index_castui", ("i8", "index"), ("index", "i32")),
     *cast("arith.bitcast", ("f32", "i32"), ("i64", "f64"), ("bf16", "i16"), ("i16", "f16")),
-    *((f"%r = arith.cmpi {p}, %x0, %x1 : {{0}}", ["i32", "i32"], "i1") for p in ("eq", "ne", "slt", "sge", "ult", "uge")),
+    *((f"%r = arith.cmpi {p}, %x0, %x1 : {{0}}", ["i32", "i32"], "i1")
+      for p in ("eq", "ne", "slt", "sge", "ult", "uge")),
     *((f"%r = arith.cmpf {p}, %x0, %x1 : {{0}}", ["f32", "f32"], "i1")
       for p in ("oeq", "ogt", "oge", "olt", "ole", "one", "ord", "ueq", "ugt", "ult", "une", "uno", "false", "true")),
     ("%r = arith.cmpf olt, %x0, %x1 : {0}", ["bf16", "bf16"], "i1"),
@@ -77,9 +80,9 @@ def test_like_the_interpreter(both: Any, line: str, inputs: list[str], output: s
     np.testing.assert_array_equal(scalar.view(np.uint8), lanes.view(np.uint8))
 
 
-@pytest.mark.parametrize("name", ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "rsqrt", "cbrt", "sin", "cos",
-                                  "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
-                                  "erf"])  # fmt: skip
+@pytest.mark.parametrize("name", ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "rsqrt", "cbrt", "sin",
+                                  "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
+                                  "atanh", "erf"])  # fmt: skip
 @pytest.mark.parametrize("element", ["f32", "f64"])
 def test_functions_of_the_c_library(name: str, element: str) -> None:
     dtype = elementwise.DTYPES[element]
@@ -134,6 +137,7 @@ def test_every_op_compiles_for_aarch64(line: str, inputs: list[str], output: str
 
 
 def test_every_op_of_the_table_is_tried() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
-    names = {cls.name for cls in RULES}
-    assert [name for name in sorted(names) if name not in tests and name.partition(".")[2] not in tests] == []
+    tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("*.py"))
+    launched = {"cpu.barrier", "cpu.next_grain", "func.call"}  # what `Spmd` makes of every launch
+    names = {cls.name for cls in RULES} - launched
+    assert [name for name in sorted(names) if name not in tests and f'"{name.partition(".")[2]}"' not in tests] == []
