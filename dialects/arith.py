@@ -24,7 +24,6 @@ from stepwell.ir.types import (
     FloatType,
     IndexType,
     IntegerType,
-    TensorType,
     Type,
     VectorType,
     element_of,
@@ -63,9 +62,9 @@ class ConstantOp(Op):
         value = self.value
         if isinstance(value, (IntegerAttr, FloatAttr)):
             return [value.type]
-        assert isinstance(value, ElementsAttr)
-        type_ = value.tensor_type
-        return [VectorType(type_.static_shape, type_.element)]
+        if not isinstance(value, DenseAttr) or not isinstance(value.type, VectorType):
+            raise IRError(f"the constant is {value}: an integer, a float or a vector is wanted")
+        return [value.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         value = self.value
@@ -92,7 +91,7 @@ def constant(value: float, type_: Type) -> ConstantOp:
     element = element_of(type_)
     if isinstance(type_, VectorType):
         array = np.full(type_.shape, value, numpy_dtype(element))
-        return ConstantOp(value=DenseAttr(TensorType(type_.shape, element), array.tobytes()))
+        return ConstantOp(value=DenseAttr(type_, array.tobytes()))
     if isinstance(element, FloatType):
         return ConstantOp(value=FloatAttr(float(value), element))
     return ConstantOp(value=IntegerAttr(int(value), element))
@@ -123,7 +122,7 @@ def attribute_of(value: Any, type_: Type) -> Attribute:
     """The attribute of an interpreted scalar or vector of a type."""
     element = element_of(type_)
     if isinstance(type_, VectorType):
-        return DenseAttr(TensorType(type_.shape, element), np.asarray(value, numpy_dtype(element)).tobytes())
+        return DenseAttr(type_, np.asarray(value, numpy_dtype(element)).tobytes())
     if isinstance(element, FloatType):
         return FloatAttr(float(value), element)
     return IntegerAttr(int(value), element)
@@ -475,7 +474,7 @@ def _cast(name: str, words: str, source: str, target: str, convert: Callable[...
 
 def _to_integer(unsigned: bool) -> Callable[..., Any]:
     def convert(value: Any, dtype: np.dtype[Any]) -> Any:
-        target = np.dtype(UNSIGNED_VIEWS[8 * dtype.itemsize]) if unsigned else dtype
+        target: np.dtype[Any] = np.dtype(UNSIGNED_VIEWS[8 * dtype.itemsize]) if unsigned else dtype
         info = np.iinfo(target)
         exact = np.trunc(value.astype(np.float64))
         if not np.all((exact >= float(info.min)) & (exact < float(info.max) + 1)):

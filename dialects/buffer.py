@@ -90,6 +90,36 @@ def _check_rank(memory: Value, indices: Sequence[Value]) -> None:
         raise IRError(f"{len(indices)} indices for {memory.type}")
 
 
+class ReadOp(Op):
+    """The element at a computed place, or another value where the place is outside; inside a stage's body.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<4x4xf32>
+    %i = "test.value"() : () -> index
+    %pad = "test.value"() : () -> f32
+    %x = buffer.read %m[%i, %i] else %pad : memref<4x4xf32>
+    ```
+    """
+
+    name = "buffer.read"
+    assembly = "$memory `[` $indices `]` `else` $otherwise attr-dict `:` type($memory)"
+    memory: Value = operand(MEMREF)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+    otherwise: Value = operand(SCALAR_LIKE)
+    result: Value = result(SCALAR_LIKE)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [memref_type(self.memory).element]
+
+    def verify_op(self) -> None:
+        _check_rank(self.memory, self.indices)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        array, *indices, otherwise = args
+        inside = all(0 <= int(i) < size for i, size in zip(indices, array.shape, strict=True))
+        return array[tuple(int(i) for i in indices)] if inside else otherwise
+
+
 class DimOp(Op):
     """The size of one dim.
 

@@ -117,14 +117,16 @@ class ForOp(Op):
             parser.expect("(")
 
             def pair() -> None:
-                names.append(parser.advance())
+                names.append(parser.value_name())
                 parser.expect("=")
                 inits.append(parser.value())
 
             parser.comma_list(")", pair)
             parser.expect("->")
             parser.expect("(")
+            place = parser.peek()
             types = parser.comma_list(")", parser.type)
+            parser.check_operand_types(inits, types, place)
         attributes = parser.attr_dict() if parser.accept("attributes") else {}
         properties = {"label": attributes.pop("label")} if "label" in attributes else {}
         body = parser.region(list(zip(names, [INDEX, *types], strict=True)), cls=ForOp)
@@ -132,7 +134,7 @@ class ForOp(Op):
 
 
 def _parse_range(parser: Parser) -> tuple[list[Any], list[Value]]:
-    names = [parser.advance()]
+    names = [parser.value_name()]
     parser.expect("=")
     bounds = [parser.value()]
     parser.expect("to")
@@ -292,9 +294,10 @@ PARALLEL, REDUCTION, SEQUENTIAL = "parallel", "reduction", "sequential"
 class StageOp(Op):
     """One tileable op restricted to the box [offset, offset + size) of its iteration space.
 
-    The body maps one element of each input (the first `len(inputs) - epilogue_inputs`) to values. Where there are
+    The body maps one element of each input (the first `len(inputs) - epilogue_inputs`), and the whole `sources`, from
+    which it may `buffer.read`, to values. Where there are
     reduction dims, `combine` merges (accumulators, values) starting from `identities`, and `finalize` maps the
-    accumulators and one element of each epilogue input to the outputs; else the body's values are the outputs.
+    accumulators, one element of each epilogue input and the sources to the outputs; else the body's values are the outputs.
     Indices are those of the whole space, in each box alike. With `first` and `last` a reduction is done in parts: the
     outputs hold the accumulators in between, are initialised where `first` holds and finalized where `last` holds.
 
@@ -302,7 +305,7 @@ class StageOp(Op):
     %a = "test.value"() : () -> memref<8xf32>
     %z = arith.constant 0 : index
     %n = arith.constant 8 : index
-    loop.stage %z, %n, %a, %a {identities = [], iterators = ["parallel"], maps = [affine_map<(d0) -> (d0)>, affine_map<(d0) -> (d0)>], operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>} : (index, index, memref<8xf32>, memref<8xf32>) -> () {
+    loop.stage %z, %n, %a, %a {identities = [], iterators = ["parallel"], maps = [affine_map<(d0) -> (d0)>, affine_map<(d0) -> (d0)>], operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0, 0>} : (index, index, memref<8xf32>, memref<8xf32>) -> () {
     ^bb0(%x: f32):
       loop.yield %x : f32
     }
@@ -313,6 +316,7 @@ class StageOp(Op):
     offsets: Sequence[Value] = operands(INDEX_TYPE)
     sizes: Sequence[Value] = operands(INDEX_TYPE)
     inputs: Sequence[Value] = operands(MEMREF)
+    sources: Sequence[Value] = operands(MEMREF)
     outputs: Sequence[Value] = operands(MEMREF)
     first: Value | None = optional_operand(BOOL_LIKE)
     last: Value | None = optional_operand(BOOL_LIKE)
@@ -363,8 +367,8 @@ class StageOp(Op):
         for value, map_ in zip((*self.inputs, *self.outputs), self.maps, strict=True):
             if map_.num_dims != dims or len(map_.results) != value.type.rank:  # type: ignore[attr-defined]
                 raise IRError(f"map {map_} does not lead from {dims} dims into {value.type}")
-        if len(self.body.block.arguments) != len(self.body_inputs):
-            raise IRError("the body takes one element of each of its inputs")
+        if len(self.body.block.arguments) != len(self.body_inputs) + len(self.sources):
+            raise IRError("the body takes one element of each of its inputs, then the sources")
         if bool(self.reduction_dims) != (self.combine is not None):
             raise IRError("reduction dims go with a combine region")
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.arith import BinaryOp, ElementwiseOp, as_unsigned, typed_array
+from stepwell.dialects.fused import fused_multiply_add
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.attrkinds import ANY_ATTR
 from stepwell.ir.constraints import FLOAT_LIKE, INT_LIKE
@@ -115,7 +116,7 @@ CopySignOp = _math_binary("copysign", "The first with the sign bit of the second
 
 
 class FmaOp(ElementwiseOp):
-    """a * b + c with one rounding. The interpreter computes it in f64 (exact for f32 but for double rounding).
+    """a * b + c with one rounding.
 
     ```mlir
     %a = "test.value"() : () -> f32
@@ -136,9 +137,8 @@ class FmaOp(ElementwiseOp):
         return [self.a.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        a, b, c = (np.asarray(x).astype(np.float64) for x in args)
         with np.errstate(all="ignore"):
-            return typed_array(a * b + c, self.result.type)
+            return typed_array(fused_multiply_add(*args), self.result.type)
 
 
 DIALECT = Dialect.of_module("math", globals().values(), __doc__)

@@ -1,15 +1,17 @@
 """`#tensor.schedule`: how a kernel's loops are cut, as data that can be read, edited and searched.
 
     #tensor.schedule<loops = [parallel n0: n by 256, parallel m0: m by 120, k0: k by 512],
-                     register = {m: 6, n: 64}, vector = n, unroll = 2, stages = {softmax: m0}>
+                     register = {m: 6, n: 64}, vector = n by 16, unroll = 2, stages = {softmax: m0}>
 
-The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in registers,
-`vector` the dim that runs along the lanes, `unroll` the copies of the innermost reduction step. `stages` says, for stages
-other than the root, the loop at which they are computed, `register` or `inline`."""
+The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in
+registers, `vector` the dim that runs along the lanes and how many there are, `unroll` the copies of the innermost
+reduction step. `stages` says, for stages other than the root, the loop at which they are computed, `register` or
+`inline`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
@@ -17,6 +19,9 @@ from stepwell.ir.interned import interned
 
 if TYPE_CHECKING:
     from stepwell.ir.parser import Parser
+
+
+T = TypeVar("T")
 
 
 @interned
@@ -40,11 +45,13 @@ class ScheduleAttr(Attribute):
     loops: tuple[LoopSpec, ...]
     register: tuple[tuple[str, int], ...]
     vector: str
+    lanes: int = 1
     unroll: int = 1
     stages: tuple[tuple[str, str], ...] = ()
 
     def __attrs_post_init__(self) -> None:
-        for name, size in (*self.register, *((loop.label, loop.tile) for loop in self.loops), ("unroll", self.unroll)):
+        for name, size in (*self.register, *((loop.label, loop.tile) for loop in self.loops), ("vector", self.lanes),
+                           ("unroll", self.unroll)):  # fmt: skip
             if size < 1:
                 raise IRError(f"{name}: a tile holds at least one element, not {size}")
 
@@ -55,7 +62,8 @@ class ScheduleAttr(Attribute):
     def print_parameters(self) -> str:
         """The text between the angle brackets."""
         register = ", ".join(f"{dim}: {size}" for dim, size in self.register)
-        parts = [f"loops = [{', '.join(map(str, self.loops))}]", f"register = {{{register}}}", f"vector = {self.vector}"]
+        parts = [f"loops = [{', '.join(map(str, self.loops))}]", f"register = {{{register}}}"]
+        parts.append(f"vector = {self.vector} by {self.lanes}")
         if self.unroll != 1:
             parts.append(f"unroll = {self.unroll}")
         if self.stages:
@@ -72,7 +80,7 @@ class ScheduleAttr(Attribute):
         loops = parser.comma_list("]", lambda: _parse_loop(parser))
         register: list[tuple[str, int]] = []
         stages: list[tuple[str, str]] = []
-        vector, unroll = "", 1
+        vector, lanes, unroll = "", 1, 1
         while parser.accept(","):
             key = parser.bare()
             parser.expect("=")
@@ -84,18 +92,20 @@ class ScheduleAttr(Attribute):
                 stages = parser.comma_list("}", lambda: _pair(parser, parser.bare))
             elif key == "vector":
                 vector = parser.bare()
+                parser.expect("by")
+                lanes = parser.integer()
             elif key == "unroll":
                 unroll = parser.integer()
             else:
                 raise parser.error(f"a schedule has no {key!r}")
         parser.expect(">")
-        return ScheduleAttr(tuple(loops), tuple(register), vector, unroll, tuple(stages))
+        return ScheduleAttr(tuple(loops), tuple(register), vector, lanes, unroll, tuple(stages))
 
 
-def _pair(parser: Parser, value: object) -> tuple[str, object]:
+def _pair(parser: Parser, value: Callable[[], T]) -> tuple[str, T]:
     name = parser.bare()
     parser.expect(":")
-    return name, value()  # type: ignore[operator]
+    return name, value()
 
 
 def _parse_loop(parser: Parser) -> LoopSpec:

@@ -24,8 +24,10 @@ def run_stage(stage: StageOp, frame: Any, args: Sequence[Any]) -> None:
     """Run a stage on arrays that stand for its memrefs."""
     dims = len(stage.iterators)
     offsets, sizes, arrays = args[:dims], args[dims : 2 * dims], list(args[2 * dims :])
-    count = len(stage.inputs) + len(stage.outputs)
-    memory, flags = arrays[:count], arrays[count:]
+    inputs, reads = len(stage.inputs), len(stage.sources)
+    count = inputs + reads + len(stage.outputs)
+    sources, flags = arrays[inputs : inputs + reads], arrays[count:]
+    memory = arrays[:inputs] + arrays[inputs + reads : count]
     first, last = (bool(flags[0]), bool(flags[1])) if len(flags) == 2 else (True, True)
     outer = [d for d in range(dims) if d not in stage.reduction_dims]
     with np.errstate(all="ignore"):
@@ -33,18 +35,19 @@ def run_stage(stage: StageOp, frame: Any, args: Sequence[Any]) -> None:
             index = [int(offset) for offset in offsets]
             for d, step in zip(outer, place, strict=True):
                 index[d] += step
-            _run_point(stage, frame, index, sizes, memory, first, last)
+            _run_point(stage, frame, index, sizes, memory, sources, first, last)
 
 
 def _run_point(
-    stage: StageOp, frame: Any, index: list[int], sizes: Sequence[Any], memory: list[Any], first: bool, last: bool
-) -> None:
+    stage: StageOp, frame: Any, index: list[int], sizes: Sequence[Any], memory: list[Any], sources: list[Any],
+    first: bool, last: bool,
+) -> None:  # fmt: skip
     inputs, maps = memory[: len(stage.inputs)], stage.maps
     body_count = len(stage.body_inputs)
-    frame.state["stage index"] = index
+    frame.state["index grids"] = index
     if stage.combine is None:
         elements = [m[maps[i].evaluate(index, ())] for i, m in enumerate(inputs[:body_count])]
-        _store(stage, memory, index, frame.run_region(stage.body, elements))
+        _store(stage, memory, index, frame.run_region(stage.body, [*elements, *sources]))
         return
     if first:
         accumulators = tuple(_identity(a) for a in stage.identities)
@@ -55,12 +58,12 @@ def _run_point(
         for d, step in zip(stage.reduction_dims, place, strict=True):
             index[d] = base[d] + step
         elements = [m[maps[i].evaluate(index, ())] for i, m in enumerate(inputs[:body_count])]
-        values = frame.run_region(stage.body, elements)
+        values = frame.run_region(stage.body, [*elements, *sources])
         accumulators = frame.run_region(stage.combine, [*accumulators, *values])
     index[:] = base
     if last and stage.finalize is not None:
         extra = [m[maps[body_count + i].evaluate(index, ())] for i, m in enumerate(inputs[body_count:])]
-        accumulators = frame.run_region(stage.finalize, [*accumulators, *extra])
+        accumulators = frame.run_region(stage.finalize, [*accumulators, *extra, *sources])
     _store(stage, memory, index, accumulators)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr
-from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, MAPS, STRINGS, attr_of
-from stepwell.ir.constraints import TENSOR
+from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRINGS, attr_of
+from stepwell.ir.constraints import INDEX_TYPE, TENSOR
 from stepwell.ir.core import Region, Value
 from stepwell.ir.dims import Dim, DimExpr
 from stepwell.ir.interned import interned
@@ -137,10 +137,70 @@ class IndexOp(Op):
         return frame.state["index grids"][self.dim]
 
 
+class SizeOp(Op):
+    """A symbolic size as an index, inside a generic's body.
+
+    ```mlir
+    %n = tensor.size {of = #tensor.dims<["2*h"]>}
+    ```
+    """
+
+    name = "tensor.size"
+    traits = frozenset({PURE})
+    assembly = "attr-dict"
+    of: DimsAttr = attr(attr_of(DimsAttr))
+    result: Value = result()
+
+    def infer_types(self) -> Sequence[Type]:
+        return [INDEX]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.int64(concrete(self.of.dims[0], frame))
+
+
+class ReadOp(Op):
+    """The element of a source at a computed place, or another value where the place is outside; inside a body.
+
+    ```mlir
+    %t = "test.value"() : () -> tensor<4x4xf32>
+    %i = "test.value"() : () -> index
+    %pad = "test.value"() : () -> f32
+    %x = tensor.read %t[%i, %i] else %pad : tensor<4x4xf32>
+    ```
+    """
+
+    name = "tensor.read"
+    traits = frozenset({PURE})
+    assembly = "$source `[` $indices `]` `else` $otherwise attr-dict `:` type($source)"
+    source: Value = operand(TENSOR)
+    indices: Sequence[Value] = operands(INDEX_TYPE)
+    otherwise: Value = operand()
+    result: Value = result()
+
+    def infer_types(self) -> Sequence[Type]:
+        return [tensor_type(self.source).element]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return guarded_read(args[0], args[1:-1], args[-1])
+
+
+def guarded_read(array: Any, indices: Sequence[Any], otherwise: Any) -> Any:
+    """array[indices] where all indices are inside, else the other value; broadcasts."""
+    inside: Any = np.bool_(True)
+    clamped = []
+    for index, size in zip(indices, array.shape, strict=True):
+        inside = inside & (np.asarray(index) >= 0) & (np.asarray(index) < size)
+        clamped.append(np.clip(index, 0, max(size - 1, 0)))
+    if array.size == 0:
+        return np.broadcast_to(otherwise, np.broadcast_shapes(*(np.shape(i) for i in indices)))
+    return np.where(inside, array[tuple(clamped)], otherwise).astype(array.dtype)[()]
+
+
 class GenericOp(Op):
     """A scalar body over an iteration space `sizes`, whose dims are parallel or reduction dims.
 
-    For each point, the body takes one element of each input, at the place its map gives, and yields values. Without
+    For each point, the body takes one element of each input, at the place its map gives, then the whole `sources`, from
+    which it may `tensor.read` at places that it computes, and yields values. Without
     reduction dims these are the results' elements. With them, `combine` merges (accumulators, values) into accumulators,
     associatively, starting from `identities`. `maps` lists the inputs' maps, then the results', which use the parallel
     dims alone. `names` names the dims for schedules.
@@ -148,7 +208,7 @@ class GenericOp(Op):
     ```mlir
     %a = "test.value"() : () -> tensor<4x8xf32>
     %b = "test.value"() : () -> tensor<8x2xf32>
-    %c = tensor.generic %a, %b {identities = [0.0 : f32], iterators = ["parallel", "parallel", "reduction"], maps = [affine_map<(d0, d1, d2) -> (d0, d2)>, affine_map<(d0, d1, d2) -> (d2, d1)>, affine_map<(d0, d1, d2) -> (d0, d1)>], names = ["m", "n", "k"], sizes = #tensor.dims<[4, 2, 8]>} : (tensor<4x8xf32>, tensor<8x2xf32>) -> tensor<4x2xf32> {
+    %c = tensor.generic %a, %b {identities = [0.0 : f32], iterators = ["parallel", "parallel", "reduction"], maps = [affine_map<(d0, d1, d2) -> (d0, d2)>, affine_map<(d0, d1, d2) -> (d2, d1)>, affine_map<(d0, d1, d2) -> (d0, d1)>], names = ["m", "n", "k"], operandSegmentSizes = array<i32: 2, 0>, sizes = #tensor.dims<[4, 2, 8]>} : (tensor<4x8xf32>, tensor<8x2xf32>) -> tensor<4x2xf32> {
     ^bb0(%x: f32, %y: f32):
       %p = arith.mulf %x, %y : f32
       tensor.yield %p : f32
@@ -163,6 +223,7 @@ class GenericOp(Op):
     name = "tensor.generic"
     traits = frozenset({PURE})
     inputs: Sequence[Value] = operands(TENSOR)
+    sources: Sequence[Value] = operands(TENSOR)
     outputs: Sequence[Value] = results(TENSOR)
     sizes: DimsAttr = attr(attr_of(DimsAttr))
     iterators: Sequence[str] = attr(STRINGS)
@@ -203,14 +264,109 @@ class GenericOp(Op):
                 raise IRError(f"map {map_} does not lead from {rank} dims into {value.type}")
         if self.has_reduction != (self.combine is not None):
             raise IRError("reduction dims go with a combine region")
-        expected = [tensor_type(v).element for v in self.inputs]
+        expected = [*(tensor_type(v).element for v in self.inputs), *(v.type for v in self.sources)]
         if [a.type for a in self.body.block.arguments] != expected:
-            raise IRError("the body takes one element of each input")
+            raise IRError("the body takes one element of each input, then the sources")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         from stepwell.dialects.generic_meaning import run_generic
 
         return run_generic(self, frame, args)
+
+
+class PackOp(Op):
+    """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., c / block, .., block]. The block divides the axis.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<1x32x7x7xf32>
+    %r = tensor.pack %x {axis = 1, block = 16} : (tensor<1x32x7x7xf32>) -> tensor<1x2x7x7x16xf32>
+    ```
+    """
+
+    name = "tensor.pack"
+    traits = frozenset({PURE})
+    axis: int = attr(INT)
+    block: int = attr(INT)
+    x: Value = operand(TENSOR)
+    result: Value = result(TENSOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        type_ = tensor_type(self.x)
+        size = type_.shape[self.axis]
+        if not isinstance(size, int) or size % self.block:
+            raise IRError(f"blocks of {self.block} do not divide a dim of size {size}")
+        shape = list(type_.shape)
+        shape[self.axis] = size // self.block
+        return [type_.with_shape([*shape, self.block])]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        array, axis = args[0], self.axis
+        split = array.reshape(*array.shape[:axis], -1, self.block, *array.shape[axis + 1 :])
+        return np.ascontiguousarray(np.moveaxis(split, axis + 1, -1))
+
+
+class UnpackOp(Op):
+    """The inverse of `tensor.pack`: [.., c / block, .., block] -> [.., c, ..].
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<1x2x7x7x16xf32>
+    %r = tensor.unpack %x {axis = 1} : (tensor<1x2x7x7x16xf32>) -> tensor<1x32x7x7xf32>
+    ```
+    """
+
+    name = "tensor.unpack"
+    traits = frozenset({PURE})
+    axis: int = attr(INT)
+    x: Value = operand(TENSOR)
+    result: Value = result(TENSOR)
+
+    @property
+    def block(self) -> int:
+        """The number of elements in a block."""
+        size = tensor_type(self.x).shape[-1]
+        assert isinstance(size, int)
+        return size
+
+    def infer_types(self) -> Sequence[Type]:
+        type_ = tensor_type(self.x)
+        shape = list(type_.shape[:-1])
+        shape[self.axis] = shape[self.axis] * self.block
+        return [type_.with_shape(shape)]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        array, axis = np.moveaxis(args[0], -1, self.axis + 1), self.axis
+        shape = (*array.shape[:axis], array.shape[axis] * array.shape[axis + 1], *array.shape[axis + 2 :])
+        return np.ascontiguousarray(array).reshape(shape)
+
+
+class PadOp(Op):
+    """A border of one value: `low` elements before and `high` behind along each axis.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<1x7xf32>
+    %r = tensor.pad %x {high = array<i64: 0, 1>, low = array<i64: 0, 2>, value = 0.0 : f32} : (tensor<1x7xf32>) -> tensor<1x10xf32>
+    ```
+    """  # noqa: E501
+
+    name = "tensor.pad"
+    traits = frozenset({PURE})
+    low: Sequence[int] = attr(INTS)
+    high: Sequence[int] = attr(INTS)
+    value: Attribute = attr(SCALAR)
+    x: Value = operand(TENSOR)
+    result: Value = result(TENSOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        type_ = tensor_type(self.x)
+        if len(self.low) != type_.rank or len(self.high) != type_.rank or min((*self.low, *self.high), default=0) < 0:
+            raise IRError("one border of at least 0 for each side of each axis")
+        return [type_.with_shape([lo + n + hi for lo, n, hi in zip(self.low, type_.shape, self.high, strict=True)])]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        from stepwell.dialects.arith import typed_constant
+
+        widths = list(zip(self.low, self.high, strict=True))
+        return np.pad(args[0], widths, constant_values=typed_constant(self.value))  # type: ignore[arg-type]
 
 
 class KernelOp(Op):

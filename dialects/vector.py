@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stepwell.dialects import arith
 from stepwell.dialects.arith import ElementwiseOp, typed_array
+from stepwell.dialects.fused import fused_multiply_add
 from stepwell.errors import IRError
-from stepwell.ir.attrkinds import INTS
-from stepwell.ir.constraints import ANY, INDEX_TYPE, MEMREF, VECTOR, TypeConstraint
+from stepwell.ir.attributes import Attribute
+from stepwell.ir.attrkinds import ANY_ATTR, INT, INTS, AttrKind, list_of
+from stepwell.ir.constraints import ANY, INDEX_TYPE, MEMREF, SCALAR_LIKE, VECTOR, TypeConstraint
 from stepwell.ir.core import Value
-from stepwell.ir.opdef import PURE, Op, attr, operand, operands, result
+from stepwell.ir.interned import interned
+from stepwell.ir.opdef import PURE, Op, attr, operand, operands, optional_operand, result
 from stepwell.ir.registry import Dialect
 from stepwell.ir.types import I1, INDEX, FloatType, Type, VectorType, numpy_dtype
+
+if TYPE_CHECKING:
+    from stepwell.ir.parser import Parser
 
 FLOAT_VECTOR = TypeConstraint(
     "a vector of floats", lambda t: isinstance(t, VectorType) and isinstance(t.element, FloatType)
@@ -194,9 +202,8 @@ class FmaOp(ElementwiseOp):
         return [self.acc.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        a, b, c = (np.asarray(x).astype(np.float64) for x in args)
         with np.errstate(all="ignore"):
-            return typed_array(a * b + c, self.result.type)
+            return typed_array(fused_multiply_add(*args), self.result.type)
 
 
 class CreateMaskOp(Op):
@@ -240,7 +247,7 @@ class ShuffleOp(Op):
 
     ```mlir
     %x = "test.value"() : () -> vector<4xf32>
-    %v = vector.shuffle %x, %x {mask = array<i64: 2, 3>} : vector<4xf32>, vector<4xf32> -> vector<2xf32>
+    %v = vector.shuffle %x, %x {mask = [2, 3]} : vector<4xf32>, vector<4xf32> -> vector<2xf32>
     ```
     """
 
@@ -249,7 +256,7 @@ class ShuffleOp(Op):
     assembly = "$v1 `,` $v2 attr-dict `:` type($v1) `,` type($v2) `->` type($result)"
     v1: Value = operand(VECTOR)
     v2: Value = operand(VECTOR)
-    mask: Sequence[int] = attr(INTS)
+    mask: Sequence[int] = attr(list_of(INT))
     result: Value = result(VECTOR)
 
     def infer_types(self) -> Sequence[Type]:
@@ -336,6 +343,85 @@ class GatherOp(Op):
         for lane in np.flatnonzero(mask):
             made[lane] = base[_run(base, (*outer, last + int(index_vec[lane])), 1)][0]
         return made
+
+
+# The meaning of each kind of reduction: the elementwise op that merges an accumulator with a lane.
+_COMBINE: dict[str, type[arith.BinaryOp]] = {
+    "add": arith.AddIOp, "mul": arith.MulIOp, "minui": arith.MinUIOp, "minsi": arith.MinSIOp,
+    "minnumf": arith.MinNumFOp, "maxui": arith.MaxUIOp, "maxsi": arith.MaxSIOp, "maxnumf": arith.MaxNumFOp,
+    "and": arith.AndIOp, "or": arith.OrIOp, "xor": arith.XOrIOp, "maximumf": arith.MaximumFOp,
+    "minimumf": arith.MinimumFOp,
+}  # fmt: skip
+
+
+@interned
+class CombiningKindAttr(Attribute):
+    """`#vector.kind<add>`: how lanes are merged."""
+
+    mnemonic = "vector.kind"
+    kind: str
+
+    def __attrs_post_init__(self) -> None:
+        if self.kind not in _COMBINE:
+            raise IRError(f"{self.kind!r} is not one of {', '.join(_COMBINE)}")
+
+    def print_parameters(self) -> str:
+        """`<add>`"""
+        return f"<{self.kind}>"
+
+    @staticmethod
+    def parse_parameters(parser: Parser) -> CombiningKindAttr:
+        """The inverse of `print_parameters`."""
+        parser.expect("<")
+        kind = parser.bare()
+        parser.expect(">")
+        return CombiningKindAttr(kind)
+
+
+COMBINING_KIND = AttrKind(
+    f"one of {', '.join(_COMBINE)}", CombiningKindAttr, lambda a: a.kind,  # type: ignore[attr-defined]
+    lambda a: isinstance(a, CombiningKindAttr), tuple(_COMBINE),
+)  # fmt: skip
+
+
+class ReductionOp(Op):
+    """The lanes merged into one scalar, from the first to the last, starting from `acc` where it is given.
+
+    `add` and `mul` work on integers and floats, the kinds that end in `f` on floats, all others on integers.
+
+    ```mlir
+    %x = "test.value"() : () -> vector<16xf32>
+    %a = "test.value"() : () -> f32
+    %s = vector.reduction<add>, %x, %a : vector<16xf32> into f32
+    ```
+    """
+
+    name = "vector.reduction"
+    traits = frozenset({PURE})
+    assembly = "`<` $kind `>` `,` $vector (`,` $acc^)? attr-dict `:` type($vector) `into` type($dest)"
+    vector: Value = operand(VECTOR)
+    acc: Value | None = optional_operand(SCALAR_LIKE)
+    kind: str = attr(COMBINING_KIND)
+    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
+    dest: Value = result(SCALAR_LIKE)
+
+    def infer_types(self) -> Sequence[Type]:
+        return [vector_type(self.vector).element]
+
+    def verify_op(self) -> None:
+        type_ = vector_type(self.vector)
+        on_floats = isinstance(type_.element, FloatType)
+        if len(type_.shape) != 1:
+            raise IRError(f"a reduction takes a vector of rank 1, not {type_}")
+        if self.acc is not None and self.acc.type is not type_.element:
+            raise IRError(f"an accumulator of type {self.acc.type} for {type_}")
+        if self.kind not in ("add", "mul") and self.kind.endswith("f") != on_floats:
+            raise IRError(f"kind {self.kind!r} does not merge elements of type {type_.element}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        start = args[1:] or args[0][:1]
+        merged = functools.reduce(_COMBINE[self.kind].compute, args[0] if len(args) > 1 else args[0][1:], start[0])
+        return typed_array(merged, self.dest.type)
 
 
 def mask_type(count: int) -> VectorType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,9 +25,23 @@ from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.constraints import FLOAT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR, TypeConstraint
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, dim_max, dim_min
+from stepwell.ir.dims import Dim, dim_max, dim_min, proven_non_negative
 from stepwell.ir.opdef import COMMUTATIVE, PURE, operand, result
-from stepwell.ir.types import FloatType, IntegerType, TensorType, Type, numpy_dtype
+from stepwell.ir.types import F32, FloatType, IntegerType, TensorType, Type, numpy_dtype
+
+OnDims = Callable[..., "Dim | None"]
+
+
+def contents_through(compute: OnDims | None, *values: Value) -> Content | None:
+    """A function of dims mapped over the broadcast symbolic contents of integer tensors; None where one of them, or an
+    element of the result, is not known."""
+    known = [content(value) for value in values]
+    if compute is None or any(side is None for side in known):
+        return None
+    size = functools.reduce(lambda n, side: len(side) if n == 1 else n, [side for side in known if side is not None], 1)
+    columns = [side * size if len(side) == 1 else side for side in known if side is not None]
+    found = [compute(*dims) for dims in zip(*columns, strict=True)]
+    return None if any(dim is None for dim in found) else tuple(dim for dim in found if dim is not None)
 
 
 class ElementwiseOp(GraphOp):
@@ -41,10 +56,12 @@ class ElementwiseOp(GraphOp):
         dtype = numpy_dtype(type_)
         with np.errstate(all="ignore"):
             wide = [_widened(np.asarray(a)) for a in args]
-            return np.asarray(type(self).compute(*wide)).astype(dtype, copy=False)
+            return np.asarray(self.compute(*wide)).astype(dtype, copy=False)
 
 
 def _widened(array: Any) -> Any:
+    if array.dtype.kind == "V" and "int" in array.dtype.name:  # the integers of less than a byte
+        return array.astype(np.uint8 if array.dtype.name.startswith("u") else np.int8)
     narrow = array.dtype.kind in "fV" and array.dtype.itemsize < 4
     return array.astype(np.float32) if narrow else array
 
@@ -54,9 +71,13 @@ class UnaryOp(ElementwiseOp):
 
     x: Value = operand(REAL_OR_BOOL_TENSOR)
     result: Value = result(REAL_OR_BOOL_TENSOR)
+    on_dims: OnDims | None = None  # the meaning on symbolic contents
 
     def infer_types(self) -> Sequence[Type]:
         return [self.x.type]
+
+    def infer_content(self) -> Content | None:
+        return contents_through(type(self).on_dims, self.x)
 
 
 class BinaryOp(ElementwiseOp):
@@ -65,54 +86,51 @@ class BinaryOp(ElementwiseOp):
     lhs: Value = operand(NUMERIC_TENSOR)
     rhs: Value = operand(NUMERIC_TENSOR)
     result: Value = result(NUMERIC_TENSOR)
-    on_dims: Callable[[Dim, Dim], Dim | None] | None = None  # the meaning on symbolic contents
+    on_dims: OnDims | None = None  # the meaning on symbolic contents
 
     def infer_types(self) -> Sequence[Type]:
         element = same_element(self.lhs, self.rhs)
         return [TensorType(broadcast_shapes(shape_of(self.lhs), shape_of(self.rhs)), element)]
 
     def infer_content(self) -> Content | None:
-        compute = type(self).on_dims
-        a, b = content(self.lhs), content(self.rhs)
-        if compute is None or a is None or b is None:
-            return None
-        size = max(len(a), len(b))
-        a, b = (side * size if len(side) == 1 else side for side in (a, b))
-        found = [compute(x, y) for x, y in zip(a, b, strict=True)]
-        return None if any(dim is None for dim in found) else tuple(dim for dim in found if dim is not None)
+        return contents_through(type(self).on_dims, self.lhs, self.rhs)
 
 
 def _class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_")) + "Op"
 
 
-def unary(name: str, words: str, compute: Compute, constraint: TypeConstraint = FLOAT_TENSOR) -> type[UnaryOp]:
+def _example_element(constraint: TypeConstraint) -> str:
+    return "f32" if constraint.accepts(TensorType((), F32)) else "si32"
+
+
+def unary(name: str, words: str, compute: Compute, constraint: TypeConstraint = FLOAT_TENSOR, *,
+          on_dims: OnDims | None = None, module: str = __name__) -> type[UnaryOp]:  # fmt: skip
     """Declare a unary op `graph.NAME`."""
-    element = "si32" if constraint is not FLOAT_TENSOR and constraint.description == "a tensor of integers" else "f32"
+    element = _example_element(constraint)
     doc = words + example(
         f"%x = \"test.value\"() : () -> tensor<2x3x{element}>\n"
         f"%r = graph.{name} %x : (tensor<2x3x{element}>) -> tensor<2x3x{element}>"
     )
     return type(_class_name(name), (UnaryOp,), {
-        "name": f"graph.{name}", "__doc__": doc, "__module__": __name__, "compute": staticmethod(compute),
-        "x": operand(constraint), "result": result(constraint),
+        "name": f"graph.{name}", "__doc__": doc, "__module__": module, "compute": staticmethod(compute),
+        "x": operand(constraint), "result": result(constraint), "on_dims": staticmethod(on_dims) if on_dims else None,
     })  # fmt: skip
 
 
 def binary(
     name: str, words: str, compute: Compute, constraint: TypeConstraint = NUMERIC_TENSOR, *,
-    commutative: bool = False, on_dims: Callable[[Dim, Dim], Dim | None] | None = None,
+    commutative: bool = False, on_dims: OnDims | None = None, module: str = __name__,
 ) -> type[BinaryOp]:  # fmt: skip
     """Declare a broadcasting binary op `graph.NAME`."""
-    element = "si32" if constraint.description == "a tensor of integers" else "f32"
-    element = "i1" if constraint.description == "a tensor of i1" else element
+    element = _example_element(constraint)
     doc = words + example(
         f"%a = \"test.value\"() : () -> tensor<2x3x{element}>\n"
         f"%b = \"test.value\"() : () -> tensor<3x{element}>\n"
         f"%r = graph.{name} %a, %b : (tensor<2x3x{element}>, tensor<3x{element}>) -> tensor<2x3x{element}>"
     )
     return type(_class_name(name), (BinaryOp,), {
-        "name": f"graph.{name}", "__doc__": doc, "__module__": __name__, "compute": staticmethod(compute),
+        "name": f"graph.{name}", "__doc__": doc, "__module__": module, "compute": staticmethod(compute),
         "lhs": operand(constraint), "rhs": operand(constraint), "result": result(constraint),
         "on_dims": staticmethod(on_dims) if on_dims else None,
         "traits": frozenset({PURE, COMMUTATIVE} if commutative else {PURE}),
@@ -123,18 +141,51 @@ def _divide(a: Any, b: Any) -> Any:
     """Floats: IEEE division. Integers: towards zero; a zero divisor is an error; INT_MIN / -1 wraps."""
     if np.asarray(a).dtype.kind not in "iu":
         return np.divide(a, b)
-    if not np.all(b):
-        raise IRError("integer division by zero")
+    _check_divisor(b)
     a, b = np.broadcast_arrays(a, b)
     quotient = np.floor_divide(a, b)
     inexact = quotient * b != a
     return quotient + (inexact & ((a < 0) != (b < 0))).astype(quotient.dtype)
 
 
+def _check_divisor(divisor: Any) -> None:
+    if not np.all(divisor):
+        raise IRError("integer division by zero")
+
+
+def _remainder_by(compute: Compute) -> Compute:
+    def remainder(a: Any, b: Any) -> Any:
+        if np.asarray(a).dtype.kind in "iu":
+            _check_divisor(b)
+        return compute(a, b)
+
+    return remainder
+
+
 def _divide_dims(a: Dim, b: Dim) -> Dim | None:
     if isinstance(b, int) and b > 0:
         return a // b if not isinstance(a, int) or a >= 0 else -((-a) // b)
     return None
+
+
+def _modulo_dims(a: Dim, b: Dim) -> Dim | None:
+    return a % b if isinstance(b, int) and b > 0 else None
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """Floats: as C's pow. Integers: wrap; a negative exponent gives 1 / b^-e cut to an integer, 0 ** -1 is an error."""
+    if np.asarray(base).dtype.kind not in "iu":
+        return np.power(base, exponent)
+    base, exponent = np.broadcast_arrays(base, exponent)
+    negative = exponent < 0
+    if np.any(negative & (base == 0)):
+        raise IRError("zero to a negative integer power")
+    unit = np.where(base == 1, 1, np.where(base == -1, 1 - 2 * (exponent & 1), 0)) if negative.any() else 0
+    return np.where(negative, unit, np.power(base, np.where(negative, 0, exponent))).astype(base.dtype)
+
+
+def _power_dims(a: Dim, b: Dim) -> Dim | None:
+    return math.prod([a] * b) if isinstance(b, int) and 0 <= b <= 4 else None
 
 
 AddOp = binary("add", "Sum.", np.add, commutative=True, on_dims=lambda a, b: a + b)
@@ -144,15 +195,42 @@ DivOp = binary("div", "Quotient: IEEE division of floats; integers are rounded t
                on_dims=_divide_dims)  # fmt: skip
 MaxOp = binary("max", "Maximum; NaN if either is NaN.", np.maximum, commutative=True, on_dims=dim_max)
 MinOp = binary("min", "Minimum; NaN if either is NaN.", np.minimum, commutative=True, on_dims=dim_min)
+PowOp = binary("pow", """Power. Floats follow C's pow. Integers wrap; a negative exponent gives the reciprocal of
+    the positive power, cut to an integer; zero to a negative power is an error.""", _power, on_dims=_power_dims)
+ModOp = binary("mod", """Remainder with the divisor's sign, a - floor(a / b) * b: Python's `%`. An integer divisor of
+    zero is an error, a float one gives NaN.""", _remainder_by(np.mod), on_dims=_modulo_dims)  # fmt: skip
+RemOp = binary("rem", """Remainder with the dividend's sign, a - trunc(a / b) * b: C's fmod. An integer divisor of zero
+    is an error, a float one gives NaN.""", _remainder_by(np.fmod))  # fmt: skip
 
-NegOp = unary("neg", "Negation.", np.negative, NUMERIC_TENSOR)
-AbsOp = unary("abs", "Absolute value.", np.abs, NUMERIC_TENSOR)
+
+def _rounded(compute: Compute) -> Compute:
+    return lambda x: compute(x) if x.dtype.kind == "f" else x
+
+
+NegOp = unary("neg", "Negation; of integers, wrapping.", np.negative, NUMERIC_TENSOR, on_dims=lambda a: -a)
+AbsOp = unary("abs", "Absolute value; of the smallest integer, that integer.", np.abs, NUMERIC_TENSOR,
+              on_dims=lambda a: a if proven_non_negative(a) else None)  # fmt: skip
+SignOp = unary("sign", "-1, 0 or 1; NaN of NaN.", np.sign, NUMERIC_TENSOR)
+CeilOp = unary("ceil", "The least integer not below x.", _rounded(np.ceil))
+FloorOp = unary("floor", "The greatest integer not above x.", _rounded(np.floor))
+RoundOp = unary("round", "The nearest integer, halves to the even one.", _rounded(np.rint))
 ExpOp = unary("exp", "e^x.", np.exp)
-LogOp = unary("log", "Natural logarithm.", np.log)
-SqrtOp = unary("sqrt", "Square root.", np.sqrt)
-TanhOp = unary("tanh", "Hyperbolic tangent.", np.tanh)
+ExpM1Op = unary("expm1", "e^x - 1 without cancellation near 0.", np.expm1)
+LogOp = unary("log", "Natural logarithm; -inf of 0, NaN below.", np.log)
+SqrtOp = unary("sqrt", "Square root; NaN below 0.", np.sqrt)
 ErfOp = unary("erf", "Error function.", vectorize(math.erf))
-
+SinOp = unary("sin", "Sine of radians.", np.sin)
+CosOp = unary("cos", "Cosine of radians.", np.cos)
+TanOp = unary("tan", "Tangent of radians.", np.tan)
+AsinOp = unary("asin", "Arc sine in radians; NaN outside [-1, 1].", np.arcsin)
+AcosOp = unary("acos", "Arc cosine in radians; NaN outside [-1, 1].", np.arccos)
+AtanOp = unary("atan", "Arc tangent in radians.", np.arctan)
+SinhOp = unary("sinh", "Hyperbolic sine.", np.sinh)
+CoshOp = unary("cosh", "Hyperbolic cosine.", np.cosh)
+TanhOp = unary("tanh", "Hyperbolic tangent.", np.tanh)
+AsinhOp = unary("asinh", "Inverse hyperbolic sine.", np.arcsinh)
+AcoshOp = unary("acosh", "Inverse hyperbolic cosine; NaN below 1.", np.arccosh)
+AtanhOp = unary("atanh", "Inverse hyperbolic tangent; NaN outside [-1, 1].", np.arctanh)
 
 def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))

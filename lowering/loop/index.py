@@ -17,28 +17,39 @@ from stepwell.ir.dims import Dim, DimExpr
 
 
 class IndexBuilder:
-    """Inserts index ops through a builder; operations on constants give constants."""
+    """Inserts index ops through a builder; operations on constants give constants, and what was built is used again.
+
+    Invariant: everything inserted through it is in one block, in order, so that an earlier op dominates later uses."""
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
+        self._made: dict[object, Value] = {}
 
     def constant(self, value: int) -> Value:
         """`value` as an index."""
-        return self.builder.insert(arith.index_constant(value)).result
+        if value not in self._made:
+            self._made[value] = self.builder.insert(arith.index_constant(value)).result
+        return self._made[value]
+
+    def _binary(self, cls: type[arith.BinaryOp], a: Value, b: Value) -> Value:
+        key = (cls, a, b)
+        if key not in self._made:
+            self._made[key] = self.builder.insert(cls(a, b)).result
+        return self._made[key]
 
     def add(self, a: Value, b: Value) -> Value:
         """a + b"""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.constant(x + y)
-        return a if y == 0 else b if x == 0 else self.builder.insert(arith.AddIOp(a, b)).result
+        return a if y == 0 else b if x == 0 else self._binary(arith.AddIOp, a, b)
 
     def sub(self, a: Value, b: Value) -> Value:
         """a - b"""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.constant(x - y)
-        return a if y == 0 else self.builder.insert(arith.SubIOp(a, b)).result
+        return a if y == 0 else self._binary(arith.SubIOp, a, b)
 
     def mul(self, a: Value, b: Value) -> Value:
         """a * b"""
@@ -47,28 +58,28 @@ class IndexBuilder:
             return self.constant(x * y)
         if x == 0 or y == 0:
             return self.constant(0)
-        return a if y == 1 else b if x == 1 else self.builder.insert(arith.MulIOp(a, b)).result
+        return a if y == 1 else b if x == 1 else self._binary(arith.MulIOp, a, b)
 
     def minimum(self, a: Value, b: Value) -> Value:
         """min(a, b)"""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.constant(min(x, y))
-        return self.builder.insert(arith.MinSIOp(a, b)).result
+        return self._binary(arith.MinSIOp, a, b)
 
     def maximum(self, a: Value, b: Value) -> Value:
         """max(a, b)"""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.constant(max(x, y))
-        return self.builder.insert(arith.MaxSIOp(a, b)).result
+        return self._binary(arith.MaxSIOp, a, b)
 
     def floordiv(self, a: Value, b: Value) -> Value:
         """a // b, rounded down, b > 0"""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.constant(x // y)
-        return a if y == 1 else self.builder.insert(arith.FloorDivSIOp(a, b)).result
+        return a if y == 1 else self._binary(arith.FloorDivSIOp, a, b)
 
     def mod(self, a: Value, b: Value) -> Value:
         """a - b * (a // b), b > 0"""

@@ -68,6 +68,8 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
         return "it reduces"
     if groups[producer].last is not producer:
         return "the producer is not its kernel's last op"
+    if any(value.defining_op in groups and groups[value.defining_op] is groups[producer] for value in op.sources):
+        return "it reads the value at computed places"
     if len(producer.results) != 1 or any(user is not op for user in producer.results[0].users):
         return "the value has other readers"
     if not op.input_maps[index].is_identity() or not all(m.is_identity() for m in op.output_maps):

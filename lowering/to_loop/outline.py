@@ -1,4 +1,4 @@
-"""Leaves the tensor landing: every `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
+"""Leaves the tensor landing: each `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
 
 %y = tensor.kernel %x { generic }  ->  %y = buffer.alloc(); kernel.launch @k(%x, %y)     func @k { loop.stage }
 """
@@ -93,17 +93,17 @@ class Program:
             argument.type = buffer_type(argument.type)
             self.buffers[argument] = argument
         block = function.body.block
+        body = list(block)
         self.builder = Builder.at_start(block)
         self.symbols = measured_symbols(function, types, self.builder)
         self.index = IndexBuilder(self.builder)
         outputs = [block.add_argument(buffer_type(value.type), f"out{n}") for n, value in enumerate(results)]
         self.destinations = dict(zip(results, outputs, strict=True))
         _describe_arguments(function, types, results)
-        for op in list(block):
-            if op is not self.builder.anchor and not isinstance(op, (buffer.DimOp,)):
-                self.builder = Builder.before(op)
-                self.index = IndexBuilder(self.builder)
-                self._convert(op)
+        for op in body:
+            self.builder = Builder.before(op)
+            self.index = IndexBuilder(self.builder)
+            self._convert(op)
         for op in reversed(list(block)):
             if isinstance(op, (KernelOp, tensor.ConstantOp, tensor.ReshapeOp)):
                 op.erase()
@@ -133,14 +133,16 @@ class Program:
         return self.builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[buffer_type(type_)])).result
 
     def _destination(self, value: Value) -> Value:
-        """Where a kernel writes a result: the caller's memory where it is returned, perhaps reshaped, else new memory."""
+        """Where a kernel writes a result: the caller's memory where it is returned, even reshaped, else new memory."""
         if value in self.destinations:
             return self.destinations[value]
         for user in value.users:
             if isinstance(user, tensor.ReshapeOp) and user.result in self.destinations:
                 return self._reshaped(self.destinations[user.result], value.type)
         sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(value.type)]
-        return self.builder.insert(buffer.AllocOp(sizes, result_types=[buffer_type(value.type)])).result
+        described = {"sw.tensor": tensor_attr(value.type)}
+        made = buffer.AllocOp(sizes, result_types=[buffer_type(value.type)], attributes=described)
+        return self.builder.insert(made).result
 
     def _launch(self, op: KernelOp) -> None:
         for result in op.results:
@@ -151,7 +153,8 @@ class Program:
         missing = [name for name in names if name not in self.symbols]
         if missing:
             raise PassError(f"{op.loc.label}: the sizes {', '.join(missing)} follow from no input")
-        self.builder.insert(kernel.LaunchOp([*memory, *(self.symbols[n] for n in names)], callee=callee, result_types=()))
+        sizes = [self.symbols[name] for name in names]
+        self.builder.insert(kernel.LaunchOp([*memory, *sizes], callee=callee, result_types=()))
 
     def _kernel_function(self, op: KernelOp, names: Sequence[str]) -> str:
         text = _kernel_key(op)
@@ -183,6 +186,8 @@ def kernel_symbols(op: KernelOp) -> list[str]:
     found: dict[str, None] = {}
     for inner in op.walk():
         dims: list[Dim] = list(inner.sizes.dims) if isinstance(inner, GenericOp) else []
+        if isinstance(inner, tensor.SizeOp):
+            dims = list(inner.of.dims)
         for value in (*inner.operands, *inner.results):
             dims.extend(getattr(value.type, "shape", ()))
         for dim in dims:
@@ -224,14 +229,14 @@ class KernelBuilder:
     def build(self, name: str) -> func.FuncOp:
         """The function: inputs, outputs, then the sizes it needs."""
         op = self.op
-        memory = [buffer_type(value.type) for value in (*op.inputs, *op.results)]
+        memory = [buffer_type(value.type) for value in (*op.body.block.arguments, *op.results)]
         function = func.FuncOp.declare(name, [*memory, *(INDEX for _ in self.symbol_names)], sym_visibility="private")
         function.loc = op.loc
         function.attributes["kernel"] = UnitAttr()
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
         count = len(op.inputs)
-        buffers = dict(zip(op.body.block.arguments, function.arguments, strict=False))
+        buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():
             argument.name = source.name
         self.symbols = dict(zip(self.symbol_names, function.arguments[len(memory) :], strict=True))
@@ -240,7 +245,8 @@ class KernelBuilder:
         self.builder = Builder.at_end(function.entry, op.loc)
         self.index = IndexBuilder(self.builder)
         yielded = op.body.block.terminator.operands
-        outputs = dict(zip(yielded, function.arguments[count : count + len(op.results)], strict=True))
+        destinations = function.arguments[count : count + len(op.results)]
+        outputs: dict[Value, Value] = dict(zip(yielded, destinations, strict=True))
         for inner in op.body.block:
             if isinstance(inner, GenericOp):
                 self._stage(inner, buffers, outputs)
@@ -260,11 +266,13 @@ class KernelBuilder:
                 local = buffer.LocalOp(sizes, result_types=[buffer_type(result.type)])
                 buffers[result] = self.builder.insert(local).result
         zero = self.index.constant(0)
-        regions = [_loop_region(region) for region in generic.regions]
+        sources = [buffers[value] for value in generic.sources]
+        regions = [self._loop_region(region) for region in generic.regions]
         stage = loop.StageOp(
             [zero] * len(generic.iterators),
             [self.index.dim(dim, self.symbols) for dim in generic.sizes.dims],
             [buffers[value] for value in generic.inputs],
+            sources,
             [buffers[value] for value in generic.results],
             iterators=generic.iterators,
             maps=generic.maps,
@@ -277,11 +285,20 @@ class KernelBuilder:
         stage.attributes["names"] = generic.properties["names"]
         self.builder.insert(stage)
 
-
-def _loop_region(region: Region) -> Region:
-    """The same scalar body, ended by `loop.yield`."""
-    copy = region.clone({})
-    end = copy.block.terminator
-    copy.block.insert_before(end, loop.YieldOp(list(end.operands)))
-    end.erase()
-    return copy
+    def _loop_region(self, region: Region) -> Region:
+        """The same scalar body on buffers, ended by `loop.yield`."""
+        copy = region.clone({})
+        for argument in copy.block.arguments:
+            if isinstance(argument.type, TensorType):
+                argument.type = buffer_type(argument.type)
+        for op in list(copy.block):
+            if isinstance(op, tensor.YieldOp):
+                copy.block.insert_before(op, loop.YieldOp(list(op.operands)))
+                op.erase()
+            elif isinstance(op, tensor.ReadOp):
+                read = buffer.ReadOp(op.source, op.indices, op.otherwise, loc=op.loc)
+                copy.block.insert_before(op, read)
+                op.replace_with(read.results)
+            elif isinstance(op, tensor.SizeOp):
+                op.replace_with([self.index.dim(op.of.dims[0], self.symbols)])
+        return copy

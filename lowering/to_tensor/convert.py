@@ -10,7 +10,7 @@ import attrs
 
 from stepwell.dialects import func, tensor
 from stepwell.dialects.graph.base import ConstantOp
-from stepwell.ir.attributes import DenseAttr, DenseResourceAttr, ElementsAttr
+from stepwell.ir.attributes import ArrayAttr, DenseAttr, DenseResourceAttr, DictAttr, ElementsAttr, StringAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
@@ -53,10 +53,23 @@ class ToTensor(Pass):
     def run(self, module: Operation, context: PassContext) -> None:
         load_rules()
         for function in module.walk_of(func.FuncOp):
+            keep_graph_types(function)
             conversion = Conversion(RULES, signless, lambda op: op.dialect not in ("graph",), context=context)
             conversion.run(function)
             function.update_type()
             separate_results(function, conversion)
+
+
+def keep_graph_types(function: func.FuncOp) -> None:
+    """Attach the graph type to arguments and results that lose a sign: the caller's arrays keep their element types."""
+    results = [value.type for value in function.returned]
+    for key, types, given in (
+        ("arg_attrs", [a.type for a in function.arguments], function.argument_attributes),
+        ("res_attrs", results, function.result_attributes),
+    ):
+        if any(signless(type_) is not type_ for type_ in types):
+            kept = [DictAttr.of({**given(n), "sw.graph": StringAttr(str(t))}) for n, t in enumerate(types)]
+            function.properties[key] = ArrayAttr(tuple(kept))
 
 
 def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
@@ -73,7 +86,7 @@ def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
         conversion.builder = Builder.before(ret)
         type_ = value.type
         assert isinstance(type_, TensorType)
-        ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x: s.narrowed(x, type_.element)))
+        ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x, e=type_.element: s.narrowed(x, e)))
 
 
 def origin(value: Value) -> Value:

@@ -79,9 +79,11 @@ def broadcast_map(shape: Sequence[Dim], space: Sequence[Dim]) -> AffineMap:
     return AffineMap(len(space), 0, results)
 
 
-def map_generic(c: Conversion, inputs: Sequence[Value], result: TensorType, body: Body) -> Value:
-    """result[i] = body(inputs[broadcast(i)]): an elementwise generic."""
-    elements = [tensor_type(value).element for value in inputs]
+def map_generic(
+    c: Conversion, inputs: Sequence[Value], result: TensorType, body: Body, sources: Sequence[Value] = ()
+) -> Value:
+    """result[i] = body(inputs[broadcast(i)], sources): a generic over the result's elements."""
+    elements = [*(tensor_type(value).element for value in inputs), *(value.type for value in sources)]
     maps = [broadcast_map(tensor_type(value).shape, result.shape) for value in inputs]
     narrow = result.element
 
@@ -93,6 +95,7 @@ def map_generic(c: Conversion, inputs: Sequence[Value], result: TensorType, body
     return c.insert(
         GenericOp(
             inputs,
+            sources,
             result_types=[result],
             regions=[scalar_region(elements, rounded)],
             sizes=DimsAttr(tuple(result.shape)),
@@ -100,18 +103,20 @@ def map_generic(c: Conversion, inputs: Sequence[Value], result: TensorType, body
             maps=[*maps, AffineMap.identity(result.rank)],
             names=dim_names(result.rank),
         )
-    ).outputs[0]  # type: ignore[no-any-return]
+    ).outputs[0]
 
 
 def reduce_generic(
     c: Conversion, inputs: Sequence[Value], result: TensorType, *, sizes: Sequence[Dim], iterators: Sequence[str],
     maps: Sequence[AffineMap], names: Sequence[str], body: Body, combine: Body, identity: Attribute, accumulator: Type,
+    sources: Sequence[Value] = (),
 ) -> Value:  # fmt: skip
     """A reduction with one accumulator; the result has the accumulator's type and is narrowed by a map of its own."""
-    elements = [tensor_type(value).element for value in inputs]
+    elements = [*(tensor_type(value).element for value in inputs), *(value.type for value in sources)]
     made = c.insert(
         GenericOp(
             inputs,
+            sources,
             result_types=[result.with_element(accumulator)],
             regions=[scalar_region(elements, body), plain_region([accumulator, accumulator], combine)],
             sizes=DimsAttr(tuple(sizes)),
@@ -122,7 +127,7 @@ def reduce_generic(
         )
     ).outputs[0]
     if accumulator is result.element:
-        return made  # type: ignore[no-any-return]
+        return made
     return map_generic(c, [made], result, lambda s, x: x)
 
 

@@ -269,7 +269,8 @@ class Operation:
         """Remove this operation for good. Raises IRError if a result is still used."""
         for result in self.results:
             if result.has_uses:
-                raise IRError(f"{self.op_name} is erased while {result.users[0].op_name} uses its result {result.index}")
+                user = result.users[0].op_name
+                raise IRError(f"{self.op_name} is erased while {user} uses its result {result.index}")
         self.detach()
         self.drop_all_references()
 
@@ -299,7 +300,7 @@ class Operation:
         self.regions.append(region)
 
     def walk(self) -> Iterator[Operation]:
-        """This operation and all inside it, outer before inner. The operation just yielded may be erased or replaced."""
+        """This operation and all inside it, outer before inner. The one just yielded may be erased or replaced."""
         stack: list[Operation] = [self]
         while stack:
             op = stack.pop()
@@ -479,6 +480,8 @@ class Block:
     def _link(self, op: Operation, before: Operation | None, after: Operation | None) -> None:
         if op.parent is not None:
             raise IRError(f"{op.op_name} is in a block already")
+        if after is not None and after.parent is not self:
+            raise IRError(f"{op.op_name} is inserted before {after.op_name}, which is not in this block")
         op.parent, op._prev, op._next = self, before, after
         if before is None:
             self._first = op

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from stepwell.errors import IRError, StepwellError
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.opdef import Trait, has_trait
+from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.symbols import lookup
+from stepwell.ir.types import TensorType
+
+Observer = Callable[[Operation, Sequence[Any]], None]
 
 
 class Frame:
     """The values of one activation. `observer(op, results)` is called after every op."""
 
     def __init__(
-        self, outer: Frame | None = None, observer: Callable[[Operation, Sequence[Any]], None] | None = None
+        self, outer: Frame | None = None, observer: Observer | None = None
     ) -> None:
         self._values: dict[Value, Any] = {}
         self._outer = outer
-        self.observer = observer if observer is not None or outer is None else outer.observer
+        inherited: Observer | None = outer.observer if outer is not None else None
+        self.observer: Observer | None = observer if observer is not None else inherited
         self.state: dict[str, Any] = outer.state if outer is not None else {}
 
     def get(self, value: Value) -> Any:
@@ -87,10 +94,16 @@ def run_function(
     function: Operation,
     arguments: Sequence[Any],
     outer: Frame | None = None,
-    observer: Callable[[Operation, Sequence[Any]], None] | None = None,
+    observer: Observer | None = None,
 ) -> tuple[Any, ...]:
-    """Run a function on arrays (memrefs and scalars at lower landings); returns its results."""
+    """Run a function on arrays (memrefs and scalars at lower landings); returns its results.
+
+    The symbols of tensor types get their values from the arrays' sizes. Raises IRError where these contradict."""
     frame = Frame(None, observer if observer is not None else outer.observer if outer else None)
     if outer is not None:
         frame.state = outer.state
+    types = [argument.type for argument in function.regions[0].entry.arguments]
+    if any(isinstance(type_, TensorType) for type_ in types):
+        symbols = bind_symbols(types, [np.shape(content) for content in arguments])
+        frame.state = {**frame.state, "symbols": symbols}
     return frame.run_region(function.regions[0], arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -81,12 +82,16 @@ class Instrument(Protocol):
         """Called when a pass raised."""
 
 
+def _as_tuple(passes: Iterable[Pass | Phase]) -> tuple[Pass | Phase, ...]:
+    return tuple(passes)
+
+
 @attrs.frozen
 class Phase:
     """A named stretch of the pipeline. `anchor` runs the passes on every op of that name instead of on the module."""
 
     name: str
-    passes: tuple[Pass | Phase, ...] = attrs.field(converter=tuple)
+    passes: tuple[Pass | Phase, ...] = attrs.field(converter=_as_tuple)
     description: str = ""
     anchor: str | None = None
 
@@ -206,28 +211,31 @@ def _make_pass(
     cls = find_pass(name)
     if cls is None:
         raise _pipeline_error(text, start, f"unknown pass {name!r}")
-    fields = {field.name: field for field in attrs.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: hints[field.name] for field in attrs.fields(cls)}
     values: dict[str, Any] = {}
     for key, value in options.items():
         if key not in fields:
             known = ", ".join(fields) or "none"
             raise _pipeline_error(text, start, f"{name!r} has no option {key!r} (it has: {known})")
         try:
-            values[key] = _option_value(value, fields[key].default)
+            values[key] = _option_value(value, fields[key])
         except ValueError:
             raise _pipeline_error(text, start, f"bad value {value!r} for option {key!r} of {name!r}") from None
     return cls(**values)
 
 
 def _option_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _option_value(text: str, default: Any) -> Any:
-    if isinstance(default, bool):
+def _option_value(text: str, type_: Any) -> Any:
+    """An option's text as a value of its field's type: bool, int, float, str, or one of these and None."""
+    choices = typing.get_args(type_) or (type_,)
+    if type(None) in choices and text == "none":
+        return None
+    if bool in choices:
         if text not in ("true", "false"):
             raise ValueError(text)
         return text == "true"
-    if isinstance(default, int):
-        return int(text)
-    return float(text) if isinstance(default, float) else text
+    return int(text) if int in choices else float(text) if float in choices else text

@@ -86,7 +86,7 @@ def _parameters(item: Type | Attribute) -> str:
     custom = getattr(item, "print_parameters", None)
     if custom is not None:
         return str(custom())
-    fields = [(f.name, getattr(item, f.name)) for f in attrs.fields(type(item))]
+    fields = [(f.name, getattr(item, f.name)) for f in attrs.fields(type(item))]  # type: ignore[arg-type]
     shown = [f"{name} = {parameter_text(value)}" for name, value in fields if value is not None]
     return f"<{', '.join(shown)}>" if shown else ""
 
@@ -357,8 +357,7 @@ class Printer:
         if op.results:
             self.values(op.results)
             self.emit(" = ")
-        custom = not self.options.generic and isinstance(op, Op)
-        if custom:
+        if isinstance(op, Op) and not self.options.generic:
             from stepwell.ir.assembly import print_custom
 
             print_custom(self, op)
@@ -419,7 +418,7 @@ class Printer:
 
     @contextmanager
     def isolated(self, op: Operation) -> Iterator[None]:
-        """Names chosen inside are forgotten afterwards; an op that names its arguments in its own syntax enters early."""
+        """Names chosen inside are forgotten afterwards. An op that names its arguments itself enters early."""
         outer = (self._names, self._used, self._counter, self._block_names, self._isolated)
         self._names, self._used, self._counter, self._block_names, self._isolated = {}, set(), 0, {}, op
         yield

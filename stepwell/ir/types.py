@@ -146,7 +146,10 @@ class TensorType(Type):
     @property
     def num_elements(self) -> Dim:
         """The product of the dims."""
-        return functools.reduce(lambda a, b: a * b, self.shape, 1)
+        total: Dim = 1
+        for dim in self.shape:
+            total = total * dim
+        return total
 
     def with_shape(self, shape: Sequence[Dim]) -> TensorType:
         """The same elements in another shape."""
@@ -277,7 +280,7 @@ def numpy_dtype(type_: Type) -> np.dtype[Any]:
             return np.dtype(name)
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+        return _dtype_of(ml_dtypes, name)
     if isinstance(element, ComplexType):
         return np.dtype(np.complex64 if element.element is F32 else np.complex128)
     if isinstance(element, StringType):
@@ -294,8 +297,13 @@ def _integer_dtype(element: IntegerType) -> np.dtype[Any]:
     if element.width in (2, 4):
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, f"{unsigned}int{element.width}"))
+        return _dtype_of(ml_dtypes, f"{unsigned}int{element.width}")
     raise IRError(f"{element} has no NumPy element type")
+
+
+def _dtype_of(module: Any, name: str) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(getattr(module, name))
+    return dtype
 
 
 @functools.cache

@@ -8,6 +8,7 @@ A rule holds from its `since` version up to the next one registered for the same
 
 from __future__ import annotations
 
+import builtins
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -85,10 +86,10 @@ class Node(Protocol):
     def string(self, name: str, default: str | None = None) -> str:
         """A string attribute."""
 
-    def ints(self, name: str, default: Sequence[int] | None = None) -> list[int]:
+    def ints(self, name: str, default: Sequence[builtins.int] | None = None) -> list[builtins.int]:
         """A list of integers."""
 
-    def floats(self, name: str, default: Sequence[float] | None = None) -> list[float]:
+    def floats(self, name: str, default: Sequence[builtins.float] | None = None) -> list[builtins.float]:
         """A list of floats."""
 
     def strings(self, name: str, default: Sequence[str] | None = None) -> list[str]:
@@ -137,6 +138,14 @@ class RuleTable:
         versions = self._rules.get((domain, op_type), [])
         index = bisect_right([since for since, _ in versions], version)
         return versions[index - 1][1] if index else None
+
+    def since(self, domain: str, op_type: str) -> list[int]:
+        """The opset versions from which an operator's rules hold, ascending."""
+        return [version for version, _ in self._rules.get((domain, op_type), [])]
+
+    def copy(self) -> RuleTable:
+        """A table of the same rules, to which others can be added."""
+        return RuleTable({key: list(versions) for key, versions in self._rules.items()})
 
     def names(self) -> list[tuple[str, str]]:
         """(domain, operator) of everything that has a rule."""

@@ -1,0 +1,122 @@
+"""Common subexpressions, at any landing: of two equal pure ops the dominating one does the work of both.
+
+%a = graph.exp %x; %b = graph.exp %x; %c = graph.add %a, %b   ->   %a = graph.exp %x; %c = graph.add %a, %a"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, ClassVar
+
+import attrs
+
+from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.dominance import Dominance
+from stepwell.ir.location import fused
+from stepwell.ir.opdef import Trait, has_trait
+from stepwell.ir.passes import Pass, PassContext
+
+
+@attrs.frozen
+class CommonSubexpressions(Pass):
+    """Compute equal things once."""
+
+    name: ClassVar[str] = "cse"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        _Elimination(context).regions_of(module, [])
+
+
+# Ops seen so far, by what they compute. A scope is one region; the outer ones enclose it.
+_Scope = dict[Hashable, list[Operation]]
+
+
+class _Elimination:
+    def __init__(self, context: PassContext) -> None:
+        self.context = context
+        self.dominance = Dominance()
+
+    def regions_of(self, op: Operation, scopes: list[_Scope]) -> None:
+        """Merge inside the regions of an op; those of an isolated one see nothing from outside."""
+        outer = [] if has_trait(op, Trait.ISOLATED) else scopes
+        for region in op.regions:
+            inner: list[_Scope] = [*outer, {}]
+            for block in region.blocks:
+                for inner_op in list(block):
+                    self._visit(inner_op, inner)
+
+    def _visit(self, op: Operation, scopes: list[_Scope]) -> None:
+        self.regions_of(op, scopes)
+        if not is_mergeable(op):
+            return
+        key = structure_of(op)
+        for scope in scopes:
+            for known in scope.get(key, ()):
+                if self._dominates(known, op):
+                    merge(op, known)
+                    self.context.count("common subexpressions")
+                    return
+        scopes[-1].setdefault(key, []).append(op)
+
+    def _dominates(self, known: Operation, op: Operation) -> bool:
+        node: Operation | None = op
+        assert known.parent is not None
+        while node is not None and node.parent is not None and node.parent.parent is not known.parent.parent:
+            node = node.parent_op
+        if node is None or node.parent is None:
+            return False
+        return known.parent is node.parent or self.dominance.dominates(known.parent, node.parent)
+
+
+def merge(op: Operation, known: Operation) -> None:
+    """Let `known` do the work of an equal `op`: it keeps what is attached to either."""
+    for key, attribute in op.attributes.items():
+        known.attributes.setdefault(key, attribute)
+    if not has_trait(known, Trait.CONSTANT):
+        known.loc = fused(known.loc, op.loc)
+    op.replace_with(list(known.results))
+
+
+def is_mergeable(op: Operation) -> bool:
+    """Whether equal ones of an op may be merged: it is pure, and so is all inside it."""
+    if not op.results or not has_trait(op, Trait.PURE):
+        return False
+    inside = (inner for region in op.regions for block in region.blocks for outer in block for inner in outer.walk())
+    return all(has_trait(inner, Trait.PURE) or has_trait(inner, Trait.TERMINATOR) for inner in inside)
+
+
+def structure_of(op: Operation, inside: dict[Any, int] | None = None) -> Hashable:
+    """What an op computes, as a key: equal for ops of one kind on the same operands with equal regions."""
+    inside = {} if inside is None else inside
+    operands: list[Hashable] = [inside.get(value, value) for value in op.operands]
+    if has_trait(op, Trait.COMMUTATIVE):
+        operands.sort(key=_order)
+    return (
+        op.op_name,
+        tuple(operands),
+        tuple(result.type for result in op.results),
+        tuple(sorted(op.properties.items(), key=lambda item: item[0])),
+        tuple(inside.get(block, block) for block in op.successors),
+        tuple(_region_structure(region, inside) for region in op.regions),
+    )
+
+
+def _order(item: Any) -> tuple[bool, int]:
+    return (isinstance(item, Value), id(item) if isinstance(item, Value) else int(item))
+
+
+def _region_structure(region: Region, inside: dict[Any, int]) -> Hashable:
+    for block in region.blocks:
+        inside[block] = len(inside)
+        for argument in block.arguments:
+            inside[argument] = len(inside)
+    return tuple(_block_structure(block, inside) for block in region.blocks)
+
+
+def _block_structure(block: Block, inside: dict[Any, int]) -> Hashable:
+    types = tuple(argument.type for argument in block.arguments)
+    parts = []
+    for op in block:
+        parts.append(structure_of(op, inside))
+        for result in op.results:
+            inside[result] = len(inside)
+    return (types, tuple(parts))

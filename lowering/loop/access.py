@@ -1,0 +1,127 @@
+"""Loads and stores at linear indices: a vector where the lanes are neighbours, a scalar where they agree, else lane by
+lane. Loads of one place are made once per `Memory`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwell.dialects import arith, buffer, vector
+from stepwell.dialects.buffer import memref_type
+from stepwell.errors import IRError
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.core import Value
+from stepwell.ir.types import VectorType
+from stepwell.lowering.loop.index import IndexBuilder, LinearIndex
+
+Mask = Value | int | None
+
+
+class Memory:
+    """Memory access at one insertion point. Nothing may be stored between two loads that are to be shared."""
+
+    def __init__(self, index: IndexBuilder, lanes: int) -> None:
+        self.index = index
+        self.builder = index.builder
+        self.lanes = lanes
+        self._loaded: dict[object, Value] = {}
+        self._masks: dict[object, Value] = {}
+
+    def load(self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> Value:
+        """The element that each lane reads; a scalar where all read the same one."""
+        try:
+            places = self._places(map_, indices)
+        except IRError:
+            return self._lane_by_lane(memory, map_, indices, mask)
+        key = (memory, tuple(place.key for place in places), mask)
+        if key not in self._loaded:
+            self._loaded[key] = self._load(memory, map_, indices, places, mask)
+        return self._loaded[key]
+
+    def _places(self, map_: AffineMap, indices: Sequence[LinearIndex]) -> list[LinearIndex]:
+        index = self.index
+        made = map_.evaluate(indices, ())
+        return [part if isinstance(part, LinearIndex) else LinearIndex({}, int(part), index) for part in made]
+
+    def _load(
+        self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], places: list[LinearIndex], mask: Mask
+    ) -> Value:
+        factors = [place.lane_factor for place in places]
+        if not any(factors):
+            return self.builder.insert(buffer.LoadOp(memory, [place.value() for place in places])).result
+        if not neighbours(memory, factors):
+            return self._lane_by_lane(memory, map_, indices, mask)
+        type_ = VectorType((self.lanes,), memref_type(memory).element)
+        index = [place.value() for place in places]
+        if mask is None:
+            return self.builder.insert(vector.LoadOp(memory, index, result_types=[type_])).result
+        nothing = self.builder.insert(arith.constant(0, type_)).result
+        return self.builder.insert(vector.MaskedLoadOp(memory, index, self.mask(mask), nothing)).result
+
+    def _lane_by_lane(self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> Value:
+        """Lanes without an element repeat the last one that exists."""
+        index = self.index
+        found = []
+        for lane in range(self.lanes):
+            at = [_at_lane(index, form, lane, mask) for form in indices]
+            places = self._places(map_, at)
+            found.append(self.builder.insert(buffer.LoadOp(memory, [place.value() for place in places])).result)
+        type_ = VectorType((self.lanes,), memref_type(memory).element)
+        return self.builder.insert(vector.FromElementsOp(found, result_types=[type_])).result
+
+    def mask(self, count: Value | int) -> Value:
+        """The mask of the leading `count` lanes."""
+        if count not in self._masks:
+            value = self.index.constant(count) if isinstance(count, int) else count
+            made = vector.CreateMaskOp(value, result_types=[vector.mask_type(self.lanes)])
+            self._masks[count] = self.builder.insert(made).result
+        return self._masks[count]
+
+    def store(self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> None:
+        """Write a value at the place of each lane; a scalar where all lanes are one place."""
+        places = self._places(map_, indices)
+        factors = [place.lane_factor for place in places]
+        if not any(factors):
+            if isinstance(value.type, VectorType):
+                value = self.builder.insert(vector.ExtractOp(value, static_position=[0])).result
+            self.builder.insert(buffer.StoreOp(value, memory, [place.value() for place in places]))
+            return
+        if not isinstance(value.type, VectorType):
+            type_ = VectorType((self.lanes,), value.type)
+            value = self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
+        if not neighbours(memory, factors):
+            self._store_lane_by_lane(value, memory, map_, indices, mask)
+            return
+        index = [place.value() for place in places]
+        if mask is None:
+            self.builder.insert(vector.StoreOp(value, memory, index))
+        else:
+            self.builder.insert(vector.MaskedStoreOp(memory, index, self.mask(mask), value))
+
+    def _store_lane_by_lane(
+        self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask
+    ) -> None:
+        """Lanes without an element write the last one that exists again, with its own value."""
+        index = self.index
+        last = self.lanes if mask is None else mask
+        if not isinstance(last, int):
+            raise IRError("lanes that are not neighbours cannot be stored under a mask known at run time")
+        for lane in range(last):
+            places = self._places(map_, [_at_lane(index, form, lane, None) for form in indices])
+            element = self.builder.insert(vector.ExtractOp(value, static_position=[lane])).result
+            self.builder.insert(buffer.StoreOp(element, memory, [place.value() for place in places]))
+
+
+def neighbours(memory: Value, factors: Sequence[int]) -> bool:
+    """Whether the lanes are consecutive elements of a buffer's last dim."""
+    type_ = memref_type(memory)
+    return type_.layout is None and not any(factors[:-1]) and factors[-1] == 1
+
+
+def _at_lane(index: IndexBuilder, form: LinearIndex, lane: int, mask: Mask) -> LinearIndex:
+    if not form.lane_factor or mask is None:
+        return form.at_lane(lane)
+    if isinstance(mask, int):
+        return form.at_lane(min(lane, mask - 1))
+    last = index.sub(mask, index.constant(1))
+    clamped = index.minimum(index.constant(lane), last)
+    return form.at_lane(0) + LinearIndex({clamped: form.lane_factor}, 0, index)

@@ -1,0 +1,233 @@
+"""Copies scalar bodies into vector code: an op on vectors works lane by lane, what is the same for all lanes stays
+scalar until it meets a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepwell.dialects import arith, buffer, math, tensor, vector
+from stepwell.dialects.arith import with_element
+from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.func import FuncOp
+from stepwell.dialects.generic_meaning import single_op
+from stepwell.dialects.loop import StageOp, YieldOp
+from stepwell.ir.core import Operation, Region, Value
+from stepwell.ir.types import DYNAMIC, INDEX, VectorType, element_of
+from stepwell.lowering.loop.access import neighbours
+from stepwell.lowering.loop.index import IndexBuilder, LinearIndex, known_range
+
+
+def is_sum_of_products(body: Region, combine: Region) -> bool:
+    """Whether a reduction adds up products of floats, so that each step is one fused multiply-add."""
+    total = single_op(combine)
+    yielded = body.block.terminator.operands
+    return (
+        isinstance(total, arith.AddFOp)
+        and len(yielded) == 1
+        and isinstance(yielded[0].defining_op, arith.MulFOp)
+        and yielded[0].has_one_use
+    )
+
+
+class ScalarCode:
+    """Emits scalar regions on scalars and vectors of a number of lanes.
+
+    Index arithmetic is kept as linear forms as long as it is linear, so that a read whose place moves with the lanes
+    becomes a vector load."""
+
+    def __init__(self, index: IndexBuilder, lanes: int, indices: Sequence[LinearIndex]) -> None:
+        self.index = index
+        self.builder = index.builder
+        self.lanes = lanes
+        self.indices = indices
+        self._vectors: dict[Value, Value] = {}
+        self._forms: dict[Value, LinearIndex] = {}
+
+    def broadcast(self, value: Value) -> Value:
+        """The value in all lanes."""
+        if isinstance(value.type, VectorType):
+            return value
+        if value not in self._vectors:
+            type_ = VectorType((self.lanes,), value.type)
+            self._vectors[value] = self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
+        return self._vectors[value]
+
+    def run(self, region: Region, arguments: Sequence[Value]) -> list[Value]:
+        """What the region yields."""
+        mapping = self._copied(region, arguments, None)
+        return [self._operand(value, mapping) for value in region.block.terminator.operands]
+
+    def factors(self, region: Region, arguments: Sequence[Value]) -> list[Value]:
+        """The two factors of the product that the region yields."""
+        product = region.block.terminator.operands[0].defining_op
+        assert isinstance(product, arith.MulFOp)
+        mapping = self._copied(region, arguments, product)
+        return [self._operand(product.lhs, mapping), self._operand(product.rhs, mapping)]
+
+    def _copied(self, region: Region, arguments: Sequence[Value], skip: Operation | None) -> dict[Value, Value]:
+        mapping: dict[Value, Value] = dict(zip(region.block.arguments, arguments, strict=True))
+        for op in region.block:
+            if op is not skip and not isinstance(op, YieldOp):
+                self._copy(op, mapping)
+        return mapping
+
+    def _copy(self, op: Operation, mapping: dict[Value, Value]) -> None:
+        form = self._form(op)
+        if form is not None:
+            self._forms[op.results[0]] = form
+            return
+        if isinstance(op, buffer.ReadOp):
+            mapping[op.result] = self._read(op, mapping)
+            return
+        values = [self._operand(value, mapping) for value in op.operands]
+        if not any(isinstance(value.type, VectorType) for value in values):
+            mapping.update(zip(op.operands, values, strict=True))
+            self.builder.insert(op.clone(mapping))
+            return
+        values = [self.broadcast(value) for value in values]
+        shape = VectorType((self.lanes,), element_of(values[0].type))
+        types = [with_element(shape, element_of(result.type)) for result in op.results]
+        copy = type(op).make(values, types, op.properties, op.attributes, loc=op.loc)
+        self.builder.insert(copy)
+        mapping.update(zip(op.results, copy.results, strict=True))
+
+    # Index arithmetic
+
+    def _form(self, op: Operation) -> LinearIndex | None:
+        """The linear form of an index op's result, where it has one."""
+        if isinstance(op, tensor.IndexOp):
+            return self.indices[op.dim]
+        if not op.results or op.results[0].type is not INDEX:
+            return None
+        if isinstance(op, arith.ConstantOp):
+            return LinearIndex({}, int(op.value.value), self.index)  # type: ignore[attr-defined]
+        if isinstance(op, (arith.AddIOp, arith.SubIOp, arith.MulIOp)):
+            a, b = self._form_of(op.lhs), self._form_of(op.rhs)
+            if a is None or b is None:
+                return None
+            if isinstance(op, arith.MulIOp):
+                return a * b.constant if not b.terms else b * a.constant if not a.terms else None
+            return a + b if isinstance(op, arith.AddIOp) else a + b * -1
+        return None
+
+    def _form_of(self, value: Value) -> LinearIndex | None:
+        if value in self._forms:
+            return self._forms[value]
+        if value.type is INDEX and value.defining_op is not None and value.owner_block is not None:
+            owner = value.owner_block.parent_op
+            if not isinstance(owner, StageOp):  # a size from outside the body
+                return LinearIndex({value: 1}, 0, self.index)
+        return LinearIndex({value: 1}, 0, self.index) if self._is_argument_of_kernel(value) else None
+
+    @staticmethod
+    def _is_argument_of_kernel(value: Value) -> bool:
+        block = value.owner_block
+        return value.defining_op is None and block is not None and isinstance(block.parent_op, FuncOp)
+
+    def _operand(self, value: Value, mapping: dict[Value, Value]) -> Value:
+        """What stands for a value of the body, a linear form turned into code."""
+        if value in mapping:
+            return mapping[value]
+        return self._materialized(self._forms[value]) if value in self._forms else value
+
+    def _materialized(self, form: LinearIndex) -> Value:
+        base = form.value()
+        if not form.lane_factor:
+            return base
+        steps = self.builder.insert(vector.StepOp(result_types=[vector.index_vector(self.lanes)])).result
+        if form.lane_factor != 1:
+            factor = self.builder.insert(arith.constant(form.lane_factor, steps.type)).result
+            steps = self.builder.insert(arith.MulIOp(steps, factor)).result
+        return self.builder.insert(arith.AddIOp(self.broadcast(base), steps)).result
+
+    # Reads at computed places
+
+    def _read(self, op: buffer.ReadOp, mapping: dict[Value, Value]) -> Value:
+        memory = mapping.get(op.memory, op.memory)
+        otherwise = self._operand(op.otherwise, mapping)
+        forms = [self._form_of(i) if i not in mapping else None for i in op.indices]
+        if all(form is not None for form in forms):
+            known = [form for form in forms if form is not None]
+            factors = [form.lane_factor for form in known]
+            if not any(factors) and not isinstance(otherwise.type, VectorType):
+                return self._scalar_read(memory, [form.value() for form in known], otherwise)
+            if any(factors) and neighbours(memory, factors):
+                return self._vector_read(memory, known, otherwise)
+        indices = [self._operand(i, mapping) for i in op.indices]
+        if not any(isinstance(value.type, VectorType) for value in (*indices, otherwise)):
+            return self._scalar_read(memory, indices, otherwise)
+        found = []
+        for lane in range(self.lanes):
+            at = [form.at_lane(lane).value() if form is not None else self._lane(value, lane)
+                  for form, value in zip(forms, indices, strict=True)]  # fmt: skip
+            found.append(self._scalar_read(memory, at, self._lane(otherwise, lane)))
+        type_ = VectorType((self.lanes,), memref_type(memory).element)
+        return self.builder.insert(vector.FromElementsOp(found, result_types=[type_])).result
+
+    def _lane(self, value: Value, lane: int) -> Value:
+        if not isinstance(value.type, VectorType):
+            return value
+        return self.builder.insert(vector.ExtractOp(value, static_position=[lane])).result
+
+    def _size(self, memory: Value, axis: int) -> Value:
+        size = memref_type(memory).shape[axis]
+        if size != DYNAMIC:
+            return self.index.constant(size)
+        return self.builder.insert(buffer.DimOp(memory, axis=axis)).result
+
+    def _scalar_read(self, memory: Value, indices: Sequence[Value], otherwise: Value) -> Value:
+        """select(inside, memory[clamped], otherwise): no branch, and never an access outside."""
+        inside: Value | None = None
+        clamped = []
+        for axis, value in enumerate(indices):
+            size = self._size(memory, axis)
+            low, high = known_range(value)
+            limit = memref_type(memory).shape[axis]
+            if low is not None and high is not None and low >= 0 and limit != DYNAMIC and high < limit:
+                clamped.append(value)
+                continue
+            fits = self.builder.insert(arith.CmpIOp(value, size, predicate="ult")).result
+            inside = fits if inside is None else self.builder.insert(arith.AndIOp(inside, fits)).result
+            last = self.index.maximum(self.index.sub(size, self.index.constant(1)), self.index.constant(0))
+            clamped.append(self.index.maximum(self.index.minimum(value, last), self.index.constant(0)))
+        loaded = self.builder.insert(buffer.LoadOp(memory, clamped)).result
+        if inside is None:
+            return loaded
+        return self.builder.insert(arith.SelectOp(inside, loaded, otherwise)).result
+
+    def _vector_read(self, memory: Value, forms: Sequence[LinearIndex], otherwise: Value) -> Value:
+        """A masked load whose mask says which lanes are inside."""
+        *outer, last = forms
+        mask: Value | None = None
+        clamped = []
+        for axis, form in enumerate(outer):
+            value, size = form.value(), self._size(memory, axis)
+            fits = self.builder.insert(arith.CmpIOp(value, size, predicate="ult")).result
+            mask = fits if mask is None else self.builder.insert(arith.AndIOp(mask, fits)).result
+            clamped.append(value)
+        lanes = self._materialized(last)
+        size = self.broadcast(self._size(memory, len(outer)))
+        inside = self.builder.insert(arith.CmpIOp(lanes, size, predicate="ult")).result
+        if mask is not None:
+            inside = self.builder.insert(arith.AndIOp(inside, self.broadcast(mask))).result
+        start = last.at_lane(0).value()
+        return self.builder.insert(
+            vector.MaskedLoadOp(memory, [*clamped, start], inside, self.broadcast(otherwise))
+        ).result
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """a * b + c with one rounding."""
+        if not isinstance(c.type, VectorType):
+            return self.builder.insert(math.FmaOp(a, b, c)).result
+        return self.builder.insert(vector.FmaOp(self.broadcast(a), self.broadcast(b), c)).result
+
+    def across_lanes(self, combine: Region, accumulators: Sequence[Value]) -> list[Value]:
+        """The lanes of each accumulator merged pairwise: the upper half into the lower, down to one."""
+        values = [self.broadcast(value) for value in accumulators]
+        width = self.lanes
+        while width > 1:
+            width //= 2
+            order = [(lane + width) % self.lanes for lane in range(self.lanes)]
+            upper = [self.builder.insert(vector.ShuffleOp(v, v, mask=order)).result for v in values]
+            values = self.run(combine, [*values, *upper])
+        return [self.builder.insert(vector.ExtractOp(v, static_position=[0])).result for v in values]

@@ -1,0 +1,167 @@
+"""Fuses stages element by element, so that what passes between them stays in registers.
+
+Map into reader:     t[i] = exp(x[i]); y[i] = t[i] + b[i]        ->  y[i] = exp(x[i]) + b[i]
+Map behind a sum:    t[m,n] = sum_k a*b; y[m,n] = relu(t[m,n])   ->  one stage whose `finalize` is relu
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects import buffer, func
+from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.loop import StageOp
+from stepwell.ir.affine import AffineMap
+
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation, Region, Value
+from stepwell.ir.location import fused
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.types import element_of
+from stepwell.lowering.loop.stage import StageParts, clone_body, joined_region, kernel_functions
+
+
+@attrs.frozen
+class InlineStages(Pass):
+    """Fuse maps into the stages that read them, and into the end of the reductions before them."""
+
+    name: ClassVar[str] = "inline-stages"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        for function in kernel_functions(module):
+            while self._inline_one(function):
+                context.count("stages inlined")
+
+    def _inline_one(self, function: func.FuncOp) -> bool:
+        for local in function.walk_of(buffer.LocalOp):
+            writers, readers = stages_of(local.result)
+            if len(writers) != 1 or not readers or len(writers[0].outputs) != 1:
+                continue
+            producer = writers[0]
+            if producer.combine is None:
+                if producer.output_maps[0].is_permutation():
+                    for reader in readers:
+                        inline_map(producer, reader, local.result)
+                    producer.erase()
+                    local.erase()
+                    return True
+            elif len(readers) == 1 and can_finalize(producer, readers[0], local.result):
+                finalize_with(producer, readers[0], local.result)
+                local.erase()
+                return True
+        return False
+
+
+def stages_of(memory: Value) -> tuple[list[StageOp], list[StageOp]]:
+    """(stages that write a buffer, stages that read it)."""
+    writers, readers = [], []
+    for user in memory.users:
+        if isinstance(user, StageOp):
+            if memory in user.outputs:
+                writers.append(user)
+            if memory in user.inputs:
+                readers.append(user)
+    return writers, readers
+
+
+def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
+    """Compute the producer's element where the reader reads it."""
+    parts = StageParts.of(reader)
+    inverse = producer.output_maps[0].inverse_permutation()
+    assert inverse is not None
+    while memory in parts.inputs:
+        position = parts.inputs.index(memory)
+        to_producer = inverse.compose(parts.input_maps[position])
+        new_maps = [m.compose(to_producer) for m in producer.input_maps]
+        in_body = position < len(parts.body_inputs)
+        region = parts.body if in_body else parts.finalize
+        assert region is not None
+        leading = 0 if in_body else len(region.block.arguments) - parts.epilogue_inputs - len(parts.sources)
+        at = position if in_body else leading + position - len(parts.body_inputs)
+        types = [a.type for a in region.block.arguments]
+        count = len(producer.inputs)
+        types[at : at + 1] = [element_of(v.type) for v in producer.inputs]
+        types.extend(v.type for v in producer.sources)
+
+        def build(builder: Builder, *args: Value, at: int = at, region: object = region, count: int = count) -> list[Value]:
+            borrowed = len(args) - len(producer.sources)
+            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder)
+            return clone_body(region, [*args[:at], *made, *args[at + count : borrowed]], builder)  # type: ignore[arg-type]
+
+        joined = joined_region(types, build)
+        if in_body:
+            parts.body = joined
+            parts.finalize = _with_sources(parts.finalize, producer.sources)
+        else:
+            parts.finalize = joined
+            parts.body = _with_sources(parts.body, producer.sources)
+            parts.epilogue_inputs += count - 1
+        parts.sources.extend(producer.sources)
+        parts.inputs[position : position + 1] = list(producer.inputs)
+        parts.input_maps[position : position + 1] = new_maps
+    parts.loc = fused(producer.loc, reader.loc)
+    parts.build(Builder.before(reader))
+    reader.erase()
+
+
+def _with_sources(region: Region, sources: Sequence[Value]) -> Region:
+    """The region with arguments added for further sources."""
+    if region is not None:
+        for value in sources:
+            region.block.add_argument(value.type)
+    return region
+
+
+def can_finalize(producer: StageOp, reader: StageOp, memory: Value) -> bool:
+    """Whether a map reads each result of a reduction once, at the place where it was made."""
+    if reader.combine is not None or list(reader.inputs).count(memory) != 1:
+        return False
+    read = reader.input_maps[list(reader.inputs).index(memory)]
+    rank = memref_type(memory).rank
+    written = producer.output_maps[0]
+    return (
+        read.is_permutation()
+        and len(reader.iterators) == rank == len(written.used_dims())
+        and written.is_projected_permutation()
+    )
+
+
+def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
+    """Make the reader's body the end of the producer."""
+    parts = StageParts.of(producer)
+    position = list(reader.inputs).index(memory)
+    inverse = reader.input_maps[position].inverse_permutation()
+    assert inverse is not None
+    # reader dims as expressions of the producer's dims, through the buffer's index
+    to_reader: AffineMap = inverse.compose(producer.output_maps[0])
+    others = [n for n in range(len(reader.inputs)) if n != position]
+    accumulators = [element_of(v.type) for v in producer.outputs]
+    extra = parts.inputs[len(parts.body_inputs) :]
+    previous = parts.finalize
+    types = [*accumulators, *(element_of(v.type) for v in extra), *(element_of(reader.inputs[n].type) for n in others)]
+    types.extend(v.type for v in (*producer.sources, *reader.sources))
+
+    def build(builder: Builder, *args: Value) -> list[Value]:
+        count = len(accumulators) + len(extra)
+        own, theirs = args[count + len(others) :][: len(producer.sources)], args[len(args) - len(reader.sources) :]
+        value = clone_body(previous, [*args[:count], *own], builder)[0] if previous is not None else args[0]
+        rest = list(args[count : count + len(others)])
+        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder)
+
+    parts.body = _with_sources(parts.body, reader.sources)
+    parts.sources.extend(reader.sources)
+    parts.finalize = joined_region(types, build)
+    parts.inputs.extend(reader.inputs[n] for n in others)
+    parts.input_maps.extend(reader.input_maps[n].compose(to_reader) for n in others)
+    parts.epilogue_inputs += len(others)
+    parts.outputs = list(reader.outputs)
+    parts.output_maps = [m.compose(to_reader) for m in reader.output_maps]
+    parts.loc = fused(producer.loc, reader.loc)
+    parts.build(Builder.before(reader))
+    reader.erase()
+    producer.erase()
+
+

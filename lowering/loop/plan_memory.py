@@ -1,0 +1,239 @@
+"""One arena for the intermediates of a program.
+
+%a = buffer.alloc(%n) : memref<?x4xf32>   ->   %a = buffer.view %arena[%offset](%n) : memref<?xi8> to memref<?x4xf32>
+
+Every buffer gets a place by its lifetime over the program's ops (see `arena`); offsets are code at the program's head.
+A kernel that reads and writes elements at the same index (its `sw.inplace`) writes over an input that dies there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from stepwell.dialects import buffer, func, kernel
+from stepwell.errors import PassError
+from stepwell.ir.attributes import ArrayAttr, DenseArrayAttr, DictAttr, StringAttr, UnitAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.dims import Dim, free_symbols
+from stepwell.ir.parser import Parser
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.symbols import SymbolTable
+from stepwell.ir.types import DYNAMIC, I8, I64, MemRefType, TensorType, Type, numpy_dtype
+from stepwell.lowering.loop.arena import Plan, Planned, at_typical, lower_bound, plan_arena
+from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.to_loop.outline import measured_symbols
+
+ARENA_TYPE = MemRefType((DYNAMIC,), I8)
+
+
+@attrs.frozen
+class PlanMemory(Pass):
+    """Give every intermediate buffer of the program a place in one arena."""
+
+    name: ClassVar[str] = "plan-memory"
+    in_place: bool = True
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        table = SymbolTable(module)
+        for function in module.walk_of(func.FuncOp):
+            if "kernel" not in function.attributes and "sw.arena" not in function.attributes:
+                _Planner(function, table, context).run(self.in_place)
+
+
+class _Planner:
+    """The planning of one program."""
+
+    def __init__(self, function: func.FuncOp, table: SymbolTable, context: PassContext) -> None:
+        self.function = function
+        self.table = table
+        self.context = context
+        self.places: dict[Value, Planned] = {}  # by the value of the alloc; merged buffers share one
+        # The allocs that a memref may point into. What leaves an op may point into all that the op touches.
+        self.roots: dict[Value, frozenset[Value]] = {}
+
+    def run(self, in_place: bool) -> None:
+        """Plan and rewrite."""
+        allocs = list(self.function.walk_of(buffer.AllocOp))
+        for alloc in allocs:
+            self.roots[alloc.result] = frozenset([alloc.result])
+        lifetimes = self._lifetimes()
+        for alloc in allocs:
+            if alloc.result in lifetimes:
+                self.places[alloc.result] = Planned(buffer_bytes(alloc), *lifetimes[alloc.result])
+        if in_place:
+            self._merge()
+        planned = list(dict.fromkeys(self.places.values()))
+        typical = typical_sizes(self.context)
+        plan = plan_arena(planned, typical)
+        self._rewrite(allocs, plan)
+        self.function.attributes["sw.arena"] = StringAttr(str(plan.size))
+        self.context.count("arena bytes", at_typical(plan.size, typical))
+        self.context.count("arena lower bound bytes", lower_bound(planned, typical))
+
+    def _lifetimes(self) -> dict[Value, tuple[int, int]]:
+        """(first, last) position of each alloc that is used, in ops of the program's block. An op with regions uses all
+        that anything inside uses, from its start to its end."""
+        lifetimes: dict[Value, tuple[int, int]] = {}
+        for position, op in enumerate(self.function.body.block):
+            if isinstance(op, buffer.AllocOp):
+                continue
+            for root in self._touched(op):
+                first, _ = lifetimes.get(root, (position, position))
+                lifetimes[root] = (first, position)
+        return lifetimes
+
+    def _touched(self, op: Operation) -> frozenset[Value]:
+        touched: frozenset[Value] = frozenset()
+        for inner in op.walk():
+            here = frozenset[Value]().union(*(self.roots.get(value, ()) for value in inner.operands))
+            touched |= here
+            for value in (*inner.results, *_arguments(inner)):
+                if isinstance(value.type, MemRefType) and not isinstance(inner, buffer.AllocOp):
+                    self.roots[value] = here
+        if op.regions:
+            for result in op.results:
+                self.roots[result] = touched
+        return touched
+
+    def _merge(self) -> None:
+        """Let launches write over inputs that die there."""
+        for position, op in enumerate(self.function.body.block):
+            if isinstance(op, kernel.LaunchOp):
+                for read, written in inplace_pairs(self.table.lookup(op.callee)):
+                    self._try_merge(op, op.operands[read], op.operands[written], position)
+
+    def _try_merge(self, op: Operation, read: Value, written: Value, position: int) -> None:
+        source, target = self._whole(read), self._whole(written)
+        if source is None or target is None or source is target or source.size != target.size:
+            return
+        if source.last != position or target.first != position:
+            return
+        if sum(self._whole(value) is source for value in op.operands) > 1:
+            return
+        source.last = target.last
+        for value, place in self.places.items():
+            if place is target:
+                self.places[value] = source
+        self.context.count("buffers reused in place")
+
+    def _whole(self, value: Value) -> Planned | None:
+        """The buffer that a memref is, perhaps reshaped."""
+        roots = self.roots.get(value, frozenset())
+        return self.places.get(next(iter(roots))) if len(roots) == 1 else None
+
+    def _rewrite(self, allocs: Sequence[buffer.AllocOp], plan: Plan) -> None:
+        arena = self.function.entry.add_argument(ARENA_TYPE, "arena")
+        offsets = self._offsets(plan)
+        numbers = {cluster: number for number, cluster in enumerate(plan.clusters)}
+        for alloc in allocs:
+            place = self.places.get(alloc.result)
+            if place is None:
+                alloc.erase()
+                continue
+            assert alloc.parent is not None and place.cluster is not None
+            view = buffer.ViewOp(arena, offsets[place], list(alloc.sizes), result_types=[alloc.result.type])
+            view.loc = alloc.loc
+            span = (place.cluster.slot, numbers[place.cluster], place.offset, place.offset + place.weight)
+            view.attributes.update(alloc.attributes)
+            view.attributes["sw.place"] = DenseArrayAttr(I64, span)
+            view.result.name = alloc.result.name
+            alloc.parent.insert_before(alloc, view)
+            alloc.replace_with([view.result])
+        given = [self.function.argument_attributes(n) for n in range(len(self.function.arguments) - 1)]
+        described = [*map(DictAttr.of, given), DictAttr.of({"sw.arena": UnitAttr()})]
+        self.function.properties["arg_attrs"] = ArrayAttr(tuple(described))
+        self.function.update_type()
+
+    def _offsets(self, plan: Plan) -> dict[Planned, Value]:
+        """Code for every offset, at the program's head: slot base + offset in the cluster * unit."""
+        builder = Builder.at_start(self.function.entry)
+        types = argument_types(self.function)
+        needed = any(not isinstance(slot.size, int) for slot in plan.slots)
+        symbols = measured_symbols(self.function, types, builder) if needed else {}
+        index = IndexBuilder(builder)
+        bases: list[Value] = []
+        base = index.constant(0)
+        for slot in plan.slots:
+            bases.append(base)
+            self._check_known(slot.size, symbols)
+            base = index.add(base, index.dim(slot.size, symbols))
+        units: dict[Dim, Value] = {}
+        offsets: dict[Planned, Value] = {}
+        for cluster in plan.clusters:
+            unit = units.setdefault(cluster.unit, index.dim(cluster.unit, symbols))
+            for member in cluster.members:
+                inside = index.mul(unit, index.constant(member.offset))
+                offsets[member] = index.add(bases[cluster.slot], inside)
+        return offsets
+
+    def _check_known(self, size: Dim, symbols: Mapping[str, Value]) -> None:
+        missing = sorted(free_symbols(size) - symbols.keys())
+        if missing:
+            raise PassError(f"@{self.function.sym_name}: no argument tells the size {', '.join(missing)} of a buffer")
+
+
+def _arguments(op: Operation) -> Iterable[Value]:
+    return (argument for region in op.regions for block in region.blocks for argument in block.arguments)
+
+
+def typical_sizes(context: PassContext) -> dict[str, int]:
+    """The usual value of each symbol, from the compilation's `shapes` option: {name: (least, usual, most)}."""
+    return {name: int(hint[1]) for name, hint in dict(context.options.get("shapes") or {}).items()}
+
+
+def argument_types(function: func.FuncOp) -> list[Type]:
+    """The arguments' tensor types with their symbolic dims, from `sw.tensor`; the memref types where that lacks."""
+    types: list[Type] = []
+    for n, argument in enumerate(function.arguments):
+        text = function.argument_attributes(n).get("sw.tensor")
+        types.append(type_from_text(text.value) if isinstance(text, StringAttr) else argument.type)
+    return types
+
+
+def type_from_text(text: str) -> Type:
+    """The type that a text names. Raises ParseError."""
+    return Parser(text, "<type>").type()
+
+
+def buffer_bytes(alloc: buffer.AllocOp) -> Dim:
+    """The size of a buffer in bytes. Raises PassError where its open dims are described nowhere."""
+    memory = buffer.memref_type(alloc.result)
+    described = alloc.attributes.get("sw.tensor")
+    shape: Sequence[Dim] = memory.shape
+    if not memory.is_static:
+        type_: Any = type_from_text(described.value) if isinstance(described, StringAttr) else None
+        if not isinstance(type_, TensorType) or not _describes(type_, memory):
+            raise PassError(f"{alloc.op_name} of {memory} needs its tensor type in the attribute 'sw.tensor'")
+        shape = type_.shape
+    size: Dim = numpy_dtype(memory).itemsize
+    for dim in shape:
+        size = size * dim
+    return size
+
+
+def _describes(type_: TensorType, memory: MemRefType) -> bool:
+    sizes = tuple(dim if isinstance(dim, int) else DYNAMIC for dim in type_.shape)
+    return sizes == memory.shape and numpy_dtype(type_) == numpy_dtype(memory)
+
+
+def inplace_pairs(function: Operation | None) -> list[tuple[int, int]]:
+    """(input, output) arguments of a kernel that may be the same memory, from its attribute `sw.inplace`."""
+    attribute = function.attributes.get("sw.inplace") if function is not None else None
+    if not isinstance(attribute, ArrayAttr):
+        return []
+    return [(pair.values[0], pair.values[1]) for pair in attribute if isinstance(pair, DenseArrayAttr)]
+
+
+def may_overlap(a: Value, b: Value) -> bool:
+    """Whether two values made by planned `buffer.view`s may share bytes. Other values: yes, unless they are of
+    different arguments or constants, which the caller knows better."""
+    places = [value.defining_op.attributes.get("sw.place") for value in (a, b) if value.defining_op is not None]
+    if len(places) != 2 or not all(isinstance(place, DenseArrayAttr) for place in places):
+        return True
+    (slot_a, cluster_a, low_a, high_a), (slot_b, cluster_b, low_b, high_b) = (place.values for place in places)  # type: ignore[union-attr]
+    if slot_a != slot_b:
+        return False
+    return bool(cluster_a != cluster_b or (low_a < high_b and low_b < high_a))

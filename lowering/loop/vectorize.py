@@ -1,0 +1,343 @@
+"""Turns register-tile stages into straight vector code inside reduction loops.
+
+loop.stage [m, n, 0] [6, 64, K]
+->  %acc:24 = loop.for %k iter(24 vectors) { 4 vector.load, 6 buffer.load + broadcast, 24 vector.fma }; finalize; store
+
+Every point of the tile (a vector of outputs) becomes values of its own; loads that fall on one place are made once;
+what does not vary along the vector dim stays scalar until it meets a vector.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects import arith, loop
+from stepwell.dialects.arith import constant_int
+from stepwell.dialects.loop import REDUCTION, ForOp, IfOp, StageOp
+from stepwell.dialects.schedule import ScheduleAttr
+from stepwell.errors import PassError
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.types import Type, VectorType, element_of
+from stepwell.lowering.loop.access import Memory
+from stepwell.lowering.loop.body import ScalarCode, is_sum_of_products
+from stepwell.lowering.loop.index import IndexBuilder, Lane, LinearIndex
+from stepwell.lowering.loop.stage import StageParts, kernel_functions
+
+
+@attrs.frozen
+class Vectorize(Pass):
+    """Turn register tiles into vector code."""
+
+    name: ClassVar[str] = "vectorize"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        for function in kernel_functions(module):
+            schedule = function.attributes.pop("schedule", None)
+            for stage in list(function.walk_of(StageOp)):
+                plain = ScheduleAttr((), (), "", 1)
+                RegisterTile(stage, schedule if isinstance(schedule, ScheduleAttr) else plain).emit()
+
+
+@attrs.frozen
+class Point:
+    """One vector (or scalar) of outputs: its dims' positions within the tile; `mask` tells the lanes that exist."""
+
+    place: tuple[int, ...]
+    mask: Value | int | None = None  # a number of leading lanes, constant or not; None: all
+
+
+class RegisterTile:
+    """The code of one stage whose parallel sizes are constants (the vector dim's may not be)."""
+
+    def __init__(self, stage: StageOp, schedule: ScheduleAttr) -> None:
+        self.stage = stage
+        self.parts = StageParts.of(stage)
+        self.lanes = schedule.lanes
+        self.unroll = schedule.unroll
+        names = self.parts.names
+        self.vector_dim = names.index(schedule.vector) if schedule.vector in names and self.lanes > 1 else -1
+        self.reductions = [d for d, kind in enumerate(self.parts.iterators) if kind == REDUCTION]
+        self.builder = Builder.before(stage)
+        self._indexers: dict[Builder, IndexBuilder] = {}
+        self.fuses = self.parts.combine is not None and is_sum_of_products(self.parts.body, self.parts.combine)
+
+    def emit(self) -> None:
+        """Replace the stage by its code."""
+        points = self._points()
+        if self.parts.combine is None:
+            memory = Memory(self._indexer(self.builder), self.lanes)
+            for point in points:
+                values = self._body_values(self.builder, memory, point, {})
+                self._store(memory, point, values)
+        else:
+            self._reduce(points)
+        self.stage.erase()
+
+    # Geometry
+
+    @property
+    def along_reduction(self) -> bool:
+        """Whether the lanes hold parts of one reduction instead of different outputs."""
+        return self.vector_dim in self.reductions
+
+    def _points(self) -> list[Point]:
+        ranges: list[list[tuple[int, Value | int | None]]] = []
+        for d, size in enumerate(self.parts.sizes):
+            constant = constant_int(size)
+            if d in self.reductions:
+                ranges.append([(0, None)])
+            elif d == self.vector_dim:
+                ranges.append(self._vectors(size, constant))
+            elif constant is None:
+                raise PassError(f"the register tile's size along {self.parts.names[d]!r} is not constant")
+            else:
+                ranges.append([(i, None) for i in range(constant)])
+        points = []
+        for combination in itertools.product(*ranges):
+            masks = [mask for _, mask in combination if mask is not None]
+            points.append(Point(tuple(i for i, _ in combination), masks[0] if masks else None))
+        return points
+
+    def _vectors(self, size: Value, constant: int | None) -> list[tuple[int, Value | int | None]]:
+        if constant is None:
+            return [(0, size)]
+        vectors: list[tuple[int, Value | int | None]] = [(i, None) for i in range(0, constant, self.lanes)]
+        if constant % self.lanes:
+            vectors[-1] = (vectors[-1][0], constant % self.lanes)
+        return vectors
+
+    def _indexer(self, builder: Builder) -> IndexBuilder:
+        """The one index builder of an insertion point, so that equal indices are equal values."""
+        if builder not in self._indexers:
+            self._indexers[builder] = IndexBuilder(builder)
+        return self._indexers[builder]
+
+    def _indices(self, builder: Builder, point: Point, steps: dict[int, LinearIndex]) -> list[LinearIndex]:
+        """The index along each dim, the lane included; `steps` are the positions along the reduction dims."""
+        index = self._indexer(builder)
+        found = []
+        for d, offset in enumerate(self.parts.offsets):
+            constant = constant_int(offset)
+            base = LinearIndex({}, constant, index) if constant is not None else LinearIndex({offset: 1}, 0, index)
+            base = base + point.place[d]
+            if d in steps:
+                base = base + steps[d]
+            if d == self.vector_dim and (not self.along_reduction or d in steps):
+                base = base + LinearIndex({Lane(self.lanes): 1}, 0, index)
+            found.append(base)
+        return found
+
+    # Values
+
+    def _body_values(
+        self, builder: Builder, memory: Memory, point: Point, steps: dict[int, LinearIndex], *, skip_product: bool = False
+    ) -> list[Value]:
+        """What the body yields at a point, or the two factors of its last product."""
+        indices = self._indices(builder, point, steps)
+        loaded = [
+            memory.load(value, map_, indices, point.mask)
+            for value, map_ in zip(self.parts.body_inputs, self.parts.input_maps, strict=False)
+        ]
+        code = ScalarCode(self._indexer(builder), self.lanes, indices)
+        loaded.extend(self.parts.sources)
+        return code.factors(self.parts.body, loaded) if skip_product else code.run(self.parts.body, loaded)
+
+    def _store(self, memory: Memory, point: Point, values: Sequence[Value]) -> None:
+        indices = self._indices(memory.builder, point, {})
+        for value, target, map_ in zip(values, self.parts.outputs, self.parts.output_maps, strict=True):
+            memory.store(value, target, map_, indices, point.mask)
+
+    # Reductions
+
+    def _reduce(self, points: list[Point]) -> None:
+        types = [self._accumulator_type(attribute_type(a)) for a in self.parts.identities]
+        copies = self.unroll if self.along_reduction else 1
+        start = self._identities(types) if self.along_reduction else None
+        accumulators: list[Value] = []
+        for point in points:
+            accumulators.extend((start or self._start(point, types)) * copies)
+        accumulators = self._loops(self.builder, self.reductions, {}, points, accumulators, copies)
+        count = len(types)
+        memory = Memory(self._indexer(self.builder), self.lanes)
+        for n, point in enumerate(points):
+            mine = accumulators[n * count * copies : (n + 1) * count * copies]
+            if self.along_reduction:
+                mine = self._across_lanes(point, mine, count)
+            self._finish(memory, point, mine)
+
+    def _accumulator_type(self, element: Type) -> Type:
+        varies = self.vector_dim >= 0
+        return VectorType((self.lanes,), element) if varies else element
+
+    def _identities(self, types: Sequence[Type]) -> list[Value]:
+        made = []
+        for attribute, type_ in zip(self.parts.identities, types, strict=True):
+            made.append(self.builder.insert(arith.constant(attribute.value, type_)).result)  # type: ignore[attr-defined]
+        return made
+
+    def _start(self, point: Point, types: Sequence[Type]) -> list[Value]:
+        """The accumulators before the first step: identities, or the partial sums of the parts before."""
+        if self.parts.first is None:
+            return self._identities(types)
+        choice = IfOp.build(self.parts.first, types)
+        self.builder.insert(choice)
+        outer = self.builder
+        self.builder = Builder.at_end(choice.then.block, outer.loc)
+        loop.yield_values(self.builder, self._identities(types))
+        self.builder = Builder.at_end(choice.otherwise.block, outer.loc)
+        loop.yield_values(self.builder, self._partial_sums(point))
+        self.builder = outer
+        return list(choice.results)
+
+    def _partial_sums(self, point: Point) -> list[Value]:
+        memory = Memory(self._indexer(self.builder), self.lanes)
+        indices = self._indices(self.builder, point, {})
+        code = ScalarCode(self._indexer(self.builder), self.lanes, indices)
+        found = []
+        for target, map_, identity in zip(
+            self.parts.outputs, self.parts.output_maps, self.parts.identities, strict=True
+        ):
+            if element_of(target.type) is not attribute_type(identity):
+                raise PassError("partial sums need outputs of the accumulator's type")
+            value = memory.load(target, map_, indices, point.mask)
+            found.append(code.broadcast(value) if self.vector_dim >= 0 and not self.along_reduction else value)
+        return found
+
+    def _loops(
+        self, builder: Builder, dims: Sequence[int], steps: dict[int, LinearIndex], points: list[Point],
+        accumulators: list[Value], copies: int,
+    ) -> list[Value]:  # fmt: skip
+        if not dims:
+            return self._step(builder, steps, points, accumulators, copies, 0)
+        d, rest = dims[0], dims[1:]
+        size = constant_int(self.parts.sizes[d])
+        if size == 1 and d != self.vector_dim:
+            return self._loops(builder, rest, {**steps, d: LinearIndex({}, 0, self._indexer(builder))}, points,
+                               accumulators, copies)  # fmt: skip
+        width = self.lanes if d == self.vector_dim else 1
+        unroll = self.unroll if (not rest or d == self.vector_dim) else 1
+        index = self._indexer(builder)
+        total = self.parts.sizes[d]
+        chunk = width * unroll
+        done = index.mul(index.floordiv(total, index.constant(chunk)), index.constant(chunk))
+        zero = index.constant(0)
+        accumulators = self._loop(builder, d, zero, done, chunk, rest, steps, points, accumulators, copies, unroll)
+        if constant_int(done) is not None and constant_int(done) == size:
+            return accumulators
+        return self._loop(builder, d, done, total, width, rest, steps, points, accumulators, copies, 1, tail=width > 1)
+
+    def _loop(
+        self, builder: Builder, d: int, lower: Value, upper: Value, step: int, rest: Sequence[int],
+        steps: dict[int, LinearIndex], points: list[Point], accumulators: list[Value], copies: int, unroll: int,
+        *, tail: bool = False,
+    ) -> list[Value]:  # fmt: skip
+        low, high = constant_int(lower), constant_int(upper)
+        if low is not None and low == high:
+            return accumulators
+        index = self._indexer(builder)
+        made = builder.insert(ForOp.build(lower, upper, index.constant(step), accumulators, label=self.parts.names[d]))
+        made.induction.name = self.parts.names[d]
+        inner = Builder.at_end(made.block, builder.loc)
+        inside = self._indexer(inner)
+        carried = list(made.carried)
+        for copy in range(unroll):
+            place = LinearIndex({made.induction: 1}, copy * (step // unroll), inside)
+            if tail:
+                left = inside.minimum(inside.constant(self.lanes), inside.sub(upper, made.induction))
+                points = [attrs.evolve(point, mask=left) for point in points]
+            if rest:
+                carried = self._loops(inner, rest, {**steps, d: place}, points, carried, copies)
+            else:
+                target = copy if self.along_reduction and copies > 1 else 0
+                carried = self._step(inner, {**steps, d: place}, points, carried, copies, target)
+        loop.yield_values(inner, carried)
+        return list(made.results)
+
+    def _step(
+        self, builder: Builder, steps: dict[int, LinearIndex], points: list[Point], accumulators: list[Value],
+        copies: int, copy: int,
+    ) -> list[Value]:  # fmt: skip
+        """One step of the reduction at every point."""
+        memory = Memory(self._indexer(builder), self.lanes)
+        count = len(self.parts.identities)
+        made = list(accumulators)
+        for n, point in enumerate(points):
+            start = (n * copies + copy) * count
+            old = made[start : start + count]
+            code = ScalarCode(self._indexer(builder), self.lanes, self._indices(builder, point, steps))
+            if self.fuses:
+                a, b = self._body_values(builder, memory, point, steps, skip_product=True)
+                new = [code.fma(a, b, old[0])]
+            else:
+                values = self._body_values(builder, memory, point, steps)
+                assert self.parts.combine is not None
+                new = code.run(self.parts.combine, [*old, *values])
+            if self.along_reduction and point.mask is not None:
+                mask = memory.mask(point.mask)
+                new = [builder.insert(arith.SelectOp(mask, x, y)).result for x, y in zip(new, old, strict=True)]
+            made[start : start + count] = new
+        return made
+
+    def _across_lanes(self, point: Point, accumulators: list[Value], count: int) -> list[Value]:
+        """The accumulators of all copies, then of all lanes, merged in a fixed order."""
+        code = ScalarCode(self._indexer(self.builder), self.lanes, [])
+        assert self.parts.combine is not None
+        parts = [accumulators[i : i + count] for i in range(0, len(accumulators), count)]
+        while len(parts) > 1:
+            half = (len(parts) + 1) // 2
+            parts = [
+                code.run(self.parts.combine, [*parts[i], *parts[i + half]]) if i + half < len(parts) else parts[i]
+                for i in range(half)
+            ]
+        merged = code.across_lanes(self.parts.combine, parts[0])
+        if self.parts.first is None:
+            return merged
+        choice = IfOp.build(self.parts.first, [v.type for v in merged])
+        self.builder.insert(choice)
+        loop.yield_values(Builder.at_end(choice.then.block), merged)
+        outer, self.builder = self.builder, Builder.at_end(choice.otherwise.block, self.builder.loc)
+        before = ScalarCode(self._indexer(self.builder), self.lanes, []).run(
+            self.parts.combine, [*self._partial_sums(point), *merged]
+        )
+        loop.yield_values(self.builder, before)
+        self.builder = outer
+        return list(choice.results)
+
+    def _finish(self, memory: Memory, point: Point, accumulators: list[Value]) -> None:
+        if self.parts.finalize is None:
+            self._store(memory, point, accumulators)
+        elif self.parts.last is None:
+            self._finalize(memory, point, accumulators)
+        else:
+            choice = IfOp.build(self.parts.last)
+            memory.builder.insert(choice)
+            then = Memory(self._indexer(Builder.at_end(choice.then.block, memory.builder.loc)), self.lanes)
+            self._finalize(then, point, accumulators)
+            loop.yield_values(then.builder)
+            otherwise = Memory(self._indexer(Builder.at_end(choice.otherwise.block, memory.builder.loc)), self.lanes)
+            self._store(otherwise, point, accumulators)
+            loop.yield_values(otherwise.builder)
+
+    def _finalize(self, memory: Memory, point: Point, accumulators: list[Value]) -> None:
+        assert self.parts.finalize is not None
+        indices = self._indices(memory.builder, point, {})
+        count = len(self.parts.body_inputs)
+        extra = [
+            memory.load(value, map_, indices, point.mask)
+            for value, map_ in zip(self.parts.inputs[count:], self.parts.input_maps[count:], strict=True)
+        ]
+        code = ScalarCode(memory.index, self.lanes, indices)
+        self._store(memory, point, code.run(self.parts.finalize, [*accumulators, *extra, *self.parts.sources]))
+
+
+def attribute_type(attribute: object) -> Type:
+    """The type of an integer or float attribute."""
+    type_ = getattr(attribute, "type", None)
+    assert isinstance(type_, Type)
+    return type_

@@ -1,0 +1,109 @@
+"""Lays constant operands of reductions out in the order in which the innermost loops read them.
+
+%w: tensor<768x3072xf32> read at (k, n)  ->  tensor<48x768x64xf32> read at (n floordiv 64, k, n mod 64)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+import numpy as np
+
+from stepwell.dialects.schedule import ScheduleAttr
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import AffineExpr, const, dim
+from stepwell.ir.attributes import AffineMapAttr, ArrayAttr, Blob, DenseResourceAttr, ElementsAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import BlockArgument, Operation, Value
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.types import TensorType
+from stepwell.lowering.tensor.schedule import root_of
+
+
+@attrs.frozen
+class PackConstants(Pass):
+    """Pack constant operands of contractions for their schedules."""
+
+    name: ClassVar[str] = "pack-constants"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        packed: dict[object, Value] = {}
+        for kernel in module.walk_of(KernelOp):
+            schedule = kernel.schedule
+            root = root_of(kernel)
+            if schedule is None or not root.has_reduction or schedule.vector not in root.names:
+                continue
+            for index in range(len(root.inputs)):
+                if pack_operand(kernel, root, index, schedule, packed):
+                    context.count("constants packed")
+
+
+def pack_operand(
+    kernel: KernelOp, root: GenericOp, index: int, schedule: ScheduleAttr, packed: dict[object, Value]
+) -> bool:
+    """Pack one input of the root if it is a constant that varies along the vector dim; returns whether it was."""
+    argument = root.inputs[index]
+    map_ = root.input_maps[index]
+    vector = list(root.names).index(schedule.vector)
+    used = sorted(map_.used_dims())
+    if not isinstance(argument, BlockArgument) or argument.block is not kernel.body.block or vector not in used:
+        return False
+    if root.iterators[vector] != "parallel" or len(argument.uses) != 1 or len(used) < 2:
+        return False
+    sizes = [root.sizes.dims[d] for d in used]
+    constant = kernel.inputs[argument.index].defining_op
+    if not isinstance(constant, ConstantOp) or not all(isinstance(size, int) for size in sizes):
+        return False
+    panel = schedule.register_size(schedule.vector)
+    parallel = [d for d in used if d != vector and root.iterators[d] == "parallel"]
+    reduced = [d for d in used if root.iterators[d] != "parallel"]
+    order = [*parallel, vector, *reduced]
+    shape = tuple(int(root.sizes.dims[d]) for d in order)  # type: ignore[arg-type]
+    reading = map_.replace_dims([_position(d, order) for d in range(map_.num_dims)], len(order))
+    key = (constant.value, reading, shape, len(parallel), panel)
+    if key not in packed:
+        value = packed_elements(constant.value, reading, shape, len(parallel), panel)
+        packed[key] = Builder.before(constant).insert(ConstantOp(value=value)).result
+        packed[key].name = f"{constant.result.name or 'w'}_packed"
+    results = [dim(d) for d in order]
+    results[len(parallel)] = dim(vector) // panel
+    results.append(dim(vector) % panel)
+    maps = list(root.maps)
+    maps[index] = AffineMap(map_.num_dims, 0, results)
+    root.properties["maps"] = ArrayAttr(tuple(AffineMapAttr(m) for m in maps))
+    kernel.set_operand(argument.index, packed[key])
+    argument.type = packed[key].type
+    if not constant.result.has_uses:
+        constant.erase()
+    return True
+
+
+def _position(d: int, order: list[int]) -> AffineExpr:
+    """A dim of the iteration space as a dim of the packed order; dims that are not read do not matter."""
+    return dim(order.index(d)) if d in order else const(0)
+
+
+def packed_elements(
+    value: ElementsAttr, reading: AffineMap, shape: tuple[int, ...], position: int, panel: int
+) -> ElementsAttr:
+    """The elements in reading order, the dim at `position` cut into zero-padded panels that run innermost."""
+    grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
+    places = reading.dim_results()
+    source = value.numpy()
+    if None not in places and len(set(places)) == len(places) == len(shape):
+        array = source.transpose([places.index(d) for d in range(len(shape))])
+    else:
+        array = np.broadcast_to(source[tuple(reading.evaluate(grids, ()))], shape)
+    size = shape[position]
+    count = -(-size // panel)
+    if count * panel != size:
+        widths = [(0, 0)] * array.ndim
+        widths[position] = (0, count * panel - size)
+        array = np.pad(array, widths)
+    split = array.reshape(*array.shape[:position], count, panel, *array.shape[position + 1 :])
+    made = np.ascontiguousarray(np.moveaxis(split, position + 1, -1))
+    name = value.blob.name if isinstance(value, DenseResourceAttr) else "w"
+    type_ = TensorType(tuple(int(n) for n in made.shape), value.tensor_type.element)
+    return DenseResourceAttr(Blob(f"{name}_packed", made), type_)

@@ -1,0 +1,183 @@
+"""Control flow: If, Loop, Scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from stepwell.dialects.graph.base import normalize_axis, shape_of, tensor_type
+from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind, yielded
+from stepwell.dialects.graph.symbols import fresh_name
+from stepwell.errors import ModelError
+from stepwell.frontends.onnx.registry import Node, rule
+from stepwell.ir.core import Block, Region, Value
+from stepwell.ir.dims import Dim, symbol
+from stepwell.ir.types import I1, SI64, TensorType, Type
+
+
+class Subgraph(Protocol):
+    """A graph attribute, as `Node.subgraph` returns it."""
+
+    input_types: list[Type | None]
+    num_outputs: int
+
+    def import_into(self, block: Block, arguments: Sequence[Value]) -> list[Value]:
+        """Emit the graph's nodes at the end of a block, its inputs being `arguments`, and return its outputs. Names
+        from outer graphs are captured. It may be called again, with another block, when types turn out narrower than
+        a loop needs; a block that is given up is emptied by the caller."""
+
+
+ROUND, CONDITION = TensorType((), SI64), TensorType((), I1)
+
+
+def branch(graph: Subgraph) -> Region:
+    """The region of a graph without inputs."""
+    block = Block()
+    block.append(YieldOp(graph.import_into(block, [])))
+    return Region([block])
+
+
+def discard(block: Block) -> None:
+    """Empty a block that is given up, so that values from above lose their uses in it."""
+    for op in block:
+        op.drop_all_references()
+
+
+def import_body(
+    node: Node, initial: Sequence[Type], around: tuple[Sequence[Type], Sequence[Type]], skip: int,
+    emit: Callable[[Block], Sequence[Value]],
+) -> Region:  # fmt: skip
+    """The region of a body that carries values of `initial` types, between argument types `around`.
+
+    `emit` fills a block and returns what it yields, the carried values from number `skip` on. A carried size that a
+    round changes becomes a symbol, and the body is imported anew, until every argument's type holds for all rounds."""
+    types = list(initial)
+    born: set[Dim] = set()
+    while True:
+        block = Block([*around[0], *types, *around[1]])
+        ends = list(emit(block))
+        carried = ends[skip : skip + len(types)]
+        if len(carried) != len(types):
+            discard(block)
+            raise node.unsupported(f"the body has too few outputs for {len(types)} carried values")
+        wider = [_wider(node, a, b.type, born) for a, b in zip(types, carried, strict=True)]
+        if wider == types:
+            block.append(YieldOp(ends))
+            return Region([block])
+        discard(block)
+        types = wider
+
+
+def _wider(node: Node, before: Type, after: Type, born: set[Dim]) -> Type:
+    if not same_kind(before, after):
+        raise node.unsupported(
+            f"a carried value changes from {before} to {after}", "values carried around a loop keep type and rank"
+        )
+    if not isinstance(before, TensorType) or not isinstance(after, TensorType):
+        return before
+    shape = []
+    for x, y in zip(before.shape, after.shape, strict=True):
+        if x != y and x not in born:
+            x = symbol(fresh_name("carried"))
+            born.add(x)
+        shape.append(x)
+    return before.with_shape(shape)
+
+
+@rule("If")
+def if_(node: Node) -> Sequence[Value]:
+    """A constant condition leaves one branch, which then stands for both, so that their ranks may differ."""
+    names = ["then_branch", "else_branch"]
+    known = node.constant_input(0)
+    if known is not None and known.size == 1:
+        names = [names[0 if known.reshape(-1)[0] else 1]] * 2
+    then, otherwise = (branch(node.subgraph(name)) for name in names)
+    for index, (a, b) in enumerate(zip(*(yielded(r) for r in (then, otherwise)), strict=False)):
+        if not same_kind(a.type, b.type):
+            for region in (then, otherwise):
+                discard(region.block)
+            raise node.unsupported(
+                f"output {index} is {a.type} in one branch and {b.type} in the other", "give both the same rank"
+            )
+    return node.insert(IfOp(node.input(0), regions=[then, otherwise])).results
+
+
+@rule("Loop")
+def loop(node: Node) -> Sequence[Value]:
+    """Inputs M, cond, carried values; the body yields a condition, carried values and scan outputs."""
+    graph: Subgraph = node.subgraph("body")
+    initial = [node.input(index) for index in range(2, node.num_inputs)]
+    body = import_body(
+        node, [value.type for value in initial], ([ROUND, CONDITION], []), 1,
+        lambda block: graph.import_into(block, _declared(graph, block)),
+    )  # fmt: skip
+    return node.insert(LoopOp(node.optional(0), node.optional(1), initial, regions=[body])).results
+
+
+def _declared(graph: Subgraph, block: Block) -> Sequence[Value]:
+    if len(graph.input_types) != len(block.arguments):
+        raise ModelError(f"the body takes {len(graph.input_types)} inputs, the node gives {len(block.arguments)}")
+    return block.arguments
+
+
+def slice_type(value: Value, axis: int) -> Type:
+    """The type of a tensor's slice along an axis."""
+    shape = shape_of(value)
+    return tensor_type(value).with_shape((*shape[:axis], *shape[axis + 1 :]))
+
+
+@rule("Scan", since=9)
+def scan(node: Node) -> Sequence[Value]:
+    """`num_scan_inputs` inputs at the end are sliced, the others carried; axes may count from the back."""
+    graph: Subgraph = node.subgraph("body")
+    count = node.int("num_scan_inputs")
+    values = node.inputs()
+    initial, inputs = values[: len(values) - count], values[len(values) - count :]
+    outputs = graph.num_outputs - len(initial)
+    axes = node.ints("scan_input_axes", [0] * count)
+    axes = [normalize_axis(axis, len(shape_of(value))) for axis, value in zip(axes, inputs, strict=True)]
+    slices = [slice_type(value, axis) for value, axis in zip(inputs, axes, strict=True)]
+    body = import_body(
+        node, [value.type for value in initial], ([], slices), 0,
+        lambda block: graph.import_into(block, _declared(graph, block)),
+    )  # fmt: skip
+    collected = body.block.terminator.operands[len(initial) :]
+    output_axes = node.ints("scan_output_axes", [0] * outputs)
+    output_axes = [normalize_axis(a, len(shape_of(v)) + 1) for a, v in zip(output_axes, collected, strict=True)]
+    return node.insert(
+        ScanOp(
+            initial, inputs, input_axes=axes, input_reversed=node.ints("scan_input_directions", [0] * count),
+            output_axes=output_axes, output_reversed=node.ints("scan_output_directions", [0] * outputs), regions=[body],
+        )
+    ).results  # fmt: skip
+
+
+@rule("Scan", since=8)
+def batched_scan(node: Node) -> Sequence[Value]:
+    """Version 8 scans every element of a batch by itself: a scan along the batch (axis 0) whose body is the scan
+    proper, so that all its results are collected along the batch."""
+    if node.has_input(0):
+        raise node.unsupported("sequence_lens of Scan 8 is not supported", "export with opset 9 or later")
+    graph: Subgraph = node.subgraph("body")
+    count = node.int("num_scan_inputs")
+    values = [node.input(index) for index in range(1, node.num_inputs)]
+    block = Block([slice_type(value, 0) for value in values])
+    initial, inputs = block.arguments[: len(values) - count], block.arguments[len(values) - count :]
+    body = import_body(
+        node, [value.type for value in initial], ([], [slice_type(value, 0) for value in inputs]), 0,
+        lambda inner: graph.import_into(inner, _declared(graph, inner)),
+    )  # fmt: skip
+    outputs = graph.num_outputs - len(initial)
+    proper = ScanOp(
+        initial, inputs, input_axes=[0] * count, input_reversed=node.ints("directions", [0] * count),
+        output_axes=[0] * outputs, output_reversed=[0] * outputs, regions=[body],
+    )  # fmt: skip
+    block.append(proper)
+    block.append(YieldOp(proper.results))
+    zeros = [0] * len(values)
+    return node.insert(
+        ScanOp(
+            [], values, input_axes=zeros, input_reversed=zeros, output_axes=[0] * graph.num_outputs,
+            output_reversed=[0] * graph.num_outputs, regions=[Region([block])],
+        )
+    ).results  # fmt: skip

@@ -1,0 +1,139 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from stepwell.dialects.graph.base import shape_of
+from stepwell.dialects.graph.convolution import ConvIntegerOp, ConvOp, ConvTransposeOp, DeformConvOp
+from stepwell.dialects.graph.windows import Window
+from stepwell.frontends.onnx.registry import Node, rule
+from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim
+
+PADDING_OF = {"NOTSET": "explicit", "VALID": "explicit", "SAME_UPPER": "same_upper", "SAME_LOWER": "same_lower"}
+
+
+def auto_pad(node: Node) -> str:
+    """The attribute `auto_pad`, checked."""
+    given = node.string("auto_pad", "NOTSET") or "NOTSET"
+    if given not in PADDING_OF:
+        raise node.unsupported(f"auto_pad {given!r} is not one of {', '.join(PADDING_OF)}")
+    return given
+
+
+def read_window(node: Node, sizes: Sequence[Dim], kernel: Sequence[Dim], ceil: bool = False) -> Window:
+    """The window of a node over spatial `sizes`. auto_pad becomes explicit pads wherever these are plain integers."""
+    rank = len(kernel)
+    if len(sizes) != rank:
+        raise node.unsupported(f"a kernel of {rank} axes does not fit {len(sizes)} spatial axes")
+    given = auto_pad(node)
+    window = Window(
+        tuple(kernel),
+        tuple(node.ints("strides", [1] * rank)),
+        tuple(node.ints("dilations", [1] * rank)),
+        tuple(node.ints("pads", [0] * 2 * rank)) if given == "NOTSET" else (0,) * (2 * rank),
+        PADDING_OF[given],
+        ceil and given == "NOTSET",
+    )
+    window.check()
+    return window.resolved(sizes)
+
+
+def conv_window(node: Node, x: Value, w: Value) -> Window:
+    """The window of a convolution, whose kernel sizes are those of the weights."""
+    kernel = shape_of(w)[2:]
+    declared = node.ints("kernel_shape", []) if node.has("kernel_shape") else []
+    static = all(isinstance(size, int) for size in kernel)
+    if declared and static and tuple(declared) != kernel:
+        raise node.unsupported(f"kernel_shape {declared} differs from the weights' {list(kernel)}")
+    return read_window(node, shape_of(x)[2:], kernel)
+
+
+def window_fields(window: Window) -> dict[str, Any]:
+    """A window as the attributes of an op that slides it."""
+    fields = attrs.asdict(window, filter=lambda field, _: field.name in ("strides", "dilations", "pads"))
+    return fields | {"padding": None if window.padding == "explicit" else window.padding}
+
+
+@rule("Conv")
+def conv(node: Node) -> Value:
+    """Any number of spatial axes."""
+    x, w = node.input(0), node.input(1)
+    fields = window_fields(conv_window(node, x, w))
+    return node.insert(ConvOp(x, w, node.optional(2), groups=node.int("group", 1), **fields)).result
+
+
+@rule("ConvInteger", since=10)
+def conv_integer(node: Node) -> Value:
+    """(x - x_zero) * (w - w_zero) in si32."""
+    x, w = node.input(0), node.input(1)
+    fields = window_fields(conv_window(node, x, w))
+    zeros = node.optional(2), node.optional(3)
+    return node.insert(ConvIntegerOp(x, w, *zeros, groups=node.int("group", 1), **fields)).result
+
+
+@rule("DeformConv", since=19)
+def deform_conv(node: Node) -> Value:
+    """Inputs X, W, offset, B, mask."""
+    x, w = node.input(0), node.input(1)
+    window = conv_window(node, x, w)
+    return node.insert(
+        DeformConvOp(
+            x, w, node.input(2), node.optional(3), node.optional(4), groups=node.int("group", 1),
+            offset_groups=node.int("offset_group", 1), **window_fields(window),
+        )
+    ).result  # fmt: skip
+
+
+@rule("ConvTranspose")
+def conv_transpose(node: Node) -> Value:
+    """auto_pad SAME means output size = input size * stride, which fixes the pads."""
+    x, w = node.input(0), node.input(1)
+    rank = len(shape_of(w)) - 2
+    kernel, sizes = shape_of(w)[2:], shape_of(x)[2:]
+    strides, dilations = (node.ints(name, [1] * rank) for name in ("strides", "dilations"))
+    extra = node.ints("output_padding", [0] * rank)
+    pads = node.ints("pads", [0] * 2 * rank)
+    padding = auto_pad(node)
+    shape = node.ints("output_shape", []) or None
+    if padding == "VALID":
+        pads = [0] * 2 * rank
+    if shape is not None:
+        shape = shape[-rank:]
+        pads = [0] * 2 * rank
+    elif padding.startswith("SAME"):
+        pads, extra = same_transposed(node, kernel, strides, dilations, extra, padding == "SAME_UPPER")
+    if len(sizes) != rank:
+        raise node.unsupported(f"weights with {rank} spatial axes do not fit data with {len(sizes)}")
+    return node.insert(
+        ConvTransposeOp(
+            x, w, node.optional(2), strides=strides, dilations=dilations, pads=pads, output_padding=extra,
+            output_shape=shape, groups=node.int("group", 1),
+            padding=PADDING_OF[padding] if shape is not None and padding.startswith("SAME") else None,
+        )
+    ).result  # fmt: skip
+
+
+def same_transposed(
+    node: Node, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
+    upper: bool,
+) -> tuple[list[int], list[int]]:  # fmt: skip
+    """(pads, output paddings) with which a transposed convolution multiplies sizes by the strides.
+
+    stride * (n - 1) + extent + extra - pads = stride * n, so the pads are extent + extra - stride for every n; where
+    that is negative, the result is extended behind."""
+    begins, ends, extras = [], [], []
+    for size, stride, dilation, more in zip(kernel, strides, dilations, extra, strict=True):
+        if not isinstance(size, int):
+            raise node.unsupported("auto_pad needs weights with known kernel sizes")
+        total = (size - 1) * dilation + 1 + more - stride
+        extras.append(more - min(total, 0))
+        total = max(total, 0)
+        half = total // 2
+        begins.append(half if upper else total - half)
+        ends.append(total - begins[-1])
+    return begins + ends, extras

@@ -1,0 +1,130 @@
+"""Modules in files: IR text whose constants lie in a weights file beside it.
+
+A text ends with `{-# external_resources: { stepwell: { w0: "weights.bin:offset:size:hash" } } #-}`; offset and size are
+bytes, the hash is the blob's BLAKE2b digest. Reading maps the file and refuses bytes that do not have that hash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from stepwell.errors import IRError, ParseError
+from stepwell.ir.attributes import Array, Blob, DenseResourceAttr
+from stepwell.ir.core import Operation
+from stepwell.ir.parser import Parser
+from stepwell.ir.printer import PrintOptions, blobs_of, print_op, resource_key, resources_text
+from stepwell.ir.types import TensorType, numpy_dtype
+
+ALIGNMENT = 64  # bytes; the start of every blob in the file
+
+
+class WeightsFile:
+    """Appends blobs to a file, each content once."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._places: dict[tuple[str, int], int] = {}  # (digest, size) -> offset
+        self._end = 0
+
+    def place(self, blob: Blob) -> str:
+        """Where the blob's bytes lie, writing them at the first mention. Raises OSError."""
+        data = np.ascontiguousarray(blob.array).reshape(-1)
+        key = (blob.digest, data.nbytes)
+        if key not in self._places:
+            with self.path.open("r+b" if self._end else "wb") as file:
+                self._append(file, data, key)
+        return f"{self.path.name}:{self._places[key]}:{data.nbytes}:{blob.digest}"
+
+    def _append(self, file: BinaryIO, data: Array, key: tuple[str, int]) -> None:
+        start = -(-self._end // ALIGNMENT) * ALIGNMENT
+        file.seek(start)
+        file.write(data.view(np.uint8).data)
+        self._places[key] = start
+        self._end = start + data.nbytes
+
+
+def unique_blob_names(module: Operation) -> None:
+    """Rename blobs, so that each of a module's has a resource key of its own."""
+    taken: dict[str, Blob] = {}
+    for attribute in _resources(module):
+        blob, base, count = attribute.blob, attribute.blob.name, 0
+        while taken.setdefault(resource_key(blob), blob) is not blob:
+            count += 1
+            blob.name = f"{base}_{count}"
+
+
+def module_text(module: Operation, weights: WeightsFile, options: PrintOptions = PrintOptions(locations=True)) -> str:
+    """A module's text with the section that says where its constants lie; writes them to the weights file."""
+    unique_blob_names(module)
+    places = {key: weights.place(blob) for key, blob in blobs_of(module).items()}
+    return print_op(module, options) + "\n" + (resources_text(places) if places else "")
+
+
+def read_module(path: str | os.PathLike[str]) -> Operation:
+    """The module in a file, its constants mapped into memory. Raises ParseError, and OSError for the file itself."""
+    path = Path(path)
+    return module_of_text(path.read_text(), str(path), path.parent)
+
+
+def module_of_text(text: str, filename: str = "<text>", folder: Path | None = None) -> Operation:
+    """The module that a text describes; its weights files are looked for in `folder`. Raises ParseError."""
+    parser = Parser(text, filename)
+    try:
+        module = parser.module()
+    except RecursionError:
+        raise ParseError(f"{filename}: nested too deeply") from None
+    places = parser.resource_places
+    files: dict[str, Array] = {}
+    for blob, types in _types_of_blobs(module).items():
+        key = resource_key(blob)
+        if key not in places:
+            raise ParseError(f"{filename}: the text does not say where the resource {key!r} lies")
+        if folder is None:
+            raise ParseError(f"{filename}: a text without a file has no folder in which {places[key]!r} could lie")
+        try:
+            _fill(blob, types, *_bytes_at(places[key], folder, files))
+        except (IRError, OSError, ValueError) as error:
+            raise ParseError(f"{filename}: resource {key!r} at {places[key]!r}: {error}") from None
+    return module
+
+
+def _bytes_at(place: str, folder: Path, files: dict[str, Array]) -> tuple[Array, str]:
+    """(the bytes, their promised hash)."""
+    name, offset, size, digest = place.rsplit(":", 3)
+    if name in ("", "..") or Path(name).name != name:
+        raise IRError("a weights file lies in the folder of its text")
+    if name not in files:
+        path = folder / name
+        files[name] = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    start, length = int(offset), int(size)
+    if start < 0 or length < 0 or start + length > files[name].size:
+        raise IRError(f"the file has {files[name].size} bytes")
+    return files[name][start : start + length], digest
+
+
+def _types_of_blobs(module: Operation) -> dict[Blob, list[TensorType]]:
+    found: dict[Blob, list[TensorType]] = {}
+    for attribute in _resources(module):
+        found.setdefault(attribute.blob, []).append(attribute.type)
+    return found
+
+
+def _resources(module: Operation) -> Iterator[DenseResourceAttr]:
+    for op in module.walk():
+        for attribute in (*op.properties.values(), *op.attributes.values()):
+            if isinstance(attribute, DenseResourceAttr):
+                yield attribute
+
+
+def _fill(blob: Blob, types: Sequence[TensorType], data: Array, digest: str) -> None:
+    for type_ in types:
+        expected = int(np.prod(type_.static_shape)) * numpy_dtype(type_).itemsize
+        if expected != data.size:
+            raise IRError(f"{data.size} bytes for {type_}, which has {expected}")
+    blob.array = data.view(numpy_dtype(types[0])).reshape(types[0].static_shape)
+    if blob.digest != digest:
+        raise IRError(f"the bytes have the hash {blob.digest}: the file was changed or is another model's")
