@@ -142,9 +142,10 @@ class Nest:
         if extent.whole is not None and aligned and extent.whole % tile == 0:
             self._run(builder, extent.offset, upper, tile, tile, body, position)
             return
-        tiles = index.floordiv(extent.size, index.constant(tile))
-        middle = index.add(extent.offset, index.mul(tiles, index.constant(tile)))
+        middle = extent.offset
         if tile > 1:
+            tiles = index.floordiv(extent.size, index.constant(tile))
+            middle = index.add(extent.offset, index.mul(tiles, index.constant(tile)))
             self._run(builder, extent.offset, middle, tile, tile, body, position)
         if extent.whole is not None and aligned:
             rest_size = extent.whole % tile
