@@ -23,7 +23,7 @@ from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.lowering import pipeline
 from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
-from stepwell.sources import is_hint, load_source
+from stepwell.sources import load_source
 
 ACTIONS = ("run", "bench", "check_each", "report", "probe")
 
@@ -122,8 +122,7 @@ class _Job:
         return read_module(path)
 
     def _needs_target(self) -> bool:
-        stop = self.args.to or "llvm"
-        return not (self.args.pipeline or stop in ("graph", "tensor") or self.args.check_each)
+        return self.args.to not in ("graph", "onnx")
 
     def _act(self, module: Operation, context: PassContext, machine: Any) -> int:
         args = self.args
@@ -136,13 +135,15 @@ class _Job:
             self._write_ir(module)
             return 0
         stop = args.to or ("loop" if any(getattr(args, action) for action in ACTIONS) else "llvm")
-        self._lower(module, context, stop if stop in pipeline.LANDINGS else "loop")
+        self._lower(module, context, "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop")
         if args.report:
             sys.stdout.write(show.report(module, context, self.timing))
         if args.run or args.bench:
             self._call(module, machine)
         elif stop in pipeline.LANDINGS and (args.to or not args.report):
             self._write_ir(module)
+        elif stop == "onnx":
+            self._export(module)
         elif stop not in pipeline.LANDINGS:
             self._write_code(module, machine, stop)
         return 0
@@ -182,6 +183,13 @@ class _Job:
             return
         options = attrs.evolve(self.print_options, locations=True)
         output.write_text(module_text(module, WeightsFile(output.with_name(output.name + ".weights.bin")), options))
+
+    def _export(self, module: Operation) -> None:
+        if self.args.output is None:
+            raise InputError("--to onnx makes a file: say where it goes with -o")
+        from stepwell.frontends.onnx.exporter import save_model
+
+        save_model(module, self.args.output)
 
     def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
         if self.progress:
@@ -240,8 +248,7 @@ class _Job:
 
     def _arrays(self, inputs: Sequence[Port]) -> list[Array]:
         if self.args.inputs is None:
-            sizes = {name: int(v[1]) if is_hint(v) else v for name, v in self.shapes.items() if is_hint(v) or v == v}
-            return sample_inputs(inputs, {n: s for n, s in sizes.items() if isinstance(s, int)}, self.args.seed)
+            return sample_inputs(inputs, {name: usual for name, (_, usual, _) in self.options.hints.items()}, self.args.seed)
         try:
             with np.load(self.args.inputs, allow_pickle=False) as given:
                 found = {name: given[name] for name in given.files}

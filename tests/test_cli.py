@@ -156,6 +156,13 @@ def test_objects_become_a_library(model: Path, tmp_path: Path) -> None:
     assert data.endswith(b"odd\n")
 
 
+def test_the_graph_goes_back_to_onnx(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "optimised.onnx"
+    assert lower("--to", "onnx", "-o", out, model) == 0
+    assert lower("--run", out) == 0
+    assert capsys.readouterr().out.startswith("y: float32[4, 3]\n")
+
+
 def test_host_and_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert lower("--host") == 0
     assert "threads: " in capsys.readouterr().out
@@ -235,6 +242,7 @@ def test_a_failing_pass_leaves_a_reproducer(
         (["--threads", "0", "MODEL"], 1, "at least one"),
         (["--shapes", "batch", "MODEL"], 1, "--shapes batch: expected NAME=SIZE"),
         (["--to", "obj", "MODEL"], 1, "say where they go with -o"),
+        (["--to", "onnx", "MODEL"], 1, "say where it goes with -o"),
         (["--run", "--inputs", "missing.npz", "MODEL"], 1, "No such file or directory: missing.npz"),
         (["--probe", "summ", "MODEL"], 1, "no value named 'summ'; close to it: sum"),
         (["--load", "missing.py", "MODEL"], 1, "no such Python file"),
