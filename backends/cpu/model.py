@@ -97,6 +97,14 @@ class CpuModel:
                 raise RuntimeError(f"output {answer - len(self.inputs)} was refused by the native entry")
             # Else the team has grown since this memory was made, and it is dropped.
 
+    def scratch_bytes(self, *shapes: tuple[int, ...]) -> int:
+        """The scratch memory that each thread needs in a call with inputs of these shapes."""
+        return self._plan(shapes).scratch
+
+    def arena_bytes(self, *shapes: tuple[int, ...]) -> int:
+        """The memory for intermediates in a call with inputs of these shapes."""
+        return self._plan(shapes).arena
+
     # Inputs
 
     def _counted(self, arrays: Sequence[Any]) -> Sequence[Any]:

@@ -109,7 +109,7 @@ def map_generic(
             maps=[*(item.map for item in read), AffineMap.identity(result.rank)],
             names=dim_names(result.rank),
         )
-    ).outputs[0]  # type: ignore[no-any-return]
+    ).outputs[0]
 
 
 def reduce_generic(

@@ -12,7 +12,7 @@ import attrs
 
 from stepwell.errors import PassError, StepwellError
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Operation, OpT, Value
+from stepwell.ir.core import BlockArgument, Operation, OpT, Value
 from stepwell.ir.types import Type
 
 
@@ -57,12 +57,21 @@ class Conversion:
         failures: list[str] = []
         for region in root.regions:
             for block in region.blocks:
-                for argument in block.arguments:
-                    argument.type = self.convert_type(argument.type)
+                for argument in list(block.arguments):
+                    self._convert_argument(argument)
                 for op in list(block):
                     self._convert(op, failures)
         if failures:
             raise PassError("no conversion for:\n" + "\n".join(f"  {line}" for line in failures))
+
+    def _convert_argument(self, argument: BlockArgument) -> None:
+        """Let an argument of the new type take the place; rules still see the old one's type on their operands."""
+        type_ = self.convert_type(argument.type)
+        if type_ is not argument.type:
+            new = BlockArgument(argument.block, argument.index, type_)
+            new.name = argument.name
+            argument.block.arguments[argument.index] = new
+            self.mapping[argument] = new
 
     def _convert(self, op: Operation, failures: list[str]) -> None:
         if self.is_legal(op):
