@@ -15,6 +15,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
 from stepwell.lowering.to_tensor.rules import RULES, lowers, map_generic, signless
@@ -58,6 +59,14 @@ class ToTensor(Pass):
             conversion.run(function)
             function.update_type()
             separate_results(function, conversion)
+            drop_unread(function)
+
+
+def drop_unread(function: func.FuncOp) -> None:
+    """Erase what nobody reads: statistics that were not asked for, and reshapes that readers look through."""
+    for op in reversed(list(function.body.block)):
+        if is_dead(op):
+            op.erase()
 
 
 def keep_graph_types(function: func.FuncOp) -> None:
