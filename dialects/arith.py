@@ -24,7 +24,6 @@ from stepwell.ir.types import (
     FloatType,
     IndexType,
     IntegerType,
-    TensorType,
     Type,
     VectorType,
     element_of,
@@ -63,9 +62,9 @@ class ConstantOp(Op):
         value = self.value
         if isinstance(value, (IntegerAttr, FloatAttr)):
             return [value.type]
-        assert isinstance(value, ElementsAttr)
-        type_ = value.tensor_type
-        return [VectorType(type_.static_shape, type_.element)]
+        if not isinstance(value, DenseAttr) or not isinstance(value.type, VectorType):
+            raise IRError(f"the constant is {value}: an integer, a float or a vector is wanted")
+        return [value.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         value = self.value
@@ -92,7 +91,7 @@ def constant(value: float, type_: Type) -> ConstantOp:
     element = element_of(type_)
     if isinstance(type_, VectorType):
         array = np.full(type_.shape, value, numpy_dtype(element))
-        return ConstantOp(value=DenseAttr(TensorType(type_.shape, element), array.tobytes()))
+        return ConstantOp(value=DenseAttr(type_, array.tobytes()))
     if isinstance(element, FloatType):
         return ConstantOp(value=FloatAttr(float(value), element))
     return ConstantOp(value=IntegerAttr(int(value), element))
@@ -123,7 +122,7 @@ def attribute_of(value: Any, type_: Type) -> Attribute:
     """The attribute of an interpreted scalar or vector of a type."""
     element = element_of(type_)
     if isinstance(type_, VectorType):
-        return DenseAttr(TensorType(type_.shape, element), np.asarray(value, numpy_dtype(element)).tobytes())
+        return DenseAttr(type_, np.asarray(value, numpy_dtype(element)).tobytes())
     if isinstance(element, FloatType):
         return FloatAttr(float(value), element)
     return IntegerAttr(int(value), element)
@@ -224,13 +223,19 @@ def _signed_division(a: Any, b: Any) -> tuple[Any, Any]:
     a, b = np.asarray(a), np.asarray(b)
     if np.any((b == -1) & (a == np.iinfo(a.dtype).min)):
         raise IRError("signed division overflows")
-    quotient = np.abs(a) // np.abs(b) * (np.sign(a) * np.sign(b))
+    down = np.floor_divide(a, b)
+    quotient = down + ((down * b != a) & ((a < 0) != (b < 0))).astype(a.dtype)
     return quotient, a - quotient * b
 
 
 def _floordiv(a: Any, b: Any) -> Any:
     _nonzero(b)
     return np.floor_divide(a, b)
+
+
+def _ceildiv(a: Any, b: Any) -> Any:
+    down = np.asarray(_floordiv(a, b))
+    return down + (down * b != a).astype(down.dtype)
 
 
 def _unsigned(compute: Callable[[Any, Any], Any], divides: bool = False) -> Callable[..., Any]:
@@ -287,8 +292,8 @@ RemSIOp = _binary("arith.remsi", "Signed remainder with the dividend's sign.", l
                   is_float=False)  # fmt: skip
 RemUIOp = _binary("arith.remui", "Unsigned remainder.", _unsigned(np.remainder, True), is_float=False)
 FloorDivSIOp = _binary("arith.floordivsi", "Signed quotient, rounded down.", _floordiv, is_float=False, identity=1)
-CeilDivSIOp = _binary("arith.ceildivsi", "Signed quotient, rounded up.", lambda a, b: -_floordiv(-np.asarray(a), b),
-                      is_float=False, identity=1)  # fmt: skip
+CeilDivSIOp = _binary("arith.ceildivsi", "Signed quotient, rounded up.", _ceildiv, is_float=False,
+                      identity=1)  # fmt: skip
 AndIOp = _binary("arith.andi", "Bitwise and.", np.bitwise_and, is_float=False, commutative=True)
 OrIOp = _binary("arith.ori", "Bitwise or.", np.bitwise_or, is_float=False, commutative=True, identity=0)
 XOrIOp = _binary("arith.xori", "Bitwise exclusive or.", np.bitwise_xor, is_float=False, commutative=True, identity=0)
@@ -469,7 +474,7 @@ def _cast(name: str, words: str, source: str, target: str, convert: Callable[...
 
 def _to_integer(unsigned: bool) -> Callable[..., Any]:
     def convert(value: Any, dtype: np.dtype[Any]) -> Any:
-        target = np.dtype(UNSIGNED_VIEWS[8 * dtype.itemsize]) if unsigned else dtype
+        target: np.dtype[Any] = np.dtype(UNSIGNED_VIEWS[8 * dtype.itemsize]) if unsigned else dtype
         info = np.iinfo(target)
         exact = np.trunc(value.astype(np.float64))
         if not np.all((exact >= float(info.min)) & (exact < float(info.max) + 1)):

@@ -11,9 +11,11 @@ from stepwell.ir.attrkinds import ATTRS, FUNCTION_TYPE, STRING, SYMBOL
 from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.opdef import Op, Trait, attr, operands, region, results
 from stepwell.ir.registry import Dialect
+from stepwell.ir.symbols import lookup
 from stepwell.ir.types import FunctionType, Type
 
 if TYPE_CHECKING:
+    from stepwell.ir.lexer import Token
     from stepwell.ir.parser import Parser
     from stepwell.ir.printer import Printer
 
@@ -116,13 +118,13 @@ class FuncOp(Op):
             if parser.accept(visibility):
                 properties["sym_visibility"] = StringAttr(visibility)
         properties["sym_name"] = StringAttr(parser.symbol())
-        names: list[Any] = []
+        names: list[Token] = []
         inputs: list[Type] = []
         input_attrs: list[dict[str, Attribute]] = []
 
         def argument() -> None:
             if parser.at_value():
-                names.append(parser.advance())
+                names.append(parser.value_name())
                 parser.expect(":")
             inputs.append(parser.type())
             input_attrs.append(parser.attr_dict() if parser.at("{") else {})
@@ -149,7 +151,12 @@ class FuncOp(Op):
                 properties[key] = ArrayAttr(tuple(DictAttr.of(item) for item in given))
         body = Region()
         if parser.at("{"):
+            place = parser.peek()
+            if len(names) != len(inputs):
+                raise parser.error(f"{len(names)} of {len(inputs)} arguments have a name", place)
             body = parser.region(list(zip(names, inputs, strict=True)), cls=FuncOp)
+            if not body.blocks:
+                raise parser.error("a function's body has at least one block", place)
         return FuncOp.make(properties=properties, attributes=attributes, regions=[body])
 
 
@@ -164,8 +171,9 @@ class ReturnOp(Op):
     """Leaves the function with its results.
 
     ```mlir
-    %x = "test.value"() : () -> tensor<4xf32>
-    func.return %x : tensor<4xf32>
+    func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {
+      func.return %x : tensor<4xf32>
+    }
     ```
     """
 
@@ -186,6 +194,7 @@ class CallOp(Op):
     """Calls a function of the module.
 
     ```mlir
+    func.func private @f(tensor<4xf32>) -> tensor<4xf32>
     %x = "test.value"() : () -> tensor<4xf32>
     %y = func.call @f(%x) : (tensor<4xf32>) -> tensor<4xf32>
     ```
@@ -196,6 +205,14 @@ class CallOp(Op):
     callee: str = attr(SYMBOL)
     inputs: Sequence[Value] = operands()
     outputs: Sequence[Value] = results()
+
+    def verify_op(self) -> None:
+        callee = lookup(self, self.callee)
+        if not isinstance(callee, FuncOp):
+            raise IRError(f"@{self.callee} is no function")
+        type_ = FunctionType(tuple(v.type for v in self.operands), tuple(r.type for r in self.results))
+        if callee.function_type is not type_:
+            raise IRError(f"calls @{self.callee} of type {callee.function_type} as {type_}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return frame.call(self, self.callee, args)

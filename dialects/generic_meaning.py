@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # The NumPy reductions of combine regions that are one op on one accumulator.
-UFUNCS = {
+UFUNCS: dict[Any, np.ufunc] = {
     arith.AddFOp: np.add, arith.AddIOp: np.add, arith.MulFOp: np.multiply, arith.MulIOp: np.multiply,
     arith.MaximumFOp: np.maximum, arith.MinimumFOp: np.minimum, arith.MaxSIOp: np.maximum, arith.MinSIOp: np.minimum,
     arith.AndIOp: np.bitwise_and, arith.OrIOp: np.bitwise_or, arith.XOrIOp: np.bitwise_xor,
@@ -47,8 +47,10 @@ def run_generic(op: GenericOp, frame: Any, arrays: Sequence[Any]) -> Any:
             made = _run_body(op, frame, inputs, grids)
             made = tuple(np.broadcast_to(m, sizes) for m in made)
         else:
-            made = _contraction(op, inputs, sizes)
-            if made is None:
+            contracted = _contraction(op, inputs, sizes)
+            if contracted is not None:
+                made = contracted
+            else:
                 made = _reduction(op, frame, _run_body(op, frame, inputs, grids), sizes)
     return tuple(_placed(op, index, value, sizes, frame) for index, value in enumerate(made))
 
@@ -89,7 +91,7 @@ def _contraction(op: GenericOp, inputs: Sequence[Any], sizes: Sequence[int]) -> 
     for d, kind in enumerate(op.iterators):  # a reduced dim that no operand has repeats the sum
         if kind != "parallel" and sizes[d] != 1 and not any(LETTERS[d] in term for term in terms):
             missing *= sizes[d]
-    shape = [sizes[d] if LETTERS[d] in out or kind == "parallel" and sizes[d] == 1 else 1
+    shape = [sizes[d] if LETTERS[d] in out or (kind == "parallel" and sizes[d] == 1) else 1
              for d, kind in enumerate(op.iterators)]  # fmt: skip
     made = made.reshape(shape) * made.dtype.type(missing)
     full = [sizes[d] if kind == "parallel" else 1 for d, kind in enumerate(op.iterators)]

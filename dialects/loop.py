@@ -117,14 +117,16 @@ class ForOp(Op):
             parser.expect("(")
 
             def pair() -> None:
-                names.append(parser.advance())
+                names.append(parser.value_name())
                 parser.expect("=")
                 inits.append(parser.value())
 
             parser.comma_list(")", pair)
             parser.expect("->")
             parser.expect("(")
+            place = parser.peek()
             types = parser.comma_list(")", parser.type)
+            parser.check_operand_types(inits, types, place)
         attributes = parser.attr_dict() if parser.accept("attributes") else {}
         properties = {"label": attributes.pop("label")} if "label" in attributes else {}
         body = parser.region(list(zip(names, [INDEX, *types], strict=True)), cls=ForOp)
@@ -132,7 +134,7 @@ class ForOp(Op):
 
 
 def _parse_range(parser: Parser) -> tuple[list[Any], list[Value]]:
-    names = [parser.advance()]
+    names = [parser.value_name()]
     parser.expect("=")
     bounds = [parser.value()]
     parser.expect("to")

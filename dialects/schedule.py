@@ -3,13 +3,15 @@
     #tensor.schedule<loops = [parallel n0: n by 256, parallel m0: m by 120, k0: k by 512],
                      register = {m: 6, n: 64}, vector = n by 16, unroll = 2, stages = {softmax: m0}>
 
-The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in registers,
-`vector` the dim that runs along the lanes and how many there are, `unroll` the copies of the innermost reduction step. `stages` says, for stages
-other than the root, the loop at which they are computed, `register` or `inline`."""
+The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in
+registers, `vector` the dim that runs along the lanes and how many there are, `unroll` the copies of the innermost
+reduction step. `stages` says, for stages other than the root, the loop at which they are computed, `register` or
+`inline`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
@@ -17,6 +19,9 @@ from stepwell.ir.interned import interned
 
 if TYPE_CHECKING:
     from stepwell.ir.parser import Parser
+
+
+T = TypeVar("T")
 
 
 @interned
@@ -97,10 +102,10 @@ class ScheduleAttr(Attribute):
         return ScheduleAttr(tuple(loops), tuple(register), vector, lanes, unroll, tuple(stages))
 
 
-def _pair(parser: Parser, value: object) -> tuple[str, object]:
+def _pair(parser: Parser, value: Callable[[], T]) -> tuple[str, T]:
     name = parser.bare()
     parser.expect(":")
-    return name, value()  # type: ignore[operator]
+    return name, value()
 
 
 def _parse_loop(parser: Parser) -> LoopSpec:

@@ -13,7 +13,7 @@ from stepwell.dialects.arith import ElementwiseOp, typed_array
 from stepwell.dialects.fused import fused_multiply_add
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
-from stepwell.ir.attrkinds import ANY_ATTR, INTS, AttrKind
+from stepwell.ir.attrkinds import ANY_ATTR, INT, INTS, AttrKind, list_of
 from stepwell.ir.constraints import ANY, INDEX_TYPE, MEMREF, SCALAR_LIKE, VECTOR, TypeConstraint
 from stepwell.ir.core import Value
 from stepwell.ir.interned import interned
@@ -247,7 +247,7 @@ class ShuffleOp(Op):
 
     ```mlir
     %x = "test.value"() : () -> vector<4xf32>
-    %v = vector.shuffle %x, %x {mask = array<i64: 2, 3>} : vector<4xf32>, vector<4xf32> -> vector<2xf32>
+    %v = vector.shuffle %x, %x {mask = [2, 3]} : vector<4xf32>, vector<4xf32> -> vector<2xf32>
     ```
     """
 
@@ -256,7 +256,7 @@ class ShuffleOp(Op):
     assembly = "$v1 `,` $v2 attr-dict `:` type($v1) `,` type($v2) `->` type($result)"
     v1: Value = operand(VECTOR)
     v2: Value = operand(VECTOR)
-    mask: Sequence[int] = attr(INTS)
+    mask: Sequence[int] = attr(list_of(INT))
     result: Value = result(VECTOR)
 
     def infer_types(self) -> Sequence[Type]:

@@ -1,4 +1,4 @@
-"""The graph dialect: what is computed, on tensors with value semantics. One canonical operator set for all importers."""
+"""The graph dialect: what is computed, on tensors with value semantics. One canonical operator set for importers."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ class GraphOp(Op):
             return None
         if not all(isinstance(r.type, TensorType) and r.type.is_static for r in self.results):
             return None
-        if sum(int(np.prod(r.type.static_shape)) for r in self.results) > FOLD_LIMIT:  # type: ignore[attr-defined]
+        if sum(math.prod(_tensor(r.type).static_shape) for r in self.results) > FOLD_LIMIT:
             return None
         return self.fold_by_interpreting([c.numpy() for c in constants if isinstance(c, ElementsAttr)])
 

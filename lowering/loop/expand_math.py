@@ -44,7 +44,7 @@ class ExpandMath(Pass):
     and `cbrt`. Narrow floats are computed in f32 and rounded. The error bounds are those of the recipes.
 
     `has_fma`: whether `fma` ops may be used; None asks the target, and takes FMA for granted without one.
-    `branches`: huge angles, which need a longer reduction, are handled behind a `loop.if`; else always, and selected."""
+    `branches`: huge angles, which need a longer reduction, are behind a `loop.if`; else they are selected."""
 
     name = "expand-math"
     has_fma: bool | None = None

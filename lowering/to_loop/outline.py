@@ -1,4 +1,4 @@
-"""Leaves the tensor landing: every `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
+"""Leaves the tensor landing: each `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
 
 %y = tensor.kernel %x { generic }  ->  %y = buffer.alloc(); kernel.launch @k(%x, %y)     func @k { loop.stage }
 """
@@ -133,7 +133,7 @@ class Program:
         return self.builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[buffer_type(type_)])).result
 
     def _destination(self, value: Value) -> Value:
-        """Where a kernel writes a result: the caller's memory where it is returned, perhaps reshaped, else new memory."""
+        """Where a kernel writes a result: the caller's memory where it is returned, even reshaped, else new memory."""
         if value in self.destinations:
             return self.destinations[value]
         for user in value.users:
@@ -153,7 +153,8 @@ class Program:
         missing = [name for name in names if name not in self.symbols]
         if missing:
             raise PassError(f"{op.loc.label}: the sizes {', '.join(missing)} follow from no input")
-        self.builder.insert(kernel.LaunchOp([*memory, *(self.symbols[n] for n in names)], callee=callee, result_types=()))
+        sizes = [self.symbols[name] for name in names]
+        self.builder.insert(kernel.LaunchOp([*memory, *sizes], callee=callee, result_types=()))
 
     def _kernel_function(self, op: KernelOp, names: Sequence[str]) -> str:
         text = _kernel_key(op)
@@ -235,7 +236,7 @@ class KernelBuilder:
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
         count = len(op.inputs)
-        buffers = dict(zip(op.body.block.arguments, function.arguments, strict=False))
+        buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():
             argument.name = source.name
         self.symbols = dict(zip(self.symbol_names, function.arguments[len(memory) :], strict=True))
@@ -244,7 +245,8 @@ class KernelBuilder:
         self.builder = Builder.at_end(function.entry, op.loc)
         self.index = IndexBuilder(self.builder)
         yielded = op.body.block.terminator.operands
-        outputs = dict(zip(yielded, function.arguments[count : count + len(op.results)], strict=True))
+        destinations = function.arguments[count : count + len(op.results)]
+        outputs: dict[Value, Value] = dict(zip(yielded, destinations, strict=True))
         for inner in op.body.block:
             if isinstance(inner, GenericOp):
                 self._stage(inner, buffers, outputs)

@@ -88,7 +88,7 @@ def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
         conversion.builder = Builder.before(ret)
         type_ = value.type
         assert isinstance(type_, TensorType)
-        ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x: s.narrowed(x, type_.element)))
+        ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x, e=type_.element: s.narrowed(x, e)))
 
 
 def drop_dead_ops(function: func.FuncOp) -> None:

@@ -61,12 +61,12 @@ def elementwise(op: graph.ElementwiseOp, c: Conversion) -> Value:
 
 
 @lowers(graph.DivOp)
-def divide(op: graph.DivOp, c: Conversion) -> Value:
+def divide(op: Operation, c: Conversion) -> Value:
     """Division of floats; integer division needs a guard and is not lowered yet."""
     from stepwell.ir.conversion import NoMatch
 
     result = signless(op.results[0].type)
     assert isinstance(result, TensorType)
-    if not isinstance(tensor_type(op.lhs).element, FloatType):
+    if not isinstance(tensor_type(op.operands[0]).element, FloatType):
         raise NoMatch("integer division")
     return map_generic(c, [c.new(v) for v in op.operands], result, lambda s, a, b: s.divf(a, b))

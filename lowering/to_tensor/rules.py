@@ -103,7 +103,7 @@ def map_generic(
             maps=[*maps, AffineMap.identity(result.rank)],
             names=dim_names(result.rank),
         )
-    ).outputs[0]  # type: ignore[no-any-return]
+    ).outputs[0]
 
 
 def reduce_generic(
@@ -127,7 +127,7 @@ def reduce_generic(
         )
     ).outputs[0]
     if accumulator is result.element:
-        return made  # type: ignore[no-any-return]
+        return made
     return map_generic(c, [made], result, lambda s, x: x)
 
 

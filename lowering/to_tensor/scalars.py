@@ -23,7 +23,9 @@ class Scalars:
         """A constant of a scalar type."""
         return self.emit(arith.constant(value, type_))
 
-    def _pick(self, a: Value, on_float: type[Op], on_signed: type[Op], on_unsigned: type[Op] | None, unsigned: bool) -> type[Op]:
+    def _pick(
+        self, a: Value, on_float: type[Op], on_signed: type[Op], on_unsigned: type[Op] | None, unsigned: bool
+    ) -> type[Op]:
         if isinstance(a.type, FloatType):
             return on_float
         return on_unsigned if unsigned and on_unsigned is not None else on_signed

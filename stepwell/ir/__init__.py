@@ -1,3 +1,3 @@
-"""The IR: operations in SSA form with attributes, regions and types, and the tools that read, write, check and change it."""
+"""The IR: operations in SSA form with attributes, regions and types; what reads, writes, checks and changes it."""
 
 from __future__ import annotations

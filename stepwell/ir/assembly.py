@@ -6,7 +6,7 @@ An op class chooses one of three:
   * `print_custom` and `parse_custom`: by hand, for ops with block-like syntax.
 
 A format is a sequence of: `literal` in backquotes; $name of an operand, attribute or region; type($name);
-functional-type; attr-dict; regions; and optional groups `( ... ^ ... )?`, printed when the element before ^ is present."""
+functional-type; attr-dict; regions; and optional groups `( ... ^ ... )?`, printed when what is before ^ is there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import attrs
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, FloatAttr, IntegerAttr, SymbolRefAttr, TypeAttr
-from stepwell.ir.opdef import Arity, AttrField, Op, RegionField, ValueGroup, group_range
+from stepwell.ir.opdef import SEGMENTS, Arity, AttrField, Op, RegionField, ValueGroup, group_range
 from stepwell.ir.types import I1, Type
 
 if TYPE_CHECKING:
@@ -154,8 +154,8 @@ def _print_directive(printer: Printer, op: Op, element: Directive, named: set[st
 
     if element.kind == "attr-dict":
         hidden = {name for name in named if name in op.spec.attrs}
-        if op.spec.segments_name(True) and "operands" not in named:
-            hidden.add("operandSegmentSizes")
+        if "operands" not in named:
+            hidden.add(SEGMENTS[0])
         items = [(k, v) for k, v in op.properties.items() if k not in hidden]
         printer.attr_dict(items + list(op.attributes.items()))
     elif element.kind == "functional-type":
@@ -247,8 +247,20 @@ def _assemble(cls: type[Op], pieces: Pieces) -> Op:
         types = [type_ for group in cls.spec.results for type_ in pieces.result_types.get(group.name, [])]
     op = cls.make(operands, types or (), pieces.properties, pieces.attributes, pieces.regions)
     if types is None:
-        op._set_results(op.infer_types())
+        op._set_results(_inferred(op))
     return op
+
+
+def _inferred(op: Op) -> Sequence[Type]:
+    """The result types of an op that was just read. An op behind its operands may be malformed; whatever its inference
+    stumbles over is an error of the text."""
+    from stepwell.ir.verifier import verify_fields
+
+    verify_fields(op, results=False)
+    try:
+        return op.infer_types()
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+        raise IRError(f"the result types of {op.op_name} do not follow from its operands: {error}") from error
 
 
 def _parse_elements(parser: Parser, cls: type[Op], elements: Sequence[Any], pieces: Pieces) -> None:
@@ -264,15 +276,19 @@ def _parse_elements(parser: Parser, cls: type[Op], elements: Sequence[Any], piec
             _parse_types(parser, cls, element.name, pieces)
         elif element.kind == "attr-dict":
             if parser.at("{"):
+                token = parser.peek()
                 for key, value in parser.attr_dict().items():
-                    own = key in cls.spec.attrs or key in ("operandSegmentSizes", "resultSegmentSizes")
+                    if key in pieces.properties:
+                        raise parser.error(f"attribute {key!r} is given twice", token)
+                    own = key in cls.spec.attrs or key in SEGMENTS
                     (pieces.properties if own else pieces.attributes)[key] = value
         elif element.kind == "functional-type":
+            token = parser.peek()
             inputs, pieces.all_result_types = parser.signature()
-            parser.check_operand_types(pieces.operands.get("operands", []), inputs)
+            parser.check_operand_types(pieces.operands.get("operands", []), inputs, token)
         elif element.kind == "regions":
             while parser.at("{"):
-                pieces.regions.append(parser.region())
+                pieces.regions.append(parser.region(cls=cls))
 
 
 def _starts(parser: Parser, cls: type[Op], first: Any) -> bool:
@@ -288,7 +304,7 @@ def _starts(parser: Parser, cls: type[Op], first: Any) -> bool:
 def _parse_variable(parser: Parser, cls: type[Op], name: str, pieces: Pieces) -> None:
     field = field_of(cls, name)
     if isinstance(field, RegionField):
-        pieces.regions.append(parser.region())
+        pieces.regions.append(parser.region(cls=cls))
     elif isinstance(field, AttrField):
         pieces.properties[name] = _parse_attribute(parser, field)
     elif name == "operands" or field.arity is Arity.MANY:
@@ -304,7 +320,7 @@ def _parse_attribute(parser: Parser, field: AttrField) -> Attribute:
     if field.kind.keywords:
         word = parser.bare()
         if word not in field.kind.keywords:
-            raise parser.error(f"expected {field.kind.description}", token)
+            raise parser.error(f"expected {field.kind.description}, found {word!r}", token)
         return field.kind.encode(word)
     if field.kind.description == "a type":
         attribute: Attribute = TypeAttr(parser.type())
@@ -313,7 +329,7 @@ def _parse_attribute(parser: Parser, field: AttrField) -> Attribute:
     else:
         attribute = parser.attribute()
     if not field.kind.accepts(attribute):
-        raise parser.error(f"expected {field.kind.description}", token)
+        raise parser.error(f"expected {field.kind.description}, found {attribute}", token)
     return attribute
 
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Hashable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+import attrs
 import numpy as np
 
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.interned import Interned, interned
-from stepwell.ir.types import F32, I1, I64, IntegerType, TensorType, Type, numpy_dtype, tensor_of
+from stepwell.ir.types import (
+    F32,
+    F64,
+    I1,
+    I32,
+    I64,
+    FloatType,
+    IndexType,
+    IntegerType,
+    Signedness,
+    TensorType,
+    Type,
+    VectorType,
+    numpy_dtype,
+    tensor_of,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -20,7 +36,7 @@ Array = np.ndarray[Any, Any]
 class Attribute(Interned):
     """Compile-time data. Attributes are uniqued: compare them with `is` or `==` alike.
 
-    A dialect's attribute sets `mnemonic` (`tensor.halo`) and is printed as `#tensor.halo<field = ...>` from its fields."""
+    A dialect's attribute sets `mnemonic` (`tensor.halo`) and prints as `#tensor.halo<field = ...>` by its fields."""
 
     __slots__ = ()
     mnemonic: ClassVar[str] = ""
@@ -42,12 +58,26 @@ class UnitAttr(Attribute):
 class IntegerAttr(Attribute):
     """`3 : i64`; of type i1, `true` or `false`."""
 
-    value: int
+    value: int = attrs.field(converter=int)
     type: Type = I64
 
     def __attrs_post_init__(self) -> None:
-        if isinstance(self.type, IntegerType) and not -(1 << (self.type.width - 1)) <= self.value < 1 << self.type.width:
+        if not isinstance(self.type, (IntegerType, IndexType)):
+            raise IRError(f"{self.value} is an integer, which {self.type} is not")
+        low, high = integer_range(self.type)
+        if not low <= self.value <= high:
             raise IRError(f"{self.value} does not fit in {self.type}")
+        if self.type is I1 and self.value < 0:
+            object.__setattr__(self, "value", 1)
+
+
+def integer_range(type_: IntegerType | IndexType) -> tuple[int, int]:
+    """Smallest and largest value; a signless type takes what fits in its bits read either way."""
+    if isinstance(type_, IndexType):
+        return -(1 << 63), (1 << 63) - 1
+    low = 0 if type_.signedness is Signedness.UNSIGNED else -(1 << (type_.width - 1))
+    high = (1 << (type_.width - (type_.signedness is Signedness.SIGNED))) - 1
+    return low, high
 
 
 def bool_attr(value: bool) -> IntegerAttr:
@@ -57,13 +87,17 @@ def bool_attr(value: bool) -> IntegerAttr:
 
 @interned
 class FloatAttr(Attribute):
-    """`0.5 : f32`. Every bit counts: -0.0 and NaN payloads are told apart."""
+    """`0.5 : f32`, rounded to its type. Every bit counts: -0.0 and NaN payloads are told apart."""
 
-    value: float
+    value: float = attrs.field(converter=float)
     type: Type = F32
 
-    def _key(self) -> Hashable:
-        return struct.pack("<d", self.value), self.type
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.type, FloatType):
+            raise IRError(f"{self.value} is a float, which {self.type} is not")
+        if self.type is not F64:
+            with np.errstate(all="ignore"):
+                object.__setattr__(self, "value", float(numpy_dtype(self.type).type(self.value)))
 
 
 @interned
@@ -119,8 +153,12 @@ class DenseArrayAttr(Attribute):
     type: Type
     values: tuple[Any, ...]
 
-    def _key(self) -> Hashable:
-        return self.type, tuple(struct.pack("<d", v) if isinstance(v, float) else int(v) for v in self.values)
+    def __attrs_post_init__(self) -> None:
+        """Check and convert each value as the scalar attribute of the type does."""
+        scalar: Any = FloatAttr if isinstance(self.type, FloatType) else IntegerAttr
+        plain = self.type in (I32, I64) and all(type(v) is int and -(1 << 31) <= v < 1 << 31 for v in self.values)
+        if not plain:
+            object.__setattr__(self, "values", tuple(scalar(value, self.type).value for value in self.values))
 
 
 @interned
@@ -170,17 +208,22 @@ class ElementsAttr(Attribute):
 
 @interned
 class DenseAttr(ElementsAttr):
-    """`dense<[1, 2]> : tensor<2xi64>`: elements written out in the text; for small constants."""
+    """`dense<[1, 2]> : tensor<2xi64>`, or of a vector type: elements written out in the text; for small constants."""
 
-    type: TensorType
+    type: TensorType | VectorType
     data: bytes
+
+    def __attrs_post_init__(self) -> None:
+        expected = math.prod(self.tensor_type.static_shape) * numpy_dtype(self.type).itemsize
+        if len(self.data) != expected:
+            raise IRError(f"{len(self.data)} bytes of data for {self.type}, which has {expected}")
 
     @property
     def tensor_type(self) -> TensorType:
-        return self.type
+        return self.type if isinstance(self.type, TensorType) else TensorType(self.type.shape, self.type.element)
 
     def numpy(self) -> Array:
-        return np.frombuffer(self.data, numpy_dtype(self.type)).reshape(self.type.static_shape)
+        return np.frombuffer(self.data, numpy_dtype(self.type)).reshape(self.tensor_type.static_shape)
 
 
 @interned
@@ -195,6 +238,9 @@ class DenseResourceAttr(ElementsAttr):
         return self.type
 
     def numpy(self) -> Array:
+        """The blob's array. Raises IRError where the blob's contents are not known."""
+        if self.blob.array.size != math.prod(self.type.static_shape):
+            raise IRError(f"resource {self.blob.name!r} has {self.blob.array.size} elements, not those of {self.type}")
         return self.blob.array.reshape(self.type.static_shape)
 
 

@@ -38,7 +38,7 @@ class AttrKind:
     keywords: tuple[str, ...] = ()
 
 
-def _wrapped(description: str, cls: type[Attribute], field: str, convert: Callable[[Any], Any]) -> AttrKind:
+def _wrapped(description: str, cls: type[Any], field: str, convert: Callable[[Any], Any]) -> AttrKind:
     return AttrKind(
         description,
         lambda value: cls(convert(value)),

@@ -13,7 +13,7 @@ import attrs
 
 from stepwell.errors import PassError, StepwellError
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Block, BlockArgument, Operation, OpT, Value
+from stepwell.ir.core import BlockArgument, Operation, OpT, Value
 from stepwell.ir.types import Type
 
 
@@ -45,7 +45,6 @@ class Conversion:
     builder: Builder = attrs.field(default=None)
     context: Any = None
     _converted: list[Operation] = attrs.Factory(list)
-    _arguments: list[BlockArgument] = attrs.Factory(list)
 
     def insert(self, op: OpT) -> OpT:
         """Put a new op at the insertion point."""
@@ -66,26 +65,23 @@ class Conversion:
         for op in reversed(self._converted):
             op.erase()
         self._converted.clear()
-        for old in reversed(self._arguments):
-            old.block.erase_argument(old.index)
-        self._arguments.clear()
 
     def _convert_regions(self, root: Operation, failures: list[str]) -> None:
         for region in root.regions:
             for block in region.blocks:
-                self._convert_arguments(block)
+                for argument in list(block.arguments):
+                    self._convert_argument(argument)
                 for op in list(block):
                     self._convert(op, failures)
 
-    def _convert_arguments(self, block: Block) -> None:
-        """Give a block whose arguments change their types new ones, behind the old ones until the end."""
-        old = list(block.arguments)
-        types = [self.convert_type(argument.type) for argument in old]
-        if all(argument.type is type_ for argument, type_ in zip(old, types, strict=True)):
-            return
-        for argument, type_ in zip(old, types, strict=True):
-            self.mapping[argument] = block.add_argument(type_, argument.name)
-        self._arguments.extend(old)
+    def _convert_argument(self, argument: BlockArgument) -> None:
+        """Let an argument of the new type take the place; rules still see the old one's type on their operands."""
+        type_ = self.convert_type(argument.type)
+        if type_ is not argument.type:
+            new = BlockArgument(argument.block, argument.index, type_)
+            new.name = argument.name
+            argument.block.arguments[argument.index] = new
+            self.mapping[argument] = new
 
     def _convert(self, op: Operation, failures: list[str]) -> None:
         if self.is_legal(op):

@@ -269,7 +269,8 @@ class Operation:
         """Remove this operation for good. Raises IRError if a result is still used."""
         for result in self.results:
             if result.has_uses:
-                raise IRError(f"{self.op_name} is erased while {result.users[0].op_name} uses its result {result.index}")
+                user = result.users[0].op_name
+                raise IRError(f"{self.op_name} is erased while {user} uses its result {result.index}")
         self.detach()
         self.drop_all_references()
 
@@ -299,7 +300,7 @@ class Operation:
         self.regions.append(region)
 
     def walk(self) -> Iterator[Operation]:
-        """This operation and all inside it, outer before inner. The operation just yielded may be erased or replaced."""
+        """This operation and all inside it, outer before inner. The one just yielded may be erased or replaced."""
         stack: list[Operation] = [self]
         while stack:
             op = stack.pop()
@@ -414,6 +415,9 @@ class Block:
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return True  # a block without operations is still a block
 
     @property
     def first(self) -> Operation | None:

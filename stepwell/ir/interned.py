@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Hashable
 from typing import Any, TypeVar, dataclass_transform
 from weakref import WeakValueDictionary
@@ -20,6 +21,20 @@ class InternedMeta(type):
 _POOL: WeakValueDictionary[tuple[type, Hashable], Any] = WeakValueDictionary()
 
 
+def _class_of(item: Any) -> Any:
+    return type(item)
+
+
+def _exact(value: Any) -> Hashable:
+    """A key that tells apart what Python calls equal: 1, 1.0 and True; 0.0 and -0.0."""
+    kind = value.__class__
+    if kind is tuple:
+        return tuple([_exact(item) for item in value])
+    if kind is float:
+        return float, struct.pack("<d", value)
+    return (bool, value) if kind is bool else value
+
+
 class Interned(metaclass=InternedMeta):
     """Base of attributes, types and locations; subclasses are `attrs.frozen(eq=False)` classes with hashable fields."""
 
@@ -27,7 +42,7 @@ class Interned(metaclass=InternedMeta):
 
     def _key(self) -> Hashable:
         """What tells two objects of this class apart; a class whose fields do not compare by value overrides it."""
-        return tuple(getattr(self, field.name) for field in attrs.fields(type(self)))
+        return tuple([_exact(getattr(self, field.name)) for field in attrs.fields(_class_of(self))])
 
     def __copy__(self) -> Interned:
         return self

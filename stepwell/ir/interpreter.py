@@ -14,16 +14,19 @@ from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.symbols import lookup
 from stepwell.ir.types import TensorType
 
+Observer = Callable[[Operation, Sequence[Any]], None]
+
 
 class Frame:
     """The values of one activation. `observer(op, results)` is called after every op."""
 
     def __init__(
-        self, outer: Frame | None = None, observer: Callable[[Operation, Sequence[Any]], None] | None = None
+        self, outer: Frame | None = None, observer: Observer | None = None
     ) -> None:
         self._values: dict[Value, Any] = {}
         self._outer = outer
-        self.observer = observer if observer is not None or outer is None else outer.observer
+        inherited: Observer | None = outer.observer if outer is not None else None
+        self.observer: Observer | None = observer if observer is not None else inherited
         self.state: dict[str, Any] = outer.state if outer is not None else {}
 
     def get(self, value: Value) -> Any:
@@ -91,7 +94,7 @@ def run_function(
     function: Operation,
     arguments: Sequence[Any],
     outer: Frame | None = None,
-    observer: Callable[[Operation, Sequence[Any]], None] | None = None,
+    observer: Observer | None = None,
 ) -> tuple[Any, ...]:
     """Run a function on arrays (memrefs and scalars at lower landings); returns its results.
 

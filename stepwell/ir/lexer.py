@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from enum import Enum
 
@@ -19,12 +20,17 @@ class Kind(Enum):
     SYMBOL = "symbol"
     HASH = "attribute name"
     BANG = "type name"
-    INTEGER = "integer"
+    INTEGER = "integer literal"
     HEX = "hexadecimal number"
     FLOAT = "number"
     STRING = "string"
     PUNCTUATION = "punctuation"
     END = "end of text"
+
+    @property
+    def with_article(self) -> str:
+        """`a value name`."""
+        return f"{'an' if self.value[0] in 'aeiou' else 'a'} {self.value}"
 
 
 @attrs.frozen
@@ -60,12 +66,16 @@ _TOKEN = re.compile(
 )
 
 
+_HEX_BYTE = re.compile(r"[0-9A-Fa-f]{2}\Z")
+
+
 class Lexer:
     """Reads tokens on demand from any position, since shapes such as `4x?xf32` have their own lexical rules."""
 
     def __init__(self, text: str, filename: str) -> None:
         self.text = text
         self.filename = filename
+        self._line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def token_at(self, position: int) -> Token:
         """The token that starts behind the white space and comments at `position`."""
@@ -82,8 +92,8 @@ class Lexer:
 
     def line_column(self, position: int) -> tuple[int, int]:
         """1-based line and column."""
-        line = self.text.count("\n", 0, position) + 1
-        return line, position - (self.text.rfind("\n", 0, position) + 1) + 1
+        line = bisect.bisect_right(self._line_starts, position)
+        return line, position - self._line_starts[line - 1] + 1
 
     def error(self, message: str, position: int) -> ParseError:
         """An error that shows the line with a caret under the position."""
@@ -96,18 +106,20 @@ class Lexer:
             shift = max(0, min(column - 80, len(source) - 160))
             source = source[shift : shift + 160]
         caret = " " * (column - 1 - shift) + "^"
-        return ParseError(f"{self.filename}:{line}:{column}: {message}\n  {source}\n  {caret}")
+        return ParseError(f"{self.filename}:{line}:{column}: {message}\n  {source.replace(chr(9), ' ')}\n  {caret}")
 
 
 def unquote(token_text: str) -> str:
-    """The text of a string literal. Escapes: `\\\\`, `\\"`, `\\n`, `\\t` and two hexadecimal digits."""
+    """The text of a string literal. Escapes: `\\\\`, `\\"`, `\\n`, `\\t` and two hexadecimal digits.
+
+    Bytes that are not UTF-8 become surrogates, as in Python's file names. Raises ValueError for another escape."""
     out = bytearray()
     body = token_text[1:-1]
     i = 0
     while i < len(body):
         char = body[i]
         if char != "\\":
-            out += char.encode()
+            out += char.encode(errors="surrogateescape")
             i += 1
         elif body[i + 1] in '"\\':
             out += body[i + 1].encode()
@@ -116,9 +128,9 @@ def unquote(token_text: str) -> str:
             out += b"\n" if body[i + 1] == "n" else b"\t"
             i += 2
         else:
-            try:
-                out.append(int(body[i + 1 : i + 3], 16))
-            except ValueError:
-                raise ParseError(f"bad escape in {token_text}") from None
+            digits = body[i + 1 : i + 3]
+            if not _HEX_BYTE.match(digits):
+                raise ValueError(f"bad escape \\{digits} in a string")
+            out.append(int(digits, 16))
             i += 3
     return out.decode(errors="surrogateescape")

@@ -128,6 +128,9 @@ class SuccessorField:
         return self if op is None else op.successors[self.position]
 
 
+_FIELDS = (ValueGroup, AttrField, RegionField, SuccessorField)
+
+
 def operand(constraint: TypeConstraint = ANY) -> Any:
     """One operand."""
     return ValueGroup(constraint, Arity.ONE, True)
@@ -173,6 +176,9 @@ def successor() -> Any:
     return SuccessorField()
 
 
+SEGMENTS = ("operandSegmentSizes", "resultSegmentSizes")  # properties that hold the sizes of value groups
+
+
 @attrs.frozen
 class OpSpec:
     """What an op class declares, for the parser, printer, verifier and documentation."""
@@ -191,9 +197,7 @@ class OpSpec:
         """Read the declaration off a class, bases first, and bind the field names."""
         fields: dict[str, Any] = {}
         for base in reversed(cls.__mro__):
-            for name, member in vars(base).items():
-                if isinstance(member, (ValueGroup, AttrField, RegionField, SuccessorField)):
-                    fields[name] = member
+            fields |= {name: member for name, member in vars(base).items() if isinstance(member, _FIELDS)}
         groups = [(n, f) for n, f in fields.items() if isinstance(f, ValueGroup)]
         operand_groups = _bind_groups(cls, [(n, f) for n, f in groups if f.is_operand])
         result_groups = _bind_groups(cls, [(n, f) for n, f in groups if not f.is_operand])
@@ -202,7 +206,10 @@ class OpSpec:
         region_fields = [attrs.evolve(f, position=i) for i, f in enumerate(region_fields)]
         successor_fields = [attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, SuccessorField)]
         successor_fields = [attrs.evolve(f, position=i) for i, f in enumerate(successor_fields)]
-        for bound in (*operand_groups, *result_groups, *attr_fields.values(), *region_fields, *successor_fields):
+        bound_fields: list[Any] = [
+            *operand_groups, *result_groups, *attr_fields.values(), *region_fields, *successor_fields
+        ]  # fmt: skip
+        for bound in bound_fields:
             setattr(cls, bound.name, bound)
         return OpSpec(
             cls.name, cls.__doc__ or "", frozenset(getattr(cls, "traits", ())), operand_groups, result_groups,
@@ -214,7 +221,7 @@ class OpSpec:
         groups = self.operands if of_operands else self.results
         if sum(group.arity is not Arity.ONE for group in groups) < 2:
             return None
-        return "operandSegmentSizes" if of_operands else "resultSegmentSizes"
+        return SEGMENTS[0] if of_operands else SEGMENTS[1]
 
 
 def _bind_groups(cls: type, groups: list[tuple[str, ValueGroup]]) -> tuple[ValueGroup, ...]:
@@ -234,16 +241,16 @@ def group_sizes(op: Operation, of_operands: bool) -> Sequence[int]:
     segments = spec.segments_name(of_operands)
     if segments is not None:
         attribute = op.properties.get(segments)
-        if not isinstance(attribute, DenseArrayAttr) or len(attribute.values) != len(groups):
-            raise IRError(f"{op.op_name} needs {segments} with {len(groups)} entries")
+        if not isinstance(attribute, DenseArrayAttr) or (attribute.type, len(attribute.values)) != (I32, len(groups)):
+            raise IRError(f"needs {segments} with {len(groups)} entries")
         if sum(attribute.values) != total or min(attribute.values, default=0) < 0:
-            raise IRError(f"{op.op_name}: {segments} does not add up to its {total} {what}")
+            raise IRError(f"{segments} does not add up to its {total} {what}")
         return attribute.values
     rest = total - sum(group.arity is Arity.ONE for group in groups)
     variable = any(group.arity is not Arity.ONE for group in groups)
     if rest < 0 or (rest > 0 and not variable):
         expected = sum(group.arity is Arity.ONE for group in groups)
-        raise IRError(f"{op.op_name} has {total} {what}, expected {'at least ' if variable else ''}{expected}")
+        raise IRError(f"has {total} {what}, expected {'at least ' if variable else ''}{expected}")
     return [1 if group.arity is Arity.ONE else rest for group in groups]
 
 

@@ -9,22 +9,26 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from stepwell.errors import IRError, ParseError
+from stepwell.errors import IRError, ParseError, VerifyError
 from stepwell.ir.attr_parser import AttributeParser
 from stepwell.ir.attributes import Attribute, Blob
 from stepwell.ir.core import Block, Operation, Region, UnregisteredOp, Value
 from stepwell.ir.lexer import Kind, Token
 from stepwell.ir.location import UNKNOWN, FileLoc, Location
-from stepwell.ir.opdef import Op, Trait
+from stepwell.ir.opdef import SEGMENTS, Op, Trait
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import NONE, Type
 
 
 class _Forward(Value):
-    """A value used before its definition was read."""
+    """A value used before its definition was read; `is_typed` once a use has told its type."""
 
-    __slots__ = ("token",)
-    token: Token
+    __slots__ = ("is_typed", "token")
+
+    def __init__(self, token: Token) -> None:
+        super().__init__(NONE, token.text[1:])
+        self.token = token
+        self.is_typed = False
 
     @property
     def owner_block(self) -> Block | None:
@@ -55,7 +59,6 @@ class Parser(AttributeParser):
     ) -> None:
         super().__init__(text, filename, resources)
         self._scopes: list[_Scope] = [_Scope()]
-        self._default_dialects: list[str] = []
         self.allow_free_values = allow_free_values
         self.allow_unregistered = allow_unregistered
 
@@ -67,11 +70,15 @@ class Parser(AttributeParser):
         while self.peek().kind is not Kind.END:
             if self.at("{-#"):
                 self.resource_section()
+                if self.peek().kind is not Kind.END:
+                    raise self.unexpected("the end of the text")
             elif self.peek().kind in (Kind.HASH, Kind.BANG):
                 self.alias_definition()
             else:
                 operations.append(self.operation())
         self._close_scope(self._scopes[0])
+        if not operations:
+            raise self.unexpected("an operation")
         if len(operations) == 1:
             return operations[0]
         cls = REGISTRY.op("builtin.module")
@@ -89,6 +96,13 @@ class Parser(AttributeParser):
         token = self.expect_kind(Kind.VALUE)
         return self._lookup(token)
 
+    def value_name(self) -> Token:
+        """The name of a value that is defined here."""
+        token = self.expect_kind(Kind.VALUE)
+        if "#" in token.text:
+            raise self.error("a value is named without a number", token)
+        return token
+
     def value_list(self) -> list[Value]:
         """`%a, %b`."""
         values = [self.value()]
@@ -97,19 +111,14 @@ class Parser(AttributeParser):
         return values
 
     def _lookup(self, token: Token) -> Value:
-        name = token.text
         for scope in reversed(self._scopes):
-            found = scope.values.get(name)
+            found = scope.values.get(token.text)
             if found is not None:
                 return found
-            if scope.blocks is not None and scope is self._scopes[-1]:
-                continue
-        scope = self._scopes[-1]
-        if name not in scope.forward:
-            forward = _Forward(NONE, name[1:])
-            forward.token = token
-            scope.forward[name] = forward
-        return scope.forward[name]
+        forward = self._scopes[-1].forward
+        if token.text not in forward:
+            forward[token.text] = _Forward(token)
+        return forward[token.text]
 
     def define(self, token: Token, name: str, value: Value) -> None:
         """Bind a name to a value, resolving earlier uses."""
@@ -120,7 +129,7 @@ class Parser(AttributeParser):
         value.name = None if name[1:].isdigit() else name[1:].partition("#")[0]
         forward = scope.forward.pop(name, None)
         if forward is not None:
-            if forward.type is not NONE and forward.type is not value.type:
+            if forward.is_typed and forward.type is not value.type:
                 raise self.error(f"{name} is used as {forward.type} and defined as {value.type}", token)
             forward.replace_all_uses_with(value)
 
@@ -129,8 +138,8 @@ class Parser(AttributeParser):
         if len(values) != len(types):
             raise self.error(f"{len(values)} operands but {len(types)} operand types", token)
         for value, type_ in zip(values, types, strict=True):
-            if isinstance(value, _Forward) and value.type is NONE:
-                value.type = type_
+            if isinstance(value, _Forward) and not value.is_typed:
+                value.type, value.is_typed = type_, True
             elif value.type is not type_:
                 raise self.error(f"%{value.name or '?'} has type {value.type}, but {type_} is written here", token)
 
@@ -151,30 +160,34 @@ class Parser(AttributeParser):
             token = self.peek()
             try:
                 op = self._generic_operation() if token.kind is Kind.STRING else self._custom_operation()
-            except IRError as error:
+            except (IRError, VerifyError) as error:
                 raise self.error(str(error), token) from error
-            self._define_results(op, names, token)
+            self._define_results(op, names)
             op.loc = self._trailing_location(start)
             return op
 
     def _result_names(self) -> list[tuple[Token, int]]:
         names = []
         while True:
-            token = self.expect_kind(Kind.VALUE)
-            count = self.integer() if self.accept(":") else 0
+            token = self.value_name()
+            count = 0
+            if self.accept(":"):
+                place = self.peek()
+                count = self.integer()
+                if count < 1:
+                    raise self.error("a name stands for at least one result", place)
             names.append((token, count))
             if not self.accept(","):
                 break
         self.expect("=")
         return names
 
-    def _define_results(self, op: Operation, names: list[tuple[Token, int]], token: Token) -> None:
+    def _define_results(self, op: Operation, names: list[tuple[Token, int]]) -> None:
         if not names:
-            if op.results and not isinstance(op, UnregisteredOp):
-                pass  # results may stay unnamed
             return
-        if sum(count or 1 for _, count in names) != len(op.results):
-            raise self.error(f"{op.op_name} has {len(op.results)} results", token)
+        named = sum(count or 1 for _, count in names)
+        if named != len(op.results):
+            raise self.error(f"{op.op_name} has {len(op.results)} results, {named} are named", names[0][0])
         index = 0
         for name, count in names:
             if count:
@@ -216,8 +229,10 @@ class Parser(AttributeParser):
                 name, operands=operands, result_types=outputs, properties=properties, attributes=attributes,
                 regions=regions, successors=successors,
             )  # fmt: skip
-        for key in [key for key in attributes if key in cls.spec.attrs or key.endswith("SegmentSizes")]:
-            properties.setdefault(key, attributes.pop(key))
+        for key in [key for key in attributes if key in cls.spec.attrs or key in SEGMENTS]:
+            if key in properties:
+                raise self.error(f"attribute {key!r} is given twice", token)
+            properties[key] = attributes.pop(key)
         return cls.make(operands, outputs, properties, attributes, regions, successors)
 
     def _generic_regions(self, op_name: str) -> list[Region]:
@@ -252,12 +267,11 @@ class Parser(AttributeParser):
 
         token = self.peek()
         if token.kind is not Kind.BARE:
-            raise self.error(f"expected an operation, found {token.text!r}" if token.text else "expected an operation")
+            raise self.unexpected("an operation")
         cls = REGISTRY.op(token.text)
         if cls is None:
             raise self.error(f"unknown operation {token.text!r}; an unknown one needs the generic form", token)
         self.advance()
-        self._opening = cls
         return parse_custom(self, cls)
 
     # Regions
@@ -265,9 +279,10 @@ class Parser(AttributeParser):
     def region(
         self, arguments: Sequence[tuple[Token, Type]] = (), *, isolated: bool | None = None, cls: type[Op] | None = None
     ) -> Region:
-        """`{ blocks }`. `arguments` are those of the entry block where the op's own syntax names them."""
+        """`{ blocks }` of an op of class `cls`, which says whether the region is isolated.
+
+        `arguments` are those of the entry block where the op's own syntax names them."""
         if isolated is None:
-            cls = cls or self._opening
             isolated = cls is not None and Trait.ISOLATED in cls.spec.traits
         opening = self.peek()
         with self.nesting(opening):
@@ -289,10 +304,11 @@ class Parser(AttributeParser):
         for name, token in inner.undefined_blocks.items():
             raise self.error(f"block {name} is not defined", token)
         for name, forward in inner.forward.items():  # may be defined later in the enclosing region
-            known = outer[-1].forward.get(name)
-            if known is None:
-                outer[-1].forward[name] = forward
-            else:
+            known = outer[-1].forward.setdefault(name, forward)
+            if known is not forward:
+                if known.is_typed and forward.is_typed and known.type is not forward.type:
+                    raise self.error(f"{name} is used as {known.type} and as {forward.type}", forward.token)
+                known.type, known.is_typed = (known if known.is_typed else forward).type, True
                 forward.replace_all_uses_with(known)
 
     def _region_body(self, arguments: Sequence[tuple[Token, Type]]) -> Region:
@@ -322,13 +338,14 @@ class Parser(AttributeParser):
             raise self.error(f"block {token.text} is defined twice", token)
         block = scope.blocks.setdefault(token.text, Block())
         scope.undefined_blocks.pop(token.text, None)
+
+        def argument() -> None:
+            name = self.value_name()
+            self.expect(":")
+            self.define(name, name.text, block.add_argument(self.type()))
+
         if self.accept("("):
-            while not self.accept(")"):
-                name = self.expect_kind(Kind.VALUE)
-                self.expect(":")
-                self.define(name, name.text, block.add_argument(self.type()))
-                if not self.at(")"):
-                    self.expect(",")
+            self.comma_list(")", argument)
         self.expect(":")
         region.append(block)
         self._block_body(block)

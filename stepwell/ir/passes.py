@@ -82,12 +82,16 @@ class Instrument(Protocol):
         """Called when a pass raised."""
 
 
+def _as_tuple(passes: Iterable[Pass | Phase]) -> tuple[Pass | Phase, ...]:
+    return tuple(passes)
+
+
 @attrs.frozen
 class Phase:
     """A named stretch of the pipeline. `anchor` runs the passes on every op of that name instead of on the module."""
 
     name: str
-    passes: tuple[Pass | Phase, ...] = attrs.field(converter=tuple)
+    passes: tuple[Pass | Phase, ...] = attrs.field(converter=_as_tuple)
     description: str = ""
     anchor: str | None = None
 

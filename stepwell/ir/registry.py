@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -21,14 +22,18 @@ BUILTIN_DIALECTS = (
 )  # fmt: skip
 
 
+def _as_tuple(classes: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(classes)
+
+
 @attrs.frozen(eq=False)
 class Dialect:
     """A named family of ops, types and attributes. Creating one does not load it: `register` does."""
 
     name: str
-    ops: tuple[type[Op], ...] = attrs.field(converter=tuple, default=())
-    types: tuple[type[Type], ...] = attrs.field(converter=tuple, default=())
-    attributes: tuple[type[Attribute], ...] = attrs.field(converter=tuple, default=())
+    ops: tuple[type[Op], ...] = attrs.field(converter=_as_tuple, default=())
+    types: tuple[type[Type], ...] = attrs.field(converter=_as_tuple, default=())
+    attributes: tuple[type[Attribute], ...] = attrs.field(converter=_as_tuple, default=())
     doc: str = ""
 
     @staticmethod
@@ -42,9 +47,9 @@ class Dialect:
         classes = list(dict.fromkeys(member for member in members if isinstance(member, type)))
         return Dialect(
             name,
-            [cls for cls in classes if issubclass(cls, Op) and cls.name.startswith(prefix)],
-            [cls for cls in classes if issubclass(cls, Type) and cls.mnemonic.startswith(prefix)],
-            [cls for cls in classes if issubclass(cls, Attribute) and cls.mnemonic.startswith(prefix)],
+            tuple(cls for cls in classes if issubclass(cls, Op) and cls.name.startswith(prefix)),
+            tuple(cls for cls in classes if issubclass(cls, Type) and cls.mnemonic.startswith(prefix)),
+            tuple(cls for cls in classes if issubclass(cls, Attribute) and cls.mnemonic.startswith(prefix)),
             doc,
         )
 
@@ -60,17 +65,16 @@ class Registry:
 
     def register(self, dialect: Dialect) -> None:
         """Load a dialect. Raises IRError, naming both owners, where a name is taken by another class."""
-        for table, classes, key in (
+        tables: tuple[tuple[dict[str, Any], Sequence[Any], str], ...] = (
             (self.ops, dialect.ops, "name"),
             (self.types, dialect.types, "mnemonic"),
             (self.attributes, dialect.attributes, "mnemonic"),
-        ):
+        )
+        for table, classes, key in tables:
             for cls in classes:
-                name = getattr(cls, key)
-                other = table.get(name)  # type: ignore[attr-defined]
-                if other is not None and other is not cls:
-                    raise IRError(f"{name!r} is defined by both {_owner(other)} and {_owner(cls)}")
-                table[name] = cls  # type: ignore[index]
+                other = table.setdefault(getattr(cls, key), cls)
+                if other is not cls:
+                    raise IRError(f"{getattr(cls, key)!r} is defined by both {_owner(other)} and {_owner(cls)}")
         self.dialects[dialect.name] = dialect
 
     def load(self, name: str) -> Dialect | None:
@@ -87,12 +91,12 @@ class Registry:
         self.load(name.partition(".")[0])
         return self.ops.get(name)
 
-    def type(self, mnemonic: str) -> type[Type] | None:
+    def type(self, mnemonic: str) -> builtins.type[Type] | None:
         """The class of a type mnemonic."""
         self.load(mnemonic.partition(".")[0])
         return self.types.get(mnemonic)
 
-    def attribute(self, mnemonic: str) -> type[Attribute] | None:
+    def attribute(self, mnemonic: str) -> builtins.type[Attribute] | None:
         """The class of an attribute mnemonic."""
         self.load(mnemonic.partition(".")[0])
         return self.attributes.get(mnemonic)

@@ -141,8 +141,8 @@ def apply_greedily(root: Operation, patterns: Iterable[Pattern], *, fold: bool =
 
     Raises PassError naming the most applied pattern when the rewriting does not come to an end."""
     by_class: dict[type[Operation] | None, list[Pattern]] = {}
-    for item in sorted(patterns, key=lambda p: -p.benefit):
-        by_class.setdefault(item.root, []).append(item)
+    for candidate in sorted(patterns, key=lambda p: -p.benefit):
+        by_class.setdefault(candidate.root, []).append(candidate)
     worklist = _Worklist()
     rewriter = Rewriter(worklist.push)
     ops = [op for op in root.walk() if op is not root]
@@ -150,15 +150,15 @@ def apply_greedily(root: Operation, patterns: Iterable[Pattern], *, fold: bool =
         worklist.push(op)
     budget = MAX_REWRITES_PER_OP * (len(ops) + 64)
     applied: Counter[str] = Counter()
-    while (op := worklist.pop()) is not None:
-        if op.parent is None:
+    while (item := worklist.pop()) is not None:
+        if not root.is_ancestor_of(item):  # erased since, alone or with what holds it
             continue
-        name = _step(op, by_class, rewriter, fold)
+        name = _step(item, by_class, rewriter, fold)
         if name is not None:
             applied[name] += 1
             if applied.total() > budget:
                 looping, count = applied.most_common(1)[0]
-                raise PassError(f"rewriting does not end: {looping!r} was applied {count} times, lately to {op!r}")
+                raise PassError(f"rewriting does not end: {looping!r} was applied {count} times, lately to {item!r}")
     return bool(applied)
 
 
@@ -190,7 +190,7 @@ def fold_op(op: Operation, rewriter: Rewriter) -> bool:
     if not isinstance(op, Op) or has_trait(op, Trait.CONSTANT):
         return False
     folded = op.fold([constant_value(value) for value in op.operands])
-    if folded is None:
+    if folded is None or any(item is result for item, result in zip(folded, op.results, strict=True)):
         return False
     rewriter.set_before(op)
     values: list[Value] = []

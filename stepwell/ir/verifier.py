@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from stepwell.errors import IRError, VerifyError
 from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Region, Value
 from stepwell.ir.dominance import Dominance
-from stepwell.ir.opdef import Op, Trait, ValueGroup, group_sizes, has_trait
+from stepwell.ir.opdef import Arity, Op, Trait, ValueGroup, group_sizes, has_trait
+from stepwell.ir.symbols import symbol_name
 from stepwell.ir.types import Type
 
 
@@ -15,8 +16,9 @@ def verify(root: Operation) -> None:
     """Raise VerifyError for the first broken rule in `root` or anything inside it."""
     dominance = Dominance()
     for op in root.walk():
-        _verify_fields(op)
+        verify_fields(op)
         _verify_regions(op)
+        _verify_symbols(op)
         _verify_operands(op, root, dominance)
         _verify_hook(op)
 
@@ -27,22 +29,16 @@ def fail(op: Operation, message: str) -> VerifyError:
     return VerifyError(f"{op.op_name}{place}: {message}")
 
 
-def _verify_fields(op: Operation) -> None:
+def verify_fields(op: Operation, *, results: bool = True) -> None:
+    """Compare an op with its class's declaration: number and types of its values, attributes, regions, successors.
+
+    Raises VerifyError. Without `results`, an op whose results are yet to be inferred."""
     if not isinstance(op, Op):
         return
     spec = op.spec
-    try:
-        for of_operands, groups in ((True, spec.operands), (False, spec.results)):
-            values: Sequence[Value] = op.operands if of_operands else op.results
-            start = 0
-            for group, size in zip(groups, group_sizes(op, of_operands), strict=True):
-                for value in values[start : start + size]:
-                    _verify_type(op, group, value.type)
-                start += size
-            if start != len(values):
-                raise fail(op, f"has {len(values)} {'operands' if of_operands else 'results'}, expected {start}")
-    except IRError as error:
-        raise fail(op, str(error)) from None
+    _verify_groups(op, True)
+    if results:
+        _verify_groups(op, False)
     segments = {spec.segments_name(True), spec.segments_name(False)}
     for name, attribute in op.properties.items():
         field = spec.attrs.get(name)
@@ -63,6 +59,21 @@ def _verify_fields(op: Operation) -> None:
         raise fail(op, f"has {len(op.successors)} successors, expected {len(spec.successors)}")
 
 
+def _verify_groups(op: Op, of_operands: bool) -> None:
+    values: Sequence[Value] = op.operands if of_operands else op.results
+    try:
+        sizes = group_sizes(op, of_operands)
+    except IRError as error:
+        raise fail(op, str(error)) from None
+    start = 0
+    for group, size in zip(op.spec.operands if of_operands else op.spec.results, sizes, strict=True):
+        if group.arity is not Arity.MANY and size > 1:
+            raise fail(op, f"has {size} values for {group.name!r}")
+        for value in values[start : start + size]:
+            _verify_type(op, group, value.type)
+        start += size
+
+
 def _verify_type(op: Operation, group: ValueGroup, type_: Type) -> None:
     if not group.constraint.accepts(type_):
         what = "operand" if group.is_operand else "result"
@@ -75,14 +86,33 @@ def _verify_regions(op: Operation) -> None:
         for block in region.blocks:
             last = block.last
             for inner in block:
-                if has_trait(inner, Trait.TERMINATOR) and inner is not last:
+                if (has_trait(inner, Trait.TERMINATOR) or inner.successors) and inner is not last:
                     raise fail(inner, "ends a block, but is not the last operation of its block")
-            if last is None or not (has_trait(last, Trait.TERMINATOR) or not isinstance(last, Op)):
-                if not unterminated:
-                    raise fail(op, "has a block that does not end with a terminator")
+            if not unterminated and not _may_end(last):
+                raise fail(op, "has a block that does not end with a terminator")
             for target in last.successors if last is not None else ():
                 if target.parent is not region:
                     raise fail(op, "a branch leaves its region")
+                if target is region.entry:
+                    raise fail(op, "a branch leads to the entry block of its region")
+
+
+def _verify_symbols(op: Operation) -> None:
+    if not has_trait(op, Trait.SYMBOL_TABLE):
+        return
+    if len(op.regions) != 1 or len(op.regions[0].blocks) != 1:
+        raise fail(op, "a symbol table has one region of one block")
+    seen: set[str] = set()
+    for inner in op.regions[0].block:
+        name = symbol_name(inner)
+        if name in seen:
+            raise fail(inner, f"@{name} is defined twice")
+        if name is not None:
+            seen.add(name)
+
+
+def _may_end(last: Operation | None) -> bool:
+    return last is not None and (has_trait(last, Trait.TERMINATOR) or not isinstance(last, Op))
 
 
 def _verify_operands(op: Operation, root: Operation, dominance: Dominance) -> None:
