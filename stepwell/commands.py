@@ -248,7 +248,8 @@ class _Job:
 
     def _arrays(self, inputs: Sequence[Port]) -> list[Array]:
         if self.args.inputs is None:
-            return sample_inputs(inputs, {name: usual for name, (_, usual, _) in self.options.hints.items()}, self.args.seed)
+            sizes = {name: usual for name, (_, usual, _) in self.options.hints.items()}
+            return sample_inputs(inputs, sizes, self.args.seed)
         try:
             with np.load(self.args.inputs, allow_pickle=False) as given:
                 found = {name: given[name] for name in given.files}
