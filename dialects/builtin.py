@@ -47,7 +47,7 @@ class ModuleOp(Op):
             printer.emit(f" @{key_text(self.sym_name)}")
         printer.attr_dict(list(self.attributes.items()), "attributes ")
         printer.emit(" ")
-        printer.region(self, self.body)
+        printer.region(self, self.body, header=False)
 
     @staticmethod
     def parse_custom(parser: Parser) -> Operation:

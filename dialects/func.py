@@ -11,6 +11,7 @@ from stepwell.ir.attrkinds import ATTRS, FUNCTION_TYPE, STRING, SYMBOL
 from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.opdef import Op, Trait, attr, operands, region, results
 from stepwell.ir.registry import Dialect
+from stepwell.ir.symbols import lookup
 from stepwell.ir.types import FunctionType, Type
 
 if TYPE_CHECKING:
@@ -204,6 +205,14 @@ class CallOp(Op):
     callee: str = attr(SYMBOL)
     inputs: Sequence[Value] = operands()
     outputs: Sequence[Value] = results()
+
+    def verify_op(self) -> None:
+        callee = lookup(self, self.callee)
+        if not isinstance(callee, FuncOp):
+            raise IRError(f"@{self.callee} is no function")
+        type_ = FunctionType(tuple(v.type for v in self.operands), tuple(r.type for r in self.results))
+        if callee.function_type is not type_:
+            raise IRError(f"calls @{self.callee} of type {callee.function_type} as {type_}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return frame.call(self, self.callee, args)

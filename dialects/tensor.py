@@ -275,7 +275,7 @@ class GenericOp(Op):
 
 
 class PackOp(Op):
-    """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., c / block, .., block]. The block divides the axis.
+    """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., c / block, .., block]; block divides the axis.
 
     ```mlir
     %x = "test.value"() : () -> tensor<1x32x7x7xf32>

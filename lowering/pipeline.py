@@ -41,7 +41,7 @@ PIPELINE = (
     ),
     PhaseSpec(
         "tensor", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("assign-layouts", "cse", "decompose-layouts", "fuse", "schedule", "pack-constants"),
+        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "schedule", "pack-constants"),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",

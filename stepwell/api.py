@@ -16,10 +16,8 @@ from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Array, Port, main_function, ports_of, symbols_of
+from stepwell.ports import Array, Port, main_function, ports_of
 from stepwell.sources import Shapes, load_source
-
-KNOWN_SHAPES = 256  # sets of input shapes that a model remembers as checked
 
 
 def compile(
@@ -64,7 +62,7 @@ class Model:
         self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
-        self._known: set[tuple[tuple[int, ...], ...]] = set()
+        self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
 
     def __call__(self, *arrays: Any) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a list of them of several.
@@ -110,12 +108,10 @@ class Model:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
+        if self._is_direct and all(type(value) is np.ndarray for value in values):
+            direct: list[Array] = self._program.run(values)
+            return direct
         arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
-        shapes = tuple(array.shape for array in arrays)
-        if shapes not in self._known:
-            symbols_of(self.inputs, arrays)
-            if len(self._known) < KNOWN_SHAPES:
-                self._known.add(shapes)
         results = self._program.run(arrays)
         return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
 

@@ -12,6 +12,8 @@ import attrs
 
 from stepwell.dialects import func
 from stepwell.dialects.tensor import GenericOp, KernelOp, YieldOp
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
@@ -72,9 +74,20 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
         return "it reads the value at computed places"
     if len(producer.results) != 1 or any(user is not op for user in producer.results[0].users):
         return "the value has other readers"
-    if not op.input_maps[index].is_identity() or not all(m.is_identity() for m in op.output_maps):
+    if len(op.iterators) != producer.iterators.count("parallel"):  # type: ignore[attr-defined]
+        return "it has other dims"
+    if not _same_places(op.input_maps[index], producer.output_maps[0], producer):
         return "it reads the value in another order"
     return None
+
+
+def _same_places(read: AffineMap, written: AffineMap, producer: GenericOp) -> bool:
+    """Whether a map reads, dim for dim, what the producer writes: its maps are equal over the parallel dims."""
+    parallel = [d for d, kind in enumerate(producer.iterators) if kind == "parallel"]
+    exprs: list[AffineExpr] = [const(0)] * len(producer.iterators)
+    for position, d in enumerate(parallel):
+        exprs[d] = dim(position)
+    return written.replace_dims(exprs, len(parallel)) == read
 
 
 def outline_kernel(group: Group) -> KernelOp:

@@ -4,10 +4,8 @@ A module printed with locations and external resources is complete: parsing it g
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from stepwell.errors import IRError
 from stepwell.ir import location as loc_
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import (
@@ -65,7 +64,7 @@ _SUFFIX = re.compile(r"[A-Za-z_$.-][A-Za-z0-9_$.-]*\Z")
 def quoted(text: str) -> str:
     """A string literal in MLIR's syntax."""
     out = []
-    for byte in text.encode():
+    for byte in text.encode(errors="surrogateescape"):
         char = chr(byte)
         out.append(f"\\{char}" if char in '"\\' else char if 32 <= byte < 127 else f"\\{byte:02X}")
     return '"' + "".join(out) + '"'
@@ -183,19 +182,17 @@ def attribute_text(attribute: Attribute) -> str:
 
 
 def float_text(value: float, type_: Type) -> str:
-    """A float literal that reads back to the same bits: decimal, or the bits in hexadecimal for NaN and infinity."""
-    if math.isnan(value) or math.isinf(value):
-        return _float_bits(value, type_)
-    text = repr(float(value))
+    """A float literal that reads back to the same bits: the shortest decimal, or the bits in hexadecimal for NaN and
+    infinity. `value` is a Python float or a NumPy scalar of the type."""
+    scalar = value if isinstance(value, np.generic) else numpy_dtype(type_).type(value)
+    if not math.isfinite(value):
+        raw = scalar.tobytes()
+        return f"0x{int.from_bytes(raw, 'little'):0{2 * len(raw)}X}"
+    text = str(scalar)
+    if float(scalar.dtype.type(float(text))) != float(value):
+        text = repr(float(value))
     mantissa, exponent, power = text.partition("e")
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"
-
-
-def _float_bits(value: float, type_: Type) -> str:
-    if type_ is F64:
-        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-    raw = np.array(value, numpy_dtype(type_)).tobytes()
-    return f"0x{int.from_bytes(raw, 'little'):0{2 * len(raw)}X}"
 
 
 def _integer_attr(attribute: Any) -> str:
@@ -211,7 +208,7 @@ def _float_attr(attribute: Any) -> str:
 
 def _scalar_text(value: Any, type_: Type) -> str:
     if isinstance(type_, FloatType):
-        return float_text(float(value), type_)
+        return float_text(value, type_)
     if isinstance(type_, ComplexType):
         return f"({float_text(value.real, type_.element)}, {float_text(value.imag, type_.element)})"
     return ("true" if value else "false") if type_ is I1 else str(int(value))
@@ -273,7 +270,8 @@ _ATTRIBUTE_PRINTERS: dict[type, Callable[[Any], str]] = {
 
 def resource_key(blob: Blob) -> str:
     """A blob's name as a resource key: MLIR wants an identifier."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", blob.name) if not _BARE.match(blob.name) else blob.name.replace(".", "_")
+    key = re.sub(r"[^A-Za-z0-9_]", "_", blob.name)
+    return key if _BARE.match(key) else f"_{key}"
 
 
 def location_text(loc: loc_.Location) -> str:
@@ -394,7 +392,8 @@ class Printer:
         self.emit("{")
         self.indent += 1
         for index, block in enumerate(region.blocks):
-            if index or (header and block.arguments) or (len(region.blocks) > 1 and self._is_target(block)):
+            empty = len(region.blocks) == 1 and block.is_empty
+            if index or (header and (block.arguments or empty)) or (len(region.blocks) > 1 and self._is_target(block)):
                 self.indent -= 1
                 self.newline()
                 self.indent += 1
@@ -427,7 +426,7 @@ class Printer:
     def attr_dict(self, attributes: Sequence[tuple[str, Attribute]], keyword: str = "") -> None:
         """` {a = 1}` unless empty."""
         if attributes:
-            self.emit(f" {keyword}{dict_text(sorted(attributes))}")
+            self.emit(f" {keyword}{dict_text(sorted(attributes, key=lambda item: item[0]))}")
 
 
 def print_op(op: Operation, options: PrintOptions = PrintOptions()) -> str:
@@ -438,18 +437,20 @@ def print_op(op: Operation, options: PrintOptions = PrintOptions()) -> str:
 
 
 def blobs_of(op: Operation) -> dict[str, Blob]:
-    """Every resource blob that an operation's text names, by key. Two blobs with one key are an error of the builder;
-    `unique_blob_names` repairs it."""
+    """Every resource blob that an operation's text names, by key. Raises IRError where two blobs have one key, which
+    `resources.unique_blob_names` repairs."""
     found: dict[str, Blob] = {}
     for inner in op.walk():
         for attribute in (*inner.properties.values(), *inner.attributes.values()):
             if isinstance(attribute, DenseResourceAttr):
-                found.setdefault(resource_key(attribute.blob), attribute.blob)
+                key = resource_key(attribute.blob)
+                if found.setdefault(key, attribute.blob) is not attribute.blob:
+                    raise IRError(f"two resources have the key {key!r}")
     return found
 
 
 def resources_text(entries: dict[str, str]) -> str:
     """The trailing section that says where the blobs' bytes lie: key -> `file:offset:size:hash`."""
-    lines = [f"      {key}: {json.dumps(place)}" for key, place in entries.items()]
+    lines = [f"      {key}: {quoted(place)}" for key, place in entries.items()]
     body = ",\n".join(lines)
     return "{-#\n  external_resources: {\n    stepwell: {\n" + body + "\n    }\n  }\n#-}\n"

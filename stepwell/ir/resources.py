@@ -19,6 +19,7 @@ from stepwell.ir.parser import Parser
 from stepwell.ir.printer import PrintOptions, blobs_of, print_op, resource_key, resources_text
 from stepwell.ir.types import TensorType, numpy_dtype
 
+WITH_LOCATIONS = PrintOptions(locations=True)
 ALIGNMENT = 64  # bytes; the start of every blob in the file
 
 
@@ -57,7 +58,7 @@ def unique_blob_names(module: Operation) -> None:
             blob.name = f"{base}_{count}"
 
 
-def module_text(module: Operation, weights: WeightsFile, options: PrintOptions = PrintOptions(locations=True)) -> str:
+def module_text(module: Operation, weights: WeightsFile, options: PrintOptions = WITH_LOCATIONS) -> str:
     """A module's text with the section that says where its constants lie; writes them to the weights file."""
     unique_blob_names(module)
     places = {key: weights.place(blob) for key, blob in blobs_of(module).items()}

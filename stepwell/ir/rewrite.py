@@ -190,7 +190,7 @@ def fold_op(op: Operation, rewriter: Rewriter) -> bool:
     if not isinstance(op, Op) or has_trait(op, Trait.CONSTANT):
         return False
     folded = op.fold([constant_value(value) for value in op.operands])
-    if folded is None:
+    if folded is None or any(item is result for item, result in zip(folded, op.results, strict=True)):
         return False
     rewriter.set_before(op)
     values: list[Value] = []

@@ -103,6 +103,10 @@ class ComplexType(Type):
 
     element: Type
 
+    def __attrs_post_init__(self) -> None:
+        if self.element not in (F32, F64):
+            raise IRError(f"complex numbers have parts of type f32 or f64, not {self.element}")
+
 
 @interned
 class NoneType(Type):
@@ -125,6 +129,11 @@ class TensorType(Type):
     shape: tuple[Dim, ...]
     element: Type
     layout: Attribute | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if any(isinstance(dim, int) and dim < 0 for dim in self.shape):
+            raise IRError(f"a tensor has a dim of size {min(d for d in self.shape if isinstance(d, int))}")
+        _check_element("tensor", self.element)
 
     @property
     def rank(self) -> int:
@@ -164,6 +173,11 @@ class TensorType(Type):
         return TensorType(self.shape, self.element, layout)
 
 
+def _check_element(what: str, element: Type) -> None:
+    if isinstance(element, (TensorType, MemRefType, FunctionType, NoneType, StridedLayout)):
+        raise IRError(f"a {what} does not hold elements of type {element}")
+
+
 DYNAMIC = -1  # a memref's dim that is known at run time only
 
 
@@ -175,6 +189,15 @@ class MemRefType(Type):
     element: Type
     layout: AffineMap | StridedLayout | None = None
     space: Attribute | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if any(dim < DYNAMIC for dim in self.shape):
+            raise IRError(f"a memref has a dim of size {min(self.shape)}")
+        if isinstance(self.layout, AffineMap) and self.layout.num_dims != self.rank:
+            raise IRError(f"the layout {self.layout} does not take {self.rank} dims")
+        if isinstance(self.layout, StridedLayout) and len(self.layout.strides) != self.rank:
+            raise IRError(f"{len(self.layout.strides)} strides for {self.rank} dims")
+        _check_element("memref", self.element)
 
     @property
     def rank(self) -> int:
@@ -201,6 +224,12 @@ class VectorType(Type):
 
     shape: tuple[int, ...]
     element: Type
+
+    def __attrs_post_init__(self) -> None:
+        if any(dim < 1 for dim in self.shape):
+            raise IRError("vector dims are positive integers")
+        if not isinstance(self.element, (IntegerType, IndexType, FloatType)):
+            raise IRError(f"a vector holds integers or floats, not {self.element}")
 
 
 @interned

@@ -8,6 +8,7 @@ from stepwell.errors import IRError, VerifyError
 from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Region, Value
 from stepwell.ir.dominance import Dominance
 from stepwell.ir.opdef import Arity, Op, Trait, ValueGroup, group_sizes, has_trait
+from stepwell.ir.symbols import symbol_name
 from stepwell.ir.types import Type
 
 
@@ -17,6 +18,7 @@ def verify(root: Operation) -> None:
     for op in root.walk():
         verify_fields(op)
         _verify_regions(op)
+        _verify_symbols(op)
         _verify_operands(op, root, dominance)
         _verify_hook(op)
 
@@ -84,13 +86,29 @@ def _verify_regions(op: Operation) -> None:
         for block in region.blocks:
             last = block.last
             for inner in block:
-                if has_trait(inner, Trait.TERMINATOR) and inner is not last:
+                if (has_trait(inner, Trait.TERMINATOR) or inner.successors) and inner is not last:
                     raise fail(inner, "ends a block, but is not the last operation of its block")
             if not unterminated and not _may_end(last):
                 raise fail(op, "has a block that does not end with a terminator")
             for target in last.successors if last is not None else ():
                 if target.parent is not region:
                     raise fail(op, "a branch leaves its region")
+                if target is region.entry:
+                    raise fail(op, "a branch leads to the entry block of its region")
+
+
+def _verify_symbols(op: Operation) -> None:
+    if not has_trait(op, Trait.SYMBOL_TABLE):
+        return
+    if len(op.regions) != 1 or len(op.regions[0].blocks) != 1:
+        raise fail(op, "a symbol table has one region of one block")
+    seen: set[str] = set()
+    for inner in op.regions[0].block:
+        name = symbol_name(inner)
+        if name in seen:
+            raise fail(inner, f"@{name} is defined twice")
+        if name is not None:
+            seen.add(name)
 
 
 def _may_end(last: Operation | None) -> bool:

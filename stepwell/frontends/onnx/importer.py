@@ -41,7 +41,7 @@ from stepwell.frontends.onnx.structure import (
 )
 from stepwell.ir.attributes import DictAttr, ElementsAttr, StringAttr, elements
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Block, OpResult, Region, Value
+from stepwell.ir.core import Block, OpResult, Value
 from stepwell.ir.dims import free_symbols
 from stepwell.ir.location import NameLoc
 from stepwell.ir.types import TensorType, Type
@@ -342,7 +342,7 @@ class _Importer:
             scope.values[port.name] = argument
             if argument.name is None:
                 argument.name = names.hint(port.name)
-        with self._nested(), _in_region(block):
+        with self._nested():
             self._initializers(graph, scope, {port.name for port in graph.inputs})
             self._import_nodes(graph.nodes, scope)
         results = [scope.lookup(port.name) for port in graph.outputs]
@@ -435,14 +435,3 @@ class _Importer:
             except Unsupported:
                 found.append(None)
         return found
-
-
-@contextmanager
-def _in_region(block: Block) -> Iterator[None]:
-    """A block in a region, if only for now: what is visible inside is told by regions."""
-    scaffold = Region([block]) if block.parent is None else None
-    try:
-        yield
-    finally:
-        if scaffold is not None:
-            scaffold.remove(block)
