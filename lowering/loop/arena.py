@@ -163,7 +163,7 @@ def _pack(cluster: Cluster) -> None:
                 cluster.weight, best = weight, [member.offset for member in members]
             if cluster.weight == least:
                 break
-            order.sort(key=lambda m: m.offset + m.weight != weight)  # noqa: B023 - sorted here and now
+            order.sort(key=lambda m: m.offset + m.weight != weight)
     for member, offset in zip(members, best, strict=True):
         member.offset = offset
 

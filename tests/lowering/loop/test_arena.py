@@ -86,7 +86,7 @@ def test_the_arena_is_at_least_what_lives_at_once(given: list[tuple[int, int, in
 
 
 def test_an_order_that_misleads_is_improved() -> None:
-    """Inverted residual blocks: a skip connection lives past two wide buffers, and by size alone it lands above them."""
+    """Inverted residual blocks: a skip connection lives past two wide buffers; by size alone it lands above them."""
     widths = [(2, 12, 12, 2), (3, 18, 18, 3), (3, 18, 18, 3), (1, 9, 9, 6)]
     buffers: list[Planned] = []
     time = 0
