@@ -222,11 +222,6 @@ def result_type(op: Operation, index: int = 0) -> TensorType:
     return type_
 
 
-def number(value: int, type_: Type) -> Attribute:
-    """A number as an attribute of a scalar type."""
-    return attribute_of(value, type_)
-
-
 def lowest(type_: Type, unsigned: bool) -> Attribute:
     """The identity of a maximum."""
     if isinstance(type_, FloatType):
@@ -236,11 +231,13 @@ def lowest(type_: Type, unsigned: bool) -> Attribute:
 
 
 def highest(type_: Type, unsigned: bool) -> Attribute:
-    """The identity of a minimum."""
+    """The identity of a minimum; all ones where there is no sign."""
     if isinstance(type_, FloatType):
         return attribute_of(float("inf"), type_)
     width = bit_width(type_)
-    return attribute_of((1 << width) - 1 if unsigned or width == 1 else (1 << (width - 1)) - 1, type_)
+    if width == 1:
+        return attribute_of(1, type_)
+    return attribute_of(-1 if unsigned else (1 << (width - 1)) - 1, type_)
 
 
 def reads_unsigned(value: Value) -> bool:
