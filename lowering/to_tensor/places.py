@@ -135,6 +135,33 @@ class Places(Scalars):
         """The largest whole float not above."""
         return self.unary(math.FloorOp, a)
 
+    def constant_of(self, attribute: Attribute) -> Value:
+        """An attribute as a scalar."""
+        return self.emit(arith.ConstantOp(value=attribute))
+
+    def magnitude(self, a: Value) -> Value:
+        """A float without its sign."""
+        return self.unary(math.AbsFOp, a)
+
+    def tent(self, distance: Value) -> Value:
+        """The weight of linear interpolation: max(1 - distance, 0)."""
+        one, zero = self.constant(1.0, distance.type), self.constant(0.0, distance.type)
+        return self.maximum(self.sub(one, distance), zero)
+
+    def keys(self, distance: Value, a: float) -> Value:
+        """Keys' cubic convolution kernel at a non-negative distance."""
+        x, type_ = distance, distance.type
+
+        def number(value: float) -> Value:
+            return self.constant(value, type_)
+
+        near = self.mul(self.mul(self.sub(self.mul(number(a + 2), x), number(a + 3)), x), x)
+        near = self.add(near, number(1.0))
+        far = self.add(self.mul(self.sub(self.mul(number(a), x), number(5 * a)), x), number(8 * a))
+        far = self.sub(self.mul(far, x), number(4 * a))
+        beyond = self.select(self.compare("lt", x, number(2.0)), far, number(0.0))
+        return self.select(self.compare("le", x, number(1.0)), near, beyond)
+
     def one_or_zero(self, condition: Value, type_: Type) -> Value:
         """1 where the condition holds, else 0."""
         return self.select(condition, self.constant(1, type_), self.constant(0, type_))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwell.dialects import arith
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.indexing import tuple_length
@@ -51,11 +50,6 @@ def identity(kind: str, type_: Type, unsigned: bool) -> Attribute:
     if kind in ("add", "mul"):
         return attribute_of(0 if kind == "add" else 1, type_)
     return lowest(type_, unsigned) if kind == "max" else highest(type_, unsigned)
-
-
-def constant_of(p: Places, attribute: Attribute) -> Value:
-    """An attribute as a scalar."""
-    return p.emit(arith.ConstantOp(value=attribute))
 
 
 @lowers(ScatterElementsOp)
@@ -150,7 +144,7 @@ def _combined_updates(
 
     def body(p: Places, *args: Value) -> Value:
         condition, value = update(p, *args)  # type: ignore[operator]
-        return p.select(condition, p.widened(value), constant_of(p, neutral))
+        return p.select(condition, p.widened(value), p.constant_of(neutral))
 
     total = reduced(
         c, result.with_element(accumulator), over, body, lambda p, a, b: combined(p, kind, a, b, unsigned), neutral,
