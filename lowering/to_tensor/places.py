@@ -16,11 +16,9 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F64, INDEX, FloatType, IndexType, IntegerType, TensorType, Type, bit_width, is_unsigned
+from stepwell.ir.types import F64, I64, INDEX, FloatType, IndexType, IntegerType, TensorType, Type, bit_width, is_unsigned
 from stepwell.lowering.to_tensor.rules import dim_names, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
-
-I64 = IntegerType(64)
 
 
 class Places(Scalars):
@@ -89,19 +87,11 @@ class Places(Scalars):
         """a - b * (a // b) of indices. b must be positive."""
         return self.sub(a, self.mul(self.floordiv(a, b), b))
 
-    def both(self, a: Value, b: Value) -> Value:
-        """Whether both conditions hold."""
-        return self.emit(arith.AndIOp(a, b))
-
-    def either(self, a: Value, b: Value) -> Value:
-        """Whether at least one condition holds."""
-        return self.emit(arith.OrIOp(a, b))
-
     def all_of(self, conditions: Sequence[Value]) -> Value:
         """Whether all conditions hold, of which there is at least one."""
         return reduce(self.both, conditions)
 
-    def clamped(self, a: Value, low: Value, high: Value) -> Value:
+    def between(self, a: Value, low: Value, high: Value) -> Value:
         """min(max(a, low), high)"""
         return self.minimum(self.maximum(a, low), high)
 
@@ -198,7 +188,7 @@ def moved(
         maps=[*(AffineMap(rank, 0, exprs) for exprs in maps), AffineMap.identity(rank)],
         names=dim_names(rank),
     )
-    return c.insert(op).outputs[0]  # type: ignore[no-any-return]
+    return c.insert(op).outputs[0]
 
 
 def reduced(
@@ -220,7 +210,7 @@ def reduced(
         names=dim_names(space),
         identities=[identity],
     )
-    return c.insert(op).outputs[0]  # type: ignore[no-any-return]
+    return c.insert(op).outputs[0]
 
 
 def reshaped(c: Conversion, value: Value, shape: Sequence[Dim]) -> Value:

@@ -102,7 +102,7 @@ class AxisPlan:
         """Whether every element stays where it is."""
         if self.known is None:
             return self.size == self.new_size and self.scale in (None, 1) and self.coordinates != "tf_half_pixel_for_nn"
-        return self.size == self.new_size and source_map(self.known, self.coordinates) == (1, 0)
+        return self.size == self.new_size and source_map(self.known, self.coordinates) == (Fraction(1), Fraction(0))
 
     def quotient(self) -> tuple[Dim, Dim, Dim]:
         """(a, b, d) such that element x of the result lies at (a * x + b) / d; d is positive."""
@@ -235,7 +235,7 @@ def _nearest_place(p: Places, plan: AxisPlan, rounding: str) -> Value:
     else:
         half = p.sub(below, one) if rounding == "round_prefer_floor" else below
         place = p.floordiv(p.add(p.mul(number, two), half), p.mul(below, two))
-    return p.clamped(place, p.whole(0), p.sub(p.size(plan.size), one))
+    return p.between(place, p.whole(0), p.sub(p.size(plan.size), one))
 
 
 def _with_outside(c: Conversion, op: ResizeOp, value: Value, axes: Sequence[AxisPlan]) -> Value:
@@ -302,10 +302,15 @@ def _interpolated(c: Conversion, op: ResizeOp, x: Value, plan: AxisPlan) -> Valu
 
 def _tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, int]:
     """Places and weights [new size, taps] of the elements that make up each element, and the number of taps."""
-    if plan.known is not None:
-        at = coordinates_at(plan.known, op.coordinates)
-        places, weights = filter_taps(at, plan.known, op.mode, op.cubic_a, op.antialias, op.exclude_outside)
-        return _constant(c, places, I64), _constant(c, weights, element), places.shape[1]
+    if plan.known is None:
+        return _computed_tables(c, op, plan, element)
+    at = coordinates_at(plan.known, op.coordinates)
+    places, weights = filter_taps(at, plan.known, op.mode, op.cubic_a, op.antialias, op.exclude_outside)
+    return _constant(c, places, I64), _constant(c, weights, element), places.shape[1]
+
+
+def _computed_tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, int]:
+    """The tables of an axis whose sizes are known at run time; the number of taps must be a constant."""
     if op.antialias and plan.scale is None:
         raise NoMatch("the width of the filter is only known at run time")
     shrink = min(float(plan.scale), 1.0) if op.antialias and plan.scale is not None else 1.0
@@ -330,17 +335,17 @@ def _tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple
 
     def inside_place(p: Places) -> Value:
         last = p.sub(p.size(plan.size), p.whole(1))
-        return p.integer_of(p.clamped(place_of(p)[0], p.whole(0), last), I64)
+        return p.integer_of(p.between(place_of(p)[0], p.whole(0), last), I64)
 
     shape: tuple[Dim, Dim] = (plan.new_size, taps)
     places = moved(c, TensorType(shape, I64), inside_place)
     weights = moved(c, TensorType(shape, F64), weight_of)
     if op.antialias or op.exclude_outside:
         weights = _normalized(c, weights)
-    narrowed = moved(
-        c, TensorType(shape, element), lambda p, w: p.narrowed(w, element), inputs=[weights], maps=[dims(2)]
-    )
-    return places, narrowed, taps
+    if element is not F64:
+        narrow = TensorType(shape, element)
+        weights = moved(c, narrow, lambda p, w: p.narrowed(w, element), inputs=[weights], maps=[dims(2)])
+    return places, weights, taps
 
 
 def _normalized(c: Conversion, weights: Value) -> Value:
