@@ -16,7 +16,17 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F64, I64, INDEX, FloatType, IndexType, IntegerType, TensorType, Type, bit_width, is_unsigned
+from stepwell.ir.types import (
+    F64,
+    I64,
+    INDEX,
+    FloatType,
+    IndexType,
+    TensorType,
+    Type,
+    bit_width,
+    is_unsigned,
+)
 from stepwell.lowering.to_tensor.rules import dim_names, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -192,11 +202,12 @@ def moved(
 
 
 def reduced(
-    c: Conversion, result: TensorType, over: Sequence[Dim], body: PlacesBody, combine: PlacesBody, identity: Attribute, *,
-    inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (), sources: Sequence[Value] = (),
+    c: Conversion, result: TensorType, over: Sequence[Dim], body: PlacesBody, combine: PlacesBody,
+    identity: Attribute, *, inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (),
+    sources: Sequence[Value] = (),
 ) -> Value:  # fmt: skip
-    """result[d0 .. dr-1] = the combination of body(..) over the dims dr .., whose sizes are `over`. The result's element
-    type is the accumulator's."""
+    """result[d0 .. dr-1] = the combination of body(..) over the dims dr .., whose sizes are `over`. The result has the
+    accumulator's element type."""
     types = [*(tensor_type(value).element for value in inputs), *(value.type for value in sources)]
     rank, space = result.rank, result.rank + len(over)
     op = GenericOp(

@@ -1,7 +1,7 @@
 """Resizing: nearest elements are affine or tabulated reads, interpolation is one weighted sum per axis.
 
 Which elements make up which, and their weights, are tables of one axis: constants where its sizes are known, else
-computed at run time. Coordinates are exact quotients of integers, so that no rounding decides which element is nearest."""
+computed at run time. Coordinates are exact quotients of integers, so that no rounding decides which is nearest."""
 
 from __future__ import annotations
 

@@ -142,7 +142,9 @@ def grid_sample(op: GridSampleOp, c: Conversion) -> Value:
 
 @lowers(AffineGridOp)
 def affine_grid(op: AffineGridOp, c: Conversion) -> Value:
-    """graph.affine_grid %t  ->  out[n, y, x, j] = t[n, j, 0] * x' + t[n, j, 1] * y' + t[n, j, 2], x' and y' in [-1, 1]"""
+    """graph.affine_grid %t  ->  out[n, y, x, j] = t[n, j, 0] * x' + t[n, j, 1] * y' + t[n, j, 2]
+
+    with x' and y' in [-1, 1]."""
     result, theta = result_type(op), c.new(op.theta)
     axes = result.rank - 2
     computed = at_least_f32(result.element)

@@ -6,7 +6,7 @@ every size, and slow where both are many. An index out of range is an error of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import shape_of
@@ -33,6 +33,7 @@ from stepwell.lowering.to_tensor.places import (
 )
 from stepwell.lowering.to_tensor.rules import lowers
 
+Update = Callable[..., tuple[Value, Value]]
 NOWHERE = -1  # the number of the last update of a place that none names
 
 
@@ -132,8 +133,8 @@ def scatter_nd(op: ScatterNDOp, c: Conversion) -> Value:
 
 
 def _combined_updates(
-    c: Conversion, op: ScatterElementsOp | ScatterNDOp, over: Sequence[Dim], update: object, sources: Sequence[Value], *,
-    inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (),
+    c: Conversion, op: ScatterElementsOp | ScatterNDOp, over: Sequence[Dim], update: Update,
+    sources: Sequence[Value], *, inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (),
 ) -> Value:  # fmt: skip
     """out[a] = x[a] combined with all updates for a. `update` gives (whether there is one, its value)."""
     result, unsigned, kind = result_type(op), reads_unsigned(op.x), op.reduction
@@ -143,7 +144,7 @@ def _combined_updates(
     neutral = identity(kind, accumulator, unsigned)
 
     def body(p: Places, *args: Value) -> Value:
-        condition, value = update(p, *args)  # type: ignore[operator]
+        condition, value = update(p, *args)
         return p.select(condition, p.widened(value), p.constant_of(neutral))
 
     total = reduced(
@@ -159,8 +160,8 @@ def _combined_updates(
 
 @lowers(TensorScatterOp)
 def tensor_scatter(op: TensorScatterOp, c: Conversion) -> Value:
-    """graph.tensor_scatter %cache, %u, %first {axis = 2}  ->  out[b, h, s] = u[b, h, s - first[b]] where that is inside,
-    else cache[b, h, s]; a circular place may be written several times, and keeps the last"""
+    """graph.tensor_scatter %cache, %u, %first {axis = 2}  ->  out[b, h, s] = u[b, h, s - first[b]] where inside, else
+    cache[b, h, s]; a circular place may be written several times, and keeps the last"""
     result, axis = result_type(op), op.axis
     cache, update = c.new(op.cache), c.new(op.update)
     size, steps = result.shape[axis], tensor_type(update).shape[axis]

@@ -16,7 +16,8 @@ REDUCTIONS = ("none", "add", "mul", "max", "min")
 
 
 def small(*shape: int, dtype: Any) -> Any:
-    return (np.arange(int(np.prod(shape))) % 7 - (0 if np.dtype(dtype).kind in "ub" else 3)).astype(dtype).reshape(shape)
+    low = 0 if np.dtype(dtype).kind in "ub" else -3
+    return (np.arange(int(np.prod(shape))) % 7 + low).astype(dtype).reshape(shape)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

@@ -10,7 +10,7 @@ import pytest
 from stepwell.dialects.graph.selection import NonZeroOp, TopKOp, UniqueOp
 from stepwell.dialects.graph.shape import ExpandOp, ShapeOp
 from stepwell.errors import PassError
-from stepwell.ir.types import F16, F32, SI32, Type, IntegerType, Signedness, numpy_dtype
+from stepwell.ir.types import F16, F32, SI32, IntegerType, Signedness, Type, numpy_dtype
 from stepwell.lowering.to_tensor.convert import ToTensor
 from tests.lowering.to_tensor.stairs import M, N, check, counted, graph_module, lowered, tensor
 
