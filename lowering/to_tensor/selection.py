@@ -19,7 +19,8 @@ def top_k(op: TopKOp, c: Conversion) -> list[Value]:
     """graph.top_k %x  ->  rank[i] = number of elements that come before x[i]; place[r] = sum over i of (rank[i] == r ?
     i : 0); out[r] = x[place[r]]
 
-    Equal elements are ranked by their positions, so that each rank is met once. Compares every pair of a row: rows of n elements take n * n steps."""
+    Equal elements are ranked by their positions, so that each rank is met once. Compares every pair of a row:
+    rows of n elements take n * n steps."""
     result, axis = result_type(op), op.axis
     x, size, rank = c.new(op.x), shape_of(op.x)[axis], result.rank
     unsigned = reads_unsigned(op.x)
