@@ -12,7 +12,7 @@ from stepwell.ir.affine_expr import const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F64, INDEX, TensorType, Type, bit_width
+from stepwell.ir.types import F64, INDEX, TensorType, Type
 from stepwell.lowering.to_tensor.reduction import reshaped
 from stepwell.lowering.to_tensor.reductions import ReducedAxes, identity_of
 from stepwell.lowering.to_tensor.rules import accumulator_type, dim_names, lowers, map_generic, reduce_generics

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 import attrs
 import numpy as np
 
-from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.arith import ConstantOp as ScalarConstant
+from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.tensor import ConstantOp, ReadOp, ReshapeOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import FloatType, INDEX, IntegerType
+from stepwell.ir.types import INDEX, FloatType, IntegerType
 from stepwell.lowering.to_tensor.scalars import Scalars
 
 SPLAT_LIMIT = 64  # elements that are compared to find out whether a constant is one number
