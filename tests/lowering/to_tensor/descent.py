@@ -140,4 +140,4 @@ def run_native(module: Operation, inputs: Sequence[Array]) -> list[Array]:
     """The results of a module at the graph landing from machine code."""
     machine = target.host()
     PassManager(pipeline.phases("graph", "loop")).run(module, PassContext(machine))
-    return model.build(module, machine, threads=1).run(inputs)
+    return model.build(module, machine, threads=1).run([as_signless(array) for array in inputs])
