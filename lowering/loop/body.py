@@ -3,7 +3,7 @@ scalar until it meets a vector."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from stepwell.dialects import arith, buffer, math, tensor, vector
 from stepwell.dialects.arith import with_element
@@ -92,7 +92,7 @@ class ScalarCode:
 
     # Index arithmetic
 
-    def _form(self, op: Operation, mapping: Mapping[Value, Value]) -> LinearIndex | None:
+    def _form(self, op: Operation, mapping: dict[Value, Value]) -> LinearIndex | None:
         """The linear form of an index op's result, where it has one."""
         if isinstance(op, tensor.IndexOp):
             return self.indices[op.dim]
@@ -109,12 +109,12 @@ class ScalarCode:
             return a + b if isinstance(op, arith.AddIOp) else a + b * -1
         return None
 
-    def _form_of(self, value: Value, mapping: Mapping[Value, Value]) -> LinearIndex | None:
-        """The linear form of an index; one that was computed in the body, or comes from outside, is a term itself."""
+    def _form_of(self, value: Value, mapping: dict[Value, Value]) -> LinearIndex | None:
+        """The linear form of an index: that of index arithmetic, or any index that is the same for all lanes."""
         if value in self._forms:
             return self._forms[value]
-        found = mapping.get(value, value)
-        return LinearIndex({found: 1}, 0, self.index) if found.type is INDEX else None
+        value = mapping.get(value, value)
+        return LinearIndex({value: 1}, 0, self.index) if value.type is INDEX else None
 
     def _operand(self, value: Value, mapping: dict[Value, Value]) -> Value:
         """What stands for a value of the body, a linear form turned into code."""

@@ -59,14 +59,7 @@ class ToTensor(Pass):
             conversion.run(function)
             function.update_type()
             separate_results(function, conversion)
-            drop_unread(function)
-
-
-def drop_unread(function: func.FuncOp) -> None:
-    """Erase what nobody reads: statistics that were not asked for, and reshapes that readers look through."""
-    for op in reversed(list(function.body.block)):
-        if is_dead(op):
-            op.erase()
+            drop_dead_ops(function)
 
 
 def keep_graph_types(function: func.FuncOp) -> None:
@@ -96,6 +89,13 @@ def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
         type_ = value.type
         assert isinstance(type_, TensorType)
         ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x, e=type_.element: s.narrowed(x, e)))
+
+
+def drop_dead_ops(function: func.FuncOp) -> None:
+    """Erase what only the shapes, axes and other numbers of the source were computed with."""
+    for op in reversed(list(function.body.block)):
+        if is_dead(op):
+            op.erase()
 
 
 def origin(value: Value) -> Value:
