@@ -122,7 +122,8 @@ def dequantize(op: DequantizeOp, c: Conversion) -> Value:
 
 @lowers(DynamicQuantizeOp)
 def dynamic_quantize(op: DynamicQuantizeOp, c: Conversion) -> Sequence[Value]:
-    """graph.dynamic_quantize %x  ->  lo, hi = min, max of x and 0; s = (hi - lo) / 255; z = saturate(-lo / s); quantised x"""
+    """graph.dynamic_quantize %x  ->  lo, hi = min, max of x and 0; s = (hi - lo) / 255; z = saturate(-lo / s);
+    saturate(round(x / s) + z)"""
     x = c.new(op.x)
     type_ = tensor_type(x)
     space = ReducedAxes(type_.shape, tuple(range(type_.rank)))

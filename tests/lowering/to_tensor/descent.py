@@ -2,8 +2,8 @@
 
     descend(lambda x: SoftmaxOp(x, axes=[1]), rows)
 
-The function is what the ops that `build` returns depend on. Arguments take their types from the arrays; with `symbolic`,
-sizes other than 1 are symbols, equal ones the same."""
+The function is what the ops that `build` returns depend on. Arguments take their types from the arrays; with
+`symbolic`, sizes other than 1 are symbols, equal ones the same."""
 
 from __future__ import annotations
 
