@@ -62,7 +62,9 @@ class Model:
         self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
-        self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
+        # Arrays of exactly these element types go to the program as they are: it checks shapes and copies strided arrays.
+        is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
+        self._direct = [port.dtype for port in self.inputs] if is_direct else None
 
     def __call__(self, *arrays: Any) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a list of them of several.
@@ -108,7 +110,7 @@ class Model:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
-        if self._is_direct and all(type(value) is np.ndarray for value in values):
+        if self._direct is not None and [getattr(value, "dtype", None) for value in values] == self._direct:
             direct: list[Array] = self._program.run(values)
             return direct
         arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
@@ -168,7 +170,9 @@ class InferenceSession:
     def __init__(self, path_or_bytes: Any, sess_options: Any = None, providers: Any = None, **options: Any) -> None:
         self.model = compile(path_or_bytes, **options)
 
-    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Array]:
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
+    ) -> list[Array]:
         """The outputs of these names (None: all), in this order."""
         found = self.model.run(input_feed, fetch=output_names)
         return [found[name] for name in (output_names or [port.name for port in self.model.outputs])]
