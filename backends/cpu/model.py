@@ -32,6 +32,9 @@ from .team import Team
 
 Array = np.ndarray[Any, Any]
 
+MOST_PLANS = 4096
+"""Combinations of input shapes that a model remembers."""
+
 
 @frozen
 class Plan:
@@ -136,6 +139,8 @@ class CpuModel:
         )
         arena = self._size(self._arena_bytes, symbols, "the arena")
         scratch = self._size(self._scratch_bytes, symbols, "scratch memory")
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
         plan = self._plans[shapes] = Plan(outputs, arena, scratch)
         return plan
 

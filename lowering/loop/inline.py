@@ -14,13 +14,13 @@ import attrs
 from stepwell.dialects import buffer, func
 from stepwell.dialects.loop import StageOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import AffineExpr, const, dim
 
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import element_of
+from stepwell.lowering.tensor.maps import dims_through
 from stepwell.lowering.loop.stage import StageParts, clone_body, joined_region, kernel_functions
 
 
@@ -114,26 +114,6 @@ def _with_sources(region: Region, sources: Sequence[Value]) -> Region:
     return region
 
 
-def dims_through(written: AffineMap, read: AffineMap) -> AffineMap | None:
-    """The writer's dims as expressions of the reader's, where the reader reads each element of a buffer at one point of
-    the writer: what makes `written` of them equal `read`. Writer dims that do not reach the buffer are at 0. None where
-    the maps do not match, place by place.
-
-    written (m, k) -> (m), read (i) -> (i): (i) -> (i, 0)
-    written (n, c) -> (n, c floordiv 16, c mod 16), read (a, b) -> (a, b floordiv 16, b mod 16): (a, b) -> (a, b)"""
-    found: list[AffineExpr | None] = [None] * written.num_dims
-    for place, other in zip(written.results, read.results, strict=True):
-        if place.dim_index is not None:
-            found[place.dim_index] = other
-    for place, other in zip(written.results, read.results, strict=True):
-        dims, others = sorted(place.dims), sorted(other.dims)
-        if place.dim_index is None and len(dims) == 1 and len(others) == 1 and found[dims[0]] is None:
-            found[dims[0]] = dim(others[0])
-    exprs = [expr if expr is not None else const(0) for expr in found]
-    made = AffineMap(read.num_dims, 0, exprs)
-    return made if written.compose(made) == read else None
-
-
 def reading_dims(producer: StageOp, reader: StageOp, memory: Value) -> AffineMap | None:
     """`dims_through` for every place where a stage reads the memory; None where one does not match."""
     made = None
@@ -155,10 +135,9 @@ def can_finalize(producer: StageOp, reader: StageOp, memory: Value) -> bool:
 def to_reader_dims(producer: StageOp, reader: StageOp, memory: Value) -> AffineMap | None:
     """The reader's dims as expressions of the producer's parallel dims, one to one."""
     read = reader.input_maps[list(reader.inputs).index(memory)]
-    made = dims_through(read, producer.output_maps[0])
-    if made is None or len(read.used_dims()) != len(reader.iterators):
+    if len(read.used_dims()) != len(reader.iterators):
         return None
-    return made if made.is_projected_permutation() else None
+    return dims_through(read, producer.output_maps[0])
 
 
 def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:

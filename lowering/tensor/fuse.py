@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import attrs
 
 from stepwell.dialects import func
 from stepwell.dialects.tensor import GenericOp, KernelOp, YieldOp
-from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.lowering.tensor.maps import dims_through
 
 
 @attrs.define(eq=False)
@@ -74,20 +74,18 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
         return "it reads the value at computed places"
     if len(producer.results) != 1 or any(user is not op for user in producer.results[0].users):
         return "the value has other readers"
-    if len(op.iterators) != producer.iterators.count("parallel"):  # type: ignore[attr-defined]
-        return "it has other dims"
-    if not _same_places(op.input_maps[index], producer.output_maps[0], producer):
+    read = op.input_maps[index]
+    if len(read.used_dims()) != len(op.iterators):
+        return "it reads elements of the value more than once"
+    if dims_through(read, producer.output_maps[0]) is None or not covers(op, producer):
         return "it reads the value in another order"
     return None
 
 
-def _same_places(read: AffineMap, written: AffineMap, producer: GenericOp) -> bool:
-    """Whether a map reads, dim for dim, what the producer writes: its maps are equal over the parallel dims."""
-    parallel = [d for d, kind in enumerate(producer.iterators) if kind == "parallel"]
-    exprs: list[AffineExpr] = [const(0)] * len(producer.iterators)
-    for position, d in enumerate(parallel):
-        exprs[d] = dim(position)
-    return written.replace_dims(exprs, len(parallel)) == read
+def covers(reader: GenericOp, producer: GenericOp) -> bool:
+    """Whether a map has as many points as the producer has results, so that each result belongs to one of them."""
+    made = [n for n, kind in zip(producer.sizes.dims, producer.iterators, strict=True) if kind == "parallel"]
+    return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))  # type: ignore[arg-type]
 
 
 def outline_kernel(group: Group) -> KernelOp:

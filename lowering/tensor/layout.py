@@ -49,14 +49,11 @@ def channel_dim(op: GenericOp) -> int | None:
     """The parallel dim of a reduction's result that is followed by dims along which its weights do not change."""
     if not op.has_reduction or len(op.results) != 1 or bit_width(op.results[0].type) != F32.width:
         return None
-    places = op.output_maps[0].dim_results()
-    if len(places) < 3 or any(place is None for place in places) or len(op.inputs) != 2:
+    places = op.output_maps[0].results
+    if len(places) < 3 or len(op.inputs) != 2:
         return None
-    channel, inner = places[1], places[2:]
-    weights = op.input_maps[1].used_dims()
-    if channel in weights and not any(place in weights for place in inner) and inner:
-        return channel
-    return None
+    channel, weights = places[1].dim_index, op.input_maps[1].used_dims()
+    return channel if channel in weights and not places[-1].dims <= weights else None
 
 
 def block_channels(op: GenericOp, lanes: int, context: PassContext) -> None:
