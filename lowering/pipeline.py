@@ -22,7 +22,7 @@ LANDINGS = ("graph", "tensor", "loop")
 
 @attrs.frozen
 class PhaseSpec:
-    """A named stretch of the way down: `passes` are texts of passes (`tile{unroll=2}`), `landing` is where they lead."""
+    """A named stretch of the way down: `passes` are texts of passes (`tile{unroll=2}`) that lead to `landing`."""
 
     name: str
     description: str
@@ -49,8 +49,8 @@ PIPELINE = (
     ),
     PhaseSpec(
         "loop", "ORDER AND PLACE: loops, tiles, vectors, one arena of memory", "loop",
-        ("inline-stages", "tile", "vectorize", "canonicalize", "cse", "expand-math", "hoist", "cse", "plan-memory", "cse",
-         "dce"),
+        ("inline-stages", "tile", "vectorize", "canonicalize", "cse", "expand-math", "hoist", "cse", "plan-memory",
+         "cse", "dce"),
     ),
 )  # fmt: skip
 

@@ -31,8 +31,8 @@ def compile(
 
     `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
-    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for an unknown target or
-    precision, or one that this machine cannot run."""
+    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for an unknown target
+    or precision, or one that this machine cannot run."""
     module, hints = load_source(source, shapes)
     return compile_module(module, Options(target, precision, threads, hints))
 
@@ -62,7 +62,7 @@ class Model:
         self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
-        # Arrays of exactly these element types go to the program as they are: it checks shapes and copies strided arrays.
+        # Arrays of exactly these element types go to the program as they are, which takes them in any memory order.
         is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
         self._direct = [port.dtype for port in self.inputs] if is_direct else None
 

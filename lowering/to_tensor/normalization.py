@@ -12,7 +12,7 @@ from stepwell.ir.affine_expr import const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F64, INDEX, TensorType, Type, bit_width
+from stepwell.ir.types import F64, INDEX, TensorType, Type
 from stepwell.lowering.to_tensor.reduction import reshaped
 from stepwell.lowering.to_tensor.reductions import ReducedAxes, identity_of
 from stepwell.lowering.to_tensor.rules import accumulator_type, dim_names, lowers, map_generic, reduce_generics
@@ -134,7 +134,7 @@ def batch_norm(op: BatchNormOp, c: Conversion) -> Value:
 
 @lowers(GroupNormOp)
 def group_norm(op: GroupNormOp, c: Conversion) -> Value:
-    """graph.group_norm %x  ->  layer normalisation over the last two axes of x as [N, groups, channels / groups, rest]"""
+    """graph.group_norm %x  ->  layer normalisation over the last two axes of [N, groups, channels / groups, rest]"""
     result = tensor_type(op.result)
     batch, channels, *spatial = result.shape
     groups, size = (channels, 1) if op.groups is None else (op.groups, channels // op.groups)

@@ -101,7 +101,7 @@ class Places(Scalars):
         """Whether all conditions hold, of which there is at least one."""
         return reduce(self.both, conditions)
 
-    def clamped(self, a: Value, low: Value, high: Value) -> Value:
+    def between(self, a: Value, low: Value, high: Value) -> Value:
         """min(max(a, low), high)"""
         return self.minimum(self.maximum(a, low), high)
 
@@ -171,15 +171,16 @@ def moved(
         maps=[*(AffineMap(rank, 0, exprs) for exprs in maps), AffineMap.identity(rank)],
         names=dim_names(rank),
     )
-    return c.insert(op).outputs[0]  # type: ignore[no-any-return]
+    return c.insert(op).outputs[0]
 
 
 def reduced(
-    c: Conversion, result: TensorType, over: Sequence[Dim], body: PlacesBody, combine: PlacesBody, identity: Attribute, *,
-    inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (), sources: Sequence[Value] = (),
+    c: Conversion, result: TensorType, over: Sequence[Dim], body: PlacesBody, combine: PlacesBody,
+    identity: Attribute, *, inputs: Sequence[Value] = (),
+    maps: Sequence[Sequence[AffineExpr]] = (), sources: Sequence[Value] = (),
 ) -> Value:  # fmt: skip
-    """result[d0 .. dr-1] = the combination of body(..) over the dims dr .., whose sizes are `over`. The result's element
-    type is the accumulator's."""
+    """result[d0 .. dr-1] = the combination of body(..) over the dims dr .., whose sizes are `over`. The element type
+    of the result is the accumulator's."""
     types = [*(tensor_type(value).element for value in inputs), *(value.type for value in sources)]
     rank, space = result.rank, result.rank + len(over)
     op = GenericOp(
@@ -193,7 +194,7 @@ def reduced(
         names=dim_names(space),
         identities=[identity],
     )
-    return c.insert(op).outputs[0]  # type: ignore[no-any-return]
+    return c.insert(op).outputs[0]
 
 
 def reshaped(c: Conversion, value: Value, shape: Sequence[Dim]) -> Value:

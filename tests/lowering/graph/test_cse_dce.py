@@ -85,8 +85,8 @@ def test_a_merged_op_keeps_both_locations_and_names() -> None:
         ("%x = arith.addf %a, %b : f32 %y = arith.mulf %x, %x : f32", "arith.addf", 0),
         ("%x = arith.addf %a, %b : f32 buffer.store %x, %m[%n] : memref<4xf32>", "arith.addf", 1),
         ("loop.if %c : (i1) -> () { %x = arith.addf %a, %b : f32 loop.yield } { }", "arith.addf", 0),
-        ("%x = arith.addf %a, %b : f32 loop.if %c : (i1) -> () { buffer.store %x, %m[%n] : memref<4xf32> loop.yield } { }",
-         "arith.addf", 1),
+        ("""%x = arith.addf %a, %b : f32
+            loop.if %c : (i1) -> () { buffer.store %x, %m[%n] : memref<4xf32> loop.yield } { }""", "arith.addf", 1),
     ],
 )  # fmt: skip
 def test_dead_code(body: str, name: str, left: int) -> None:
