@@ -250,17 +250,22 @@ class KernelBuilder:
         for inner in op.body.block:
             if isinstance(inner, GenericOp):
                 self._stage(inner, buffers, outputs)
-            elif isinstance(inner, tensor.ReshapeOp):
-                sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(inner.result.type)]
-                made = buffer.ReshapeOp(buffers[inner.x], sizes, result_types=[buffer_type(inner.result.type)])
-                buffers[inner.result] = self.builder.insert(made).result
+            elif isinstance(inner, tensor.ReshapeOp) and inner.result not in outputs:
+                buffers[inner.result] = self._reshaped(buffers[inner.x], inner.result.type)
         self.builder.insert(func.ReturnOp(()))
         return function
 
+    def _reshaped(self, memory: Value, type_: Type) -> Value:
+        sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(type_)]
+        return self.builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[buffer_type(type_)])).result
+
     def _stage(self, generic: GenericOp, buffers: dict[Value, Value], outputs: dict[Value, Value]) -> None:
         for result in generic.results:
+            views = [user for user in result.users if isinstance(user, tensor.ReshapeOp) and user.result in outputs]
             if result in outputs:
                 buffers[result] = outputs[result]
+            elif views:
+                buffers[result] = self._reshaped(outputs[views[0].result], result.type)
             else:
                 sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(result.type)]
                 local = buffer.LocalOp(sizes, result_types=[buffer_type(result.type)])
