@@ -31,8 +31,8 @@ def compile(
 
     `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
-    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for an unknown target
-    or precision, or one that this machine cannot run."""
+    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for a target or
+    precision that is unknown or that this machine cannot run."""
     module, hints = load_source(source, shapes)
     return compile_module(module, Options(target, precision, threads, hints))
 
@@ -62,9 +62,8 @@ class Model:
         self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
-        # Arrays of exactly these element types go to the program as they are, which takes them in any memory order.
-        is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
-        self._direct = [port.dtype for port in self.inputs] if is_direct else None
+        self._dtypes = [port.dtype for port in inputs]
+        self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
 
     def __call__(self, *arrays: Any) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a list of them of several.
@@ -110,7 +109,7 @@ class Model:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
-        if self._direct is not None and [getattr(value, "dtype", None) for value in values] == self._direct:
+        if self._is_direct and all(map(_fits, values, self._dtypes)):
             direct: list[Array] = self._program.run(values)
             return direct
         arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
@@ -120,6 +119,11 @@ class Model:
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))
         return f"<stepwell.Model ({inputs}) -> ({outputs})>"
+
+
+def _fits(value: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether the program can be given a value as it is; it checks the shape and copies what is not contiguous."""
+    return type(value) is np.ndarray and value.dtype == dtype
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -52,8 +52,8 @@ def test_common_subexpressions(body: str, name: str, left: int) -> None:
 
 
 GENERIC = """%{r} = tensor.generic %x {{iterators = ["parallel"], maps = [affine_map<(d0) -> (d0)>,
-    affine_map<(d0) -> (d0)>], names = ["i"], operandSegmentSizes = array<i32: 1, 0>,
-    sizes = #tensor.dims<[4]>}} : (tensor<4xf32>) -> tensor<4xf32> {{
+    affine_map<(d0) -> (d0)>], names = ["i"],
+    operandSegmentSizes = array<i32: 1, 0>, sizes = #tensor.dims<[4]>}} : (tensor<4xf32>) -> tensor<4xf32> {{
     ^bb0(%{v}: f32):
       %{p} = arith.{op} %{v}, %{v} : f32
       tensor.yield %{p} : f32
