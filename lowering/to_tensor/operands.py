@@ -89,8 +89,8 @@ def splat_of(value: Value) -> Attribute | None:
     if not isinstance(op, ConstantOp):
         return None
     type_ = op.value.tensor_type
-    size = int(np.prod(type_.static_shape))
-    if not isinstance(type_.element, (FloatType, IntegerType)) or not 1 <= size <= SPLAT_LIMIT:
+    count = int(np.prod(type_.static_shape))
+    if not isinstance(type_.element, (FloatType, IntegerType)) or not 1 <= count <= SPLAT_LIMIT:
         return None
     array = op.value.numpy().reshape(-1)
     if any(item.tobytes() != array[0].tobytes() for item in array[1:]):

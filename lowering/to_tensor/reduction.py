@@ -1,4 +1,4 @@
-"""Reductions over axes and cumulative sums -> `tensor.generic` with reduction dims."""
+"""Reductions over axes -> `tensor.generic` with reduction dims."""
 
 from __future__ import annotations
 
