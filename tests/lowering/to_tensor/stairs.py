@@ -93,8 +93,8 @@ def signless(array: Any) -> Any:
 
 
 def check(types: Sequence[Type], build: Build, *arrays: Any, tolerance: float = 0, deep: bool = True) -> ModuleOp:
-    """The results agree at the graph landing and the tensor landing, and where `deep` at the loop landing and as machine
-    code; returns the module at the tensor landing."""
+    """The results agree at the graph and the tensor landing, and where `deep` at the loop landing and as machine code;
+    returns the module at the tensor landing."""
     arrays = tuple(np.asarray(array) for array in arrays)
     expected = run_function(main(graph_module(types, build)), arrays)
     inputs = [signless(array) for array in arrays]
@@ -119,8 +119,9 @@ def compare(found: Sequence[Any], expected: Sequence[Any], tolerance: float) -> 
         mine, theirs = signless(mine), signless(theirs)
         assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, (mine.shape, theirs.shape, mine.dtype)
         if tolerance:
-            wide = (np.asarray(a, np.float64) for a in (mine, theirs))
-            np.testing.assert_allclose(*wide, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(
+                np.asarray(mine, np.float64), np.asarray(theirs, np.float64), rtol=tolerance, atol=tolerance
+            )
         else:
             np.testing.assert_array_equal(mine, theirs)
 
