@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stepwell.dialects.builtin import check_prefixed
 from stepwell.errors import IRError
 from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, SymbolRefAttr, TypeAttr
 from stepwell.ir.attrkinds import ATTRS, FUNCTION_TYPE, STRING, SYMBOL
@@ -74,6 +75,14 @@ class FuncOp(Op):
         self.function_type = FunctionType(tuple(a.type for a in self.arguments), tuple(outputs))
 
     def verify_op(self) -> None:
+        type_ = self.function_type
+        for given, count in ((self.arg_attrs, len(type_.inputs)), (self.res_attrs, len(type_.results))):
+            if given is not None and len(given) != count:
+                raise IRError(f"@{self.sym_name}: {len(given)} dictionaries of attributes for {count} values")
+            for item in given or ():
+                if not isinstance(item, DictAttr):
+                    raise IRError(f"@{self.sym_name}: the attributes of a value are a dictionary, not {item}")
+                check_prefixed(name for name, _ in item.items)
         if self.body.blocks and tuple(a.type for a in self.arguments) != self.function_type.inputs:
             raise IRError(f"@{self.sym_name}: the entry block's arguments do not have the function's input types")
 

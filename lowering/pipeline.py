@@ -70,6 +70,7 @@ PASSES = {
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
     "outline": "stepwell.lowering.to_loop.outline:Outline",
     "plan-memory": "stepwell.lowering.loop.plan_memory:PlanMemory",
+    "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
 }
 
 _plugins: dict[str, type[Pass]] = {}
