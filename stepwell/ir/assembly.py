@@ -259,7 +259,7 @@ def _inferred(op: Op) -> Sequence[Type]:
     verify_fields(op, results=False)
     try:
         return op.infer_types()
-    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
         raise IRError(f"the result types of {op.op_name} do not follow from its operands: {error}") from error
 
 

@@ -174,6 +174,8 @@ def _verify_hook(op: Operation) -> None:
         raise
     except IRError as error:
         raise fail(op, str(error)) from None
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise fail(op, f"its operands, attributes or regions do not fit together ({error!r})") from error
 
 
 def _list(types: Sequence[Type]) -> str:
