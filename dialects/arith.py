@@ -223,13 +223,19 @@ def _signed_division(a: Any, b: Any) -> tuple[Any, Any]:
     a, b = np.asarray(a), np.asarray(b)
     if np.any((b == -1) & (a == np.iinfo(a.dtype).min)):
         raise IRError("signed division overflows")
-    quotient = np.abs(a) // np.abs(b) * (np.sign(a) * np.sign(b))
+    down = np.floor_divide(a, b)
+    quotient = down + ((down * b != a) & ((a < 0) != (b < 0))).astype(a.dtype)
     return quotient, a - quotient * b
 
 
 def _floordiv(a: Any, b: Any) -> Any:
     _nonzero(b)
     return np.floor_divide(a, b)
+
+
+def _ceildiv(a: Any, b: Any) -> Any:
+    down = np.asarray(_floordiv(a, b))
+    return down + (down * b != a).astype(down.dtype)
 
 
 def _unsigned(compute: Callable[[Any, Any], Any], divides: bool = False) -> Callable[..., Any]:
@@ -286,8 +292,8 @@ RemSIOp = _binary("arith.remsi", "Signed remainder with the dividend's sign.", l
                   is_float=False)  # fmt: skip
 RemUIOp = _binary("arith.remui", "Unsigned remainder.", _unsigned(np.remainder, True), is_float=False)
 FloorDivSIOp = _binary("arith.floordivsi", "Signed quotient, rounded down.", _floordiv, is_float=False, identity=1)
-CeilDivSIOp = _binary("arith.ceildivsi", "Signed quotient, rounded up.", lambda a, b: -_floordiv(-np.asarray(a), b),
-                      is_float=False, identity=1)  # fmt: skip
+CeilDivSIOp = _binary("arith.ceildivsi", "Signed quotient, rounded up.", _ceildiv, is_float=False,
+                      identity=1)  # fmt: skip
 AndIOp = _binary("arith.andi", "Bitwise and.", np.bitwise_and, is_float=False, commutative=True)
 OrIOp = _binary("arith.ori", "Bitwise or.", np.bitwise_or, is_float=False, commutative=True, identity=0)
 XOrIOp = _binary("arith.xori", "Bitwise exclusive or.", np.bitwise_xor, is_float=False, commutative=True, identity=0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.arith import BinaryOp, ElementwiseOp, typed_array
+from stepwell.dialects.arith import BinaryOp, ElementwiseOp, as_unsigned, typed_array
 from stepwell.dialects.fused import fused_multiply_add
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.attrkinds import ANY_ATTR
@@ -92,7 +92,7 @@ CeilOp = _unary("ceil", "Smallest integer not below.", np.ceil)
 TruncOp = _unary("trunc", "Integer part, towards zero.", np.trunc)
 RoundEvenOp = _unary("roundeven", "Nearest integer, ties to even.", np.rint)
 AbsIOp = _unary("absi", "Absolute value modulo 2^width.", np.abs, on_integers=True)
-CtPopOp = _unary("ctpop", "Number of set bits.", np.bitwise_count, on_integers=True)
+CtPopOp = _unary("ctpop", "Number of set bits.", lambda x: np.bitwise_count(as_unsigned(x)), on_integers=True)
 
 
 def _math_binary(name: str, words: str, compute: Callable[..., Any]) -> type[BinaryOp]:

@@ -41,7 +41,7 @@ PIPELINE = (
     ),
     PhaseSpec(
         "tensor", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("fuse",),
+        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "schedule", "pack-constants"),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",
@@ -49,7 +49,8 @@ PIPELINE = (
     ),
     PhaseSpec(
         "loop", "ORDER AND PLACE: loops, tiles, vectors, one arena of memory", "loop",
-        ("canonicalize", "cse", "plan-memory", "cse", "dce"),
+        ("inline-stages", "tile", "vectorize", "canonicalize", "cse", "expand-math", "hoist", "cse", "plan-memory", "cse",
+         "dce"),
     ),
 )  # fmt: skip
 
@@ -67,8 +68,17 @@ PASSES = {
     "cse": "stepwell.lowering.graph.cse:CommonSubexpressions",
     "dce": "stepwell.lowering.graph.dce:DeadCode",
     "to-tensor": "stepwell.lowering.to_tensor.convert:ToTensor",
+    "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
+    "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
+    "schedule": "stepwell.lowering.tensor.schedule:Schedule",
+    "pack-constants": "stepwell.lowering.tensor.pack:PackConstants",
     "outline": "stepwell.lowering.to_loop.outline:Outline",
+    "inline-stages": "stepwell.lowering.loop.inline:InlineStages",
+    "tile": "stepwell.lowering.loop.tile:Tile",
+    "vectorize": "stepwell.lowering.loop.vectorize:Vectorize",
+    "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
+    "hoist": "stepwell.lowering.loop.hoist:Hoist",
     "plan-memory": "stepwell.lowering.loop.plan_memory:PlanMemory",
     "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
 }

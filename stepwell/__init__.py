@@ -2,4 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from stepwell import errors
+from stepwell.errors import RuntimeError as RuntimeError
+from stepwell.errors import StepwellError as StepwellError
+
+if TYPE_CHECKING:
+    from stepwell.api import InferenceSession as InferenceSession
+    from stepwell.api import Model as Model
+    from stepwell.api import compile as compile
+
 __version__ = "0.1.0"
+
+_LAZY = {"compile": "stepwell.api", "Model": "stepwell.api", "InferenceSession": "stepwell.api"}
+__all__ = ["InferenceSession", "Model", "RuntimeError", "StepwellError", "compile", "errors"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the compiler at its first use: `import stepwell` itself stays fast."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

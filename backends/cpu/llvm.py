@@ -77,6 +77,13 @@ def target_machine(target: CpuTarget, opt: int) -> Iterator[Any]:
         made.close()
 
 
+@functools.cache
+def data_layout(target: CpuTarget) -> str:
+    """The layout string that the target's LLVM modules begin with."""
+    with target_machine(target, 0) as machine:
+        return str(machine.target_data)
+
+
 def run_passes(module: Any, machine: Any, passes: Sequence[str]) -> None:
     """Runs the named module passes in order. Raises `CodegenError` for an unknown name."""
     if not passes:

@@ -152,6 +152,9 @@ class SplitOp(ShapedByTypeOp):
             sizes = tuple(fresh_dim(self, "split", index) for index in range(count))
         return _part_types(self.x, sizes, self.axis)
 
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        return [self.x] if len(self.parts) == 1 else super().fold(constants)
+
     def verify_op(self) -> None:
         _part_types(self.x, [shape_of(part)[self.axis] for part in self.parts], self.axis)
 
@@ -238,6 +241,11 @@ class SliceOp(DataDependentOp):
             return None
         return tuple(found[start + index * step] for index in range(size))
 
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        shape = shape_of(self.x)
+        whole = [(0, shape[axis], 1) for axis in self.axes]
+        return [self.x] if self.bounds() == whole else super().fold(constants)
+
     def compute(self, frame: Any, *args: Any) -> Any:
         x, starts, ends, *rest = args
         steps = rest[0] if rest else np.ones(len(self.axes), np.int64)
@@ -288,6 +296,10 @@ class PadOp(DataDependentOp):
             if isinstance(dim, int) and dim < 0:
                 raise IRError(f"padding {show_shape(pads)} leaves axis {axis} of size {shape[axis]} with {dim}")
         return [tensor_type(self.x).with_shape(padded)]
+
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        pads = content(self.pads)
+        return [self.x] if pads is not None and not any(pads) else super().fold(constants)
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x, pads = args[0], [int(pad) for pad in args[1]]
@@ -352,6 +364,10 @@ class TileOp(DataDependentOp):
         if found is None or repeats is None:
             return None
         return found * repeats[0] if repeats and isinstance(repeats[0], int) else found if not repeats else None
+
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        repeats = content(self.repeats)
+        return [self.x] if repeats is not None and all(n == 1 for n in repeats) else super().fold(constants)
 
     def compute(self, frame: Any, *args: Any) -> Any:
         return np.tile(args[0], [int(count) for count in args[1]])

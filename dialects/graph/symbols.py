@@ -35,13 +35,18 @@ def fresh_dim_scope() -> Iterator[None]:
         _COUNTER.reset(token)
 
 
+def fresh_name(hint: str) -> str:
+    """A symbol's name that nothing else in the scope has."""
+    return f"{hint}_{next(_COUNTER.get())}"
+
+
 def fresh_dim(op: Operation, hint: str, index: int = 0) -> Dim:
     """The symbol number `index` that is born at `op`: the one it keeps in `new_dims`, else a new one called after
     `hint`. Symbols of an op are asked for in ascending order."""
     kept = op.properties.get("new_dims")
     names = tuple(kept.values) if isinstance(kept, ArrayAttr) else ()
     if index >= len(names):
-        names = (*names, StringAttr(f"{hint}_{next(_COUNTER.get())}"))
+        names = (*names, StringAttr(fresh_name(hint)))
         op.properties["new_dims"] = ArrayAttr(names)
     name = names[index]
     assert isinstance(name, StringAttr)

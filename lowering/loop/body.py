@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from stepwell.dialects import arith, buffer, math, tensor, vector
 from stepwell.dialects.arith import with_element
 from stepwell.dialects.buffer import memref_type
-from stepwell.dialects.func import FuncOp
 from stepwell.dialects.generic_meaning import single_op
-from stepwell.dialects.loop import StageOp, YieldOp
+from stepwell.dialects.loop import YieldOp
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.types import DYNAMIC, INDEX, VectorType, element_of
 from stepwell.lowering.loop.access import neighbours
@@ -72,7 +71,7 @@ class ScalarCode:
         return mapping
 
     def _copy(self, op: Operation, mapping: dict[Value, Value]) -> None:
-        form = self._form(op)
+        form = self._form(op, mapping)
         if form is not None:
             self._forms[op.results[0]] = form
             return
@@ -93,7 +92,7 @@ class ScalarCode:
 
     # Index arithmetic
 
-    def _form(self, op: Operation) -> LinearIndex | None:
+    def _form(self, op: Operation, mapping: dict[Value, Value]) -> LinearIndex | None:
         """The linear form of an index op's result, where it has one."""
         if isinstance(op, tensor.IndexOp):
             return self.indices[op.dim]
@@ -102,7 +101,7 @@ class ScalarCode:
         if isinstance(op, arith.ConstantOp):
             return LinearIndex({}, int(op.value.value), self.index)  # type: ignore[attr-defined]
         if isinstance(op, (arith.AddIOp, arith.SubIOp, arith.MulIOp)):
-            a, b = self._form_of(op.lhs), self._form_of(op.rhs)
+            a, b = self._form_of(op.lhs, mapping), self._form_of(op.rhs, mapping)
             if a is None or b is None:
                 return None
             if isinstance(op, arith.MulIOp):
@@ -110,19 +109,12 @@ class ScalarCode:
             return a + b if isinstance(op, arith.AddIOp) else a + b * -1
         return None
 
-    def _form_of(self, value: Value) -> LinearIndex | None:
+    def _form_of(self, value: Value, mapping: dict[Value, Value]) -> LinearIndex | None:
+        """The linear form of an index: that of index arithmetic, or any index that is the same for all lanes."""
         if value in self._forms:
             return self._forms[value]
-        if value.type is INDEX and value.defining_op is not None and value.owner_block is not None:
-            owner = value.owner_block.parent_op
-            if not isinstance(owner, StageOp):  # a size from outside the body
-                return LinearIndex({value: 1}, 0, self.index)
-        return LinearIndex({value: 1}, 0, self.index) if self._is_argument_of_kernel(value) else None
-
-    @staticmethod
-    def _is_argument_of_kernel(value: Value) -> bool:
-        block = value.owner_block
-        return value.defining_op is None and block is not None and isinstance(block.parent_op, FuncOp)
+        value = mapping.get(value, value)
+        return LinearIndex({value: 1}, 0, self.index) if value.type is INDEX else None
 
     def _operand(self, value: Value, mapping: dict[Value, Value]) -> Value:
         """What stands for a value of the body, a linear form turned into code."""
@@ -145,7 +137,7 @@ class ScalarCode:
     def _read(self, op: buffer.ReadOp, mapping: dict[Value, Value]) -> Value:
         memory = mapping.get(op.memory, op.memory)
         otherwise = self._operand(op.otherwise, mapping)
-        forms = [self._form_of(i) if i not in mapping else None for i in op.indices]
+        forms = [self._form_of(i, mapping) for i in op.indices]
         if all(form is not None for form in forms):
             known = [form for form in forms if form is not None]
             factors = [form.lane_factor for form in known]

@@ -12,7 +12,6 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects import buffer, func
-from stepwell.dialects.buffer import memref_type
 from stepwell.dialects.loop import StageOp
 from stepwell.ir.affine import AffineMap
 
@@ -21,6 +20,7 @@ from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import element_of
+from stepwell.lowering.tensor.maps import dims_through
 from stepwell.lowering.loop.stage import StageParts, clone_body, joined_region, kernel_functions
 
 
@@ -42,7 +42,7 @@ class InlineStages(Pass):
                 continue
             producer = writers[0]
             if producer.combine is None:
-                if producer.output_maps[0].is_permutation():
+                if all(reading_dims(producer, reader, local.result) is not None for reader in readers):
                     for reader in readers:
                         inline_map(producer, reader, local.result)
                     producer.erase()
@@ -70,11 +70,10 @@ def stages_of(memory: Value) -> tuple[list[StageOp], list[StageOp]]:
 def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
     """Compute the producer's element where the reader reads it."""
     parts = StageParts.of(reader)
-    inverse = producer.output_maps[0].inverse_permutation()
-    assert inverse is not None
     while memory in parts.inputs:
         position = parts.inputs.index(memory)
-        to_producer = inverse.compose(parts.input_maps[position])
+        to_producer = dims_through(producer.output_maps[0], parts.input_maps[position])
+        assert to_producer is not None
         new_maps = [m.compose(to_producer) for m in producer.input_maps]
         in_body = position < len(parts.body_inputs)
         region = parts.body if in_body else parts.finalize
@@ -115,28 +114,38 @@ def _with_sources(region: Region, sources: Sequence[Value]) -> Region:
     return region
 
 
+def reading_dims(producer: StageOp, reader: StageOp, memory: Value) -> AffineMap | None:
+    """`dims_through` for every place where a stage reads the memory; None where one does not match."""
+    made = None
+    for value, map_ in zip(reader.inputs, reader.input_maps, strict=True):
+        if value is memory:
+            made = dims_through(producer.output_maps[0], map_)
+            if made is None:
+                return None
+    return made if memory not in reader.sources else None
+
+
 def can_finalize(producer: StageOp, reader: StageOp, memory: Value) -> bool:
     """Whether a map reads each result of a reduction once, at the place where it was made."""
-    if reader.combine is not None or list(reader.inputs).count(memory) != 1:
+    if reader.combine is not None or list(reader.inputs).count(memory) != 1 or memory in reader.sources:
         return False
+    return to_reader_dims(producer, reader, memory) is not None
+
+
+def to_reader_dims(producer: StageOp, reader: StageOp, memory: Value) -> AffineMap | None:
+    """The reader's dims as expressions of the producer's parallel dims, one to one."""
     read = reader.input_maps[list(reader.inputs).index(memory)]
-    rank = memref_type(memory).rank
-    written = producer.output_maps[0]
-    return (
-        read.is_permutation()
-        and len(reader.iterators) == rank == len(written.used_dims())
-        and written.is_projected_permutation()
-    )
+    if len(read.used_dims()) != len(reader.iterators):
+        return None
+    return dims_through(read, producer.output_maps[0])
 
 
 def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
     """Make the reader's body the end of the producer."""
     parts = StageParts.of(producer)
     position = list(reader.inputs).index(memory)
-    inverse = reader.input_maps[position].inverse_permutation()
-    assert inverse is not None
-    # reader dims as expressions of the producer's dims, through the buffer's index
-    to_reader: AffineMap = inverse.compose(producer.output_maps[0])
+    to_reader = to_reader_dims(producer, reader, memory)
+    assert to_reader is not None
     others = [n for n in range(len(reader.inputs)) if n != position]
     accumulators = [element_of(v.type) for v in producer.outputs]
     extra = parts.inputs[len(parts.body_inputs) :]

@@ -139,13 +139,12 @@ class Nest:
         index = IndexBuilder(builder)
         aligned = extent.aligned % tile == 0 if extent.aligned else True
         upper = index.add(extent.offset, extent.size)
-        if extent.whole is not None and aligned and extent.whole % tile == 0:
+        if tile == 1 or (extent.whole is not None and aligned and extent.whole % tile == 0):
             self._run(builder, extent.offset, upper, tile, tile, body, position)
             return
         tiles = index.floordiv(extent.size, index.constant(tile))
         middle = index.add(extent.offset, index.mul(tiles, index.constant(tile)))
-        if tile > 1:
-            self._run(builder, extent.offset, middle, tile, tile, body, position)
+        self._run(builder, extent.offset, middle, tile, tile, body, position)
         if extent.whole is not None and aligned:
             rest_size = extent.whole % tile
             self._run(builder, middle, upper, tile, rest_size, body, position)

@@ -99,7 +99,10 @@ class RegisterTile:
             else:
                 ranges.append([(i, None) for i in range(constant)])
         points = []
-        for combination in itertools.product(*ranges):
+        # Neighbouring vectors come last, so that a broadcast serves all of them while it is in a register.
+        order = sorted(range(len(ranges)), key=lambda d: d == self.vector_dim)
+        for picked in itertools.product(*(ranges[d] for d in order)):
+            combination = [picked[order.index(d)] for d in range(len(ranges))]
             masks = [mask for _, mask in combination if mask is not None]
             points.append(Point(tuple(i for i, _ in combination), masks[0] if masks else None))
         return points

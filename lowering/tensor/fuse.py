@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import attrs
@@ -15,6 +16,7 @@ from stepwell.dialects.tensor import GenericOp, KernelOp, YieldOp
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.lowering.tensor.maps import dims_through
 
 
 @attrs.define(eq=False)
@@ -72,9 +74,18 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
         return "it reads the value at computed places"
     if len(producer.results) != 1 or any(user is not op for user in producer.results[0].users):
         return "the value has other readers"
-    if not op.input_maps[index].is_identity() or not all(m.is_identity() for m in op.output_maps):
+    read = op.input_maps[index]
+    if len(read.used_dims()) != len(op.iterators):
+        return "it reads elements of the value more than once"
+    if dims_through(read, producer.output_maps[0]) is None or not covers(op, producer):
         return "it reads the value in another order"
     return None
+
+
+def covers(reader: GenericOp, producer: GenericOp) -> bool:
+    """Whether a map has as many points as the producer has results, so that each result belongs to one of them."""
+    made = [n for n, kind in zip(producer.sizes.dims, producer.iterators, strict=True) if kind == "parallel"]
+    return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))  # type: ignore[arg-type]
 
 
 def outline_kernel(group: Group) -> KernelOp:

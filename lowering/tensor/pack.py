@@ -13,10 +13,10 @@ import numpy as np
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import dim
+from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import AffineMapAttr, ArrayAttr, Blob, DenseResourceAttr, ElementsAttr
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Operation, Value
+from stepwell.ir.core import BlockArgument, Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import TensorType
 from stepwell.lowering.tensor.schedule import root_of
@@ -43,45 +43,60 @@ class PackConstants(Pass):
 def pack_operand(
     kernel: KernelOp, root: GenericOp, index: int, schedule: ScheduleAttr, packed: dict[object, Value]
 ) -> bool:
-    """Pack one input of the root if it is a constant that runs along the vector dim; returns whether it was."""
+    """Pack one input of the root if it is a constant that varies along the vector dim; returns whether it was."""
     argument = root.inputs[index]
     map_ = root.input_maps[index]
     vector = list(root.names).index(schedule.vector)
-    dims = map_.dim_results()
-    if argument not in kernel.body.block.arguments or any(d is None for d in dims) or vector not in dims:
+    used = sorted(map_.used_dims())
+    if not isinstance(argument, BlockArgument) or argument.block is not kernel.body.block or vector not in used:
         return False
-    if root.iterators[vector] != "parallel" or len(argument.uses) != 1 or len(dims) < 2:
+    if root.iterators[vector] != "parallel" or len(argument.uses) != 1 or len(used) < 2:
         return False
-    source = kernel.inputs[argument.index]  # type: ignore[attr-defined]
-    constant = source.defining_op
-    if not isinstance(constant, ConstantOp):
+    sizes = [root.sizes.dims[d] for d in used]
+    constant = kernel.inputs[argument.index].defining_op
+    if not isinstance(constant, ConstantOp) or not all(isinstance(size, int) for size in sizes):
         return False
     panel = schedule.register_size(schedule.vector)
-    parallel = [d for d in dims if d != vector and root.iterators[d] == "parallel"]  # type: ignore[index]
-    reduced = [d for d in dims if root.iterators[d] != "parallel"]  # type: ignore[index]
-    order = [*sorted(parallel), vector, *sorted(reduced)]  # type: ignore[type-var]
-    key = (constant.value, tuple(dims.index(d) for d in order), panel)
+    parallel = [d for d in used if d != vector and root.iterators[d] == "parallel"]
+    reduced = [d for d in used if root.iterators[d] != "parallel"]
+    order = [*parallel, vector, *reduced]
+    shape = tuple(int(root.sizes.dims[d]) for d in order)  # type: ignore[arg-type]
+    reading = map_.replace_dims([_position(d, order) for d in range(map_.num_dims)], len(order))
+    key = (constant.value, reading, shape, len(parallel), panel)
     if key not in packed:
-        value = packed_elements(constant.value, [dims.index(d) for d in order], len(parallel), panel)
+        value = packed_elements(constant.value, reading, shape, len(parallel), panel)
         packed[key] = Builder.before(constant).insert(ConstantOp(value=value)).result
-        packed[key].name = f"{source.name or 'w'}_packed"
-    results = [dim(d) for d in order]  # type: ignore[arg-type]
+        packed[key].name = f"{constant.result.name or 'w'}_packed"
+    results = [dim(d) for d in order]
     results[len(parallel)] = dim(vector) // panel
     results.append(dim(vector) % panel)
     maps = list(root.maps)
     maps[index] = AffineMap(map_.num_dims, 0, results)
     root.properties["maps"] = ArrayAttr(tuple(AffineMapAttr(m) for m in maps))
-    kernel.set_operand(argument.index, packed[key])  # type: ignore[attr-defined]
+    kernel.set_operand(argument.index, packed[key])
     argument.type = packed[key].type
     if not constant.result.has_uses:
         constant.erase()
     return True
 
 
-def packed_elements(value: ElementsAttr, order: list[int], position: int, panel: int) -> ElementsAttr:
-    """The elements with axes in `order`, the one at `position` cut into zero-padded panels that run innermost."""
-    array = value.numpy().transpose(order)
-    size = array.shape[position]
+def _position(d: int, order: list[int]) -> AffineExpr:
+    """A dim of the iteration space as a dim of the packed order; dims that are not read do not matter."""
+    return dim(order.index(d)) if d in order else const(0)
+
+
+def packed_elements(
+    value: ElementsAttr, reading: AffineMap, shape: tuple[int, ...], position: int, panel: int
+) -> ElementsAttr:
+    """The elements in reading order, the dim at `position` cut into zero-padded panels that run innermost."""
+    grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
+    places = reading.dim_results()
+    source = value.numpy()
+    if None not in places and len(set(places)) == len(places) == len(shape):
+        array = source.transpose([places.index(d) for d in range(len(shape))])
+    else:
+        array = np.broadcast_to(source[tuple(reading.evaluate(grids, ()))], shape)
+    size = shape[position]
     count = -(-size // panel)
     if count * panel != size:
         widths = [(0, 0)] * array.ndim
@@ -92,5 +107,3 @@ def packed_elements(value: ElementsAttr, order: list[int], position: int, panel:
     name = value.blob.name if isinstance(value, DenseResourceAttr) else "w"
     type_ = TensorType(tuple(int(n) for n in made.shape), value.tensor_type.element)
     return DenseResourceAttr(Blob(f"{name}_packed", made), type_)
-
-

@@ -6,13 +6,14 @@ tiles of the iteration space, where a tile's step costs the larger of its multip
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import attrs
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim
@@ -66,9 +67,8 @@ class Space:
 
     def vector_dim(self) -> int | None:
         """The parallel dim along which all results, or else a reduction dim along which an input, are contiguous."""
-        lasts = {m.results[-1] if m.results else None for m in self.op.output_maps}
         for d in self.parallel:
-            if lasts == {dim(d)} and self.sizes[d] > 1:
+            if self.sizes[d] > 1 and all(runs_along(m, d) for m in self.op.output_maps):
                 return d
         for d in reversed(self.reduction):
             if any(m.results and m.results[-1] == dim(d) for m in self.op.input_maps):
@@ -83,6 +83,14 @@ class Space:
                 shared -= map_.used_dims()
         candidates = shared or set(self.parallel) - {vector}
         return max(candidates, key=lambda d: (self.sizes[d] > 1, d), default=None)
+
+
+def runs_along(map_: AffineMap, d: int) -> bool:
+    """Whether neighbours along a dim are neighbours in memory: its last index is `d` or `d mod block`."""
+    if not map_.results:
+        return False
+    last = map_.results[-1]
+    return last == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
 
 
 def size_of(size: Dim) -> int:
@@ -120,7 +128,8 @@ def _plain(space: Space) -> ScheduleAttr:
 def _map(space: Space, vector: int, lanes: int) -> ScheduleAttr:
     vectors = max(1, min(4, space.sizes[vector] // lanes))
     register = ((space.names[vector], vectors * lanes),)
-    return ScheduleAttr(tuple(_outer_loops(space, GRAIN_ELEMENTS)), register, space.names[vector], lanes)
+    loops = _outer_loops(space, GRAIN_ELEMENTS, {vector: vectors * lanes})
+    return ScheduleAttr(tuple(loops), register, space.names[vector], lanes)
 
 
 def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
@@ -130,12 +139,15 @@ def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
     return ScheduleAttr(tuple(loops), (), space.names[vector], lanes, unroll)
 
 
-def _outer_loops(space: Space, elements: int) -> Iterator[LoopSpec]:
-    """Parallel loops over the outer dims, so that one grain has about `elements` points."""
+def _outer_loops(space: Space, elements: int, least: Mapping[int, int] | None = None) -> Iterator[LoopSpec]:
+    """Parallel loops over the outer dims, so that one grain has about `elements` points; tiles are multiples of
+    `least` where it names their dim."""
     tiles: dict[int, int] = {}
     block = 1
     for d in reversed(space.parallel):
+        unit = (least or {}).get(d, 1)
         tiles[d] = max(1, min(space.sizes[d], -(-elements // block)))
+        tiles[d] = -(-tiles[d] // unit) * unit
         block *= tiles[d]
     for d in space.parallel:
         if tiles[d] < space.sizes[d] or not isinstance(space.op.sizes.dims[d], int):
@@ -209,6 +221,8 @@ def _contraction_loops(
     row_size = space.sizes[row] if row is not None else 1
     outer = [d for d in space.parallel if d not in (vector, row)]
     others = math.prod(space.sizes[d] for d in outer)
+    if min(rows, row_size) < 64:  # few rows pass before the panels are read again: they have to stay in L2
+        columns = max(panel, min(columns, machine.l2_bytes // 2 // (4 * depth) // panel * panel))
     wanted = min(MAX_GRAINS, max(1, row_size * space.sizes[vector] * others * depth // GRAIN_STEPS))
 
     def grains() -> int:
@@ -219,9 +233,11 @@ def _contraction_loops(
             rows = max(tile.rows, rows // 2 // tile.rows * tile.rows)
         else:
             columns = max(panel, columns // 2 // panel * panel)
-    for d in outer:
-        yield LoopSpec(f"{space.names[d]}0", space.names[d], 1, True)
+    streamed = {d for m in space.op.input_maps if vector in m.used_dims() for d in m.used_dims()}
+    first = [d for d in outer if d in streamed]
+    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, True) for d in first)
     yield LoopSpec(f"{space.names[vector]}0", space.names[vector], columns, True)
+    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, True) for d in outer if d not in first)
     if row is not None:
         yield LoopSpec(f"{space.names[row]}0", space.names[row], rows, True)
     if len(space.reduction) == 1 and depth * panel * 4 > machine.l2_bytes // 2 and row_size > tile.rows:

@@ -15,6 +15,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
 from stepwell.lowering.to_tensor.rules import RULES, lowers, map_generic, signless
@@ -58,6 +59,7 @@ class ToTensor(Pass):
             conversion.run(function)
             function.update_type()
             separate_results(function, conversion)
+            drop_dead_ops(function)
 
 
 def keep_graph_types(function: func.FuncOp) -> None:
@@ -87,6 +89,13 @@ def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
         type_ = value.type
         assert isinstance(type_, TensorType)
         ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x, e=type_.element: s.narrowed(x, e)))
+
+
+def drop_dead_ops(function: func.FuncOp) -> None:
+    """Erase what only the shapes, axes and other numbers of the source were computed with."""
+    for op in reversed(list(function.body.block)):
+        if is_dead(op):
+            op.erase()
 
 
 def origin(value: Value) -> Value:

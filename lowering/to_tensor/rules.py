@@ -14,10 +14,11 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.builder import Builder
-from stepwell.ir.conversion import Conversion, Rule
+from stepwell.ir.conversion import Conversion, NoMatch, Rule
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, FloatType, IntegerType, Signedness, TensorType, Type
+from stepwell.lowering.to_tensor.operands import Mapped, Stretched, operand_of
 from stepwell.lowering.to_tensor.scalars import Scalars
 
 RULES: dict[type[Operation], list[Rule]] = {}
@@ -66,8 +67,6 @@ def broadcast_map(shape: Sequence[Dim], space: Sequence[Dim]) -> AffineMap:
     """Where an operand of a shape is read in an iteration space it broadcasts to.
 
     A dim of size 1 is read at 0. Raises NoMatch where a symbolic dim is neither proven equal nor 1."""
-    from stepwell.ir.conversion import NoMatch
-
     results: list[AffineExpr] = []
     for axis, size in enumerate(shape, start=len(space) - len(shape)):
         if size == space[axis]:
@@ -80,27 +79,34 @@ def broadcast_map(shape: Sequence[Dim], space: Sequence[Dim]) -> AffineMap:
 
 
 def map_generic(
-    c: Conversion, inputs: Sequence[Value], result: TensorType, body: Body, sources: Sequence[Value] = ()
-) -> Value:
-    """result[i] = body(inputs[broadcast(i)], sources): a generic over the result's elements."""
-    elements = [*(tensor_type(value).element for value in inputs), *(value.type for value in sources)]
-    maps = [broadcast_map(tensor_type(value).shape, result.shape) for value in inputs]
-    narrow = result.element
+    c: Conversion, inputs: Sequence[Value], result: TensorType, body: Body, sources: Sequence[Value] = (), *,
+    maps: Sequence[AffineMap | None] | None = None, widen: bool = True,
+) -> Value:  # fmt: skip
+    """result[i] = body(inputs[map(i)], sources): a generic over the result's elements.
 
-    def rounded(s: Scalars, *args: Value) -> Value:
-        made = body(s, *args)
+    An input without a map broadcasts. Narrow floats are widened on entry unless `widen` is off."""
+    given = maps or [None] * len(inputs)
+    operands = [operand_of(value, map_, result.shape) for value, map_ in zip(inputs, given, strict=True)]
+    read = [item for item in operands if isinstance(item, Mapped)]
+    whole = [item for item in operands if isinstance(item, Stretched)]
+
+    def scalars(s: Scalars, *args: Value) -> Value:
+        elements, tensors = iter(args[: len(read)]), iter(args[len(read) :])
+        values = [item.element(s, elements, tensors) for item in operands]
+        made = body(s, *(s.widened(v) if widen else v for v in values), *args[len(read) + len(whole) :])
         assert isinstance(made, Value)
-        return s.narrowed(made, narrow)
+        return s.narrowed(made, result.element)
 
+    types = [*(tensor_type(item.value).element for item in read), *(v.value.type for v in whole), *(v.type for v in sources)]
     return c.insert(
         GenericOp(
-            inputs,
-            sources,
+            [item.value for item in read],
+            [*(item.value for item in whole), *sources],
             result_types=[result],
-            regions=[scalar_region(elements, rounded)],
+            regions=[plain_region(types, scalars)],
             sizes=DimsAttr(tuple(result.shape)),
             iterators=["parallel"] * result.rank,
-            maps=[*maps, AffineMap.identity(result.rank)],
+            maps=[*(item.map for item in read), AffineMap.identity(result.rank)],
             names=dim_names(result.rank),
         )
     ).outputs[0]
@@ -112,23 +118,35 @@ def reduce_generic(
     sources: Sequence[Value] = (),
 ) -> Value:  # fmt: skip
     """A reduction with one accumulator; the result has the accumulator's type and is narrowed by a map of its own."""
+    made, = reduce_generics(
+        c, inputs, [result.with_element(accumulator)], sizes=sizes, iterators=iterators, maps=maps, names=names,
+        body=body, combine=combine, identities=[identity], sources=sources,
+    )  # fmt: skip
+    return made if accumulator is result.element else map_generic(c, [made], result, lambda s, x: x)
+
+
+def reduce_generics(
+    c: Conversion, inputs: Sequence[Value], results: Sequence[TensorType], *, sizes: Sequence[Dim],
+    iterators: Sequence[str], maps: Sequence[AffineMap], names: Sequence[str], body: Body, combine: Body,
+    identities: Sequence[Attribute], sources: Sequence[Value] = (),
+) -> list[Value]:  # fmt: skip
+    """A reduction with an accumulator, and an identity, for each result; `combine` merges (accumulators, values)."""
     elements = [*(tensor_type(value).element for value in inputs), *(value.type for value in sources)]
+    accumulators = [type_.element for type_ in results]
     made = c.insert(
         GenericOp(
             inputs,
             sources,
-            result_types=[result.with_element(accumulator)],
-            regions=[scalar_region(elements, body), plain_region([accumulator, accumulator], combine)],
+            result_types=results,
+            regions=[scalar_region(elements, body), plain_region(accumulators * 2, combine)],
             sizes=DimsAttr(tuple(sizes)),
             iterators=iterators,
             maps=maps,
             names=names,
-            identities=[identity],
+            identities=identities,
         )
-    ).outputs[0]
-    if accumulator is result.element:
-        return made
-    return map_generic(c, [made], result, lambda s, x: x)
+    )
+    return list(made.outputs)
 
 
 def plain_region(types: Sequence[Type], body: Body) -> Region:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from stepwell.dialects import arith, math
+from stepwell.dialects.tensor import DimsAttr, IndexOp, SizeOp
+from stepwell.ir.attributes import FloatAttr, IntegerAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import Op
-from stepwell.ir.types import F32, I1, FloatType, IntegerType, Type, bit_width
+from stepwell.ir.types import F32, I1, I64, INDEX, FloatType, IntegerType, Type, bit_width, numpy_dtype
 
 
 class Scalars:
@@ -75,6 +78,46 @@ class Scalars:
         """a where the condition holds, else b"""
         return self.emit(arith.SelectOp(condition, a, b))
 
+    def both(self, a: Value, b: Value) -> Value:
+        """a and b, of truths or of bits"""
+        return self.emit(arith.AndIOp(a, b))
+
+    def either(self, a: Value, b: Value) -> Value:
+        """a or b, of truths or of bits"""
+        return self.emit(arith.OrIOp(a, b))
+
+    def is_nan(self, a: Value) -> Value:
+        """Whether a float is NaN."""
+        return self.emit(arith.CmpFOp(a, a, predicate="uno"))
+
+    def clamped(self, a: Value, limit: float) -> Value:
+        """A float within [-limit, limit]; NaN stays NaN."""
+        return self.minimum(self.maximum(a, self.constant(-limit, a.type)), self.constant(limit, a.type))
+
+    def index(self, dim: int) -> Value:
+        """The position along a dim of the iteration space."""
+        return self.emit(IndexOp(dim=dim))
+
+    def size(self, dim: Dim) -> Value:
+        """A size as an index."""
+        return self.constant(dim, INDEX) if isinstance(dim, int) else self.emit(SizeOp(of=DimsAttr((dim,))))
+
+    def index_to_float(self, index: Value, type_: Type) -> Value:
+        """An index as a float."""
+        whole = self.emit(arith.IndexCastOp(index, result_types=[I64]))
+        return self.emit(arith.SIToFPOp(whole, result_types=[type_]))
+
+    def count(self, dim: Dim, type_: Type) -> Value:
+        """A size as a float."""
+        return self.constant(dim, type_) if isinstance(dim, int) else self.index_to_float(self.size(dim), type_)
+
+    def known(self, a: Value) -> float | None:
+        """The number that a scalar is known to be."""
+        op = a.defining_op
+        if isinstance(op, arith.ConstantOp) and isinstance(op.value, (IntegerAttr, FloatAttr)):
+            return arith.typed_constant(op.value).item()  # type: ignore[no-any-return]
+        return None
+
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c with one rounding"""
         return self.emit(math.FmaOp(a, b, c))
@@ -100,3 +143,10 @@ class Scalars:
             return self.emit(arith.TruncIOp(a, result_types=[type_]))
         extend = arith.ExtUIOp if unsigned or a.type is I1 else arith.ExtSIOp
         return self.emit(extend(a, result_types=[type_]))
+
+
+def largest_finite(type_: FloatType) -> float:
+    """The largest finite number of a float type."""
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(numpy_dtype(type_)).max)

@@ -1,7 +1,8 @@
 """Dialect conversion: one walk that replaces every op of the source dialects, with types converted on the way.
 
 Unlike greedy rewriting it visits each op once, in order, and fails with an explanation when an op has no rule: which
-rules were tried, and why each refused."""
+rules were tried, and why each refused. Rules for `Operation` itself are tried on every op, before those of its class; a
+refusal without words is not mentioned."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import attrs
 
 from stepwell.errors import PassError, StepwellError
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Operation, OpT, Value
+from stepwell.ir.core import BlockArgument, Operation, OpT, Value
 from stepwell.ir.types import Type
 
 
@@ -43,6 +44,7 @@ class Conversion:
     mapping: dict[Value, Value] = attrs.Factory(dict)
     builder: Builder = attrs.field(default=None)
     context: Any = None
+    _converted: list[Operation] = attrs.Factory(list)
 
     def insert(self, op: OpT) -> OpT:
         """Put a new op at the insertion point."""
@@ -53,30 +55,48 @@ class Conversion:
         return self.mapping.get(value, value)
 
     def run(self, root: Operation) -> None:
-        """Convert everything inside `root` in place. Raises PassError listing every op that no rule converts."""
+        """Convert everything inside `root` in place. Raises PassError listing every op that no rule converts.
+
+        The source stays whole until the end, so that rules see its types and whatever was found out about its values."""
         failures: list[str] = []
-        for region in root.regions:
-            for block in region.blocks:
-                for argument in block.arguments:
-                    argument.type = self.convert_type(argument.type)
-                for op in list(block):
-                    self._convert(op, failures)
+        self._convert_regions(root, failures)
         if failures:
             raise PassError("no conversion for:\n" + "\n".join(f"  {line}" for line in failures))
+        for op in reversed(self._converted):
+            op.erase()
+        self._converted.clear()
+
+    def _convert_regions(self, root: Operation, failures: list[str]) -> None:
+        for region in root.regions:
+            for block in region.blocks:
+                for argument in list(block.arguments):
+                    self._convert_argument(argument)
+                for op in list(block):
+                    self._convert(op, failures)
+
+    def _convert_argument(self, argument: BlockArgument) -> None:
+        """Let an argument of the new type take the place; rules still see the old one's type on their operands."""
+        type_ = self.convert_type(argument.type)
+        if type_ is not argument.type:
+            new = BlockArgument(argument.block, argument.index, type_)
+            new.name = argument.name
+            argument.block.arguments[argument.index] = new
+            self.mapping[argument] = new
 
     def _convert(self, op: Operation, failures: list[str]) -> None:
         if self.is_legal(op):
             for index, value in enumerate(op.operands):
                 op.set_operand(index, self.new(value))
-            self.run(op)
+            self._convert_regions(op, failures)
             return
         refusals = []
-        for rule in self.rules.get(type(op), ()):
+        for rule in (*self.rules.get(Operation, ()), *self.rules.get(type(op), ())):
             self.builder = Builder.before(op)
             try:
                 made = rule.convert(op, self)
             except NoMatch as refusal:
-                refusals.append(f"{rule.name}: {refusal}")
+                if str(refusal):
+                    refusals.append(f"{rule.name}: {refusal}")
                 continue
             self._replace(op, made)
             return
@@ -90,5 +110,4 @@ class Conversion:
         for result, value in zip(op.results, values, strict=True):
             self.mapping[result] = value
             value.name = value.name or result.name
-            result.replace_all_uses_with(value)
-        op.erase()
+        self._converted.append(op)

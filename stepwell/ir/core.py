@@ -416,6 +416,9 @@ class Block:
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __bool__(self) -> bool:
+        return True  # a block without operations is still a block
+
     @property
     def first(self) -> Operation | None:
         """The first operation."""

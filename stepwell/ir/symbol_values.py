@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwell.errors import IRError
-from stepwell.ir.dims import DimExpr, evaluate, free_symbols, solve_for, substitute
+from stepwell.ir.dims import DimExpr, evaluate, free_symbols, solve_for, substitute, symbol
 from stepwell.ir.types import TensorType, Type
 
 
@@ -31,7 +31,7 @@ def bind_symbols(
     known = _solved(pending)
     for name, axis, dim, size in pending:
         if free_symbols(dim) <= known.keys() and evaluate(dim, known) != size:
-            values = ", ".join(f"{symbol} = {known[symbol]}" for symbol in sorted(free_symbols(dim)))
+            values = ", ".join(f"{given} = {known[given]}" for given in sorted(free_symbols(dim)))
             raise IRError(f"dimension {axis} of {name} is {size}, but {dim} is {evaluate(dim, known)} with {values}")
     return known
 
@@ -41,12 +41,14 @@ def _solved(pending: Sequence[tuple[str, int, DimExpr, int]]) -> dict[str, int]:
     progress = True
     while progress:
         progress = False
-        for _, _, dim, size in pending:
-            unknown = [name for name in free_symbols(dim) if name not in known]
-            if len(unknown) != 1:
+        for name, axis, dim, size in pending:
+            unknown = [symbol_name for symbol_name in free_symbols(dim) if symbol_name not in known]
+            rest = substitute(dim, known) if len(unknown) == 1 else None
+            if rest is None or solve_for(rest, unknown[0], symbol("?")) is None:
                 continue
-            value = solve_for(substitute(dim, known), unknown[0], size)
-            if isinstance(value, int) and value >= 0:
-                known[unknown[0]] = value
-                progress = True
+            value = solve_for(rest, unknown[0], size)
+            if not isinstance(value, int) or value < 0:
+                raise IRError(f"dimension {axis} of {name} is {size}, which {dim} is for no {unknown[0]}")
+            known[unknown[0]] = value
+            progress = True
     return known

@@ -138,6 +138,13 @@ def type_proto(type_: Type) -> Any:
     return proto
 
 
+def shown(type_: Type) -> str:
+    """A type as messages show it: `f32[batch, 3, 8*h]`."""
+    if isinstance(type_, TensorType):
+        return f"{type_.element}[{', '.join(map(str, type_.shape))}]"
+    return str(type_)
+
+
 def text(value: Any) -> str:
     """A protobuf string field as text; one that is not UTF-8 comes from protobuf as bytes."""
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ from stepwell.errors import StepwellError
 from stepwell.frontends.onnx import schema
 from stepwell.frontends.onnx.constants import constant_of
 from stepwell.frontends.onnx.declared import plain_dims
-from stepwell.frontends.onnx.element_types import value_type
+from stepwell.frontends.onnx.element_types import shown, value_type
 from stepwell.frontends.onnx.registry import RuleTable, Unsupported
 from stepwell.frontends.onnx.report import Problem
 from stepwell.frontends.onnx.scope import POISON, Scope, Slot
@@ -52,7 +52,7 @@ def problem_of(node: NodeInfo, version: int, inputs: Sequence[Slot], prefix: str
     elif not isinstance(error, StepwellError):
         reason = f"its import rule failed: {type(error).__name__}: {error}"
         advice = "this is a fault of the importer: please report it with the model"
-    types = tuple(str(slot.type) if isinstance(slot, Value) else "?" if slot else "absent" for slot in inputs)
+    types = tuple(shown(slot.type) if isinstance(slot, Value) else "?" if slot else "absent" for slot in inputs)
     return Problem("node", prefix + node.label, reason, advice, node.op_type, node.domain, version, types, error)
 
 

@@ -22,7 +22,7 @@ from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules
 from stepwell.frontends.onnx.declared import fits, fresh_dims, plain_dims
-from stepwell.frontends.onnx.element_types import Port, check_supported, text, value_type
+from stepwell.frontends.onnx.element_types import Port, check_supported, shown, text, value_type
 from stepwell.frontends.onnx.failures import RULE_FAULTS, check_importable, placeholders, problem_of
 from stepwell.frontends.onnx.input_shapes import Shapes, input_types, symbol_prefix
 from stepwell.frontends.onnx.model import Model, load_model
@@ -187,7 +187,7 @@ class _Importer:
             value = scope.values.get(port.name)
             declared = self._declared(port)
             if isinstance(value, Value) and declared is not None and not fits(declared, value.type):
-                reason = f"it is declared as {declared}, and its initializer is {value.type}"
+                reason = f"it is declared as {shown(declared)}, and its initializer is {shown(value.type)}"
                 self._complain("input", port.name, reason, "the model contradicts itself: export it again")
 
     def _output(self, port: Port, scope: Scope) -> Value | None:
@@ -197,7 +197,7 @@ class _Importer:
         declared = self._declared(port)
         if declared is None or self.is_tainted(value) or fits(declared, value.type, sizes=False):
             return value
-        reason = f"it is declared as {declared}, and its nodes compute {value.type}"
+        reason = f"it is declared as {shown(declared)}, and its nodes compute {shown(value.type)}"
         self._complain("output", port.name, reason, "the model contradicts itself: export it again")
         return None
 
@@ -308,9 +308,11 @@ class _Importer:
     def _bind(self, scope: Scope, name: str, value: Value) -> Value:
         """Give a value its ONNX name, or make the name an alias where the value has one."""
         full = scope.prefix + name
+        if name in scope.unnamed:
+            return value
         if value.name is None:
             value.name = names.hint(name)
-        if name in scope.unnamed or full in self._named or self.is_tainted(value):
+        if full in self._named or self.is_tainted(value):
             return value
         self._named.add(full)
         other = names.name_of(value)

@@ -20,7 +20,7 @@ from stepwell.frontends.onnx.schema import attribute_type_name, default_of
 from stepwell.frontends.onnx.structure import Graph, NodeInfo
 from stepwell.ir.attributes import elements
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Block, OpT, Value
+from stepwell.ir.core import Block, Operation, OpT, Region, Value
 from stepwell.ir.location import Location
 from stepwell.ir.types import Type
 from stepwell.ir.verifier import verify
@@ -198,8 +198,8 @@ class ImportNode:
     def insert(self, op: OpT) -> OpT:
         """Put a graph op at the insertion point with the node's location. Raises VerifyError where it is not valid."""
         op.loc = self._loc
+        _verify_alone(op)
         self._builder.insert(op)
-        verify(op)
         for result in op.results:
             content(result)  # known in order, so that asking later does not recurse along the whole model
         return op
@@ -213,3 +213,14 @@ class ImportNode:
     def unsupported(self, reason: str, advice: str = "") -> Unsupported:
         """The error to raise for a case that is not supported."""
         return Unsupported(reason, advice)
+
+
+def _verify_alone(op: Operation) -> None:
+    """Check an op in a block of its own: in the real one each check would number all operations before it anew, and the
+    block may be in no region yet. That its operands are visible follows from the order of the nodes."""
+    place = Region([Block([], [op])])
+    try:
+        verify(op)
+    finally:
+        op.detach()
+        place.blocks.clear()

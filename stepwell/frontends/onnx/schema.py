@@ -30,7 +30,7 @@ def schema_of(domain: str, op_type: str, version: int) -> Any:
     """The OpSchema of an operator at an opset version, None where there is none."""
     try:
         return onnx.defs.get_schema(op_type, version, domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond 32 bits
         return None
 
 

@@ -191,6 +191,7 @@ class _Reader:
         if cycle:
             path = " -> ".join(nodes[index].label for index in reversed(cycle))
             self.complain(nodes[cycle[0]], f"it needs its own result: {path}")
+            return iter(nodes)
         return (nodes[index] for index in order)
 
     def complain(self, node: NodeInfo, reason: str) -> None:

@@ -1,8 +1,8 @@
 """Tensors of a model as arrays: every element type, packed or not, inside the model or in files beside it.
 
-Bytes are never copied where the format allows it: raw data is viewed where it lies, in the mapped model file or in a
-mapped external file. A header is believed only as far as there are bytes for it: sizes are checked before anything is
-allocated."""
+Bytes are not copied where the format allows it: raw data is viewed where it lies, in the mapped model file or in a
+mapped external file, if it is aligned to its elements there. A header is believed only as far as there are bytes for
+it: sizes are checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -284,15 +284,18 @@ def _from_field(tensor: Any, element: Type, count: int) -> Array:
     array: Array = np.array(entries, dtype)
     target = numpy_dtype(element)
     if target == np.bool_:
-        return array != 0
+        return np.not_equal(array, 0)
     if isinstance(element, ComplexType):
-        return array.view(target)
+        return _viewed(array, target)
     if per_entry > 1:
         return unpack(array.astype(np.uint8), width, count).view(target)
     if array.dtype == target:
         return array
     bits = array.astype(f"u{target.itemsize}")
     if width < 8:
-        bits &= np.uint8((1 << width) - 1)
-    elements: Array = bits.view(target)
-    return elements
+        bits &= (1 << width) - 1
+    return _viewed(bits, target)
+
+
+def _viewed(array: Array, dtype: np.dtype[Any]) -> Array:
+    return array.view(dtype)

@@ -76,11 +76,12 @@ def test_small_floats_saturate_or_overflow(element: Type, saturate: bool, expect
 
 
 def test_division_is_not_a_product_with_the_inverse() -> None:
-    """4.9 * fl(1 / 9.8) rounds to a tie's other side than 4.9 / 9.8 = 0.5, which goes to even."""
-    scale = np.float32(9.8)
-    x = np.float32(0.5) * scale
+    """2.5 * 0.83 divided by 0.83 is a tie in f32, which goes to the even 2; times fl(1 / 0.83) it is above."""
+    scale = np.float32(0.83)
+    x = np.float32(2.5) * scale
+    assert np.rint(x * (np.float32(1) / scale)) == 3
     op = QuantizeOp(value("1"), value(""), element=UI8)
-    assert op.interpret(None, np.array([x]), np.array(scale)).tolist() == [0]
+    assert op.interpret(None, np.array([x]), np.array(scale)).tolist() == [2]
 
 
 def test_division_happens_in_the_given_precision() -> None:

@@ -162,9 +162,7 @@ def import_nodes(
         assert found is not None, f"no rule for {proto.op_type} {version}"
         made = found(node)
         made = [made] if isinstance(made, Value) else made
-        for name, value in zip(proto.output, made, strict=True):
-            if name:
-                values[name] = value
+        values.update((name, value) for name, value in zip(proto.output, made, strict=True) if name)
     return Imported(block, [values[name] for name in outputs])
 
 

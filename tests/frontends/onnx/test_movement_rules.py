@@ -13,12 +13,13 @@ from onnx.backend.test.loader import load_model_tests
 from stepwell.ir.types import TensorType, type_of_dtype
 from tests.frontends.onnx.movement_harness import import_nodes, type_of
 
-OPERATORS = set(
+NAMES = (
     "Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Pad Tile Expand Shape Size ConstantOfShape Constant"
     " Range Gather GatherElements GatherND Scatter ScatterElements ScatterND OneHot NonZero Unique Compress"
-    " DepthToSpace SpaceToDepth CenterCropPad ReverseSequence EyeLike Trilu TopK Resize Upsample GridSample AffineGrid RoiAlign"
-    " MaxUnpool Col2Im NonMaxSuppression TensorScatter".split()
+    " DepthToSpace SpaceToDepth CenterCropPad ReverseSequence EyeLike Trilu TopK Resize Upsample GridSample AffineGrid"
+    " RoiAlign MaxUnpool Col2Im NonMaxSuppression TensorScatter"
 )
+OPERATORS = set(NAMES.split())
 
 
 @functools.cache

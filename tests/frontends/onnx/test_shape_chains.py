@@ -55,7 +55,7 @@ HEADS = """
 
 CHAINS = {
     "split heads": (
-        HEADS, tensor("batch", "seq", 768), dict(zero=0, one=1, axis0=[0], heads=[12], minus=[-1]),
+        HEADS, tensor("batch", "seq", 768), {"zero": 0, "one": 1, "axis0": [0], "heads": [12], "minus": [-1]},
         ["batch", "12", "seq", "64"],
     ),
     "merge heads": (
@@ -79,7 +79,7 @@ CHAINS = {
         b = Slice(s, zero, one)
         target = Concat(b, rest) axis=0
         c = ConstantOfShape(target)
-        """, tensor("batch", 5), dict(zero=[0], one=[1], rest=[1, 7]), ["batch", "1", "7"],
+        """, tensor("batch", 5), {"zero": [0], "one": [1], "rest": [1, 7]}, ["batch", "1", "7"],
     ),
     "position ids": (
         """
@@ -87,7 +87,7 @@ CHAINS = {
         t = Gather(s, one) axis=0
         r = Range(zero, t, step)
         u = Unsqueeze(r, axis0)
-        """, tensor("batch", "seq"), dict(one=1, zero=0, step=1, axis0=[0]), ["1", "seq"],
+        """, tensor("batch", "seq"), {"one": 1, "zero": 0, "step": 1, "axis0": [0]}, ["1", "seq"],
     ),
     "position ids after the past": (
         """
@@ -96,7 +96,7 @@ CHAINS = {
         from = Add(t, three)
         to = Add(from, t)
         r = Range(from, to, step)
-        """, tensor("batch", "seq"), dict(one=1, three=3, step=1), ["seq"],
+        """, tensor("batch", "seq"), {"one": 1, "three": 3, "step": 1}, ["seq"],
     ),
     "range by non-zero": (
         """
@@ -105,7 +105,7 @@ CHAINS = {
         c = ConstantOfShape(t) value=helper.make_tensor("v",7,[1],[1])
         n = NonZero(c)
         y = Transpose(n)
-        """, tensor("batch", "seq"), dict(one=[1], two=[2]), ["seq", "1"],
+        """, tensor("batch", "seq"), {"one": [1], "two": [2]}, ["seq", "1"],
     ),
     "causal mask cut to length": (
         """
@@ -113,7 +113,8 @@ CHAINS = {
         t = Gather(s, one) axis=0
         tu = Unsqueeze(t, axis0)
         y = Slice(mask, zero, tu, axis0)
-        """, tensor("batch", "2*k"), dict(one=1, axis0=[0], zero=[0], mask=np.zeros((64, 64))), ["2*min(32, k)", "64"],
+        """, tensor("batch", "2*k"), {"one": 1, "axis0": [0], "zero": [0], "mask": np.zeros((64, 64))},
+        ["2*min(32, k)", "64"],
     ),
     "halves": (
         """
@@ -122,7 +123,7 @@ CHAINS = {
         h = Div(d, two)
         hu = Unsqueeze(h, axis0)
         y = Slice(x, hu, end, axis1)
-        """, tensor("batch", "2*k"), dict(one=1, two=2, axis0=[0], axis1=[1], end=[END]), ["batch", "k"],
+        """, tensor("batch", "2*k"), {"one": 1, "two": 2, "axis0": [0], "axis1": [1], "end": [END]}, ["batch", "k"],
     ),
     "upsample to another size": (
         """
@@ -132,7 +133,7 @@ CHAINS = {
         big = Mul(hw, two)
         sizes = Concat(nc, big) axis=0
         y = Resize(x, , , sizes) mode="nearest"
-        """, tensor("batch", 3, "h", "w"), dict(zero=[0], two=[2], four=[4]), ["batch", "3", "2*h", "2*w"],
+        """, tensor("batch", 3, "h", "w"), {"zero": [0], "two": [2], "four": [4]}, ["batch", "3", "2*h", "2*w"],
     ),
     "pad to a multiple of 8": (
         """
@@ -141,7 +142,7 @@ CHAINS = {
         m = Sub(eight, h)
         pads = Concat(six, m, zero) axis=0
         y = Pad(x, pads)
-        """, tensor("batch", 3, "h", 4), dict(two=[2], three=[3], eight=[8], six=[0] * 6, zero=[0]),
+        """, tensor("batch", 3, "h", 4), {"two": [2], "three": [3], "eight": [8], "six": [0] * 6, "zero": [0]},
         ["batch", "3", "8", "4"],
     ),
     "expand by scattered shape": (
@@ -149,15 +150,15 @@ CHAINS = {
         s = Shape(x)
         t = ScatterND(s, places, news)
         y = Expand(x, t)
-        """, tensor("batch", 1, 4), dict(places=[[1]], news=[9]), ["batch", "9", "4"],
+        """, tensor("batch", 1, 4), {"places": [[1]], "news": [9]}, ["batch", "9", "4"],
     ),
     "strided windows": (
         "y = Slice(x, zero, end, axis1, two)", tensor("batch", "h"),
-        dict(zero=[0], end=[END], axis1=[1], two=[2]), ["batch", "(h + 1)//2"],
+        {"zero": [0], "end": [END], "axis1": [1], "two": [2]}, ["batch", "(h + 1)//2"],
     ),
     "reversed": (
         "y = Slice(x, last, before, axis1, back)", tensor("batch", "h"),
-        dict(last=[-1], before=[-END], axis1=[1], back=[-1]), ["batch", "h"],
+        {"last": [-1], "before": [-END], "axis1": [1], "back": [-1]}, ["batch", "h"],
     ),
     "pixel shuffle": (
         "y = DepthToSpace(x) blocksize=2", tensor("batch", 16, "h", "w"), {}, ["batch", "4", "2*h", "2*w"],
@@ -170,7 +171,7 @@ CHAINS = {
         """
         t = Slice(x, zero, four, axis1)
         y = Concat(x, t) axis=1
-        """, tensor("batch", "past + 4"), dict(zero=[0], four=[4], axis1=[1]), ["batch", "past + 8"],
+        """, tensor("batch", "past + 4"), {"zero": [0], "four": [4], "axis1": [1]}, ["batch", "past + 8"],
     ),
     "tiled": (
         """
@@ -178,7 +179,7 @@ CHAINS = {
         b = Slice(s, zero, one)
         r = Concat(one, b) axis=0
         y = Tile(x, r)
-        """, tensor("batch", "seq"), dict(zero=[0], one=[1]), ["batch", "batch*seq"],
+        """, tensor("batch", "seq"), {"zero": [0], "one": [1]}, ["batch", "batch*seq"],
     ),
     "three parts": ("a, b, c = Split(x) axis=1", tensor("batch", "3*k"), {}, ["batch", "k"]),
     "eye": ("y = EyeLike(x)", tensor("n", "m"), {}, ["n", "m"]),

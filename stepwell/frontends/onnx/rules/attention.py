@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.attention import AttentionOp, LinearAttentionOp, RotaryEmbeddingOp
-from stepwell.dialects.graph.base import shape_of, tensor_type
+from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.convolution import ConvOp
 from stepwell.dialects.graph.elementwise import MulOp, SigmoidOp, SubOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.contraction import reshape, transpose
+from stepwell.frontends.onnx.rules.composing import reshaped
+from stepwell.frontends.onnx.rules.contraction import transpose
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, divide_exact
 
@@ -28,13 +29,13 @@ def split_heads(node: Node, x: Value, heads: int, what: str) -> Value:
     size = divide_exact(hidden, heads) if heads > 0 else None
     if size is None:
         raise node.unsupported(f"the {what}'s last axis of {hidden} does not split into {heads} heads")
-    return transpose(node, reshape(node, x, (batch, length, heads, size)), (0, 2, 1, 3))
+    return transpose(node, reshaped(node, x, (batch, length, heads, size)), (0, 2, 1, 3))
 
 
 def merge_heads(node: Node, x: Value) -> Value:
     """[b, heads, s, size] -> [b, s, heads * size]"""
     batch, heads, length, size = shape_of(x)
-    return reshape(node, transpose(node, x, (0, 2, 1, 3)), (batch, length, heads * size))
+    return reshaped(node, transpose(node, x, (0, 2, 1, 3)), (batch, length, heads * size))
 
 
 def size_of(node: Node, x: Value, axis: int) -> Value:
@@ -153,5 +154,4 @@ def causal_conv_with_state(node: Node) -> Sequence[Value]:
         made = node.insert(MulOp(made, node.insert(SigmoidOp(made)).result)).result
     bounds = [node.constant(np.array([n], np.int64)) for n in (1 - size if size > 1 else FAR, FAR)]
     present = node.insert(SliceOp(padded, *bounds, axes=[2])).result
-    present.type = tensor_type(present).with_shape((*shape_of(present)[:2], size - 1))
     return [made, present]

@@ -12,18 +12,10 @@ from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.contraction import EinsumOp, MatmulIntegerOp, MatmulOp
 from stepwell.dialects.graph.elementwise import AddOp, MulOp
 from stepwell.dialects.graph.movement import TransposeOp
-from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.frontends.onnx.registry import Node, rule
+from stepwell.frontends.onnx.rules.composing import reshaped
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
 from stepwell.ir.types import FloatType, numpy_dtype
-
-
-def reshape(node: Node, x: Value, shape: Sequence[Dim]) -> Value:
-    """x in another shape of as many elements."""
-    if tuple(shape) == shape_of(x):
-        return x
-    return node.insert(ReshapeOp(x, result_types=[tensor_type(x).with_shape(shape)])).result
 
 
 def transpose(node: Node, x: Value, permutation: Sequence[int]) -> Value:
@@ -39,8 +31,8 @@ def as_matrices(node: Node, lhs: Value, rhs: Value) -> tuple[Value, Value, int, 
     if not left or not right:
         raise node.unsupported("MatMul of a scalar is not defined", "use Mul")
     row, column = int(len(left) == 1), int(len(right) == 1)
-    lhs = reshape(node, lhs, (1, *left)) if row else lhs
-    rhs = reshape(node, rhs, (*right, 1)) if column else rhs
+    lhs = reshaped(node, lhs, (1, *left)) if row else lhs
+    rhs = reshaped(node, rhs, (*right, 1)) if column else rhs
     return lhs, rhs, row, column
 
 
@@ -51,7 +43,7 @@ def without_unit_axes(node: Node, product: Value, row: int, column: int) -> Valu
         del shape[-1]
     if row:
         del shape[-1 if column else -2]
-    return reshape(node, product, shape)
+    return reshaped(node, product, shape)
 
 
 @rule("MatMul")

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from stepwell.dialects.graph.base import normalize_axis, shape_of, tensor_type
 from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind, yielded
-from stepwell.dialects.graph.symbols import _COUNTER
+from stepwell.dialects.graph.symbols import fresh_name
+from stepwell.errors import ModelError
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim, symbol
@@ -27,11 +28,6 @@ class Subgraph(Protocol):
 
 
 ROUND, CONDITION = TensorType((), SI64), TensorType((), I1)
-
-
-def fresh_symbol(hint: str) -> Dim:
-    """A symbol that nothing else is called by."""
-    return symbol(f"{hint}_{next(_COUNTER.get())}")
 
 
 def branch(graph: Subgraph) -> Region:
@@ -82,7 +78,7 @@ def _wider(node: Node, before: Type, after: Type, born: set[Dim]) -> Type:
     shape = []
     for x, y in zip(before.shape, after.shape, strict=True):
         if x != y and x not in born:
-            x = fresh_symbol("carried")
+            x = symbol(fresh_name("carried"))
             born.add(x)
         shape.append(x)
     return before.with_shape(shape)
@@ -120,8 +116,6 @@ def loop(node: Node) -> Sequence[Value]:
 
 def _declared(graph: Subgraph, block: Block) -> Sequence[Value]:
     if len(graph.input_types) != len(block.arguments):
-        from stepwell.errors import ModelError
-
         raise ModelError(f"the body takes {len(graph.input_types)} inputs, the node gives {len(block.arguments)}")
     return block.arguments
 

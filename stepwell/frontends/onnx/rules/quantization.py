@@ -13,7 +13,8 @@ from stepwell.dialects.graph.convolution import ConvIntegerOp
 from stepwell.dialects.graph.elementwise import AddOp, DivOp, MulOp
 from stepwell.dialects.graph.quantization import DequantizeOp, DynamicQuantizeOp, QuantizeOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.contraction import as_matrices, reshape, without_unit_axes
+from stepwell.frontends.onnx.rules.composing import reshaped
+from stepwell.frontends.onnx.rules.contraction import as_matrices, without_unit_axes
 from stepwell.frontends.onnx.rules.convolution import conv_window, window_fields
 from stepwell.ir.core import Value
 from stepwell.ir.types import F32, UI8, FloatType, IntegerType, Type, numpy_dtype
@@ -24,7 +25,7 @@ def granularity(node: Node, x: Value, scale: Value, zero: Value | None) -> tuple
     rank, scale_rank = len(shape_of(x)), len(shape_of(scale))
     block = node.int("block_size", 0)
     if scale_rank == 0 or (scale_rank == 1 and shape_of(scale)[0] == 1 and not block):
-        return reshape(node, scale, ()), None if zero is None else reshape(node, zero, ()), {}
+        return reshaped(node, scale, ()), None if zero is None else reshaped(node, zero, ()), {}
     axis = normalize_axis(node.int("axis", 1), rank) if rank > 1 else 0
     if not block:
         return scale, zero, {"axis": axis}
@@ -87,7 +88,7 @@ def dynamic_quantize_linear(node: Node) -> Sequence[Value]:
 def requantized(node: Node, sums: Value, factor: Value, axis: int, zero: Value) -> Value:
     """Integer sums times a factor (a scalar, or one per place of `axis`), rounded into the zero point's type."""
     if len(shape_of(factor)) == 1 and shape_of(factor)[0] == 1:
-        factor = reshape(node, factor, ())
+        factor = reshaped(node, factor, ())
     fields: dict[str, Any] = {"axis": axis} if shape_of(factor) else {}
     scaled = node.insert(DequantizeOp(sums, factor, None, element=F32, **fields)).result
     return rounded_to(node, scaled, zero)
@@ -96,13 +97,13 @@ def requantized(node: Node, sums: Value, factor: Value, axis: int, zero: Value) 
 def rounded_to(node: Node, x: Value, zero: Value) -> Value:
     """x rounded to whole numbers plus a zero point, in the zero point's type."""
     one = node.constant(np.array(1, numpy_dtype(tensor_type(x).element)))
-    return node.insert(QuantizeOp(x, one, reshape(node, zero, ()), element=tensor_type(zero).element)).result
+    return node.insert(QuantizeOp(x, one, reshaped(node, zero, ()), element=tensor_type(zero).element)).result
 
 
 def factor_of(node: Node, first: Value, second: Value, y_scale: Value) -> Value:
     """first * second / y_scale."""
     product = node.insert(MulOp(first, second)).result
-    y_scale = reshape(node, y_scale, ()) if len(shape_of(y_scale)) == 1 else y_scale
+    y_scale = reshaped(node, y_scale, ()) if len(shape_of(y_scale)) == 1 else y_scale
     return node.insert(DivOp(product, y_scale)).result
 
 
@@ -116,8 +117,8 @@ def qlinear_conv(node: Node) -> Value:
     bias = node.optional(8)
     if bias is not None:
         spread = (*shape_of(bias), *[1] * (len(shape_of(x)) - 2))
-        sums = node.insert(AddOp(sums, reshape(node, bias, spread))).result
-    x_scale, w_scale = (reshape(node, s, ()) if shape_of(s) == (1,) else s for s in (node.input(1), node.input(4)))
+        sums = node.insert(AddOp(sums, reshaped(node, bias, spread))).result
+    x_scale, w_scale = (reshaped(node, s, ()) if shape_of(s) == (1,) else s for s in (node.input(1), node.input(4)))
     return requantized(node, sums, factor_of(node, x_scale, w_scale, node.input(6)), 1, node.input(7))
 
 
@@ -130,7 +131,7 @@ def qlinear_matmul(node: Node) -> Value:
     lhs, rhs, row, column = as_matrices(node, a, b)
     sums = node.insert(MatmulIntegerOp(lhs, rhs, node.input(2), node.input(5))).result
     rank = len(shape_of(sums))
-    a_scale, b_scale = (reshape(node, s, ()) if shape_of(s) == (1,) else s for s in (a_scale, b_scale))
+    a_scale, b_scale = (reshaped(node, s, ()) if shape_of(s) == (1,) else s for s in (a_scale, b_scale))
     if not shape_of(b_scale) and len(shape_of(a_scale)) <= 1:
         made = requantized(node, sums, factor_of(node, a_scale, b_scale, node.input(6)), rank - 2, node.input(7))
     elif not shape_of(a_scale) and len(shape_of(b_scale)) == 1:
@@ -144,7 +145,7 @@ def _by_row_and_column(node: Node, sums: Value, a_scale: Value, b_scale: Value) 
     if tensor_type(a_scale).element is not F32:
         raise node.unsupported("scales by row and column are supported in f32 only", "cast the scales to f32")
     if len(shape_of(a_scale)) == 1:
-        a_scale = reshape(node, a_scale, (*shape_of(a_scale), 1))
+        a_scale = reshaped(node, a_scale, (*shape_of(a_scale), 1))
     one = node.constant(np.array(1, np.float32))
     products = node.insert(DequantizeOp(sums, one, None, element=F32)).result
     factor = factor_of(node, a_scale, b_scale, node.input(6))
@@ -157,10 +158,10 @@ def _float_matmul(node: Node) -> Value:
         x, scale = node.input(index), node.input(index + 1)
         if len(shape_of(scale)) > 1 or (shape_of(scale) and shape_of(scale)[0] != 1):
             raise node.unsupported("8-bit floats are supported with one scale per tensor")
-        scale = reshape(node, scale, ())
+        scale = reshaped(node, scale, ())
         sides.append(node.insert(DequantizeOp(x, scale, None, element=F32)).result)
     lhs, rhs, row, column = as_matrices(node, *sides)
     product = without_unit_axes(node, node.insert(MatmulOp(lhs, rhs)).result, row, column)
-    y_scale, zero = reshape(node, node.input(6), ()), node.input(7)
+    y_scale, zero = reshaped(node, node.input(6), ()), node.input(7)
     op = QuantizeOp(product, y_scale, None, element=tensor_type(zero).element, precision=F32)
     return node.insert(op).result

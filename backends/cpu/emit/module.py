@@ -1,0 +1,222 @@
+"""Functions to LLVM modules: kernels shared out to several of them, so that they are compiled in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from stepwell.backends.cpu import abi, llvm
+from stepwell.backends.cpu.signature import Signature
+from stepwell.dialects.builtin import ModuleOp
+from stepwell.dialects.func import FuncOp
+from stepwell.errors import TargetError
+from stepwell.ir.attributes import ElementsAttr
+from stepwell.ir.core import Operation
+from stepwell.ir.types import MemRefType
+
+from . import control, floats, integers, memory, vectors  # noqa: F401  (they fill the table)
+from .function import FunctionEmitter, flat_types
+from .memory import Memory
+from .types import parameter_types
+
+if TYPE_CHECKING:
+    from stepwell.backends.cpu.target import CpuTarget
+
+MODULE_BYTES = 48 << 10
+"""Text that goes into one LLVM module: enough to make a module's fixed costs small, little enough to share out."""
+
+
+@attrs.frozen
+class Site:
+    """A place that may report a run-time error: the op index of `abi` counts these."""
+
+    message: str
+    label: str
+
+
+@attrs.frozen
+class EmittedModule:
+    """LLVM modules that belong together. `program` is the symbol of the program function, `constants` its table."""
+
+    texts: tuple[str, ...]
+    program: str
+    sites: tuple[Site, ...]
+    constants: tuple[ElementsAttr, ...]
+
+
+@attrs.define
+class Tables:
+    """What all functions of a module share."""
+
+    sites: dict[Site, int] = attrs.Factory(dict)
+    constants: dict[ElementsAttr, int] = attrs.Factory(dict)
+
+
+class ModuleContext:
+    """What one function needs from outside of it."""
+
+    def __init__(self, target: CpuTarget, tables: Tables) -> None:
+        self.target = target
+        self.tables = tables
+        self.declarations: dict[str, str] = {}
+        self.callees: dict[str, None] = {}
+
+    def declare(self, name: str, text: str) -> None:
+        """An intrinsic or a function of libm is called."""
+        self.declarations[name] = text
+
+    def use(self, kernel: str) -> None:
+        """A kernel is called."""
+        self.callees[kernel] = None
+
+    def site(self, message: str, label: str) -> int:
+        """The number of a place that may report."""
+        return self.tables.sites.setdefault(Site(message, label), len(self.tables.sites))
+
+
+@attrs.frozen
+class FunctionText:
+    """A function as text, with the head that declares it elsewhere."""
+
+    name: str
+    head: str
+    body: str
+    context: ModuleContext
+
+    @property
+    def text(self) -> str:
+        """The definition."""
+        return f"define {self.head} {{\n{self.body}\n}}\n"
+
+
+class KernelEmitter(FunctionEmitter):
+    """A kernel: `void (ptr team, ptr scratch, buffers and sizes ...)`."""
+
+    def __init__(self, context: ModuleContext, function: FuncOp) -> None:
+        super().__init__(context)
+        self.function = function
+
+    def write(self) -> FunctionText:
+        """The whole function."""
+        types = flat_types(argument.type for argument in self.function.arguments)
+        names = [f"%p{index}" for index in range(len(types))]
+        rest = list(names)
+        for argument in self.function.arguments:
+            count = len(parameter_types(argument.type))
+            self.define(argument, rest[:count])
+            rest = rest[count:]
+        self.operations(self.function.body.block)
+        parameters = ["ptr %team", "ptr %scratch", *(f"{t} {n}" for t, n in zip(types, names, strict=True))]
+        head = f'hidden void @"{self.function.sym_name}"({", ".join(parameters)}) nounwind'
+        return FunctionText(self.function.sym_name, head, self.text(), self.context)
+
+
+class ProgramEmitter(FunctionEmitter):
+    """The program: `i64 (ptr args, ptr team, i64 tid)`; it reads its arguments' slots on first use."""
+
+    success = "ret i64 0"
+
+    def __init__(self, context: ModuleContext, function: FuncOp) -> None:
+        super().__init__(context)
+        self.function = function
+        self.signature = Signature.of(function)
+        self.layout = self.signature.layout
+
+    def write(self) -> FunctionText:
+        """The whole function."""
+        stride = self._slot("i64", self.layout.scratch_stride)
+        offset = self.pure(f"mul i64 {stride}, %tid", stride)
+        start = self._slot("ptr", self.layout.scratch)
+        self.scratch = self.pure(f"getelementptr i8, ptr {start}, i64 {offset}", start, offset)
+        for index, argument in enumerate(self.function.arguments):
+            self.memory[argument] = self._argument(index, argument.type)
+        self.operations(self.function.body.block)
+        name = program_symbol(self.function)
+        head = f'i64 @"{name}"(ptr %args, ptr %team, i64 %tid) nounwind'
+        return FunctionText(name, head, self.text(), self.context)
+
+    def thread(self) -> str:
+        """This thread's number."""
+        return "%tid"
+
+    def constant(self, elements: ElementsAttr) -> str:
+        """An entry of the constants table."""
+        index = self.context.tables.constants.setdefault(elements, len(self.context.tables.constants))
+        table = self._slot("ptr", self.layout.constants)
+        place = self.pure(f"getelementptr ptr, ptr {table}, i64 {index}", table)
+        return self.pure(f"load ptr, ptr {place}", place)
+
+    def _slot(self, type_: str, slot: int) -> str:
+        place = self.pure(f"getelementptr i64, ptr %args, i64 {slot}")
+        return self.pure(f"load {type_}, ptr {place}", place)
+
+    def _argument(self, index: int, type_: Any) -> Memory:
+        if not isinstance(type_, MemRefType) or type_.layout is not None:
+            raise TargetError(f"argument {index} of @{self.function.sym_name} must be a dense buffer, not {type_}")
+        inputs = len(self.signature.inputs)
+        if index >= inputs:
+            sizes = [None if dim < 0 else dim for dim in type_.shape]
+            return Memory.dense(type_, self._slot("ptr", index), sizes)
+        open_sizes = [dim if dim >= 0 else self._slot("i64", self.layout.dim(index, axis))
+                      for axis, dim in enumerate(type_.shape)]  # fmt: skip
+        return Memory.dense(type_, self._slot("ptr", index), open_sizes)
+
+
+def program_symbol(function: FuncOp) -> str:
+    """The program's name in object code: apart from all names of C."""
+    return f"stepwell.{function.sym_name}"
+
+
+def emit_module(module: Operation, target: CpuTarget) -> EmittedModule:
+    """All functions of a module in the form that `spmd` leaves. Raises TargetError naming the op that has no code."""
+    assert isinstance(module, ModuleOp)
+    functions = [op for op in module.block if isinstance(op, FuncOp)]
+    kernels = [op for op in functions if "kernel" in op.attributes]
+    programs = [op for op in functions if "kernel" not in op.attributes]
+    if len(programs) != 1:
+        raise TargetError(f"a module to compile has one program, not {len(programs)}")
+    tables = Tables()
+    texts = [KernelEmitter(ModuleContext(target, tables), op).write() for op in kernels]
+    program = ProgramEmitter(ModuleContext(target, tables), programs[0]).write()
+    heads = {text.name: text.head for text in texts}
+    if missing := sorted(set(program.context.callees) - set(heads)):
+        raise TargetError(f"the program launches kernels that are not there: {', '.join(missing)}")
+    groups = [*shared_out(texts), [program]]
+    return EmittedModule(
+        tuple(module_text(group, heads, target) for group in groups), program.name, tuple(tables.sites),
+        tuple(tables.constants),
+    )  # fmt: skip
+
+
+def shared_out(functions: Sequence[FunctionText]) -> list[list[FunctionText]]:
+    """Groups of about MODULE_BYTES of text, larger functions first: depends on the functions only, so that the same
+    model gives the same modules on every machine."""
+    groups: list[list[FunctionText]] = []
+    room: list[int] = []
+    for function in sorted(functions, key=lambda f: (-len(f.body), f.name)):
+        size = len(function.body)
+        place = next((index for index, free in enumerate(room) if free >= size), None)
+        if place is None:
+            groups.append([function])
+            room.append(MODULE_BYTES - size)
+        else:
+            groups[place].append(function)
+            room[place] -= size
+    return groups
+
+
+def module_text(functions: Iterable[FunctionText], heads: dict[str, str], target: CpuTarget) -> str:
+    """One LLVM module."""
+    functions = list(functions)
+    declared = {name: text for f in functions for name, text in f.context.declarations.items()}
+    inside = {f.name for f in functions}
+    outside = {name: f"declare {heads[name]}" for f in functions for name in f.context.callees if name not in inside}
+    parts = [
+        f'target datalayout = "{llvm.data_layout(target)}"\ntarget triple = "{target.triple}"\n',
+        abi.RUNTIME_DECLARATIONS,
+        "\n".join([*declared.values(), *outside.values()]) + "\n",
+        *(f.text for f in functions),
+    ]
+    return "\n".join(parts)

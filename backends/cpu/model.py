@@ -1,0 +1,267 @@
+"""A compiled model in this process: arrays in, arrays out.
+
+    model = build(module, target.host())
+    (y,) = model.run([x])
+
+Everything that depends on the sizes of a call's inputs (sizes of outputs, bytes of arena and scratch memory) is worked
+out once per combination of input shapes; a later call with shapes that were seen before goes straight to native code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+
+from stepwell.dialects.func import FuncOp
+from stepwell.errors import InputError, RuntimeError, TargetError
+from stepwell.ir.attributes import ElementsAttr
+from stepwell.ir.core import Operation
+from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
+from stepwell.ir.passes import PassContext
+
+from . import jit, native
+from .emit import EmittedModule, Site, emit_module
+from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
+from .signature import Port, Signature, dim_attribute
+from .spmd import SCRATCH, Spmd
+from .target import CpuTarget, check_runs_here
+from .team import Team
+
+Array = np.ndarray[Any, Any]
+
+
+@frozen
+class Plan:
+    """What follows from the shapes of a call's inputs."""
+
+    outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+    arena: int
+    scratch: int
+
+
+class CpuModel:
+    """A model that runs on this machine's CPU, from any number of Python threads at once."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        scratch_bytes: Dim,
+        sites: Sequence[Site],
+        code: jit.Code,
+        program: str,
+        constants: Sequence[Array],
+        *,
+        parallel: bool = True,
+    ) -> None:
+        self.inputs = signature.inputs
+        self.outputs = signature.outputs
+        self._arena_bytes = signature.arena_bytes
+        self._scratch_bytes = scratch_bytes
+        self._sites = tuple(sites)
+        self._arguments = [_argument(port) for port in self.inputs]
+        outputs = [
+            Argument(port.dtype, tuple(d if isinstance(d, int) else None for d in port.dims)) for port in self.outputs
+        ]
+        self._call = NativeEntry(code, program, self._arguments, outputs, constants, parallel=parallel).call
+        self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self._memory: list[tuple[Array, Array]] = []
+
+    def run(self, arrays: Sequence[Any]) -> list[Array]:
+        """The outputs for the inputs, both in the order of the graph.
+
+        An input may be anything that `numpy.asarray` turns into an array of exactly the input's element type; arrays
+        that are not contiguous, aligned or in native byte order are copied. Raises InputError, naming the input, where
+        a rank, a size or an element type does not fit, and RuntimeError where the model meets an error on the way.
+        """
+        try:
+            plan = self._plans[tuple([array.shape for array in arrays])]
+        except (AttributeError, KeyError, TypeError):
+            arrays = [self._adapted(index, value) for index, value in enumerate(self._counted(arrays))]
+            plan = self._plan(tuple(array.shape for array in arrays))
+        outputs = [np.empty(shape, dtype) for shape, dtype in plan.outputs]
+        while True:
+            memory = self._take(plan)
+            answer = self._call(*arrays, *outputs, *memory)
+            if answer is None:
+                self._memory.append(memory)
+                return outputs
+            if isinstance(answer, tuple):
+                self._memory.append(memory)
+                raise self._error(*answer)
+            if answer < len(self.inputs):
+                arrays = [self._adapted(index, value) for index, value in enumerate(self._counted(arrays))]
+            elif answer < len(self.inputs) + len(outputs) + 1:
+                raise RuntimeError(f"output {answer - len(self.inputs)} was refused by the native entry")
+            # Else the team has grown since this memory was made, and it is dropped.
+
+    def scratch_bytes(self, *shapes: tuple[int, ...]) -> int:
+        """The scratch memory that each thread needs in a call with inputs of these shapes."""
+        return self._plan(shapes).scratch
+
+    def arena_bytes(self, *shapes: tuple[int, ...]) -> int:
+        """The memory for intermediates in a call with inputs of these shapes."""
+        return self._plan(shapes).arena
+
+    # Inputs
+
+    def _counted(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        if len(arrays) != len(self.inputs):
+            names = ", ".join(port.name for port in self.inputs) or "none"
+            raise InputError(f"the model has {len(self.inputs)} inputs ({names}), {len(arrays)} were given")
+        return arrays
+
+    def _adapted(self, index: int, value: Any) -> Array:
+        """The input as native code reads it. Raises InputError."""
+        port = self.inputs[index]
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"input {port.name!r} cannot be made an array: {error}") from None
+        if array.dtype.newbyteorder("=") != port.dtype:
+            raise InputError(f"input {port.name!r} must have element type {port.dtype}, not {array.dtype}")
+        if array.ndim != len(port.dims):
+            raise InputError(
+                f"input {port.name!r} must have shape {_shape_text(port.dims)}, not {_shape_text(array.shape)}"
+            )
+        return np.require(array, port.dtype, ("C", "A", "E"))
+
+    def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        symbols = self._solve(shapes)
+        outputs = tuple(
+            (tuple(self._size(dim, symbols, f"output {port.name!r}") for dim in port.dims), port.dtype)
+            for port in self.outputs
+        )
+        arena = self._size(self._arena_bytes, symbols, "the arena")
+        scratch = self._size(self._scratch_bytes, symbols, "scratch memory")
+        plan = self._plans[shapes] = Plan(outputs, arena, scratch)
+        return plan
+
+    def _solve(self, shapes: tuple[tuple[int, ...], ...]) -> dict[str, int]:
+        """The symbols' values, from every dim of the inputs that has one unknown symbol; then all dims are checked."""
+        known: dict[str, int] = {}
+        pending = [(port, dim, size) for port, shape in zip(self.inputs, shapes, strict=True)
+                   for dim, size in zip(port.dims, shape, strict=True) if isinstance(dim, DimExpr)]  # fmt: skip
+        while True:
+            solved = len(known)
+            for _, dim, size in pending:
+                unknown = [name for name in free_symbols(dim) if name not in known]
+                if len(unknown) == 1:
+                    solution = solve_for(dim, unknown[0], symbol("?size"))
+                    if solution is not None:
+                        known[unknown[0]] = evaluate(solution, {**known, "?size": size})
+            if len(known) == solved:
+                break
+        for port, shape in zip(self.inputs, shapes, strict=True):
+            if any(self._size(dim, known, "?", size) != size for dim, size in zip(port.dims, shape, strict=True)):
+                wanted = _shape_text(port.dims)
+                met = ", ".join(f"{name} = {value}" for name, value in sorted(known.items()) if name in _names(port))
+                given = f"input {port.name!r} must have shape {wanted}, not {_shape_text(shape)}"
+                raise InputError(given + (f" (with {met})" if met else ""))
+        if negative := [name for name, value in known.items() if value < 0]:
+            raise InputError(f"the sizes of the inputs make {', '.join(negative)} negative")
+        return known
+
+    def _size(self, dim: Dim, symbols: Mapping[str, int], what: str, default: int | None = None) -> int:
+        missing = [name for name in free_symbols(dim) if name not in symbols]
+        if not missing:
+            return evaluate(dim, symbols)
+        if default is not None:
+            return default
+        raise InputError(f"the size of {what} depends on {', '.join(missing)}, which no input determines")
+
+    # Memory
+
+    def _take(self, plan: Plan) -> tuple[Array, Array]:
+        """Arena and scratch memory of at least the plan's sizes; what is too small is dropped."""
+        try:
+            memory = self._memory.pop()
+        except IndexError:
+            return aligned_bytes(plan.arena), new_scratch(plan.scratch)
+        arena, scratch = memory
+        if arena.size < plan.arena:
+            arena = aligned_bytes(plan.arena)
+        if scratch.shape[1] < plan.scratch or scratch.shape[0] < Team.get().size:
+            scratch = new_scratch(plan.scratch)
+        return arena, scratch
+
+    def _error(self, code: int, op: int, value: int) -> RuntimeError:
+        if not 0 <= op < len(self._sites):
+            return RuntimeError(f"the model stopped with code {code} (value {value})")
+        site = self._sites[op]
+        return RuntimeError(f"{site.label or 'an operation'}: {site.message} (value {value})")
+
+
+def build(module: Operation, target: CpuTarget, *, threads: int | None = None) -> CpuModel:
+    """Compile a module at the end of the loop landing for this machine. The module is not changed.
+
+    `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. Raises
+    TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
+    """
+    check_runs_here(target)
+    lowered, emitted = _emitted(module, target)
+    objects = jit.compile_objects(emitted.texts, target)
+    code = jit.load(objects, native.externals())
+    if threads is not None and threads > 1:
+        Team.get(threads=threads)
+    function = program_of(lowered)
+    return CpuModel(
+        Signature.of(function), dim_attribute(function, SCRATCH), emitted.sites, code, emitted.program,
+        [aligned_constant(elements) for elements in emitted.constants], parallel=threads != 1,
+    )  # fmt: skip
+
+
+def llvm_ir(module: Operation, target: CpuTarget) -> str:
+    """The LLVM IR text of a module at the end of the loop landing; its LLVM modules one after the other."""
+    return "\n".join(_emitted(module, target)[1].texts)
+
+
+def assembly(module: Operation, target: CpuTarget) -> str:
+    """The assembly text of a module at the end of the loop landing."""
+    return "\n".join(jit.emit_assembly(text, target) for text in _emitted(module, target)[1].texts)
+
+
+def _emitted(module: Operation, target: CpuTarget) -> tuple[Operation, EmittedModule]:
+    lowered = module.clone()
+    Spmd().run(lowered, PassContext(target))
+    return lowered, emit_module(lowered, target)
+
+
+def program_of(module: Operation) -> FuncOp:
+    """The function that runs the model. Raises TargetError unless there is exactly one."""
+    programs = [op for op in module.walk_of(FuncOp) if "kernel" not in op.attributes]
+    if len(programs) != 1:
+        raise TargetError(f"a module to compile has one program, not {len(programs)}")
+    return programs[0]
+
+
+def aligned_constant(elements: ElementsAttr) -> Array:
+    """The bytes of a constant at a 64-byte boundary: where they are if they lie so, else in a copy."""
+    array = np.ascontiguousarray(elements.numpy())
+    if array.ctypes.data % ALIGNMENT == 0:
+        return array
+    memory = aligned_bytes(array.nbytes)
+    memory[: array.nbytes] = array.reshape(-1).view(np.uint8)
+    return memory
+
+
+def _argument(port: Port) -> Argument:
+    """What the native entry checks on every call; sizes that are expressions are checked with the plan."""
+
+    def wanted(dim: Dim) -> int | str | None:
+        if isinstance(dim, int):
+            return dim
+        names = free_symbols(dim)
+        return next(iter(names)) if len(names) == 1 and dim == symbol(next(iter(names))) else None
+
+    return Argument(port.dtype, tuple(wanted(dim) for dim in port.dims))
+
+
+def _names(port: Port) -> set[str]:
+    return {name for dim in port.dims for name in free_symbols(dim)}
+
+
+def _shape_text(dims: Sequence[Dim]) -> str:
+    return f"[{', '.join(str(dim) for dim in dims)}]"

@@ -1,0 +1,177 @@
+"""How much scratch memory a thread needs for the local buffers of a program's kernels.
+
+The sizes of local buffers are code: this finds what that code computes, as a dim over the symbols of the program's
+inputs, or an upper bound of it (a tile of `min(16, n - i)` rows takes 16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from stepwell.dialects import arith, buffer, kernel, loop
+from stepwell.dialects.func import FuncOp
+from stepwell.errors import PassError
+from stepwell.ir.core import Block, BlockArgument, Operation, Value
+from stepwell.ir.dims import Dim, bounds, ceildiv, dim_max, dim_min, floordiv
+from stepwell.ir.symbols import lookup
+from stepwell.ir.types import DYNAMIC, MemRefType, bit_width
+
+from .entry import ALIGNMENT
+from .signature import Signature
+
+Range = tuple[Dim | None, Dim | None]
+"""Inclusive bounds, None where they are not known."""
+
+
+def scratch_bytes(program: FuncOp) -> Dim:
+    """Bytes for one thread, a multiple of 64: the most that any launch takes. Raises PassError where the size of a
+    local buffer follows from no input."""
+    signature = Signature.of(program)
+    sizes = Sizes()
+    for argument, port in zip(program.arguments, (*signature.inputs, *signature.outputs), strict=False):
+        sizes.shapes[argument] = [(dim, dim) for dim in port.dims]
+    most: Dim = 0
+    for launch in program.walk_of(kernel.LaunchOp):
+        function = lookup(launch, launch.callee)
+        assert isinstance(function, FuncOp)
+        inner = Sizes()
+        for argument, given in zip(function.arguments, launch.inputs, strict=True):
+            if isinstance(argument.type, MemRefType):
+                inner.shapes[argument] = sizes.shape(given)
+            else:
+                inner.known[argument] = sizes.range(given)
+        most = dim_max(most, _peak(function.body.block, inner))
+    return most
+
+
+def _peak(block: Block, sizes: Sizes) -> Dim:
+    """What a block's local buffers take at most at one time; those of an inner region go when it is left."""
+    taken: Dim = 0
+    peak: Dim = 0
+    for op in block:
+        if isinstance(op, buffer.LocalOp):
+            taken = taken + _padded_bytes(op, sizes)
+            peak = dim_max(peak, taken)
+        for region in op.regions:
+            for inner in region.blocks:
+                peak = dim_max(peak, taken + _peak(inner, sizes))
+    return peak
+
+
+def _padded_bytes(op: buffer.LocalOp, sizes: Sizes) -> Dim:
+    total: Dim = max(1, bit_width(op.result.type) // 8)
+    for _, high in sizes.shape(op.result):
+        if high is None:
+            raise PassError(f"{op.loc.label or 'a kernel'}: the size of a local buffer follows from no input: {op}")
+        total = total * dim_max(high, 0)
+    return ceildiv(total, ALIGNMENT) * ALIGNMENT
+
+
+@attrs.define
+class Sizes:
+    """Bounds of the index values and shapes of one function, given those of its arguments."""
+
+    known: dict[Value, Range] = attrs.Factory(dict)
+    shapes: dict[Value, list[Range]] = attrs.Factory(dict)
+
+    def shape(self, memory: Value) -> list[Range]:
+        """The bounds of a buffer's sizes."""
+        if memory not in self.shapes:
+            type_, op = memory.type, memory.defining_op
+            assert isinstance(type_, MemRefType)
+            source = op.memory if isinstance(op, buffer.RebaseOp) else None
+            rest = iter(getattr(op, "sizes", ()))
+            self.shapes[memory] = self.shape(source) if source is not None else [
+                (dim, dim) if dim != DYNAMIC else self.range(next(rest)) if op is not None else (0, None)
+                for dim in type_.shape
+            ]  # fmt: skip
+        return self.shapes[memory]
+
+    def range(self, value: Value) -> Range:
+        """The bounds of an index."""
+        if value not in self.known:
+            constant = arith.constant_int(value)
+            self.known[value] = (constant, constant) if constant is not None else self._computed(value)
+        return self.known[value]
+
+    def _computed(self, value: Value) -> Range:
+        op = value.defining_op
+        if op is None:
+            return self._loop_variable(value)
+        if isinstance(op, buffer.DimOp):
+            return self.shape(op.memory)[op.axis]
+        if isinstance(op, arith.SelectOp):
+            return _either(self.range(op.true_value), self.range(op.false_value))
+        rule = _RULES.get(type(op))
+        return (None, None) if rule is None else rule(*(self.range(operand) for operand in op.operands))
+
+    def _loop_variable(self, value: Value) -> Range:
+        owner = value.block.parent_op if isinstance(value, BlockArgument) and value.index == 0 else None
+        if not isinstance(owner, (loop.ForOp, loop.ParallelOp)):
+            return None, None
+        low, high = self.range(owner.lower)[0], self.range(owner.upper)[1]
+        return low, None if high is None else high - 1
+
+
+def _both(compute: Callable[[Any, Any], Dim], a: Dim | None, b: Dim | None) -> Dim | None:
+    return None if a is None or b is None else compute(a, b)
+
+
+def _either(a: Range, b: Range) -> Range:
+    return _both(dim_min, a[0], b[0]), _both(dim_max, a[1], b[1])
+
+
+def _add(a: Range, b: Range) -> Range:
+    return _both(lambda x, y: x + y, a[0], b[0]), _both(lambda x, y: x + y, a[1], b[1])
+
+
+def _subtract(a: Range, b: Range) -> Range:
+    return _both(lambda x, y: x - y, a[0], b[1]), _both(lambda x, y: x - y, a[1], b[0])
+
+
+def _multiply(a: Range, b: Range) -> Range:
+    if not _not_negative(a) or not _not_negative(b):
+        return None, None
+    return _both(lambda x, y: x * y, a[0], b[0]), _both(lambda x, y: x * y, a[1], b[1])
+
+
+def _divide(round_: Callable[[Any, Any], Dim]) -> Callable[[Range, Range], Range]:
+    def divide(a: Range, b: Range) -> Range:
+        if b[0] is None or b[0] != b[1] or not _at_least(b[0], 1):
+            return None, None
+        return _both(round_, a[0], b[0]), _both(round_, a[1], b[0])
+
+    return divide
+
+
+def _minimum(a: Range, b: Range) -> Range:
+    highs = [x for x in (a[1], b[1]) if x is not None]
+    return _both(dim_min, a[0], b[0]), dim_min(*highs) if len(highs) == 2 else highs[0] if highs else None
+
+
+def _maximum(a: Range, b: Range) -> Range:
+    lows = [x for x in (a[0], b[0]) if x is not None]
+    return dim_max(*lows) if len(lows) == 2 else lows[0] if lows else None, _both(dim_max, a[1], b[1])
+
+
+def _remainder(a: Range, b: Range) -> Range:
+    return 0, None if b[1] is None else b[1] - 1
+
+
+def _not_negative(range_: Range) -> bool:
+    return range_[0] is not None and _at_least(range_[0], 0)
+
+
+def _at_least(dim: Dim, low: int) -> bool:
+    known = bounds(dim)[0]
+    return known is not None and known >= low
+
+
+_RULES: dict[type[Operation], Callable[[Range, Range], Range]] = {
+    arith.AddIOp: _add, arith.SubIOp: _subtract, arith.MulIOp: _multiply, arith.DivUIOp: _divide(floordiv),
+    arith.DivSIOp: _divide(floordiv), arith.FloorDivSIOp: _divide(floordiv), arith.CeilDivSIOp: _divide(ceildiv),
+    arith.MinSIOp: _minimum, arith.MaxSIOp: _maximum, arith.RemUIOp: _remainder,
+}  # fmt: skip

@@ -1,0 +1,205 @@
+"""Chooses blocked layouts for convolution-like reductions and carries them through the ops between.
+
+Channels that are neither innermost nor contiguous waste vectors: they are cut into blocks of one vector that run
+innermost (NCHW -> NCHW16c). A layout is nothing but `tensor.pack` and `tensor.unpack` around an op, until they are
+folded into the affine maps of the generics on both sides or cancel:
+
+conv(x, w)                    ->  unpack(conv'(pack(x), w))
+pack(unpack(z))               ->  z
+pack(pad(x))                  ->  pad'(pack(x))
+generic(unpack(z)) at c       ->  generic'(z) at (c floordiv 16, c mod 16)
+map(unpack(z)) -> y           ->  unpack(map'(z))
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects.tensor import GenericOp, PackOp, PadOp, UnpackOp, tensor_type
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import AffineExpr, dim
+from stepwell.ir.attributes import AffineMapAttr, ArrayAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.rewrite import Pattern, Rewriter, apply_greedily, pattern
+from stepwell.ir.types import F32, bit_width
+from stepwell.lowering.tensor.machine import Machine
+
+
+@attrs.frozen
+class AssignLayouts(Pass):
+    """Block the channels of convolutions, and keep them blocked as far as possible."""
+
+    name: ClassVar[str] = "assign-layouts"
+    enabled: bool = True
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        if not self.enabled:
+            return
+        lanes = Machine.of(context.target).vector_bytes // 4
+        for op in list(module.walk_of(GenericOp)):
+            block_channels(op, lanes, context)
+        apply_greedily(module, PATTERNS)
+
+
+def channel_dim(op: GenericOp) -> int | None:
+    """The parallel dim of a reduction's result that is followed by dims along which its weights do not change."""
+    if not op.has_reduction or len(op.results) != 1 or bit_width(op.results[0].type) != F32.width:
+        return None
+    places = op.output_maps[0].results
+    if len(places) < 3 or len(op.inputs) != 2:
+        return None
+    channel, weights = places[1].dim_index, op.input_maps[1].used_dims()
+    return channel if channel in weights and not places[-1].dims <= weights else None
+
+
+def block_channels(op: GenericOp, lanes: int, context: PassContext) -> None:
+    """conv(x, w) -> unpack(conv'(pack(x), w)), where the channels come in whole blocks."""
+    channel = channel_dim(op)
+    if channel is None:
+        return
+    size = op.sizes.dims[channel]
+    if not isinstance(size, int) or size % lanes:
+        context.remark(op, f"channels not blocked: {size} is not a multiple of {lanes}")
+        return
+    data = op.inputs[0]
+    source = tensor_type(data).shape[1] if tensor_type(data).rank > 1 else None
+    if isinstance(source, int) and source % lanes == 0 and can_block_input(op, 0, 1, lanes):
+        builder = Builder.before(op)
+        packed = builder.insert(PackOp(data, axis=1, block=lanes)).result
+        op.set_operand(0, builder.insert(UnpackOp(packed, axis=1)).result)
+    block_output(op, 1, lanes)
+    context.count("layouts blocked")
+
+
+def can_block_input(op: GenericOp, index: int, axis: int, block: int) -> bool:
+    """Whether an input's axis is read at a plain dim (or, grouped, at a multiple of the block plus one)."""
+    return op.input_maps[index].results[axis].dim_index is not None
+
+
+def split_index(map_: AffineMap, axis: int, block: int) -> AffineMap:
+    """(.., c, ..) -> (.., c floordiv block, .., c mod block)"""
+    results: list[AffineExpr] = list(map_.results)
+    expr = results[axis]
+    results[axis] = expr // block
+    return AffineMap(map_.num_dims, map_.num_symbols, [*results, expr % block])
+
+
+def set_maps(op: GenericOp, maps: list[AffineMap]) -> None:
+    """Replace a generic's maps."""
+    op.properties["maps"] = ArrayAttr(tuple(AffineMapAttr(m) for m in maps))
+
+
+def block_output(op: GenericOp, axis: int, block: int) -> UnpackOp:
+    """y = generic  ->  y = unpack(generic'), the result written in blocks."""
+    result = op.results[0]
+    maps = list(op.maps)
+    maps[-1] = split_index(maps[-1], axis, block)
+    set_maps(op, maps)
+    plain = tensor_type(result)
+    shape = list(plain.shape)
+    size = shape[axis]
+    assert isinstance(size, int)
+    shape[axis] = size // block
+    result.type = plain.with_shape([*shape, block])
+    unpack = Builder.after(op).insert(UnpackOp(result, axis=axis))
+    unpack.result.name = result.name
+    for user, index in result.uses:
+        if user is not unpack:
+            user.set_operand(index, unpack.result)
+    return unpack
+
+
+@pattern
+def cancel_pack_of_unpack(op: PackOp, rewriter: Rewriter) -> bool:
+    """pack(unpack(z)) -> z"""
+    inner = op.x.defining_op
+    if isinstance(inner, UnpackOp) and inner.axis == op.axis and inner.block == op.block:
+        rewriter.replace(op, inner.x)
+        return True
+    return False
+
+
+@pattern
+def pack_before_pad(op: PackOp, rewriter: Rewriter) -> bool:
+    """pack(pad(x)) -> pad'(pack(x)), where the packed axis is not padded"""
+    pad = op.x.defining_op
+    if not isinstance(pad, PadOp) or pad.low[op.axis] or pad.high[op.axis]:
+        return False
+    packed = rewriter.insert(PackOp(pad.x, axis=op.axis, block=op.block)).result
+    made = rewriter.insert(PadOp(packed, low=[*pad.low, 0], high=[*pad.high, 0], value=pad.value))
+    rewriter.replace(op, made.result)
+    return True
+
+
+@pattern
+def pad_before_unpack(op: PadOp, rewriter: Rewriter) -> bool:
+    """pad(unpack(z)) -> unpack(pad'(z)), where the packed axis is not padded"""
+    unpack = op.x.defining_op
+    if not isinstance(unpack, UnpackOp) or op.low[unpack.axis] or op.high[unpack.axis]:
+        return False
+    made = rewriter.insert(PadOp(unpack.x, low=[*op.low, 0], high=[*op.high, 0], value=op.value)).result
+    rewriter.replace(op, rewriter.insert(UnpackOp(made, axis=unpack.axis)).result)
+    return True
+
+
+@pattern
+def read_blocks(op: GenericOp, rewriter: Rewriter) -> bool:
+    """generic(unpack(z)) -> generic'(z); a result along the same dim is written in blocks as well"""
+    for index, value in enumerate(op.inputs):
+        unpack = value.defining_op
+        if not isinstance(unpack, UnpackOp):
+            continue
+        axis, block = unpack.axis, unpack.block
+        channel = op.input_maps[index].results[axis].dim_index
+        maps = list(op.maps)
+        maps[index] = split_index(maps[index], axis, block)
+        set_maps(op, maps)
+        op.set_operand(index, unpack.x)
+        if channel is not None:
+            if op.iterators[channel] == "parallel":
+                _write_blocks(op, channel, block)
+            else:
+                split_reduction(op, channel, block)
+        rewriter.modified(op)
+        return True
+    return False
+
+
+def _write_blocks(op: GenericOp, channel: int, block: int) -> None:
+    """Block the result along a dim that an input has in blocks, unless it is blocked already."""
+    if len(op.results) != 1:
+        return
+    places = op.output_maps[0].results
+    for axis, expr in enumerate(places):
+        if expr == dim(channel):
+            block_output(op, axis, block)
+            return
+
+
+def split_reduction(op: GenericOp, position: int, block: int) -> None:
+    """reduction dim ic  ->  icb and, innermost, ici with ic = block * icb + ici: no division is left in the loops"""
+    size = op.sizes.dims[position]
+    if not isinstance(size, int) or size % block or size == block:
+        return
+    from stepwell.dialects.tensor import DimsAttr
+
+    rank = len(op.iterators)
+    exprs: list[AffineExpr] = [dim(d) for d in range(rank)]
+    exprs[position] = dim(position) * block + dim(rank)
+    ranges = [(0, n - 1 if isinstance(n, int) else None) for n in op.sizes.dims]
+    ranges[position] = (0, size // block - 1)
+    maps = [m.replace_dims(exprs, rank + 1).simplify([*ranges, (0, block - 1)]) for m in op.maps]
+    names = list(op.names)
+    sizes = list(op.sizes.dims)
+    sizes[position] = size // block
+    op.sizes = DimsAttr((*sizes, block))
+    op.iterators = [*op.iterators, "reduction"]  # type: ignore[misc]
+    op.names = [*names[:position], f"{names[position]}b", *names[position + 1 :], f"{names[position]}i"]  # type: ignore[misc]
+    set_maps(op, maps)
+
+
+PATTERNS: list[Pattern] = [cancel_pack_of_unpack, pack_before_pad, pad_before_unpack, read_blocks]

@@ -1,0 +1,288 @@
+"""Convolutions and pools -> padded input and one sum (maximum) over windows.
+
+graph.conv %x, %w  ->  %p = tensor.pad %x;  out[n, oc, oh, ow] = sum over ic, kh, kw of
+                           p[n, ic, stride*oh + dilation*kh, stride*ow + dilation*kw] * w[oc, ic, kh, kw]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stepwell.dialects import arith
+from stepwell.dialects.arith import attribute_of
+from stepwell.dialects.graph.convolution import ConvOp, ConvTransposeOp
+from stepwell.dialects.graph.pooling import AveragePoolOp, MaxPoolOp
+from stepwell.dialects.graph.windows import Window
+from stepwell.dialects.tensor import DimsAttr, IndexOp, PadOp, SizeOp, tensor_type
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import AffineExpr, const, dim
+from stepwell.ir.attributes import Attribute
+from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim, ceildiv
+from stepwell.ir.types import F32, I64, INDEX, FloatType, TensorType, Type, is_unsigned, numpy_dtype
+from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic, signless
+from stepwell.lowering.to_tensor.scalars import Scalars
+
+SPATIAL = ("d", "h", "w")
+
+
+def spatial_names(prefix: str, rank: int) -> list[str]:
+    """Names of the spatial dims: oh, ow; kh, kw; od, oh, ow."""
+    names = SPATIAL[-rank:] if rank <= 3 else [str(axis) for axis in range(rank)]
+    return [prefix + name for name in names]
+
+
+def padded(c: Conversion, x: Value, window: Window, places: Sequence[Dim], value: Attribute) -> Value:
+    """The input with the border that the windows reach into; the input itself where they stay inside."""
+    type_ = tensor_type(x)
+    low, high = [0, 0], [0, 0]
+    for axis, (begin, end) in enumerate(window.pads_of(type_.shape[2:])):
+        reach = (places[axis] - 1) * window.strides[axis] + window.extent(axis) - type_.shape[2 + axis] - begin
+        if isinstance(reach, int) and isinstance(end, int):
+            end = max(end, reach)
+        if not isinstance(begin, int) or not isinstance(end, int) or min(begin, end) < 0:
+            raise NoMatch("the padding is not known at compile time, or negative")
+        low.append(begin)
+        high.append(end)
+    if not any((*low, *high)):
+        return x
+    return c.insert(PadOp(x, low=low, high=high, value=value)).result
+
+
+def window_indices(window: Window, out: Sequence[int], kernel: Sequence[int]) -> list[AffineExpr]:
+    """stride * place + dilation * tap along each axis."""
+    return [
+        dim(o) * stride + dim(k) * dilation
+        for o, k, stride, dilation in zip(out, kernel, window.strides, window.dilations, strict=True)
+    ]
+
+
+@lowers(ConvOp)
+def conv(op: ConvOp, c: Conversion) -> Value:
+    """graph.conv %x, %w, %bias  ->  sum over windows, + bias"""
+    x, w = c.new(op.x), c.new(op.w)
+    result = signless(op.result.type)
+    assert isinstance(result, TensorType)
+    shape = tensor_type(w).shape
+    window = op.window(shape)
+    zero = attribute_of(0, result.element)
+    x = padded(c, x, window, result.shape[2:], zero)
+    rank = window.rank
+    places = [2 + axis for axis in range(rank)]
+    channels = dim(2 + rank)
+    taps = [3 + rank + axis for axis in range(rank)]
+    source: AffineExpr = channels
+    sizes = [*result.shape, shape[1], *shape[2:]]
+    names = ["n", "oc", *spatial_names("o", rank), "ic", *spatial_names("k", rank)]
+    iterators = ["parallel"] * (2 + rank) + ["reduction"] * (1 + rank)
+    depthwise = op.groups > 1 and shape[1] == 1
+    if op.groups > 1:
+        if not isinstance(shape[0], int) or not isinstance(shape[1], int):
+            raise NoMatch("grouped weights of unknown size")
+        source = dim(1) // (shape[0] // op.groups) * shape[1] + channels
+    weights: list[AffineExpr] = [dim(1), channels, *(dim(k) for k in taps)]
+    if depthwise:
+        del sizes[2 + rank], names[2 + rank], iterators[2 + rank]
+        taps = [k - 1 for k in taps]
+        multiplier = int(shape[0]) // op.groups  # type: ignore[arg-type]
+        source = dim(1) if multiplier == 1 else dim(1) // multiplier
+        weights = [dim(1), const(0), *(dim(k) for k in taps)]
+    total = len(sizes)
+    accumulator = accumulator_type(result.element)
+    made = reduce_generic(
+        c, [x, w], result, sizes=sizes, iterators=iterators, names=names,
+        maps=[
+            AffineMap(total, 0, [dim(0), source, *window_indices(window, places, taps)]),
+            AffineMap(total, 0, weights),
+            AffineMap(total, 0, [dim(d) for d in range(2 + rank)]),
+        ],
+        body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
+        identity=attribute_of(0, accumulator), accumulator=accumulator,
+    )  # fmt: skip
+    if op.bias is None:
+        return made
+    return with_channel_bias(c, made, c.new(op.bias), result)
+
+
+def with_channel_bias(c: Conversion, x: Value, bias: Value, result: TensorType) -> Value:
+    """x[n, c, ...] + bias[c]"""
+    from stepwell.dialects.tensor import GenericOp
+    from stepwell.lowering.to_tensor.rules import dim_names, scalar_region
+
+    identity = AffineMap.identity(result.rank)
+
+    def add(s: Scalars, a: Value, b: Value) -> Value:
+        return s.narrowed(s.add(a, b), result.element)
+
+    return c.insert(
+        GenericOp(
+            [x, bias], (), result_types=[result], regions=[scalar_region([result.element] * 2, add)],
+            sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank,
+            maps=[identity, AffineMap(result.rank, 0, [dim(1)]), identity], names=dim_names(result.rank),
+        )  # fmt: skip
+    ).outputs[0]  # type: ignore[no-any-return]
+
+
+@lowers(ConvTransposeOp)
+def conv_transpose(op: ConvTransposeOp, c: Conversion) -> Value:
+    """graph.conv_transpose %x, %w  ->  a convolution for each phase of the stride (Shi et al., "Is the deconvolution
+    layer the same as a convolutional layer?", 2016):
+
+    out[n, oc, s*q + r] = sum over ic, t of x[n, ic, q + (r + begin) floordiv s - t] * w[ic, oc, (r + begin) mod s + s*t]
+
+    for t below ceil(kernel / s), the data padded by zeros where it is read outside, the weights behind their end."""
+    x, w = c.new(op.x), c.new(op.w)
+    result = signless(op.result.type)
+    assert isinstance(result, TensorType)
+    kernel, spatial = tensor_type(w).shape[2:], tensor_type(x).shape[2:]
+    if not all(isinstance(k, int) for k in kernel) or any(d != 1 for d in op.dilations) or op.output_shape is not None:
+        raise NoMatch("a transposed convolution with dilations, a given output shape or a kernel of unknown size")
+    if op.groups != 1:
+        raise NoMatch("a grouped transposed convolution")
+    rank, zero = len(kernel), attribute_of(0, result.element)
+    taps = [-(-int(k) // s) for k, s in zip(kernel, op.strides, strict=True)]
+    begins = op.pads[:rank]
+    phases = [ceildiv(size, s) for size, s in zip(result.shape[2:], op.strides, strict=True)]
+    low, high = [0, 0], [0, 0]
+    for axis, stride in enumerate(op.strides):
+        reach = phases[axis] - 1 + (stride - 1 + begins[axis]) // stride - (spatial[axis] - 1)
+        if not isinstance(reach, int):
+            raise NoMatch(f"the size {result.shape[2 + axis]} is not known to be a multiple of the stride")
+        low.append(taps[axis] - 1)
+        high.append(max(reach, 0))
+    x = c.insert(PadOp(x, low=low, high=high, value=zero)).result if any((*low, *high)) else x
+    more = [t * s - int(k) for t, s, k in zip(taps, op.strides, kernel, strict=True)]
+    if any(more):
+        w = c.insert(PadOp(w, low=[0] * (2 + rank), high=[0, 0, *more], value=zero)).result
+    places, rests = [2 + 2 * a for a in range(rank)], [3 + 2 * a for a in range(rank)]
+    channels, steps = 2 + 2 * rank, [3 + 2 * rank + a for a in range(rank)]
+    total = 3 + 3 * rank
+    source: list[AffineExpr] = [dim(0), dim(channels)]
+    weights: list[AffineExpr] = [dim(channels), dim(1)]
+    target: list[AffineExpr] = [dim(0), dim(1)]
+    sizes: list[Dim] = [*result.shape[:2]]
+    names = ["n", "oc"]
+    for axis, stride in enumerate(op.strides):
+        q, r, t = dim(places[axis]), dim(rests[axis]), dim(steps[axis])
+        source.append(q + (r + begins[axis]) // stride - t + low[2 + axis])
+        weights.append((r + begins[axis]) % stride + t * stride)
+        target.append(q * stride + r)
+        sizes.extend([phases[axis], stride])
+        names.extend([f"q{axis}", f"r{axis}"])
+    accumulator = accumulator_type(result.element)
+    whole = result.with_shape([*result.shape[:2], *(p * s for p, s in zip(phases, op.strides, strict=True))])
+    made = reduce_generic(
+        c, [x, w], whole, sizes=[*sizes, tensor_type(x).shape[1], *taps],
+        iterators=["parallel"] * (2 + 2 * rank) + ["reduction"] * (1 + rank),
+        names=[*names, "ic", *(f"t{axis}" for axis in range(rank))],
+        maps=[AffineMap(total, 0, source), AffineMap(total, 0, weights), AffineMap(total, 0, target)],
+        body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
+        identity=attribute_of(0, accumulator), accumulator=accumulator,
+    )  # fmt: skip
+    if whole.shape != result.shape:
+        made = leading_part(c, made, result)
+    return made if op.bias is None else with_channel_bias(c, made, c.new(op.bias), result)
+
+
+def leading_part(c: Conversion, x: Value, result: TensorType) -> Value:
+    """x[:shape], a copy"""
+    from stepwell.dialects.tensor import GenericOp
+    from stepwell.lowering.to_tensor.rules import dim_names, plain_region
+
+    identity = AffineMap.identity(result.rank)
+    return c.insert(
+        GenericOp(
+            [x], (), result_types=[result], regions=[plain_region([result.element], lambda s, a: a)],
+            sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank, maps=[identity, identity],
+            names=dim_names(result.rank),
+        )  # fmt: skip
+    ).outputs[0]  # type: ignore[no-any-return]
+
+
+def least(type_: Type, unsigned: bool) -> Attribute:
+    """The value from which a maximum starts."""
+    if isinstance(type_, FloatType):
+        return attribute_of(-np.inf, type_)
+    return attribute_of(0 if unsigned else np.iinfo(numpy_dtype(type_)).min, type_)
+
+
+def pooled(c: Conversion, x: Value, window: Window, result: TensorType, kind: str, fill: Attribute,
+           unsigned: bool = False) -> Value:  # fmt: skip
+    """The sum or maximum over windows."""
+    x = padded(c, x, window, result.shape[2:], fill)
+    rank = window.rank
+    places, taps = [2 + axis for axis in range(rank)], [2 + rank + axis for axis in range(rank)]
+    total = 2 + 2 * rank
+    accumulator = accumulator_type(result.element) if kind == "sum" else result.element
+    widened = F32 if isinstance(accumulator, FloatType) and accumulator.width < 32 else accumulator
+    if kind == "sum":
+        identity = attribute_of(0, accumulator)
+    else:
+        identity, accumulator = least(widened, unsigned), widened
+    return reduce_generic(
+        c, [x], result, sizes=[*result.shape, *window.kernel], iterators=["parallel"] * (2 + rank) + ["reduction"] * rank,
+        names=["n", "c", *spatial_names("o", rank), *spatial_names("k", rank)],
+        maps=[
+            AffineMap(total, 0, [dim(0), dim(1), *window_indices(window, places, taps)]),
+            AffineMap(total, 0, [dim(d) for d in range(2 + rank)]),
+        ],
+        body=lambda s, a: a,
+        combine=(lambda s, a, b: s.add(a, b)) if kind == "sum" else (lambda s, a, b: s.maximum(a, b, unsigned)),
+        identity=identity, accumulator=accumulator,
+    )  # fmt: skip
+
+
+@lowers(MaxPoolOp)
+def max_pool(op: MaxPoolOp, c: Conversion) -> Value:
+    """graph.max_pool %x  ->  maximum over windows of the input padded with the least value"""
+    result = signless(op.results[0].type)
+    assert isinstance(result, TensorType)
+    unsigned = is_unsigned(op.x.type)
+    return pooled(c, c.new(op.x), op.window, result, "max", least(result.element, unsigned), unsigned)
+
+
+@lowers(AveragePoolOp)
+def average_pool(op: AveragePoolOp, c: Conversion) -> Value:
+    """graph.average_pool %x  ->  sum over windows / number of elements that count"""
+    result = signless(op.results[0].type)
+    assert isinstance(result, TensorType)
+    window = op.window
+    x = c.new(op.x)
+    total = pooled(c, x, window, result, "sum", attribute_of(0, result.element))
+    sizes = tensor_type(x).shape[2:]
+    pads = window.pads_of(sizes)
+    if not any(isinstance(p, int) and p == 0 for pair in pads for p in pair) and any(d != 1 for d in window.dilations):
+        raise NoMatch("an average over dilated windows that reach into the padding")
+
+    def divide(s: Scalars, a: Value) -> Value:
+        return s.narrowed(s.divf(a, _count(s, op, window, sizes, a.type)), result.element)
+
+    return map_generic(c, [total], result, divide)
+
+
+def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], type_: Type) -> Value:
+    """How many elements of the window at this place count."""
+    count: Value | None = None
+    for axis, size in enumerate(sizes):
+        begin, end = window.pads_of(sizes)[axis]
+        inside = not begin and not end and not window.ceil
+        if inside or (op.count_include_pad and not window.ceil) or window.dilations[axis] != 1:
+            here = s.constant(int(window.kernel[axis]), INDEX)
+        else:
+            here = _taps_inside(s, axis, window, size, begin, end if op.count_include_pad else 0,
+                                begin if op.count_include_pad else 0)  # fmt: skip
+        count = here if count is None else s.mul(count, here)
+    assert count is not None
+    return s.emit(arith.SIToFPOp(s.emit(arith.IndexCastOp(count, result_types=[I64])), result_types=[type_]))
+
+
+def _taps_inside(s: Scalars, axis: int, window: Window, size: Dim, begin: Dim, after: Dim, before: Dim) -> Value:
+    """min(start + kernel, size + after) - max(start, -before), where start = stride * place - begin"""
+    place = s.emit(IndexOp(dim=2 + axis))
+    start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), s.constant(int(begin), INDEX))  # type: ignore[arg-type]
+    last = s.add(start, s.constant(int(window.kernel[axis]), INDEX))  # type: ignore[arg-type]
+    limit = s.emit(SizeOp(of=DimsAttr((size + after,))))
+    return s.sub(s.minimum(last, limit), s.maximum(start, s.constant(-int(before), INDEX)))  # type: ignore[arg-type]

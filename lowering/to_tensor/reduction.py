@@ -1,0 +1,105 @@
+"""Reductions over axes and cumulative sums -> `tensor.generic` with reduction dims."""
+
+from __future__ import annotations
+
+from stepwell.dialects import arith, math
+from stepwell.dialects.graph.reduction import ArgReduceOp, CumulativeOp, ReduceOp
+from stepwell.dialects.tensor import ReshapeOp, tensor_type
+from stepwell.ir.conversion import Conversion
+from stepwell.ir.core import Value
+from stepwell.ir.types import I64, FloatType, IntegerType, TensorType, Type, bit_width, is_unsigned
+from stepwell.lowering.to_tensor.reductions import ReducedAxes, extreme_identities, first_extreme
+from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, signless
+from stepwell.lowering.to_tensor.scalars import Scalars
+
+
+def reshaped(c: Conversion, x: Value, shape: TensorType) -> Value:
+    """The same elements in another shape."""
+    if x.type is shape:
+        return x
+    return c.insert(ReshapeOp(x, result_types=[shape])).result
+
+
+@lowers(ReduceOp)
+def reduce(op: ReduceOp, c: Conversion) -> Value:
+    """graph.reduce %x {kind = "mean", axes = [1]}  ->  sums over d1, each divided by the count"""
+    x, result = c.new(op.x), signless(op.result.type)
+    assert isinstance(result, TensorType)
+    if not op.axes:
+        return x
+    space = ReducedAxes(tensor_type(x).shape, tuple(op.axes))
+    unsigned = is_unsigned(op.x.type)
+    if op.kind == "mean":
+        made = _mean(c, space, x, result.element, unsigned)
+    elif op.kind == "log_sum_exp":
+        made = _log_sum_exp(c, space, x, result.element)
+    else:
+        made = space.merge(c, op.kind, x, unsigned=unsigned)
+        if tensor_type(made).element is not result.element:
+            made = space.on_kept(c, [made], result.element, lambda s, total: total)
+    return reshaped(c, made, result)
+
+
+def _mean(c: Conversion, space: ReducedAxes, x: Value, element: Type, unsigned: bool) -> Value:
+    total = space.merge(c, "sum", x)
+    if isinstance(element, FloatType):
+        return space.on_kept(c, [total], element, lambda s, t: s.divf(t, s.count(space.count, t.type)))
+
+    def cut(s: Scalars, t: Value) -> Value:
+        """The quotient in 64 bits; a count of 0, which has no mean, divides by 1."""
+        assert isinstance(element, IntegerType)
+        wide = s.resized(t, I64, unsigned)
+        count = s.emit(arith.IndexCastOp(s.size(space.count), result_types=[I64]))
+        count = s.emit(arith.MaxSIOp(count, s.constant(1, I64)))
+        quotient = s.emit((arith.DivUIOp if unsigned else arith.DivSIOp)(wide, count))
+        return s.resized(quotient, element, unsigned)
+
+    return space.on_kept(c, [total], element, cut)
+
+
+def _log_sum_exp(c: Conversion, space: ReducedAxes, x: Value, element: Type) -> Value:
+    """ln(sum(e^(x - peak))) + peak, where an infinite or NaN peak counts as 0."""
+    wide = accumulator_type(element)
+
+    def finite(s: Scalars, peak: Value) -> Value:
+        below = s.compare("lt", s.unary(math.AbsFOp, peak), s.constant(float("inf"), wide))
+        return s.select(below, peak, s.constant(0.0, wide))
+
+    peak = space.on_kept(c, [space.merge(c, "max", x)], wide, finite)
+    total = space.merge(c, "sum", x, lambda s, v, p: s.unary(math.ExpOp, s.sub(v, p)), [peak])
+    return space.on_kept(c, [total, peak], element, lambda s, t, p: s.add(s.unary(math.LogOp, t), p))
+
+
+@lowers(ArgReduceOp)
+def arg_reduce(op: ArgReduceOp, c: Conversion) -> Value:
+    """graph.arg_reduce %x {axis = 1}  ->  pairs (value, place along d1) merged by the extreme value"""
+    x, result = c.new(op.x), signless(op.result.type)
+    assert isinstance(result, TensorType)
+    space = ReducedAxes(tensor_type(x).shape, (op.axis,))
+    return reshaped(c, extreme_places(c, space, x, op.kind, is_unsigned(op.x.type), last=op.last), result)
+
+
+def extreme_places(
+    c: Conversion, space: ReducedAxes, x: Value, kind: str, unsigned: bool = False, *, last: bool = False
+) -> Value:
+    """The place of the extreme element over the axes, counted in row-major order, as i64."""
+    element = accumulator_type(tensor_type(x).element)
+
+    def body(s: Scalars, value: Value) -> list[Value]:
+        return [value, row_major_place(s, space, [space.position(axis) for axis in space.axes])]
+
+    _, places = space.reduce(
+        c, [x], [], [element, I64], body, first_extreme(kind, unsigned, last=last),
+        extreme_identities(kind, element, unsigned, I64, last=last),
+    )  # fmt: skip
+    return places
+
+
+def row_major_place(s: Scalars, space: ReducedAxes, dims: list[int]) -> Value:
+    """The number of a place among the merged axes, which run along `dims` of the iteration space, as i64."""
+    place: Value | None = None
+    for axis, d in zip(space.axes, dims, strict=True):
+        step = s.index(d)
+        place = step if place is None else s.add(s.mul(place, s.size(space.shape[axis])), step)
+    assert place is not None
+    return s.emit(arith.IndexCastOp(place, result_types=[I64]))

@@ -1,0 +1,69 @@
+"""Shape arithmetic: integer tensors whose elements are known as sizes become those sizes; reshapes become views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stepwell.dialects.graph.base import ConstantOp, content, is_content_type
+from stepwell.dialects.graph.shape import ReshapeOp, ShapeOp, SizeOp
+from stepwell.dialects.tensor import ConstantOp as TensorConstantOp
+from stepwell.ir.attributes import ElementsAttr, elements
+from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.dims import Dim
+from stepwell.ir.types import IntegerType, TensorType, bit_width, numpy_dtype
+from stepwell.lowering.to_tensor.places import Places, moved, reshaped, result_type
+from stepwell.lowering.to_tensor.rules import lowers
+
+
+@lowers(Operation)
+def known_content(op: Operation, c: Conversion) -> Value:
+    """An op of one integer tensor that holds sizes, such as graph.shape or sums and parts of its results  ->
+    tensor.generic { tensor.size }, which needs no operands."""
+    if len(op.results) != 1 or isinstance(op, ConstantOp) or not is_content_type(op.results[0].type):
+        raise NoMatch("")
+    found = content(op.results[0])
+    if found is None or isinstance(op, ReshapeOp) or bit_width(op.results[0].type) == 1:
+        raise NoMatch("")
+    return sizes_tensor(c, found, result_type(op))
+
+
+def sizes_tensor(c: Conversion, sizes: Sequence[Dim], result: TensorType) -> Value:
+    """An integer tensor of rank 0 or 1 that holds these sizes."""
+    element = result.element
+    assert isinstance(element, IntegerType)
+    known = [size for size in sizes if isinstance(size, int)]
+    if len(known) == len(sizes):
+        array = np.array(known, np.int64).astype(numpy_dtype(result)).reshape(result.static_shape)
+        value = elements(array, result)
+        assert isinstance(value, ElementsAttr)
+        return c.insert(TensorConstantOp(value=value)).result
+
+    def body(p: Places) -> Value:
+        values = [p.integer_of(p.size(size), element) for size in sizes]
+        chosen = values[-1]
+        for position in range(len(values) - 2, -1, -1):
+            here = p.compare("eq", p.at(0), p.whole(position))
+            chosen = p.select(here, values[position], chosen)
+        return chosen
+
+    return moved(c, result, body)
+
+
+@lowers(ShapeOp, SizeOp)
+def sizes(op: ShapeOp | SizeOp, c: Conversion) -> Value:
+    """Sizes of more dims than content is followed for."""
+    found = op.infer_content()
+    if found is None:
+        raise NoMatch("the sizes are not known")
+    return sizes_tensor(c, found, result_type(op))
+
+
+@lowers(ReshapeOp)
+def reshape(op: ReshapeOp, c: Conversion) -> Value:
+    """graph.reshape %x  ->  tensor.reshape %x"""
+    return reshaped(c, c.new(op.x), result_type(op).shape)
+
+

@@ -1,0 +1,186 @@
+"""The public API: `compile` gives a `Model`; `InferenceSession` calls one in onnxruntime's way."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stepwell.compiler import Options, backend, context_of, lower, machine_of
+from stepwell.errors import InputError
+from stepwell.frontends.onnx import names as onnx_names
+from stepwell.ir.attributes import ArrayAttr, DictAttr
+from stepwell.ir.core import Operation
+from stepwell.ir.passes import PassContext
+from stepwell.lowering.pipeline import landing_of
+from stepwell.ports import Array, Port, main_function, ports_of
+from stepwell.sources import Shapes, load_source
+
+
+def compile(
+    source: Any,
+    target: str = "cpu",
+    precision: str = "f32",
+    shapes: Shapes | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Compile a model for a target, for any value of its symbolic sizes.
+
+    `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
+    landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
+    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for an unknown target or
+    precision, or one that this machine cannot run."""
+    module, hints = load_source(source, shapes)
+    return compile_module(module, Options(target, precision, threads, hints))
+
+
+def compile_module(module: Operation, options: Options) -> Model:
+    """Compile a module, which is consumed."""
+    origin = module.clone() if landing_of(module) == "graph" else None
+    machine = machine_of(options)
+    context = context_of(options, machine)
+    lower(module, "loop", context)
+    inputs, outputs = ports_of(main_function(module))
+    return Model(backend().build(module, machine, threads=options.threads), inputs, outputs, context, origin, options)
+
+
+class Model:
+    """A compiled model. It may be called from any number of threads."""
+
+    def __init__(
+        self, program: Any, inputs: Sequence[Port], outputs: Sequence[Port], context: PassContext,
+        origin: Operation | None, options: Options,
+    ) -> None:  # fmt: skip
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.context = context
+        self._program = program
+        self._origin = origin
+        self._options = options
+        self._fetching: dict[tuple[str, ...], Model] = {}
+        self._lock = threading.Lock()
+        self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
+
+    def __call__(self, *arrays: Any) -> Any:
+        """Run on arrays in the order of `inputs`; gives the array of a single output, a list of them of several.
+
+        Raises InputError for arrays that do not fit, stepwell.RuntimeError for what only the run can find."""
+        results = self._run(arrays)
+        return results[0] if len(results) == 1 else results
+
+    def run(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run on arrays by name; gives the outputs by name, and with `fetch` the values of those ONNX names as well.
+
+        The first fetch of a set of names compiles the model once more."""
+        arrays = self._ordered(feeds)
+        known = {port.name for port in (*self.inputs, *self.outputs)}
+        extra = tuple(dict.fromkeys(name for name in fetch or () if name not in known))
+        model = self.fetching(extra) if extra else self
+        found = dict(zip((port.name for port in model.outputs), model._run(arrays), strict=True))
+        for name, array in zip((port.name for port in self.inputs), arrays, strict=True):
+            if fetch and name in fetch:
+                found.setdefault(name, np.asarray(array))
+        return found
+
+    def fetching(self, names: tuple[str, ...]) -> Model:
+        """The model with values of these ONNX names as further outputs. Raises InputError for an unknown name."""
+        with self._lock:
+            if names not in self._fetching:
+                if self._origin is None:
+                    raise InputError("intermediates can be fetched from models that enter at the graph landing only")
+                module = self._origin.clone()
+                add_outputs(module, names)
+                self._fetching[names] = compile_module(module, self._options)
+            return self._fetching[names]
+
+    def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
+        expected = [port.name for port in self.inputs]
+        if missing := [name for name in expected if name not in feeds]:
+            raise InputError(f"no array for input {', '.join(map(repr, missing))}; there are {_listed(expected)}")
+        if unknown := [name for name in feeds if name not in expected]:
+            raise InputError(f"there is no input {', '.join(map(repr, unknown))}; there are {_listed(expected)}")
+        return [feeds[name] for name in expected]
+
+    def _run(self, values: Sequence[Any]) -> list[Array]:
+        if len(values) != len(self.inputs):
+            expected = _listed([port.name for port in self.inputs])
+            raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
+        if self._is_direct and all(type(value) is np.ndarray for value in values):
+            direct: list[Array] = self._program.run(values)
+            return direct
+        arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
+        results = self._program.run(arrays)
+        return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))
+        return f"<stepwell.Model ({inputs}) -> ({outputs})>"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def add_outputs(module: Operation, names: Sequence[str]) -> None:
+    """Let @main return the values of these ONNX names as well. Raises InputError for an unknown name."""
+    function = main_function(module)
+    known = {name: value for name, value in onnx_names.named_values(function)
+             if value.owner_block is function.entry}  # fmt: skip
+    ret = function.body.block.terminator
+    described = [DictAttr.of(function.result_attributes(index)) for index in range(len(ret.operands))]
+    values = list(ret.operands)
+    for name in names:
+        value = known.get(onnx_names.aliases(function).get(name, name))
+        if value is None:
+            close = difflib.get_close_matches(name, [*known, *onnx_names.aliases(function)], 3)
+            advice = f"; close to it: {', '.join(close)}" if close else ""
+            raise InputError(f"the model has no value named {name!r}{advice}")
+        values.append(value)
+        described.append(onnx_names.named(name))
+    ret.set_operands(values)
+    function.properties["res_attrs"] = ArrayAttr(tuple(described))
+    function.update_type()
+
+
+class NodeArg:
+    """An input or output as onnxruntime describes it: `name`, `type` as "tensor(float)", `shape` of ints and names."""
+
+    def __init__(self, port: Port) -> None:
+        self.name = port.name
+        self.type = f"tensor({_ONNX_NAMES.get(port.dtype.name, port.dtype.name)})"
+        self.shape = list(port.shape)
+
+    def __repr__(self) -> str:
+        return f"NodeArg(name={self.name!r}, type={self.type!r}, shape={self.shape!r})"
+
+
+_ONNX_NAMES = {"float32": "float", "float64": "double", "object": "string"}
+
+
+class InferenceSession:
+    """A compiled model with onnxruntime's calling convention.
+
+    `sess_options` and `providers` are taken and not looked at: there is one provider, the CPU."""
+
+    def __init__(self, path_or_bytes: Any, sess_options: Any = None, providers: Any = None, **options: Any) -> None:
+        self.model = compile(path_or_bytes, **options)
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Array]:
+        """The outputs of these names (None: all), in this order."""
+        found = self.model.run(input_feed, fetch=output_names)
+        return [found[name] for name in (output_names or [port.name for port in self.model.outputs])]
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs."""
+        return [NodeArg(port) for port in self.model.inputs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs."""
+        return [NodeArg(port) for port in self.model.outputs]
+
+    def get_providers(self) -> list[str]:
+        """What runs the model."""
+        return ["CPUExecutionProvider"]

@@ -1,0 +1,258 @@
+"""What the `lower` command does, given its parsed command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from stepwell import show
+from stepwell.compiler import Options, backend, context_of, lower, machine_of
+from stepwell.errors import InputError, ModelError, StepwellError
+from stepwell.ir.core import Operation
+from stepwell.ir.instruments import CrashReproducer, DumpFolder, PrintIR, Progress, Quiet, Timing, VerifyEach
+from stepwell.ir.passes import PassContext
+from stepwell.ir.printer import PrintOptions, print_op
+from stepwell.ir.resources import WeightsFile, module_text
+from stepwell.lowering import pipeline
+from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
+from stepwell.sources import is_hint, load_source
+
+ACTIONS = ("run", "bench", "check_each", "report", "probe")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Do what the command line asks for. Raises StepwellError and OSError."""
+    for path in args.load:
+        load_plugin(path)
+    if args.host:
+        from stepwell.backends.cpu import target
+
+        sys.stdout.write(target.describe(target.host()) + "\n")
+    if args.passes:
+        sys.stdout.write("\n".join(pipeline.story()) + "\n")
+    return _Job(args).run() if args.source or args.source_ir else 0
+
+
+def load_plugin(path: Path) -> None:
+    """Run a Python file that registers dialects, rules or passes. Raises ModelError."""
+    spec = importlib.util.spec_from_file_location(f"stepwell_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ModelError(f"--load {path}: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    dialect = getattr(module, "DIALECT", None)
+    if dialect is not None:
+        from stepwell.ir.registry import REGISTRY
+
+        REGISTRY.register(dialect)
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, Any]:
+    """`batch=1`, `seq=1,128,512`, `x=1x3x224x224` as the API's `shapes`. Raises InputError."""
+    shapes: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        try:
+            parts = [int(part) for part in value.replace("x", ",").split(",")]
+        except ValueError:
+            parts = []
+        if not equals or not name or not parts:
+            raise InputError(f"--shapes {text}: expected NAME=SIZE, NAME=LEAST,USUAL,MOST or INPUT=1x3x224x224")
+        shapes[name] = parts[0] if len(parts) == 1 and "x" not in value else tuple(parts)
+    return shapes
+
+
+class _Job:
+    """One compilation and what is done with it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.timing = Timing()
+        self.progress = Progress(sys.stderr) if sys.stderr.isatty() else None
+        self.print_options = PrintOptions(generic=args.generic, locations=args.locations)
+        self.shapes = parse_shapes(args.shapes)
+
+    def run(self) -> int:
+        """Load, lower, act."""
+        args = self.args
+        start = time.perf_counter()
+        module, hints = load_source(self._source(), self.shapes)
+        self.timing.add("(load)", time.perf_counter() - start)
+        self.options = Options(args.target, args.precision, args.threads, hints)
+        machine = machine_of(self.options) if self._needs_target() else None
+        context = context_of(self.options, machine)
+        status = self._act(module, context, machine)
+        if args.remarks:
+            sys.stderr.writelines(f"{remark}\n" for remark in context.remarks)
+        if args.timing:
+            sys.stderr.write(self.timing.table() + "\n")
+        return status
+
+    def _source(self) -> Any:
+        if self.args.source_ir is None:
+            return self.args.source
+        path = Path(self.args.source_ir)
+        from stepwell.ir.resources import read_module
+
+        return read_module(path)
+
+    def _needs_target(self) -> bool:
+        stop = self.args.to or "llvm"
+        return not (self.args.pipeline or stop in ("graph", "tensor") or self.args.check_each)
+
+    def _act(self, module: Operation, context: PassContext, machine: Any) -> int:
+        args = self.args
+        if args.check_each:
+            return self._check(module, context)
+        if args.probe:
+            return self._probe(module)
+        if args.pipeline:
+            self._lower(module, context, "loop", pipeline.parse(args.pipeline))
+            self._write_ir(module)
+            return 0
+        stop = args.to or ("loop" if any(getattr(args, action) for action in ACTIONS) else "llvm")
+        self._lower(module, context, stop if stop in pipeline.LANDINGS else "loop")
+        if args.report:
+            sys.stdout.write(show.report(module, context, self.timing))
+        if args.run or args.bench:
+            self._call(module, machine)
+        elif stop in pipeline.LANDINGS and (args.to or not args.report):
+            self._write_ir(module)
+        elif stop not in pipeline.LANDINGS:
+            self._write_code(module, machine, stop)
+        return 0
+
+    def _lower(self, module: Operation, context: PassContext, stop: str, items: Any = None) -> None:
+        try:
+            lower(module, stop, context, self._instruments(), items)
+        finally:
+            if self.progress:
+                self.progress.clear()
+
+    def _instruments(self) -> list[Quiet]:
+        args = self.args
+        found: list[Quiet] = []
+        if args.print_after_all or args.print_after or args.print_before or args.print_changed:
+            unknown = [name for name in (*args.print_after, *args.print_before) if pipeline.find_pass(name) is None]
+            if unknown:
+                raise InputError(f"there is no pass {', '.join(unknown)}; --passes lists them")
+            after = None if args.print_after_all else args.print_after
+            found.append(PrintIR(sys.stderr, self.print_options, args.print_before, after, args.print_changed))
+        if args.dump_dir:
+            found.append(DumpFolder(args.dump_dir, pipeline.landing_of))
+        if args.verify_each:
+            found.append(VerifyEach())
+        if args.crash_reproducer:
+            found.append(CrashReproducer(args.crash_reproducer))
+        if self.progress:
+            found.append(self.progress)
+        return [*found, self.timing]  # the timer comes last, so that it starts last and stops first
+
+    # Results
+
+    def _write_ir(self, module: Operation) -> None:
+        output = self.args.output
+        if output is None:
+            sys.stdout.write(print_op(module, self.print_options) + "\n")
+            return
+        options = attrs.evolve(self.print_options, locations=True)
+        output.write_text(module_text(module, WeightsFile(output.with_name(output.name + ".weights.bin")), options))
+
+    def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
+        if self.progress:
+            self.progress.show(f"making {stop}")
+        start = time.perf_counter()
+        made = {"llvm": "llvm_ir", "asm": "assembly", "obj": "object_code"}[stop]
+        result = getattr(backend(), made)(module, machine)
+        self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
+        if self.progress:
+            self.progress.clear()
+        output = self.args.output
+        if isinstance(result, bytes):
+            if output is None:
+                raise InputError(f"--to {stop} makes bytes: say where they go with -o")
+            output.write_bytes(result)
+        elif output is not None:
+            output.write_text(result)
+        else:
+            sys.stdout.write(result)
+
+    # Running
+
+    def _call(self, module: Operation, machine: Any) -> None:
+        inputs, outputs = ports_of(main_function(module))
+        arrays = self._arrays(inputs)
+        if self.progress:
+            self.progress.show("making machine code")
+        start = time.perf_counter()
+        program = backend().build(module, machine, threads=self.options.threads)
+        self.timing.add("(backend)", time.perf_counter() - start)
+        if self.progress:
+            self.progress.clear()
+        from stepwell.api import Model
+
+        model = Model(program, inputs, outputs, PassContext(), None, self.options)
+        if self.args.run:
+            feeds = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
+            self._show(model.run(feeds))
+        if self.args.bench:
+            sys.stdout.write(show.bench(model, arrays) + "\n")
+
+    def _probe(self, module: Operation) -> int:
+        from stepwell.api import compile_module
+
+        model = compile_module(module, self.options)
+        arrays = self._arrays(model.inputs)
+        feeds = {port.name: array for port, array in zip(model.inputs, arrays, strict=True)}
+        found = model.run(feeds, fetch=self.args.probe)
+        self._show({name: found[name] for name in self.args.probe})
+        return 0
+
+    def _show(self, arrays: dict[str, Array]) -> None:
+        for name, array in arrays.items():
+            sys.stdout.write(show.array(name, array) + "\n")
+        if self.args.outputs:
+            np.savez(self.args.outputs, **arrays)  # type: ignore[arg-type]
+
+    def _arrays(self, inputs: Sequence[Port]) -> list[Array]:
+        if self.args.inputs is None:
+            sizes = {name: int(v[1]) if is_hint(v) else v for name, v in self.shapes.items() if is_hint(v) or v == v}
+            return sample_inputs(inputs, {n: s for n, s in sizes.items() if isinstance(s, int)}, self.args.seed)
+        try:
+            with np.load(self.args.inputs, allow_pickle=False) as given:
+                found = {name: given[name] for name in given.files}
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{self.args.inputs} is no .npz file of arrays: {error}") from None
+        missing = [port.name for port in inputs if port.name not in found]
+        if missing:
+            raise InputError(f"{self.args.inputs} has no array for {', '.join(missing)}; it has {', '.join(found)}")
+        return [found[port.name] for port in inputs]
+
+    def _check(self, module: Operation, context: PassContext) -> int:
+        from stepwell.check import CheckEach
+
+        inputs, _ = ports_of(main_function(module))
+        check = CheckEach(self._arrays(inputs))
+        items = pipeline.parse(self.args.pipeline) if self.args.pipeline else pipeline.phases(
+            pipeline.landing_of(module), self.args.to if self.args.to in pipeline.LANDINGS else "loop")  # fmt: skip
+        from stepwell.ir.passes import PassManager
+
+        try:
+            PassManager(items, [check, *self._instruments()]).run(module, context)
+        except StepwellError as error:
+            if check.failure is None:
+                raise
+            error.add_note("the check stopped the pipeline there")
+            sys.stdout.write(check.report())
+            return 1
+        sys.stdout.write(check.report())
+        return 0

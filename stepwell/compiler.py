@@ -1,0 +1,65 @@
+"""From a source to a program: one compilation, its options, and where it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from stepwell.errors import TargetError
+from stepwell.ir.core import Operation
+from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
+from stepwell.lowering.pipeline import landing_of, phases
+from stepwell.sources import Hints
+
+PRECISIONS = ("f32",)
+
+
+@attrs.frozen
+class Options:
+    """What a compilation is told. `threads` None: all cores that the process may use."""
+
+    target: str = "cpu"
+    precision: str = "f32"
+    threads: int | None = None
+    hints: Hints = attrs.Factory(dict)
+
+    def __attrs_post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise TargetError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        if self.threads is not None and self.threads < 1:
+            raise TargetError(f"{self.threads} threads; there is at least one")
+
+
+def machine_of(options: Options) -> Any:
+    """The target's description. Raises TargetError."""
+    from stepwell.backends.cpu import target
+
+    return target.named(options.target)
+
+
+def context_of(options: Options, machine: Any) -> PassContext:
+    """What the passes of a compilation share."""
+    return PassContext(machine, {"precision": options.precision, "shapes": options.hints})
+
+
+def lower(
+    module: Operation,
+    stop: str,
+    context: PassContext,
+    instruments: Iterable[Instrument] = (),
+    pipeline: Sequence[Pass | Phase] | None = None,
+) -> None:
+    """Bring a module from where it stands to the end of the landing `stop`, in place; or run a pipeline of one's own.
+
+    Raises PassError, and whatever a pass raises."""
+    items = phases(landing_of(module), stop) if pipeline is None else pipeline
+    PassManager(items, instruments).run(module, context)
+
+
+def backend() -> Any:
+    """The CPU backend's model builder, imported on first use: it brings LLVM."""
+    from stepwell.backends.cpu import model
+
+    return model

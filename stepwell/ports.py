@@ -1,0 +1,146 @@
+"""The inputs and outputs of a program: names, element types, symbolic shapes, and the arrays that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from stepwell.dialects.func import FuncOp
+from stepwell.errors import InputError, IRError
+from stepwell.ir.attributes import Attribute, StringAttr
+from stepwell.ir.core import Operation
+from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols
+from stepwell.ir.parser import Parser
+from stepwell.ir.symbol_values import bind_symbols
+from stepwell.ir.types import MemRefType, TensorType, Type, numpy_dtype
+
+Array = np.ndarray[Any, Any]
+
+
+@attrs.frozen
+class Port:
+    """An input or output. `type` has the element type that the caller sees; `storage` is how the program holds it."""
+
+    name: str
+    type: TensorType
+    storage: np.dtype[Any]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy (or ml_dtypes) element type."""
+        return numpy_dtype(self.type)
+
+    @property
+    def shape(self) -> tuple[int | str, ...]:
+        """Sizes, symbolic ones as text."""
+        return tuple(dim if isinstance(dim, int) else str(dim) for dim in self.type.shape)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    def accept(self, value: Any) -> Array:
+        """The value as a contiguous array of the storage's element type; without a copy where it is one.
+
+        Raises InputError for another element type."""
+        dtype = self.dtype
+        if not isinstance(value, np.ndarray):
+            try:
+                value = np.asarray(value, dtype)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"input {self.name!r} cannot be made an array of {dtype}: {error}") from None
+        if value.dtype != dtype and value.dtype.newbyteorder("=") != dtype:
+            advice = f"convert it with .astype({dtype.name!r})"
+            raise InputError(f"input {self.name!r} has element type {value.dtype}, expected {dtype}: {advice}")
+        array = np.require(value, dtype, ["C", "A"])
+        return array if self.storage == dtype else array.view(self.storage)
+
+    def restore(self, array: Array) -> Array:
+        """What the program gave, in the element type that the caller sees."""
+        return array if array.dtype == self.dtype else array.view(self.dtype)
+
+
+def main_function(module: Operation) -> FuncOp:
+    """The function that runs the model: @main, or the only one that is no kernel. Raises IRError."""
+    functions = [f for f in module.walk_of(FuncOp) if f.sym_visibility != "private" and f.body.blocks]
+    named = [f for f in functions if f.sym_name == "main"]
+    if len(named or functions) != 1:
+        raise IRError(f"the module has {len(functions)} public functions and none is @main")
+    return (named or functions)[0]
+
+
+def ports_of(function: FuncOp) -> tuple[list[Port], list[Port]]:
+    """(inputs, outputs) of a program at any landing."""
+    inputs: list[Port] = []
+    outputs: list[Port] = []
+    for index, argument in enumerate(function.arguments):
+        given = function.argument_attributes(index)
+        if "sw.arena" in given:
+            continue
+        if "sw.out" in given:
+            outputs.append(_port(f"output{len(outputs)}", argument.type, given))
+        else:
+            inputs.append(_port(argument.name or f"input{index}", argument.type, given))
+    for index, type_ in enumerate(function.function_type.results):
+        outputs.append(_port(f"output{index}", type_, function.result_attributes(index)))
+    return inputs, outputs
+
+
+def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> Port:
+    storage = numpy_dtype(type_)
+    for key in ("sw.graph", "sw.tensor"):
+        text = given.get(key)
+        if isinstance(text, StringAttr):
+            type_ = Parser(text.value, "<type>").type()
+            break
+    if isinstance(type_, MemRefType):
+        type_ = TensorType(tuple(_unnamed(name, axis, size) for axis, size in enumerate(type_.shape)), type_.element)
+    if not isinstance(type_, TensorType):
+        raise IRError(f"{name} of type {type_} is no tensor")
+    label = given.get("onnx.name")
+    return Port(label.value if isinstance(label, StringAttr) else name, type_, storage)
+
+
+def _unnamed(name: str, axis: int, size: int) -> Dim:
+    from stepwell.ir.dims import symbol
+
+    return size if size >= 0 else symbol(f"{name}.{axis}")
+
+
+def symbols_of(ports: Sequence[Port], arrays: Sequence[Array]) -> dict[str, int]:
+    """The values of the symbols. Raises InputError for a rank or size that does not fit."""
+    names = [f"input {port.name!r}" for port in ports]
+    try:
+        return bind_symbols([port.type for port in ports], [array.shape for array in arrays], names)
+    except IRError as error:
+        raise InputError(str(error)) from None
+
+
+DEFAULT_SIZE = 4  # of a symbolic dim, in inputs that are made up
+
+
+def sample_inputs(ports: Sequence[Port], sizes: Mapping[str, int] | None = None, seed: int = 0) -> list[Array]:
+    """Made-up inputs, the same for the same seed: normally distributed floats, small integers, random bools.
+
+    `sizes` gives symbols their values (default: 4)."""
+    random = np.random.default_rng(seed)
+    return [_sample(port, sizes or {}, random) for port in ports]
+
+
+def _sample(port: Port, sizes: Mapping[str, int], random: np.random.Generator) -> Array:
+    shape = tuple(_sized(dim, sizes) for dim in port.type.shape)
+    if port.dtype.kind == "b":
+        return random.integers(0, 2, shape).astype(np.bool_)
+    if port.dtype.kind in "iu" or "int" in port.dtype.name:
+        return random.integers(0, 2, shape).astype(port.dtype)
+    if port.dtype.kind == "O":
+        raise InputError(f"input {port.name!r} holds text: give it with --inputs")
+    return random.standard_normal(shape).astype(port.dtype)
+
+
+def _sized(dim: Dim, sizes: Mapping[str, int]) -> int:
+    if not isinstance(dim, DimExpr):
+        return int(dim)
+    return evaluate(dim, {name: sizes.get(name, DEFAULT_SIZE) for name in free_symbols(dim)})

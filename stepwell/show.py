@@ -1,0 +1,55 @@
+"""Texts for people: reports, arrays, timings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stepwell.dialects import kernel
+from stepwell.ir.attributes import StringAttr
+from stepwell.ir.core import Operation
+from stepwell.ir.instruments import Timing
+from stepwell.ir.passes import PassContext
+from stepwell.ports import main_function, ports_of
+
+BENCH_SECONDS = 1.0
+MIN_CALLS, MAX_CALLS = 5, 10_000
+
+
+def report(module: Operation, context: PassContext, timing: Timing) -> str:
+    """What a compilation did: the program's interface, its kernels, memory, decisions, time."""
+    function = main_function(module)
+    inputs, outputs = ports_of(function)
+    lines = [f"input   {port}" for port in inputs] + [f"output  {port}" for port in outputs]
+    launches = list(function.walk_of(kernel.LaunchOp))
+    kernels = {launch.callee for launch in launches}
+    lines.append(f"kernels: {len(launches)} launches of {len(kernels)} functions")
+    arena = function.attributes.get("sw.arena")
+    if isinstance(arena, StringAttr):
+        lines.append(f"arena: {arena.value} bytes")
+    lines.append(f"remarks: {len(context.remarks)}")
+    lines += [f"{name}: {count}" for name, count in sorted(context.statistics.items())]
+    return "\n".join([*lines, timing.table()]) + "\n"
+
+
+def array(name: str, value: np.ndarray[Any, Any]) -> str:
+    """A name, an element type, a shape and some elements."""
+    body = np.array2string(value, threshold=24, edgeitems=3, precision=6)
+    return f"{name}: {value.dtype}{list(value.shape)}\n{body}"
+
+
+def bench(call: Callable[..., Any], arrays: Sequence[Any], seconds: float = BENCH_SECONDS) -> str:
+    """Time calls for about some seconds: median, and the span of the middle 80 %."""
+    for _ in range(2):
+        call(*arrays)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < MIN_CALLS or (time.perf_counter() < end and len(times) < MAX_CALLS):
+        start = time.perf_counter()
+        call(*arrays)
+        times.append(time.perf_counter() - start)
+    low, median, high = np.percentile(np.array(times) * 1e3, [10, 50, 90])
+    return f"median {median:.4g} ms, 10 % to 90 %: {low:.4g} to {high:.4g} ms, {len(times)} calls"
