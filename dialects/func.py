@@ -169,6 +169,10 @@ class FuncOp(Op):
         return FuncOp.make(properties=properties, attributes=attributes, regions=[body])
 
 
+def _list(types: Sequence[Type]) -> str:
+    return f"({', '.join(map(str, types))})"
+
+
 def _attributes_at(dictionaries: Sequence[Attribute] | None, index: int) -> dict[str, Attribute]:
     if dictionaries is None or index >= len(dictionaries):
         return {}
@@ -193,10 +197,11 @@ class ReturnOp(Op):
 
     def verify_op(self) -> None:
         function = self.parent_op
-        if isinstance(function, FuncOp):
-            actual = tuple(value.type for value in self.operands)
-            if actual != function.function_type.results:
-                raise IRError(f"returns {list(actual)} where @{function.sym_name} promises other types")
+        if not isinstance(function, FuncOp):
+            raise IRError("stands in no func.func")
+        actual, promised = tuple(value.type for value in self.operands), function.function_type.results
+        if actual != promised:
+            raise IRError(f"returns {_list(actual)} where @{function.sym_name} promises {_list(promised)}")
 
 
 class CallOp(Op):

@@ -57,7 +57,7 @@ class Conversion:
     def run(self, root: Operation) -> None:
         """Convert everything inside `root` in place. Raises PassError listing every op that no rule converts.
 
-        The source stays whole until the end, so that rules see its types and whatever was found out about its values."""
+        The source stays whole until the end, so that rules see its types and what was found out about its values."""
         failures: list[str] = []
         self._convert_regions(root, failures)
         if failures:

@@ -29,14 +29,7 @@ from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import F16, F32, F64, I1, I8, I32, I64, INDEX, IntegerType, Type
 from stepwell.ir.verifier import verify
 
-_TYPE_TEXTS = """
-f32 f64 f16 bf16 f8E4M3FN i1 i8 i32 i64 si8 ui16 index none !graph.string complex<f32>
-vector<4xf32> vector<4xi32> vector<4xi1> vector<4xindex> vector<2x2xf16> vector<2xf32>
-tensor<f32> tensor<4xf32> tensor<2x3xf32> tensor<2x3xf64> tensor<4xsi64> tensor<si64> tensor<2xsi64> tensor<4xui8>
-tensor<2x3xsi8> tensor<4xi1> tensor<2x3xi1> tensor<1x2x8x8xf32> tensor<4x2x3x3xf32> tensor<2x!graph.string>
-tensor<0xf32> tensor<4x!tensor.f4E2M1FN> tensor<4xcomplex<f32>> tensor<2x3xi32> tensor<3x4xf32> tensor<1x2x8xf32>
-memref<4xf32> memref<2x3xf32> memref<4xi8> memref<16xi8> memref<16xf32> memref<8x8xi32>
-""".split()
+_TYPE_TEXTS = ["f32", "f64", "f16", "bf16", "f8E4M3FN", "i1", "i8", "i32", "i64", "si8", "ui16", "index", "none", "!graph.string", "complex<f32>", "vector<4xf32>", "vector<4xi32>", "vector<4xi1>", "vector<4xindex>", "vector<2x2xf16>", "vector<2xf32>", "tensor<f32>", "tensor<4xf32>", "tensor<2x3xf32>", "tensor<2x3xf64>", "tensor<4xsi64>", "tensor<si64>", "tensor<2xsi64>", "tensor<4xui8>", "tensor<2x3xsi8>", "tensor<4xi1>", "tensor<2x3xi1>", "tensor<1x2x8x8xf32>", "tensor<4x2x3x3xf32>", "tensor<2x!graph.string>", "tensor<0xf32>", "tensor<4x!tensor.f4E2M1FN>", "tensor<4xcomplex<f32>>", "tensor<2x3xi32>", "tensor<3x4xf32>", "tensor<1x2x8xf32>", "memref<4xf32>", "memref<2x3xf32>", "memref<4xi8>", "memref<16xi8>", "memref<16xf32>", "memref<8x8xi32>"]
 _WIDE_TYPES = (
     'tensor<?x4xf32, #graph.shape<["n"]>>', 'tensor<?x?xf32, #graph.shape<["batch", "8*h8 + 1"]>>', "memref<?xf32>",
     'tensor<?xsi64, #graph.shape<["n"]>>', "memref<4x?xf32, strided<[?, 1], offset: ?>>", 'memref<4xf32, "local">',

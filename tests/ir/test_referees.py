@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from stepwell.ir.core import Operation
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
-from stepwell.ir.verifier import verify
 from stepwell.ir.printer import resources_text
+from stepwell.ir.registry import REGISTRY
+from stepwell.ir.verifier import verify
 from stepwell.lowering.loop.expand_math import ExpandMath
 from stepwell.lowering.pipeline import phases
+from tests.ir.random_ir import random_op
 from tests.ir.samples import SAMPLES, all_ops, example_of
 from tests.referee import FULL, MINIMAL, available, complaints, generic_text, main, renamed
 
@@ -76,6 +80,20 @@ def test_expanded_functions_are_accepted(type_: str, referee: str) -> None:
     module = checked("\n".join([f"func.func @f(%x: {type_}) {{", *lines, "func.return", "}"]), "functions")
     ExpandMath().run(module, PassContext())
     assert complaints(referee, [generic_text(module)]) == ""
+
+
+@pytest.mark.parametrize("referee", BOTH)
+@pytest.mark.parametrize("dialect", ["arith", "math", "vector"])
+def test_what_we_verify_upstream_verifies(dialect: str, referee: str) -> None:
+    """Random valid ops: a check that we lack shows as a complaint."""
+    texts = []
+    for name in all_ops():
+        if name.startswith(f"{dialect}."):
+            rng = Random(name)
+            made = [op for op in (random_op(rng, REGISTRY.ops[name]) for _ in range(30)) if op is not None]
+            texts += [generic_text(op) for op in made[:5]]
+    assert len(texts) > 50
+    assert complaints(referee, texts) == ""
 
 
 @needs(FULL)
