@@ -134,7 +134,7 @@ class VerifyEach(Quiet):
 
 
 class CrashReproducer(Quiet):
-    """Keeps what each pass is given; when one fails, writes that to a folder, with the command to repeat the failure."""
+    """Keeps what each pass is given; when one fails, writes that to a folder, with the command that repeats it."""
 
     def __init__(self, folder: Path, command: str = "lower") -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Random operations made from the declarations of op classes: types that satisfy constraints, attributes of each kind."""
+"""Random operations made from the declarations of op classes: values of fitting types, attributes of each kind."""
 
 from __future__ import annotations
 
@@ -29,18 +29,29 @@ from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import F16, F32, F64, I1, I8, I32, I64, INDEX, IntegerType, Type
 from stepwell.ir.verifier import verify
 
-_TYPE_TEXTS = ["f32", "f64", "f16", "bf16", "f8E4M3FN", "i1", "i8", "i32", "i64", "si8", "ui16", "index", "none", "!graph.string", "complex<f32>", "vector<4xf32>", "vector<4xi32>", "vector<4xi1>", "vector<4xindex>", "vector<2x2xf16>", "vector<2xf32>", "tensor<f32>", "tensor<4xf32>", "tensor<2x3xf32>", "tensor<2x3xf64>", "tensor<4xsi64>", "tensor<si64>", "tensor<2xsi64>", "tensor<4xui8>", "tensor<2x3xsi8>", "tensor<4xi1>", "tensor<2x3xi1>", "tensor<1x2x8x8xf32>", "tensor<4x2x3x3xf32>", "tensor<2x!graph.string>", "tensor<0xf32>", "tensor<4x!tensor.f4E2M1FN>", "tensor<4xcomplex<f32>>", "tensor<2x3xi32>", "tensor<3x4xf32>", "tensor<1x2x8xf32>", "memref<4xf32>", "memref<2x3xf32>", "memref<4xi8>", "memref<16xi8>", "memref<16xf32>", "memref<8x8xi32>"]
+_SCALARS = "f32 f64 f16 bf16 f8E4M3FN i1 i8 i32 i64 si8 ui16 index none !graph.string complex<f32>"
+_VECTORS = "4xf32 4xi32 4xi1 4xindex 2x2xf16 2xf32"
+_TENSORS = (
+    "f32 4xf32 2x3xf32 2x3xf64 4xsi64 si64 2xsi64 4xui8 2x3xsi8 4xi1 2x3xi1 1x2x8x8xf32 4x2x3x3xf32 2x!graph.string "
+    "0xf32 4x!tensor.f4E2M1FN 4xcomplex<f32> 2x3xi32 3x4xf32 1x2x8xf32"
+)
+_MEMREFS = "4xf32 2x3xf32 4xi8 16xi8 16xf32 8x8xi32"
+_TYPE_TEXTS = (
+    *_SCALARS.split(), *(f"vector<{text}>" for text in _VECTORS.split()),
+    *(f"tensor<{text}>" for text in _TENSORS.split()), *(f"memref<{text}>" for text in _MEMREFS.split()),
+)  # fmt: skip
 _WIDE_TYPES = (
     'tensor<?x4xf32, #graph.shape<["n"]>>', 'tensor<?x?xf32, #graph.shape<["batch", "8*h8 + 1"]>>', "memref<?xf32>",
     'tensor<?xsi64, #graph.shape<["n"]>>', "memref<4x?xf32, strided<[?, 1], offset: ?>>", 'memref<4xf32, "local">',
 )  # fmt: skip
 _ATTRIBUTE_TEXTS = (
     "dense<[1.0, 0x7FC00000, -0.0, 0.1]> : tensor<4xf32>", "dense<[[1, 2, 3], [4, 5, 6]]> : tensor<2x3xsi64>",
-    "dense<[1, 0]> : tensor<2xsi64>", "dense<0> : tensor<si64>", "dense<2.0> : vector<4xf32>", "dense<true> : tensor<4xi1>",
-    'dense<["a", "b"]> : tensor<2x!graph.string>', "dense<> : tensor<0xf32>", "dense<1> : vector<4xi32>",
-    "array<i64: 0>", "array<i64: 1, 0>", "array<i64>", "array<i64: 0, 1, 2>", "array<f64: 0.1, -0.0>", "array<i64: 2, 2>",
-    '["parallel"]', "[affine_map<(d0) -> (d0)>]", '#tensor.dims<[4, "n"]>', '#foreign.attr<"x" {a}>', "#vector.kind<or>",
-    "(f32, i1) -> f32", "() -> ()", "[]", "[@a, 1.5 : f32, {b}]", "[1, 2]", "[0, 0, 1]",
+    "dense<[1, 0]> : tensor<2xsi64>", "dense<0> : tensor<si64>", "dense<2.0> : vector<4xf32>",
+    "dense<true> : tensor<4xi1>", 'dense<["a", "b"]> : tensor<2x!graph.string>', "dense<> : tensor<0xf32>",
+    "dense<1> : vector<4xi32>", "array<i64: 0>", "array<i64: 1, 0>", "array<i64>", "array<i64: 0, 1, 2>",
+    "array<f64: 0.1, -0.0>", "array<i64: 2, 2>", '["parallel"]', "[affine_map<(d0) -> (d0)>]",
+    '#tensor.dims<[4, "n"]>', '#foreign.attr<"x" {a}>', "#vector.kind<or>", "#arith.fastmath<nnan,nsz>",
+    "#arith.overflow<none>", "(f32, i1) -> f32", "() -> ()", "[]", "[@a, 1.5 : f32, {b}]", "[1, 2]", "[0, 0, 1]",
 )  # fmt: skip
 _WORDS = ("x", "a b", "axis", "", 'quo"te\\', "line\nfeed", "é", "\udcff", "true", "f32", "x.y", "_1", "1x")
 
@@ -99,7 +110,7 @@ def _attribute_of(rng: Random, kind: Any) -> Attribute | None:
     if kind.keywords:
         found: Attribute = kind.encode(rng.choice(kind.keywords))
         return found
-    maps = [AffineMapAttr(item.map) for a in ATTRIBUTES if isinstance(a, ArrayAttr) for item in a if isinstance(item, AffineMapAttr)]
+    maps = [item for a in ATTRIBUTES if isinstance(a, ArrayAttr) for item in a if isinstance(item, AffineMapAttr)]
     numbers = [IntegerAttr(rng.randint(-1, 4)), IntegerAttr(1, I1), FloatAttr(random_float(rng), F64)]
     others = [random_attribute(rng) for _ in range(4)]
     words = [StringAttr(rng.choice(_WORDS)), StringAttr(kind.description.rpartition(" ")[2])]

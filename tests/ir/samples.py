@@ -28,7 +28,8 @@ ATTRIBUTES = r"""
 !row = tensor<4xf32>
 "test.op"() {
   aliases = [#map, !row], "quoted key" = 1, array = array<i64: 1, -2>, empty_array = array<f32>,
-  bools = array<i1: true, false>, dict = {a = 1 : i8, b = {c}}, f = 0.5 : f32, double = 1.0e-300, hex = 0x7FC00000 : f32,
+  bools = array<i1: true, false>, dict = {a = 1 : i8, b = {c}}, f = 0.5 : f32,
+  double = 1.0e-300, hex = 0x7FC00000 : f32,
   index = 3 : index, neg = -1, si = -5 : si16, ui = 255 : ui8, yes = true, no = false, flag, explicit = unit,
   string = "a\"\\\n\t\C3\A9", symbol = @f, odd_symbol = @"a b", type = tensor<?x4x!tensor.f4E2M1FN>,
   function = (i32, f32) -> (i1), unknown = #foreign.attr<"x", [1, 2], {y = <3>}>, plain = #foreign.unit,
@@ -41,9 +42,12 @@ ATTRIBUTES = r"""
 
 DENSE = """
 "test.op"() {
-  a = dense<[[1, 2], [3, -4]]> : tensor<2x2xsi64>, splat = dense<0.1> : tensor<3x5xf32>, scalar = dense<7> : tensor<ui8>,
-  empty = dense<> : tensor<0x3xf32>, bools = dense<[true, false]> : tensor<2xi1>, f16 = dense<[1.5, -0.0]> : tensor<2xf16>,
-  bf16 = dense<[0x7FC0, 0x7F80, 0.1]> : tensor<3xbf16>, f64 = dense<[0x7FF8000000000001, 0xFFF0000000000000]> : tensor<2xf64>,
+  a = dense<[[1, 2], [3, -4]]> : tensor<2x2xsi64>, splat = dense<0.1> : tensor<3x5xf32>,
+  scalar = dense<7> : tensor<ui8>,
+  empty = dense<> : tensor<0x3xf32>, bools = dense<[true, false]> : tensor<2xi1>,
+  f16 = dense<[1.5, -0.0]> : tensor<2xf16>,
+  bf16 = dense<[0x7FC0, 0x7F80, 0.1]> : tensor<3xbf16>,
+  f64 = dense<[0x7FF8000000000001, 0xFFF0000000000000]> : tensor<2xf64>,
   f8a = dense<[0x7F, 1.0]> : tensor<2xf8E4M3FN>, f8b = dense<[0x7C, 0x7E]> : tensor<2xf8E5M2>,
   f8c = dense<[0x80, 2.0]> : tensor<2xf8E4M3FNUZ>, f8d = dense<0x80> : tensor<1xf8E5M2FNUZ>,
   snan = dense<0x7F800001> : tensor<2xf32>, complex = dense<[(1.0, -2.0), (0.0, 0x7FC00000)]> : tensor<2xcomplex<f32>>,
@@ -54,7 +58,8 @@ DENSE = """
 
 OWN_DENSE = """
 "test.op"() {
-  strings = dense<["a", "\\22", "\\C3\\A9"]> : tensor<3x!graph.string>, f4 = dense<[0.5, -6.0]> : tensor<2x!tensor.f4E2M1FN>,
+  strings = dense<["a", "\\22", "\\C3\\A9"]> : tensor<3x!graph.string>,
+  f4 = dense<[0.5, -6.0]> : tensor<2x!tensor.f4E2M1FN>,
   e8 = dense<[1.0, 0xFF]> : tensor<2x!tensor.f8E8M0FNU>, f6 = dense<0.5> : tensor<2x!tensor.f6E3M2FN>
 } : () -> ()
 """

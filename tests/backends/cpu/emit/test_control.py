@@ -66,7 +66,7 @@ BODIES = {
         loop.yield %t : i64
       }""",
     "a carried vector": """
-      %v = arith.constant dense<1> : tensor<4xi64>
+      %v = arith.constant dense<1> : vector<4xi64>
       %w = loop.for %j = %c0 to %i step %c1 iter(%s = %v) -> (vector<4xi64>) {
         %t = arith.addi %s, %s : vector<4xi64>
         loop.yield %t : vector<4xi64>

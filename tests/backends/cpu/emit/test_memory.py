@@ -70,7 +70,7 @@ builtin.module {
   func.func private @k(%a: memref<32xi32>, %b: memref<32xi1>, %c: memref<32xi32>) attributes {kernel} {
     %c0 = arith.constant 0 : index
     %v = vector.load %a[%c0] : memref<32xi32>, vector<32xi32>
-    %z = arith.constant dense<0> : tensor<32xi32>
+    %z = arith.constant dense<0> : vector<32xi32>
     %p = arith.cmpi sgt, %v, %z : vector<32xi32>
     vector.store %p, %b[%c0] : memref<32xi1>, vector<32xi1>
     %q = vector.load %b[%c0] : memref<32xi1>, vector<32xi1>
@@ -95,7 +95,7 @@ builtin.module {{
   func.func private @k(%a: memref<?x{t}>, %b: memref<?x{t}>, %n: index) attributes {{kernel}} {{
     %c0 = arith.constant 0 : index
     %step = arith.constant {lanes} : index
-    %pass = arith.constant dense<3{dot}> : tensor<{lanes}x{t}>
+    %pass = arith.constant dense<3{dot}> : vector<{lanes}x{t}>
     loop.parallel %i = %c0 to %n step %step {{
       %rest = arith.subi %n, %i : index
       %m = vector.create_mask %rest : vector<{lanes}xi1>
@@ -134,8 +134,8 @@ builtin.module {{
   func.func private @k(%a: memref<16xf32>, %b: memref<16xf32>, %c: memref<16xf32>) attributes {{kernel}} {{
     %c0 = arith.constant 0 : index
     %count = arith.constant {set_lanes} : index
-    %pass = arith.constant dense<7.0> : tensor<16xf32>
-    %m = arith.constant dense<[{mask}]> : tensor<16xi1>
+    %pass = arith.constant dense<7.0> : vector<16xf32>
+    %m = arith.constant dense<[{mask}]> : vector<16xi1>
     %k = vector.create_mask %count : vector<16xi1>
     vector.store %pass, %c[%c0] : memref<16xf32>, vector<16xf32>
     %x = vector.maskedload %a[%c0], %m, %pass : memref<16xf32>, vector<16xi1>, vector<16xf32> into vector<16xf32>
@@ -164,7 +164,7 @@ builtin.module {{
       attributes {{kernel}} {{
     %c0 = arith.constant 0 : index
     %c2 = arith.constant 2 : index
-    %p = arith.constant dense<{fill}> : tensor<16x{element}>
+    %p = arith.constant dense<{fill}> : vector<16x{element}>
     %at = vector.load %i[%c0] : memref<16x{index}>, vector<16x{index}>
     %k = vector.load %m[%c0] : memref<16xi1>, vector<16xi1>
     %x = vector.gather %a[%c2, %c0] [%at], %k, %p : memref<4x16x{element}>, vector<16x{index}>, vector<16xi1>, vector<16x{element}> into vector<16x{element}>
@@ -191,11 +191,11 @@ builtin.module {
     %c0 = arith.constant 0 : index
     %x = vector.load %a[%c0] : memref<8xf32>, vector<8xf32>
     %y = vector.load %a[%c0] : memref<8xf32>, vector<2xf32>
-    %s = vector.shuffle %x, %y {mask = array<i64: 7, 0, 8, 9>} : vector<8xf32>, vector<2xf32> -> vector<4xf32>
+    %s = vector.shuffle %x, %y {mask = [7, 0, 8, 9]} : vector<8xf32>, vector<2xf32> -> vector<4xf32>
     vector.store %s, %b[%c0] : memref<4xf32>, vector<4xf32>
     %e = vector.extract %x {static_position = array<i64: 5>} : f32 from vector<8xf32>
     %f = vector.from_elements %e, %e : vector<2xf32>
-    %g = vector.shuffle %f, %x {mask = array<i64: 0, 1, 9, 2, 3, 4, 5, 6>} : vector<2xf32>, vector<8xf32> -> vector<8xf32>
+    %g = vector.shuffle %f, %x {mask = [0, 1, 9, 2, 3, 4, 5, 6]} : vector<2xf32>, vector<8xf32> -> vector<8xf32>
     %h = vector.broadcast %e : f32 to vector<8xf32>
     %i = arith.addf %g, %h : vector<8xf32>
     vector.store %i, %c[%c0] : memref<8xf32>, vector<8xf32>
@@ -358,7 +358,7 @@ builtin.module {{
     %rows = arith.constant {rows} : index
     {lines.join(f"%v{v} = arith.constant {16 * v} : index" for v in range(vectors))}
     {lines.join(f"%o{r} = arith.constant {r} : index" for r in range(rows))}
-    %z = arith.constant dense<0.0> : tensor<16xf32>
+    %z = arith.constant dense<0.0> : vector<16xf32>
     %C2 = buffer.reshape %C(%m, %n) : memref<?x?xf32> to memref<?x?x{width}xf32>
     loop.parallel %i = %c0 to %m step %rows {{
       loop.parallel %p = %c0 to %n step %c1 {{
