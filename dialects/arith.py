@@ -66,7 +66,7 @@ class ConstantOp(Op):
         if isinstance(value, (IntegerAttr, FloatAttr)):
             return [value.type]
         if not isinstance(value, DenseAttr) or not isinstance(value.type, VectorType):
-            raise IRError(f"the constant is {value}: an integer, a float or a vector is wanted")
+            raise IRError(f"a constant of scalar or vector type is wanted, not {value}")
         return [value.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
