@@ -32,6 +32,9 @@ from .team import Team
 
 Array = np.ndarray[Any, Any]
 
+MOST_PLANS = 4096
+"""Combinations of input shapes that a model remembers."""
+
 
 @frozen
 class Plan:
@@ -136,6 +139,8 @@ class CpuModel:
         )
         arena = self._size(self._arena_bytes, symbols, "the arena")
         scratch = self._size(self._scratch_bytes, symbols, "scratch memory")
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
         plan = self._plans[shapes] = Plan(outputs, arena, scratch)
         return plan
 
@@ -221,6 +226,11 @@ def llvm_ir(module: Operation, target: CpuTarget) -> str:
 def assembly(module: Operation, target: CpuTarget) -> str:
     """The assembly text of a module at the end of the loop landing."""
     return "\n".join(jit.emit_assembly(text, target) for text in _emitted(module, target)[1].texts)
+
+
+def objects(module: Operation, target: CpuTarget) -> list[bytes]:
+    """The relocatable objects of a module at the end of the loop landing. Raises CodegenError."""
+    return jit.compile_objects(_emitted(module, target)[1].texts, target)
 
 
 def _emitted(module: Operation, target: CpuTarget) -> tuple[Operation, EmittedModule]:

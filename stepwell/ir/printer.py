@@ -188,9 +188,9 @@ def float_text(value: float, type_: Type) -> str:
     if not math.isfinite(value):
         raw = scalar.tobytes()
         return f"0x{int.from_bytes(raw, 'little'):0{2 * len(raw)}X}"
-    text = str(scalar)
-    if float(scalar.dtype.type(float(text))) != float(value):
-        text = repr(float(value))
+    text, exact = str(scalar), repr(float(value))
+    if len(text) >= len(exact) or float(scalar.dtype.type(float(text))) != float(value):
+        text = exact
     mantissa, exponent, power = text.partition("e")
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"
 
