@@ -42,15 +42,6 @@ BROKEN = {
           }) : () -> ()
           func.return
         }""", "inner (from <text>:4:13): %y does not dominate its use"),
-    "a value from outside an isolated op": ("""
-        func.func @f(%x: tensor<4xf32>) {
-          %k = "tensor.kernel"(%x) ({
-          ^bb0(%a: tensor<4xf32>):
-            "tensor.yield"(%b) : (tensor<4xf32>) -> ()
-          }) : (tensor<4xf32>) -> tensor<4xf32>
-          %b = "v"() : () -> tensor<4xf32>
-          func.return
-        }""", None),
     "no terminator": ("""
         func.func @f(%x: i32) {
           %y = arith.addi %x, %x : i32
@@ -98,9 +89,8 @@ BROKEN = {
         "loop.stage"(%v, %v) ({}) {identities = [], iterators = [], maps = [],
           operandSegmentSizes = array<i32: 0, 0, 0, 0, 0, 2, 0>} : (i1, i1) -> ()""", "has 2 values for 'first'"),
     "regions": ('"builtin.module"() : () -> ()', "builtin.module (from <text>:1:1): has 0 regions, expected 1"),
-    "successors": ('"func.return"()[^a] : () -> ()', None),
     "a symbol defined twice": ("func.func private @f()\nfunc.func private @f()", "@f is defined twice"),
-    "a call of nothing": ("func.call @f() : () -> ()", "func.call (from <text>:1:1): is in no symbol table"),
+    "a call of nothing": ("func.call @f() : () -> ()", "func.call is in no symbol table"),
     "a call of what is not there": ("builtin.module {\n  func.call @f() : () -> ()\n}", "there is no @f"),
     "a call with other types": ("func.func private @f(i32)\nfunc.call @f() : () -> ()",
                                 "calls @f of type (i32) -> () as () -> ()"),
@@ -126,9 +116,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN.keys())
-def test_broken_rules(text: str, message: str | None) -> None:
-    if message is None:
-        pytest.skip("refused by the parser already")
+def test_broken_rules(text: str, message: str) -> None:
     with pytest.raises(VerifyError) as raised:
         verify(parse_module(text))
     assert message in str(raised.value)
@@ -158,16 +146,16 @@ VALID = {
         ^end:
           func.return
         }""",
-    "an unreachable block may use anything": """
+    "an unreachable block may use what is defined in any block": """
         func.func @f() {
           "jump"()[^end] : () -> ()
         ^dead:
           "use"(%x) : (f32) -> ()
-          %x = "v"() : () -> f32
           "jump"()[^end] : () -> ()
         ^end:
+          %x = "v"() : () -> f32
           func.return
-        }""".replace('"use"(%x) : (f32) -> ()\n          %x = "v"() : () -> f32', '%x = "v"() : () -> f32'),
+        }""",
     "a region sees what is around it": """
         func.func @f(%x: f32) {
           "outer"() ({
