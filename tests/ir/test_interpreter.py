@@ -48,7 +48,9 @@ def test_calls_and_loops() -> None:
 
 def test_an_observer_sees_every_op_in_order() -> None:
     seen: list[tuple[str, Sequence[Any]]] = []
-    run_function(function(MODULE), [np.float32(1), np.int64(2)], observer=lambda op, out: seen.append((op.op_name, out)))
+    run_function(
+        function(MODULE), [np.float32(1), np.int64(2)], observer=lambda op, out: seen.append((op.op_name, out))
+    )
     assert [name for name, _ in seen] == ["arith.constant"] * 2 + ["arith.addf", "func.call"] * 2 + ["loop.for"]
     assert seen[-1][1] == (4.0,)
 
@@ -74,19 +76,32 @@ def test_an_if_without_results() -> None:
 @pytest.mark.parametrize(
     ("lines", "x", "y", "expected"),
     [
-        ("%r = arith.addi %x, %y : i32", 2**31 - 1, 1, -(2**31)), ("%r = arith.divsi %x, %y : i32", -7, 2, -3),
-        ("%r = arith.remsi %x, %y : i32", -7, 2, -1), ("%r = arith.floordivsi %x, %y : i32", -7, 2, -4),
-        ("%r = arith.ceildivsi %x, %y : i32", 7, 2, 4), ("%r = arith.divui %x, %y : i32", -1, 2, 2**31 - 1),
-        ("%r = arith.shrui %x, %y : i32", -1, 28, 15), ("%r = arith.shrsi %x, %y : i32", -16, 2, -4),
-        ("%r = arith.maxui %x, %y : i32", -1, 1, -1), ("%r = arith.minsi %x, %y : i32", -1, 1, -1),
+        ("%r = arith.addi %x, %y : i32", 2**31 - 1, 1, -(2**31)),
+        ("%r = arith.divsi %x, %y : i32", -7, 2, -3),
+        ("%r = arith.remsi %x, %y : i32", -7, 2, -1),
+        ("%r = arith.floordivsi %x, %y : i32", -7, 2, -4),
+        ("%r = arith.ceildivsi %x, %y : i32", 7, 2, 4),
+        ("%r = arith.divui %x, %y : i32", -1, 2, 2**31 - 1),
+        ("%r = arith.shrui %x, %y : i32", -1, 28, 15),
+        ("%r = arith.shrsi %x, %y : i32", -16, 2, -4),
+        ("%r = arith.maxui %x, %y : i32", -1, 1, -1),
+        ("%r = arith.minsi %x, %y : i32", -1, 1, -1),
         ("%c = arith.cmpi ult, %x, %y : i32\n%r = arith.extui %c : i1 to i32", -1, 1, 0),
         ("%c = arith.cmpi slt, %x, %y : i32\n%r = arith.extsi %c : i1 to i32", -1, 1, -1),
-        ("%f = arith.uitofp %x : i32 to f64\n%g = arith.truncf %f : f64 to f32\n%r = arith.bitcast %g : f32 to i32",
-         -1, 0, 0x4F800000),
-        ("%c = arith.cmpi slt, %x, %y : i32\n%f = arith.sitofp %c : i1 to f32\n%r = arith.fptosi %f : f32 to i32",
-         0, 1, -1),
+        (
+            "%f = arith.uitofp %x : i32 to f64\n%g = arith.truncf %f : f64 to f32\n%r = arith.bitcast %g : f32 to i32",
+            -1,
+            0,
+            0x4F800000,
+        ),
+        (
+            "%c = arith.cmpi slt, %x, %y : i32\n%f = arith.sitofp %c : i1 to f32\n%r = arith.fptosi %f : f32 to i32",
+            0,
+            1,
+            -1,
+        ),
     ],
-)  # fmt: skip
+)
 def test_integers_are_what_the_op_says(lines: str, x: int, y: int, expected: int) -> None:
     assert run_function(body(lines), [np.int32(x), np.int32(y)]) == (expected,)
 
@@ -99,9 +114,14 @@ def test_integers_are_what_the_op_says(lines: str, x: int, y: int, expected: int
         ("%r = arith.shli %x, %y : i32", 1, 32, "shift by the width or more"),
         ("%f = arith.constant 1.0e10 : f32\n%r = arith.fptosi %f : f32 to i32", 0, 0, "out of the integer's range"),
         ("%f = arith.constant 0x7FC00000 : f32\n%r = arith.fptoui %f : f32 to i32", 0, 0, "out of the integer's range"),
-        ('%r = "unknown"() : () -> i32', 0, 0, r"interpreting unknown \(from <text>:2:1\): unknown has no interpretation"),
+        (
+            '%r = "unknown"() : () -> i32',
+            0,
+            0,
+            r"interpreting unknown \(from <text>:2:1\): unknown has no interpretation",
+        ),
     ],
-)  # fmt: skip
+)
 def test_undefined_results_are_errors(lines: str, x: int, y: int, message: str) -> None:
     with pytest.raises(IRError, match=message):
         run_function(body(lines), [np.int32(x), np.int32(y)])
@@ -110,14 +130,22 @@ def test_undefined_results_are_errors(lines: str, x: int, y: int, message: str) 
 @pytest.mark.parametrize(
     ("kind", "type_", "lanes", "acc", "expected"),
     [
-        ("add", "f32", [1, 2, 3, 4], None, 10), ("add", "f32", [1, 2, 3, 4], 0.5, 10.5), ("mul", "i32", [1, 2, 3, 4], 2, 48),
-        ("maximumf", "f32", [1, np.nan, 3, 4], None, np.nan), ("maxnumf", "f32", [1, np.nan, 3, 4], None, 4),
-        ("minimumf", "f32", [0.0, -0.0, 3, 4], None, -0.0), ("minsi", "i32", [-1, 2, 3, 4], None, -1),
-        ("minui", "i32", [-1, 2, 3, 4], None, 2), ("maxui", "i32", [-1, 2, 3, 4], None, -1), ("and", "i32", [7, 6, 5, 4], None, 4),
-        ("xor", "i32", [1, 2, 4, 8], 1, 14), ("or", "i1", [0, 0, 1, 0], None, 1), ("or", "i1", [0, 0, 0, 0], None, 0),
+        ("add", "f32", [1, 2, 3, 4], None, 10),
+        ("add", "f32", [1, 2, 3, 4], 0.5, 10.5),
+        ("mul", "i32", [1, 2, 3, 4], 2, 48),
+        ("maximumf", "f32", [1, np.nan, 3, 4], None, np.nan),
+        ("maxnumf", "f32", [1, np.nan, 3, 4], None, 4),
+        ("minimumf", "f32", [0.0, -0.0, 3, 4], None, -0.0),
+        ("minsi", "i32", [-1, 2, 3, 4], None, -1),
+        ("minui", "i32", [-1, 2, 3, 4], None, 2),
+        ("maxui", "i32", [-1, 2, 3, 4], None, -1),
+        ("and", "i32", [7, 6, 5, 4], None, 4),
+        ("xor", "i32", [1, 2, 4, 8], 1, 14),
+        ("or", "i1", [0, 0, 1, 0], None, 1),
+        ("or", "i1", [0, 0, 0, 0], None, 0),
         ("add", "f32", [1e8, 1, -1e8, 1], None, 1),
     ],
-)  # fmt: skip
+)
 def test_reductions_go_from_the_first_lane_to_the_last(
     kind: str, type_: str, lanes: list[float], acc: float | None, expected: float
 ) -> None:

@@ -2,6 +2,7 @@
 
 A line `^ message` stands under the line that it is about and is no part of the text."""
 
+# ruff: noqa: E501, W291
 from __future__ import annotations
 
 import re

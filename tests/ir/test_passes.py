@@ -50,9 +50,18 @@ def parse(text: str) -> list[Pass | Phase]:
 
 @pytest.mark.parametrize(
     "text",
-    ["mark", "mark,fail", "graph(mark,fail),mark", "graph(loop(mark))", "func.func(mark)", "graph()", "",
-     "mark{word=y times=3 scale=0.5 loud=true}", "mark{limit=4 fast=false}"],
-)  # fmt: skip
+    [
+        "mark",
+        "mark,fail",
+        "graph(mark,fail),mark",
+        "graph(loop(mark))",
+        "func.func(mark)",
+        "graph()",
+        "",
+        "mark{word=y times=3 scale=0.5 loud=true}",
+        "mark{limit=4 fast=false}",
+    ],
+)
 def test_pipelines_print_as_they_are_written(text: str) -> None:
     assert ",".join(map(str, parse(text))) == text
 
@@ -60,11 +69,17 @@ def test_pipelines_print_as_they_are_written(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("", Mark()), ("{times=2}", Mark(times=2)), ("{loud}", Mark(loud=True)), ("{loud=false}", Mark()),
-        ("{scale=2 word=}", Mark(scale=2.0, word="")), ("{limit=none}", Mark()), ("{limit=7}", Mark(limit=7)),
-        ("{fast=true}", Mark(fast=True)), ("{fast=none}", Mark(fast=None)),
+        ("", Mark()),
+        ("{times=2}", Mark(times=2)),
+        ("{loud}", Mark(loud=True)),
+        ("{loud=false}", Mark()),
+        ("{scale=2 word=}", Mark(scale=2.0, word="")),
+        ("{limit=none}", Mark()),
+        ("{limit=7}", Mark(limit=7)),
+        ("{fast=true}", Mark(fast=True)),
+        ("{fast=none}", Mark(fast=None)),
     ],
-)  # fmt: skip
+)
 def test_options(options: str, expected: Mark) -> None:
     assert parse(f"mark{options}") == [expected]
 
@@ -72,14 +87,22 @@ def test_options(options: str, expected: Mark) -> None:
 @pytest.mark.parametrize(
     ("text", "caret", "message"),
     [
-        ("mork", 0, "unknown pass 'mork'"), ("mark,", 5, "expected a pass name"), ("mark;fail", 4, "expected ','"),
-        ("graph(mark", 10, "missing ')'"), ("mark)", 4, "unexpected text"), ("tensor(mark)", 0, "neither a phase nor"),
-        ("mark{times=1", 4, "missing '}'"), ("graph(mark{tames=1})", 6, "'mark' has no option 'tames' (it has: word, "),
-        ("mark{times=x}", 0, "bad value 'x' for option 'times' of 'mark'"), ("fail{a=1}", 0, "(it has: none)"),
-        ("mark{loud=maybe}", 0, "bad value 'maybe'"), ("?", 0, "expected a pass name"), (",mark", 0, "expected a pass name"),
+        ("mork", 0, "unknown pass 'mork'"),
+        ("mark,", 5, "expected a pass name"),
+        ("mark;fail", 4, "expected ','"),
+        ("graph(mark", 10, "missing ')'"),
+        ("mark)", 4, "unexpected text"),
+        ("tensor(mark)", 0, "neither a phase nor"),
+        ("mark{times=1", 4, "missing '}'"),
+        ("graph(mark{tames=1})", 6, "'mark' has no option 'tames' (it has: word, "),
+        ("mark{times=x}", 0, "bad value 'x' for option 'times' of 'mark'"),
+        ("fail{a=1}", 0, "(it has: none)"),
+        ("mark{loud=maybe}", 0, "bad value 'maybe'"),
+        ("?", 0, "expected a pass name"),
+        (",mark", 0, "expected a pass name"),
         ("graph(" * 30 + ")" * 30, 126, "nested too deeply"),
     ],
-)  # fmt: skip
+)
 def test_errors_have_carets(text: str, caret: int, message: str) -> None:
     with pytest.raises(PassError) as raised:
         parse(text)

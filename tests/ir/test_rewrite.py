@@ -51,22 +51,36 @@ USE = '"use"(%r) : (i32) -> ()'
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("%a = arith.constant 2 : i32\n%b = arith.constant 3 : i32\n%r = arith.muli %a, %b : i32",
-         ["%r = arith.constant 6 : i32"]),
+        (
+            "%a = arith.constant 2 : i32\n%b = arith.constant 3 : i32\n%r = arith.muli %a, %b : i32",
+            ["%r = arith.constant 6 : i32"],
+        ),
         ("%a = arith.constant 0 : i32\n%r = arith.addi %x, %a : i32", []),
         ("%a = arith.constant 1 : i32\n%r = arith.muli %a, %x : i32", []),
-        ("%a = arith.constant 0 : i32\n%r = arith.divsi %x, %a : i32",
-         ["%a = arith.constant 0 : i32", "%r = arith.divsi %x, %a : i32"]),
-        ("%d = arith.addi %x, %y : i32\n%e = arith.muli %d, %d : i32\n%r = arith.subi %x, %y : i32",
-         ["%r = arith.subi %x, %y : i32"]),
-        ('%d = "keep"() : () -> i32\n%r = arith.subi %x, %y : i32',
-         ['%d = "keep"() : () -> i32', "%r = arith.subi %x, %y : i32"]),
-        ("%a = arith.addi %x, %x : i32\n%r = arith.addi %a, %a : i32",
-         ["%0 = arith.constant 1 : i32", "%a = arith.shli %x, %0 : i32",
-          "%1 = arith.constant 1 : i32", "%r = arith.shli %a, %1 : i32"]),
+        (
+            "%a = arith.constant 0 : i32\n%r = arith.divsi %x, %a : i32",
+            ["%a = arith.constant 0 : i32", "%r = arith.divsi %x, %a : i32"],
+        ),
+        (
+            "%d = arith.addi %x, %y : i32\n%e = arith.muli %d, %d : i32\n%r = arith.subi %x, %y : i32",
+            ["%r = arith.subi %x, %y : i32"],
+        ),
+        (
+            '%d = "keep"() : () -> i32\n%r = arith.subi %x, %y : i32',
+            ['%d = "keep"() : () -> i32', "%r = arith.subi %x, %y : i32"],
+        ),
+        (
+            "%a = arith.addi %x, %x : i32\n%r = arith.addi %a, %a : i32",
+            [
+                "%0 = arith.constant 1 : i32",
+                "%a = arith.shli %x, %0 : i32",
+                "%1 = arith.constant 1 : i32",
+                "%r = arith.shli %a, %1 : i32",
+            ],
+        ),
     ],
     ids=["constants", "identity", "identity on the left", "not a division by zero", "dead code", "effects", "pattern"],
-)  # fmt: skip
+)
 def test_before_and_after(before: str, after: list[str]) -> None:
     made = rewritten(f"{before}\n{USE}", double_to_shift)
     assert made[:-1] == after
@@ -196,7 +210,7 @@ def test_what_is_dead() -> None:
         (lambda add, use: use.first_result, "use has 0 results, not one"),
         (lambda add, use: use.is_before(arith.constant(1, I32)), "is_before compares operations of one block"),
     ],
-)  # fmt: skip
+)
 def test_misuse_of_the_structure_is_refused(act: object, message: str) -> None:
     module = body(f"%r = arith.addi %x, %y : i32\n{USE}")
     add, use, _ = module.regions[0].block

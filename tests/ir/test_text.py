@@ -201,7 +201,7 @@ def test_the_section_reads_back_any_file_name() -> None:
 
 
 def test_unknown_operations_may_be_forbidden() -> None:
-    with pytest.raises(ParseError, match="unknown operation 'no.op'"):
+    with pytest.raises(ParseError, match=r"unknown operation 'no.op'"):
         Parser('"no.op"() : () -> ()', "t", allow_unregistered=False).module()
 
 
