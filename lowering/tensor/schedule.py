@@ -207,7 +207,8 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register = [(names[row], best.rows)] if row is not None else []
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, 2 if space.sizes[space.reduction[-1]] > 1 else 1)
+    unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll)
 
 
 def _contraction_loops(
