@@ -52,7 +52,8 @@ class BlockedScan:
         if isinstance(size, int) and size <= SCAN_BLOCK:
             made = self._reduce(x, self._with_axis(size), size, self._in_order)
             return made if made.type is result else map_generic(self.c, [made], result, lambda s, inner: inner)
-        blocks = self._with_axis(ceildiv(size, SCAN_BLOCK))
+        count = ceildiv(size, SCAN_BLOCK)
+        blocks = self._with_axis(count)
         totals = self._reduce(x, blocks, SCAN_BLOCK, self._in_block)
         before = self._reduce(totals, blocks, blocks.shape[axis], self._blocks_before)
         blocked = self._with_axis(ceildiv(size, SCAN_BLOCK), SCAN_BLOCK)
