@@ -14,7 +14,6 @@ import attrs
 from stepwell.dialects import buffer, func
 from stepwell.dialects.loop import StageOp
 from stepwell.ir.affine import AffineMap
-
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.location import fused
@@ -85,9 +84,10 @@ def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
         types[at : at + 1] = [element_of(v.type) for v in producer.inputs]
         types.extend(v.type for v in producer.sources)
 
-        def build(builder: Builder, *args: Value, at: int = at, region: object = region, count: int = count) -> list[Value]:
+        def build(builder: Builder, *args: Value, at: int = at, region: object = region, count: int = count,
+                  dims: AffineMap = to_producer) -> list[Value]:  # fmt: skip
             borrowed = len(args) - len(producer.sources)
-            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder)
+            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder, dims)
             return clone_body(region, [*args[:at], *made, *args[at + count : borrowed]], builder)  # type: ignore[arg-type]
 
         joined = joined_region(types, build)
@@ -158,7 +158,7 @@ def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
         own, theirs = args[count + len(others) :][: len(producer.sources)], args[len(args) - len(reader.sources) :]
         value = clone_body(previous, [*args[:count], *own], builder)[0] if previous is not None else args[0]
         rest = list(args[count : count + len(others)])
-        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder)
+        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder, to_reader)
 
     parts.body = _with_sources(parts.body, reader.sources)
     parts.sources.extend(reader.sources)
