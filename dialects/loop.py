@@ -411,4 +411,4 @@ def yield_values(builder: Builder, values: Sequence[Value] = ()) -> None:
     builder.insert(YieldOp(values))
 
 
-DIALECT = Dialect.of_module("loop", globals().values(), __doc__)
+DIALECT = Dialect.of_module("loop", globals().values(), __doc__, landing="loop")

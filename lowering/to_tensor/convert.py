@@ -15,6 +15,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.registry import REGISTRY
 from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
@@ -55,11 +56,16 @@ class ToTensor(Pass):
         load_rules()
         for function in module.walk_of(func.FuncOp):
             keep_graph_types(function)
-            conversion = Conversion(RULES, signless, lambda op: op.dialect not in ("graph",), context=context)
+            conversion = Conversion(RULES, signless, stands_below, context=context)
             conversion.run(function)
             function.update_type()
             separate_results(function, conversion)
             drop_dead_ops(function)
+
+
+def stands_below(op: Operation) -> bool:
+    """Whether an op has left the graph landing, or never stood there."""
+    return REGISTRY.landing(op.dialect) != "graph"
 
 
 def keep_graph_types(function: func.FuncOp) -> None:
