@@ -23,7 +23,7 @@ LANDINGS = ("graph", "tensor", "loop")
 
 @attrs.frozen
 class PhaseSpec:
-    """A named stretch of the way down: `passes` are texts of passes (`tile{unroll=2}`), `landing` is where they lead."""
+    """A stretch of the way down: `passes` are texts of passes (`tile{unroll=2}`), `landing` is where they lead."""
 
     name: str
     description: str
@@ -50,8 +50,10 @@ PIPELINE = (
     ),
     PhaseSpec(
         "loop", "ORDER AND PLACE: loops, tiles, vectors, one arena of memory", "loop",
-        ("inline-stages", "tile", "vectorize", "canonicalize", "cse", "expand-math", "hoist", "cse", "plan-memory", "cse",
-         "dce"),
+        (
+            "inline-stages", "tile", "vectorize", "canonicalize", "cse", "expand-math", "hoist", "cse",
+            "plan-memory", "cse", "dce",
+        ),
     ),
 )  # fmt: skip
 
@@ -59,7 +61,7 @@ PIPELINE = (
 BACKEND_STAGES = (
     ("llvm", "LLVM IR text: kernels, and the program that every thread of the team runs"),
     ("asm", "assembly of the target"),
-    ("obj", "a relocatable object file"),
+    ("obj", "relocatable object files, in a static library"),
 )
 
 # Pass name -> module:class, in the order in which they are met on the way down.

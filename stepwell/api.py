@@ -31,8 +31,8 @@ def compile(
 
     `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
-    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for an unknown target or
-    precision, or one that this machine cannot run."""
+    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for a target or
+    precision that is unknown or that this machine cannot run."""
     module, hints = load_source(source, shapes)
     return compile_module(module, Options(target, precision, threads, hints))
 
@@ -62,6 +62,7 @@ class Model:
         self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
+        self._dtypes = [port.dtype for port in inputs]
         self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
 
     def __call__(self, *arrays: Any) -> Any:
@@ -108,7 +109,7 @@ class Model:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
-        if self._is_direct and all(type(value) is np.ndarray for value in values):
+        if self._is_direct and all(map(_fits, values, self._dtypes)):
             direct: list[Array] = self._program.run(values)
             return direct
         arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
@@ -118,6 +119,11 @@ class Model:
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))
         return f"<stepwell.Model ({inputs}) -> ({outputs})>"
+
+
+def _fits(value: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether the program can be given a value as it is; it checks the shape and copies what is not contiguous."""
+    return type(value) is np.ndarray and value.dtype == dtype
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -168,7 +174,9 @@ class InferenceSession:
     def __init__(self, path_or_bytes: Any, sess_options: Any = None, providers: Any = None, **options: Any) -> None:
         self.model = compile(path_or_bytes, **options)
 
-    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None) -> list[Array]:
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
+    ) -> list[Array]:
         """The outputs of these names (None: all), in this order."""
         found = self.model.run(input_feed, fetch=output_names)
         return [found[name] for name in (output_names or [port.name for port in self.model.outputs])]

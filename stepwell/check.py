@@ -171,9 +171,9 @@ class _Recorder:
                 self._keep(op, content)
                 self.accumulation = max(self.accumulation, _longest_sum(op))
         if isinstance(op, kernel.LaunchOp):
-            for value in op.operands:
-                if isinstance(value.type, MemRefType) and not isinstance(value.defining_op, buffer.ConstantOp):
-                    self._keep(op, self._memory[value])
+            for memory in op.operands:
+                if isinstance(memory.type, MemRefType) and not isinstance(memory.defining_op, buffer.ConstantOp):
+                    self._keep(op, self._memory[memory])
 
     def _keep(self, op: Operation, content: Any) -> None:
         array = np.array(content)
@@ -185,8 +185,8 @@ def _longest_sum(op: Operation) -> int:
     """An estimate from above of how many terms a graph op adds up: the elements of an operand per row."""
     if REGISTRY.landing(op.dialect) != "graph":
         return 1
-    shapes = [v.type.shape for v in op.operands if isinstance(v.type, TensorType) and v.type.is_static]
-    return max((math.prod(shape[1:]) for shape in shapes if len(shape) > 1), default=1)  # type: ignore[misc, arg-type]
+    types = [value.type for value in op.operands if isinstance(value.type, TensorType) and value.type.is_static]
+    return max((math.prod(type_.static_shape[1:]) for type_ in types), default=1)
 
 
 def last_label(loc: Location) -> str:

@@ -11,7 +11,7 @@ from stepwell import __version__
 from stepwell.errors import StepwellError
 
 DESCRIPTION = "Lower an ONNX model, or IR at any landing, and show, run, time or check what comes out."
-TO_IR, TO_CODE = ("graph", "tensor", "loop"), ("llvm", "asm", "obj")
+TO_IR, TO_CODE = ("graph", "tensor", "loop"), ("llvm", "asm", "obj", "onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(argv)
     except SystemExit as leaving:
         return int(leaving.code or 0)
-    if args.source is None and not (args.host or args.passes):
+    if args.source is None and args.source_ir is None and not (args.host or args.passes):
         parser.print_usage(sys.stderr)
         sys.stderr.write("lower: error: no model given\n")
         return 2
@@ -56,7 +56,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_way(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--to", choices=TO_IR + TO_CODE, help="where to stop (default: llvm)")
+    group.add_argument("--to", choices=TO_IR + TO_CODE,
+                       help="where to stop (default: llvm); onnx: the optimised graph as a model")  # fmt: skip
     group.add_argument("-o", "--output", type=Path, metavar="OUT",
                        help="write the result there; IR gets its constants into OUT.weights.bin")  # fmt: skip
     group.add_argument("--from-ir", dest="source_ir", metavar="FILE", help="the same as MODEL, for IR under any name")

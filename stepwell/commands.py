@@ -23,7 +23,7 @@ from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.lowering import pipeline
 from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
-from stepwell.sources import is_hint, load_source
+from stepwell.sources import load_source
 
 ACTIONS = ("run", "bench", "check_each", "report", "probe")
 
@@ -55,6 +55,22 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"--shapes {text}: expected NAME=SIZE, NAME=LEAST,USUAL,MOST or INPUT=1x3x224x224")
         shapes[name] = parts[0] if len(parts) == 1 and "x" not in value else tuple(parts)
     return shapes
+
+
+def _code(module: Operation, machine: Any, stop: str) -> str | bytes:
+    if stop == "obj":
+        return archive(backend().objects(module, machine))
+    text: str = backend().llvm_ir(module, machine) if stop == "llvm" else backend().assembly(module, machine)
+    return text
+
+
+def archive(members: Sequence[bytes]) -> bytes:
+    """A static library of object files, in the common format of ar(5)."""
+    parts = [b"!<arch>\n"]
+    for number, data in enumerate(members):
+        header = f"{f'{number}.o/':<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(data):<10}`\n"
+        parts += [header.encode(), data, b"\n" * (len(data) % 2)]
+    return b"".join(parts)
 
 
 class _Job:
@@ -92,8 +108,7 @@ class _Job:
         return read_module(path)
 
     def _needs_target(self) -> bool:
-        stop = self.args.to or "llvm"
-        return not (self.args.pipeline or stop in ("graph", "tensor") or self.args.check_each)
+        return self.args.to not in ("graph", "onnx")
 
     def _act(self, module: Operation, context: PassContext, machine: Any) -> int:
         args = self.args
@@ -106,13 +121,15 @@ class _Job:
             self._write_ir(module)
             return 0
         stop = args.to or ("loop" if any(getattr(args, action) for action in ACTIONS) else "llvm")
-        self._lower(module, context, stop if stop in pipeline.LANDINGS else "loop")
+        self._lower(module, context, "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop")
         if args.report:
             sys.stdout.write(show.report(module, context, self.timing))
         if args.run or args.bench:
             self._call(module, machine)
         elif stop in pipeline.LANDINGS and (args.to or not args.report):
             self._write_ir(module)
+        elif stop == "onnx":
+            self._export(module)
         elif stop not in pipeline.LANDINGS:
             self._write_code(module, machine, stop)
         return 0
@@ -153,12 +170,18 @@ class _Job:
         options = attrs.evolve(self.print_options, locations=True)
         output.write_text(module_text(module, WeightsFile(output.with_name(output.name + ".weights.bin")), options))
 
+    def _export(self, module: Operation) -> None:
+        if self.args.output is None:
+            raise InputError("--to onnx makes a file: say where it goes with -o")
+        from stepwell.frontends.onnx.exporter import save_model
+
+        save_model(module, self.args.output)
+
     def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
         if self.progress:
             self.progress.show(f"making {stop}")
         start = time.perf_counter()
-        made = {"llvm": "llvm_ir", "asm": "assembly", "obj": "object_code"}[stop]
-        result = getattr(backend(), made)(module, machine)
+        result = _code(module, machine, stop)
         self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()
@@ -211,8 +234,8 @@ class _Job:
 
     def _arrays(self, inputs: Sequence[Port]) -> list[Array]:
         if self.args.inputs is None:
-            sizes = {name: int(v[1]) if is_hint(v) else v for name, v in self.shapes.items() if is_hint(v) or v == v}
-            return sample_inputs(inputs, {n: s for n, s in sizes.items() if isinstance(s, int)}, self.args.seed)
+            sizes = {name: usual for name, (_, usual, _) in self.options.hints.items()}
+            return sample_inputs(inputs, sizes, self.args.seed)
         try:
             with np.load(self.args.inputs, allow_pickle=False) as given:
                 found = {name: given[name] for name in given.files}

@@ -39,8 +39,8 @@ class InterpretingBackend:
     def llvm_ir(self, module: Operation, target: Any) -> str:
         return "define void @main() {\n}\n"
 
-    def object_code(self, module: Operation, target: Any) -> bytes:
-        return b"\x7fELF"
+    def objects(self, module: Operation, target: Any) -> list[bytes]:
+        return [b"\x7fELF", b"odd"]
 
 
 @pytest.fixture

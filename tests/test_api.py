@@ -203,7 +203,8 @@ def test_importing_is_lazy() -> None:
         "import stepwell, sys; light = 'numpy' in sys.modules; stepwell.compile; import stepwell.api;"
         "print(light, 'onnx' in sys.modules, 'llvmlite' in sys.modules, dir(stepwell).count('compile'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.split() == ["False", "False", "False", "1"]
     with pytest.raises(AttributeError, match="no attribute 'compil'"):
         _ = stepwell.compil

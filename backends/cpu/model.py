@@ -228,6 +228,11 @@ def assembly(module: Operation, target: CpuTarget) -> str:
     return "\n".join(jit.emit_assembly(text, target) for text in _emitted(module, target)[1].texts)
 
 
+def objects(module: Operation, target: CpuTarget) -> list[bytes]:
+    """The relocatable objects of a module at the end of the loop landing. Raises CodegenError."""
+    return jit.compile_objects(_emitted(module, target)[1].texts, target)
+
+
 def _emitted(module: Operation, target: CpuTarget) -> tuple[Operation, EmittedModule]:
     lowered = module.clone()
     Spmd().run(lowered, PassContext(target))

@@ -21,7 +21,7 @@ class DeadCode(Pass):
     name: ClassVar[str] = "dce"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        # Users come after definitions in a block and inside regions after their op, so that one backward walk is enough.
+        # Users come after definitions, those in regions after the op that owns them: one backward walk is enough.
         for op in reversed(list(module.walk())):
             if op is not module and is_dead(op):
                 op.erase()

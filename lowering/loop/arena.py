@@ -7,13 +7,13 @@ weights. A *slot* is a stretch of the arena for clusters that never live at the 
 
     sizes 64*n, 128*n, 64*s   ->   slot 0: 192*n bytes for the cluster of unit n; slot 1: 64*s bytes for that of unit s
 
-The packing inside a cluster is greedy by size with the best fitting gap (Pisarchyk and Lee, "Efficient Memory
-Management for Deep Neural Net Inference", 2020)."""
+The packing inside a cluster is greedy, by size and by breadth among other orders, with the best fitting gap (Pisarchyk
+and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -23,6 +23,7 @@ from stepwell.ir.dims import Dim, ceildiv, dim_max, divide_exact, evaluate, free
 
 ALIGNMENT = 64  # bytes; the start of every buffer
 ROUNDED_WEIGHT = 16 * ALIGNMENT  # from here on rounding a weight up to the alignment wastes little
+ROUNDS = 16  # placements that are tried from one order
 TYPICAL_SIZE = 32  # stands for a symbol of which nothing is known where sizes are only compared
 
 
@@ -148,12 +149,45 @@ def _clusters(buffers: Sequence[Planned]) -> list[Cluster]:
 
 
 def _pack(cluster: Cluster) -> None:
+    """Place the members in several orders and keep the tightest outcome: no order is best for every program.
+
+    Each order is improved by moving the buffer that ends highest to its front, as long as that may help."""
+    members = cluster.members
+    breadth = {p: sum(m.weight for m in members if m.first <= p <= m.last) for p in {m.first for m in members}}
+    least = max(breadth.values())
+    best: list[int] = []
+    for order in _orders(members, breadth):
+        for _ in range(ROUNDS):
+            weight = _place(order)
+            if not best or weight < cluster.weight:
+                cluster.weight, best = weight, [member.offset for member in members]
+            if cluster.weight == least:
+                break
+            order.sort(key=lambda m: m.offset + m.weight != weight)
+    for member, offset in zip(members, best, strict=True):
+        member.offset = offset
+
+
+def _orders(members: Sequence[Planned], breadth: Mapping[int, int]) -> Iterator[list[Planned]]:
+    """By size; by size times lifetime; by how much lives at a buffer's fullest position; by time. `breadth` is what
+    lives at each position at which a buffer's life begins."""
+    fullest = {m: max(width for position, width in breadth.items() if m.first <= position <= m.last) for m in members}
+    yield sorted(members, key=lambda m: (-m.weight, m.first))
+    yield sorted(members, key=lambda m: (-m.weight * (m.last - m.first + 1), m.first))
+    yield sorted(members, key=lambda m: (-fullest[m], -m.weight, m.first))
+    yield sorted(members, key=lambda m: (m.first, -m.last, -m.weight))
+
+
+def _place(order: Sequence[Planned]) -> int:
+    """Put buffers into the best fitting gaps in an order; answers the weight of all."""
     placed: list[Planned] = []
-    for planned in sorted(cluster.members, key=lambda b: (-b.weight, b.first)):
+    total = 0
+    for planned in order:
         neighbours = [b for b in placed if b.lives_with(planned)]
         planned.offset = _best_gap(planned, sorted(neighbours, key=lambda b: b.offset))
         placed.append(planned)
-        cluster.weight = max(cluster.weight, planned.offset + planned.weight)
+        total = max(total, planned.offset + planned.weight)
+    return total
 
 
 def _best_gap(planned: Planned, neighbours: Sequence[Planned]) -> int:

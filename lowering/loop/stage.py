@@ -43,9 +43,9 @@ class StageParts:
         """The parts of a stage, its regions copied."""
         regions = [region.clone({}) for region in stage.regions]
         return StageParts(
-            list(stage.offsets), list(stage.sizes), list(stage.inputs), list(stage.sources), list(stage.outputs), list(stage.iterators),
-            list(stage.input_maps), list(stage.output_maps), dim_names(stage), list(stage.identities),
-            stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
+            list(stage.offsets), list(stage.sizes), list(stage.inputs), list(stage.sources), list(stage.outputs),
+            list(stage.iterators), list(stage.input_maps), list(stage.output_maps), dim_names(stage),
+            list(stage.identities), stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
             regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label, stage.loc,
         )  # fmt: skip
 
@@ -62,8 +62,8 @@ class StageParts:
             if self.finalize is not None:
                 regions.append(self.finalize)
         stage = StageOp(
-            self.offsets, self.sizes, self.inputs, self.sources, self.outputs, self.first, self.last, iterators=self.iterators,
-            maps=[*self.input_maps, *self.output_maps], identities=self.identities,
+            self.offsets, self.sizes, self.inputs, self.sources, self.outputs, self.first, self.last,
+            iterators=self.iterators, maps=[*self.input_maps, *self.output_maps], identities=self.identities,
             epilogue_inputs=self.epilogue_inputs or None, label=self.label, regions=regions, result_types=(),
             loc=self.loc,
         )  # fmt: skip

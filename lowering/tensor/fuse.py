@@ -85,7 +85,7 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
 def covers(reader: GenericOp, producer: GenericOp) -> bool:
     """Whether a map has as many points as the producer has results, so that each result belongs to one of them."""
     made = [n for n, kind in zip(producer.sizes.dims, producer.iterators, strict=True) if kind == "parallel"]
-    return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))  # type: ignore[arg-type]
+    return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))
 
 
 def outline_kernel(group: Group) -> KernelOp:

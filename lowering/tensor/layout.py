@@ -197,8 +197,8 @@ def split_reduction(op: GenericOp, position: int, block: int) -> None:
     sizes = list(op.sizes.dims)
     sizes[position] = size // block
     op.sizes = DimsAttr((*sizes, block))
-    op.iterators = [*op.iterators, "reduction"]  # type: ignore[misc]
-    op.names = [*names[:position], f"{names[position]}b", *names[position + 1 :], f"{names[position]}i"]  # type: ignore[misc]
+    op.iterators = [*op.iterators, "reduction"]
+    op.names = [*names[:position], f"{names[position]}b", *names[position + 1 :], f"{names[position]}i"]
     set_maps(op, maps)
 
 

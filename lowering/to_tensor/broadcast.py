@@ -1,4 +1,4 @@
-"""Broadcasts: affine where every dim is known to be repeated or not, guarded reads where only the run-time size tells."""
+"""Broadcasts: affine where every dim is known to be repeated or not, guarded reads where run time tells."""
 
 from __future__ import annotations
 

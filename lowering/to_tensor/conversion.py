@@ -79,7 +79,7 @@ def _rounded(s: Scalars, x: Value, target: FloatType, op: CastOp) -> Value:
 
 
 def to_integer(s: Scalars, x: Value, target: Type) -> Value:
-    """A float cut to an integer: saturating at 32 bits (64 where the target is ui32 or has 64), NaN 0, then low bits."""
+    """A float cut to an integer: saturating at 32 bits (64 for ui32 and 64 bits), NaN 0, then the low bits."""
     unsigned, bits = is_unsigned(target), 64 if target is INDEX else bit_width(target)
     if bits < 32 or (bits == 32 and not unsigned):
         made = _saturated(s, x, I32)

@@ -60,7 +60,14 @@ class ToTensor(Pass):
             conversion.run(function)
             function.update_type()
             separate_results(function, conversion)
-            drop_dead_ops(function)
+            drop_unread(function)
+
+
+def drop_unread(function: func.FuncOp) -> None:
+    """Erase what nobody reads: statistics that were not asked for, sizes that became types, reshapes looked through."""
+    for op in reversed(list(function.body.block)):
+        if is_dead(op):
+            op.erase()
 
 
 def stands_below(op: Operation) -> bool:
@@ -95,13 +102,6 @@ def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
         type_ = value.type
         assert isinstance(type_, TensorType)
         ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x, e=type_.element: s.narrowed(x, e)))
-
-
-def drop_dead_ops(function: func.FuncOp) -> None:
-    """Erase what only the shapes, axes and other numbers of the source were computed with."""
-    for op in reversed(list(function.body.block)):
-        if is_dead(op):
-            op.erase()
 
 
 def origin(value: Value) -> Value:

@@ -117,13 +117,12 @@ def with_channel_bias(c: Conversion, x: Value, bias: Value, result: TensorType) 
     def add(s: Scalars, a: Value, b: Value) -> Value:
         return s.narrowed(s.add(a, b), result.element)
 
-    return c.insert(
-        GenericOp(
-            [x, bias], (), result_types=[result], regions=[scalar_region([result.element] * 2, add)],
-            sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank,
-            maps=[identity, AffineMap(result.rank, 0, [dim(1)]), identity], names=dim_names(result.rank),
-        )  # fmt: skip
-    ).outputs[0]  # type: ignore[no-any-return]
+    op = GenericOp(
+        [x, bias], (), result_types=[result], regions=[scalar_region([result.element] * 2, add)],
+        sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank,
+        maps=[identity, AffineMap(result.rank, 0, [dim(1)]), identity], names=dim_names(result.rank),
+    )  # fmt: skip
+    return c.insert(op).outputs[0]
 
 
 @lowers(ConvTransposeOp)
@@ -131,19 +130,21 @@ def conv_transpose(op: ConvTransposeOp, c: Conversion) -> Value:
     """graph.conv_transpose %x, %w  ->  a convolution for each phase of the stride (Shi et al., "Is the deconvolution
     layer the same as a convolutional layer?", 2016):
 
-    out[n, oc, s*q + r] = sum over ic, t of x[n, ic, q + (r + begin) floordiv s - t] * w[ic, oc, (r + begin) mod s + s*t]
+    out[n, oc, s*q + r] =
+        sum over ic, t of x[n, ic, q + (r + begin) floordiv s - t] * w[ic, oc, (r + begin) mod s + s*t]
 
     for t below ceil(kernel / s), the data padded by zeros where it is read outside, the weights behind their end."""
     x, w = c.new(op.x), c.new(op.w)
     result = signless(op.result.type)
     assert isinstance(result, TensorType)
-    kernel, spatial = tensor_type(w).shape[2:], tensor_type(x).shape[2:]
-    if not all(isinstance(k, int) for k in kernel) or any(d != 1 for d in op.dilations) or op.output_shape is not None:
+    window, spatial = tensor_type(w).shape[2:], tensor_type(x).shape[2:]
+    kernel = [size for size in window if isinstance(size, int)]
+    if len(kernel) != len(window) or any(d != 1 for d in op.dilations) or op.output_shape is not None:
         raise NoMatch("a transposed convolution with dilations, a given output shape or a kernel of unknown size")
     if op.groups != 1:
         raise NoMatch("a grouped transposed convolution")
     rank, zero = len(kernel), attribute_of(0, result.element)
-    taps = [-(-int(k) // s) for k, s in zip(kernel, op.strides, strict=True)]
+    taps = [-(-k // s) for k, s in zip(kernel, op.strides, strict=True)]
     begins = op.pads[:rank]
     phases = [ceildiv(size, s) for size, s in zip(result.shape[2:], op.strides, strict=True)]
     low, high = [0, 0], [0, 0]
@@ -154,7 +155,7 @@ def conv_transpose(op: ConvTransposeOp, c: Conversion) -> Value:
         low.append(taps[axis] - 1)
         high.append(max(reach, 0))
     x = c.insert(PadOp(x, low=low, high=high, value=zero)).result if any((*low, *high)) else x
-    more = [t * s - int(k) for t, s, k in zip(taps, op.strides, kernel, strict=True)]
+    more = [t * s - k for t, s, k in zip(taps, op.strides, kernel, strict=True)]
     if any(more):
         w = c.insert(PadOp(w, low=[0] * (2 + rank), high=[0, 0, *more], value=zero)).result
     places, rests = [2 + 2 * a for a in range(rank)], [3 + 2 * a for a in range(rank)]
@@ -193,13 +194,12 @@ def leading_part(c: Conversion, x: Value, result: TensorType) -> Value:
     from stepwell.lowering.to_tensor.rules import dim_names, plain_region
 
     identity = AffineMap.identity(result.rank)
-    return c.insert(
-        GenericOp(
-            [x], (), result_types=[result], regions=[plain_region([result.element], lambda s, a: a)],
-            sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank, maps=[identity, identity],
-            names=dim_names(result.rank),
-        )  # fmt: skip
-    ).outputs[0]  # type: ignore[no-any-return]
+    op = GenericOp(
+        [x], (), result_types=[result], regions=[plain_region([result.element], lambda s, a: a)],
+        sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank, maps=[identity, identity],
+        names=dim_names(result.rank),
+    )  # fmt: skip
+    return c.insert(op).outputs[0]
 
 
 def least(type_: Type, unsigned: bool) -> Attribute:
@@ -223,7 +223,8 @@ def pooled(c: Conversion, x: Value, window: Window, result: TensorType, kind: st
     else:
         identity, accumulator = least(widened, unsigned), widened
     return reduce_generic(
-        c, [x], result, sizes=[*result.shape, *window.kernel], iterators=["parallel"] * (2 + rank) + ["reduction"] * rank,
+        c, [x], result, sizes=[*result.shape, *window.kernel],
+        iterators=["parallel"] * (2 + rank) + ["reduction"] * rank,
         names=["n", "c", *spatial_names("o", rank), *spatial_names("k", rank)],
         maps=[
             AffineMap(total, 0, [dim(0), dim(1), *window_indices(window, places, taps)]),
@@ -270,7 +271,7 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
         begin, end = window.pads_of(sizes)[axis]
         inside = not begin and not end and not window.ceil
         if inside or (op.count_include_pad and not window.ceil) or window.dilations[axis] != 1:
-            here = s.constant(int(window.kernel[axis]), INDEX)
+            here = _extent(s, window.kernel[axis])
         else:
             here = _taps_inside(s, axis, window, size, begin, end if op.count_include_pad else 0,
                                 begin if op.count_include_pad else 0)  # fmt: skip
@@ -282,7 +283,12 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
 def _taps_inside(s: Scalars, axis: int, window: Window, size: Dim, begin: Dim, after: Dim, before: Dim) -> Value:
     """min(start + kernel, size + after) - max(start, -before), where start = stride * place - begin"""
     place = s.emit(IndexOp(dim=2 + axis))
-    start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), s.constant(int(begin), INDEX))  # type: ignore[arg-type]
-    last = s.add(start, s.constant(int(window.kernel[axis]), INDEX))  # type: ignore[arg-type]
-    limit = s.emit(SizeOp(of=DimsAttr((size + after,))))
-    return s.sub(s.minimum(last, limit), s.maximum(start, s.constant(-int(before), INDEX)))  # type: ignore[arg-type]
+    start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), _extent(s, begin))
+    last = s.add(start, _extent(s, window.kernel[axis]))
+    limit = _extent(s, size + after)
+    return s.sub(s.minimum(last, limit), s.maximum(start, _extent(s, -before)))
+
+
+def _extent(s: Scalars, size: Dim) -> Value:
+    """A size as an index."""
+    return s.constant(size, INDEX) if isinstance(size, int) else s.emit(SizeOp(of=DimsAttr((size,))))

@@ -157,7 +157,7 @@ def _source_place(p: Places, mode: str, axis: int, size: Dim, before: Dim, after
     position = p.sub(p.at(axis), p.size(dim_max(before, 0)))
     last = p.sub(p.size(window), p.whole(1))
     if mode == "edge":
-        inside = p.clamped(position, p.whole(0), last)
+        inside = p.between(position, p.whole(0), last)
     elif mode == "wrap":
         inside = p.mod(position, p.maximum(p.size(window), p.whole(1)))
     elif proven_lt(before, window) and proven_lt(after, window):  # one mirror on each side

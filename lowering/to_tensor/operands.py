@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 import attrs
 import numpy as np
 
-from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.arith import ConstantOp as ScalarConstant
+from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.tensor import ConstantOp, ReadOp, ReshapeOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import FloatType, INDEX, IntegerType
+from stepwell.ir.types import INDEX, FloatType, IntegerType
 from stepwell.lowering.to_tensor.scalars import Scalars
 
 SPLAT_LIMIT = 64  # elements that are compared to find out whether a constant is one number
@@ -89,7 +89,8 @@ def splat_of(value: Value) -> Attribute | None:
     if not isinstance(op, ConstantOp):
         return None
     type_ = op.value.tensor_type
-    if not isinstance(type_.element, (FloatType, IntegerType)) or not 1 <= int(np.prod(type_.static_shape)) <= SPLAT_LIMIT:
+    count = int(np.prod(type_.static_shape))
+    if not isinstance(type_.element, (FloatType, IntegerType)) or not 1 <= count <= SPLAT_LIMIT:
         return None
     array = op.value.numpy().reshape(-1)
     if any(item.tobytes() != array[0].tobytes() for item in array[1:]):

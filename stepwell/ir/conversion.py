@@ -13,7 +13,7 @@ import attrs
 
 from stepwell.errors import PassError, StepwellError
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import BlockArgument, Operation, OpT, Value
+from stepwell.ir.core import BlockArgument, Operation, OpT, UnregisteredOp, Value
 from stepwell.ir.types import Type
 
 
@@ -57,7 +57,7 @@ class Conversion:
     def run(self, root: Operation) -> None:
         """Convert everything inside `root` in place. Raises PassError listing every op that no rule converts.
 
-        The source stays whole until the end, so that rules see its types and whatever was found out about its values."""
+        The source stays whole until the end, so that rules see its types and what is known of its values."""
         failures: list[str] = []
         self._convert_regions(root, failures)
         if failures:
@@ -102,12 +102,18 @@ class Conversion:
             return
         where = f" (from {op.loc.label})" if op.loc.label else ""
         failures.append(f"{op.op_name}{where}: {'; '.join(refusals) or 'no rule is registered for it'}")
+        types = [self.convert_type(result.type) for result in op.results]
+        missing = Builder.before(op).insert(UnregisteredOp.named("conversion.missing", result_types=types))
+        self.mapping.update(zip(op.results, missing.results, strict=True))  # so that the others can be tried
 
     def _replace(self, op: Operation, made: Sequence[Value] | Value | None) -> None:
         values = [] if made is None else [made] if isinstance(made, Value) else list(made)
         if len(values) != len(op.results):
             raise PassError(f"the conversion of {op.op_name} gave {len(values)} values for {len(op.results)} results")
         for result, value in zip(op.results, values, strict=True):
+            if result.has_uses and value.type is not self.convert_type(result.type):
+                expected = self.convert_type(result.type)
+                raise PassError(f"the conversion of {op.op_name} gave a value of type {value.type}, not {expected}")
             self.mapping[result] = value
             value.name = value.name or result.name
         self._converted.append(op)

@@ -134,7 +134,7 @@ class VerifyEach(Quiet):
 
 
 class CrashReproducer(Quiet):
-    """Keeps what each pass is given; when one fails, writes it to a folder with the command that repeats the failure."""
+    """Keeps what each pass is given; when one fails, writes it to a folder, with the command that repeats it."""
 
     def __init__(self, folder: Path, command: str = "lower") -> None:
         self.folder = folder
@@ -151,7 +151,8 @@ class CrashReproducer(Quiet):
         path = self.folder / f"{pass_.name}.mlir"
         text = module_text(self._given, WeightsFile(self.folder / f"{pass_.name}.weights.bin"))
         rerun = f"{self.command} --pipeline '{pass_}' {path}"
-        path.write_text(f"// {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n// {rerun}\n{text}")
+        said = str(error).partition("\n")[0]
+        path.write_text(f"// {type(error).__name__}: {said}\n// {rerun}\n{text}")
         error.add_note(f"what the pass {pass_} was given is in {path}; repeat it with:\n  {rerun}")
 
 

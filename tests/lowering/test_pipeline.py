@@ -39,7 +39,9 @@ def test_phases_between_landings(start: str, stop: str, names: list[str]) -> Non
     assert [phase.name for phase in pipeline.phases(start, stop)] == names
 
 
-@pytest.mark.parametrize(("start", "stop", "message"), [("loop", "graph", "leads down"), ("attic", "loop", "no landing")])
+@pytest.mark.parametrize(
+    ("start", "stop", "message"), [("loop", "graph", "leads down"), ("attic", "loop", "no landing")]
+)
 def test_ways_that_do_not_exist(start: str, stop: str, message: str) -> None:
     with pytest.raises(PassError, match=message):
         pipeline.phases(start, stop)

@@ -52,7 +52,8 @@ def test_common_subexpressions(body: str, name: str, left: int) -> None:
 
 
 GENERIC = """%{r} = tensor.generic %x {{iterators = ["parallel"], maps = [affine_map<(d0) -> (d0)>,
-    affine_map<(d0) -> (d0)>], names = ["i"], sizes = #tensor.dims<[4]>}} : (tensor<4xf32>) -> tensor<4xf32> {{
+    affine_map<(d0) -> (d0)>], names = ["i"],
+    operandSegmentSizes = array<i32: 1, 0>, sizes = #tensor.dims<[4]>}} : (tensor<4xf32>) -> tensor<4xf32> {{
     ^bb0(%{v}: f32):
       %{p} = arith.{op} %{v}, %{v} : f32
       tensor.yield %{p} : f32
@@ -84,8 +85,8 @@ def test_a_merged_op_keeps_both_locations_and_names() -> None:
         ("%x = arith.addf %a, %b : f32 %y = arith.mulf %x, %x : f32", "arith.addf", 0),
         ("%x = arith.addf %a, %b : f32 buffer.store %x, %m[%n] : memref<4xf32>", "arith.addf", 1),
         ("loop.if %c : (i1) -> () { %x = arith.addf %a, %b : f32 loop.yield } { }", "arith.addf", 0),
-        ("%x = arith.addf %a, %b : f32 loop.if %c : (i1) -> () { buffer.store %x, %m[%n] : memref<4xf32> loop.yield } { }",
-         "arith.addf", 1),
+        ("""%x = arith.addf %a, %b : f32
+            loop.if %c : (i1) -> () { buffer.store %x, %m[%n] : memref<4xf32> loop.yield } { }""", "arith.addf", 1),
     ],
 )  # fmt: skip
 def test_dead_code(body: str, name: str, left: int) -> None:

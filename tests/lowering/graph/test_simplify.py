@@ -101,6 +101,17 @@ def test_a_broadcasting_identity_stays() -> None:
     assert kinds(canonical(parsed)) == ["constant", "mul"]
 
 
+def test_known_shape_arithmetic_becomes_constant() -> None:
+    shaped = 'tensor<2x?xf32, #graph.shape<["n"]>>'
+    parsed = parse_module(f"""builtin.module {{ func.func @main(%x: {shaped}) -> (tensor<1xsi64>, tensor<1xsi64>) {{
+        %s = graph.shape %x {{start = 0, end = 1}} : ({shaped}) -> tensor<1xsi64>
+        %t = graph.shape %x {{start = 1, end = 2}} : ({shaped}) -> tensor<1xsi64>
+        %r = graph.add %s, %s : (tensor<1xsi64>, tensor<1xsi64>) -> tensor<1xsi64>
+        func.return %r, %t : tensor<1xsi64>, tensor<1xsi64> }} }}""")
+    assert kinds(canonical(parsed)) == ["shape", "constant"]
+    assert "dense<[4]> : tensor<1xsi64>" in str(parsed)
+
+
 def test_folding_alone_simplifies_nothing() -> None:
     parsed = module("%a = neg %x; %b = neg %a; %c = 2.0; %d = 3.0; %e = mul %c, %d; %r = add %b, %e", T)
     Fold().run(parsed, PassContext())

@@ -83,3 +83,15 @@ def test_the_arena_is_at_least_what_lives_at_once(given: list[tuple[int, int, in
     buffers = planned(*((64 * size, first, first + length) for size, first, length in given))
     size = plan_arena(buffers, {}).size
     assert lower_bound(buffers, {}) <= at_typical(size, {}) <= sum(at_typical(b.size, {}) for b in buffers)
+
+
+def test_an_order_that_misleads_is_improved() -> None:
+    """Inverted residual blocks: a skip connection lives past two wide buffers; by size alone it lands above them."""
+    widths = [(2, 12, 12, 2), (3, 18, 18, 3), (3, 18, 18, 3), (1, 9, 9, 6)]
+    buffers: list[Planned] = []
+    time = 0
+    for narrow, wide, deep, out in widths:
+        buffers += planned((64 * narrow, time, time + 3), (64 * wide, time, time + 1), (64 * deep, time + 1, time + 2),
+                           (64 * out, time + 2, time + 4))  # fmt: skip
+        time += 3
+    assert plan_arena(buffers, {}).size == lower_bound(buffers, {})
