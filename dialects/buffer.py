@@ -354,4 +354,4 @@ def _check_sizes(value: Value, sizes: Sequence[Value]) -> None:
         raise IRError(f"{len(sizes)} sizes for the {missing} open dims of {value.type}")
 
 
-DIALECT = Dialect.of_module("buffer", globals().values(), __doc__)
+DIALECT = Dialect.of_module("buffer", globals().values(), __doc__, landing="loop")

@@ -365,4 +365,4 @@ def empty(type_: TensorType, frame: Any) -> Any:
     return np.empty(concrete_shape(type_.shape, frame), numpy_dtype(type_))
 
 
-DIALECT = Dialect.of_module("tensor", globals().values(), __doc__)
+DIALECT = Dialect.of_module("tensor", globals().values(), __doc__, landing="tensor")

@@ -15,6 +15,7 @@ import attrs
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, Phase, parse_pipeline
+from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 
 LANDINGS = ("graph", "tensor", "loop")
@@ -146,8 +147,9 @@ def landing_of(module: Operation) -> str:
 
     Raises PassError for a module without ops of any landing."""
     found = {op.dialect for op in module.walk()}
-    for landing, dialects in _LANDING_DIALECTS:
-        if not found.isdisjoint(dialects):
+    landings = {REGISTRY.landing(name) for name in found}
+    for landing in LANDINGS:
+        if landing in landings:
             return landing
     types = [argument.type for op in module.walk() for r in op.regions for b in r.blocks for argument in b.arguments]
     if any(isinstance(type_, TensorType) for type_ in types):
@@ -155,13 +157,6 @@ def landing_of(module: Operation) -> str:
     if any(isinstance(type_, MemRefType) for type_ in types):
         return "loop"
     raise PassError(f"no landing has ops of these dialects alone: {', '.join(sorted(found)) or 'none'}")
-
-
-_LANDING_DIALECTS = (
-    ("graph", ("graph",)),
-    ("tensor", ("tensor", "quant")),
-    ("loop", ("loop", "buffer", "kernel", "vector")),
-)
 
 
 def story() -> Iterator[str]:

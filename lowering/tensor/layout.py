@@ -194,8 +194,8 @@ def split_reduction(op: GenericOp, position: int, block: int) -> None:
     size = op.sizes.dims[position]
     if not isinstance(size, int) or size % block or size == block:
         return
-    from stepwell.dialects.tensor import DimsAttr
-
+    if any(index.dim == position for index in op.walk_of(IndexOp)):
+        return
     rank = len(op.iterators)
     exprs: list[AffineExpr] = [dim(d) for d in range(rank)]
     exprs[position] = dim(position) * block + dim(rank)

@@ -14,6 +14,8 @@ from stepwell.dialects import buffer, func, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
+from stepwell.ir import affine_expr
+from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import ArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
@@ -307,7 +309,7 @@ class KernelBuilder:
                 buffers[result] = self.builder.insert(local).result
         zero = self.index.constant(0)
         sources = [buffers[value] for value in generic.sources]
-        regions = [self._loop_region(region) for region in generic.regions]
+        regions = [self._loop_region(region, len(generic.iterators)) for region in generic.regions]
         stage = loop.StageOp(
             [zero] * len(generic.iterators),
             [self.index.dim(dim, self.symbols) for dim in generic.sizes.dims],
@@ -325,8 +327,8 @@ class KernelBuilder:
         stage.attributes["names"] = generic.properties["names"]
         self.builder.insert(stage)
 
-    def _loop_region(self, region: Region) -> Region:
-        """The same scalar body on buffers, ended by `loop.yield`."""
+    def _loop_region(self, region: Region, rank: int) -> Region:
+        """The same scalar body, of a space of that many dims, on buffers; ended by `loop.yield`."""
         copy = region.clone({})
         for argument in copy.block.arguments:
             if isinstance(argument.type, TensorType):
@@ -339,6 +341,11 @@ class KernelBuilder:
                 read = buffer.ReadOp(op.source, op.indices, op.otherwise, loc=op.loc)
                 copy.block.insert_before(op, read)
                 op.replace_with(read.results)
+            elif isinstance(op, tensor.IndexOp):
+                place = AffineMap(rank, 0, [affine_expr.dim(op.dim)])
+                index = loop.IndexOp(of=place, loc=op.loc)
+                copy.block.insert_before(op, index)
+                op.replace_with(index.results)
             elif isinstance(op, tensor.SizeOp):
                 op.replace_with([self.index.dim(op.of.dims[0], self.symbols)])
         return copy
