@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -78,7 +79,7 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, tensor.ForOp, tensor.WhileOp, tensor.IfOp,
+    KernelOp, tensor.ConstantOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, tensor.ForOp, tensor.WhileOp, tensor.IfOp,
 )  # fmt: skip
 
 
@@ -137,6 +138,9 @@ class Program:
         elif isinstance(op, tensor.ReshapeOp):
             if op.result not in self.buffers:
                 self.bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
+        elif isinstance(op, tensor.ConcatOp):
+            if op.result not in self.buffers:
+                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that no kernel makes")
         elif isinstance(op, tensor.RowOp):
             self.bind(op.result, self.builder.insert(buffer.SliceOp(self.buffers[op.x], op.place)).result)
         elif isinstance(op, tensor.SizeOp):
@@ -172,7 +176,18 @@ class Program:
                 memory = self._given(user.result)
                 if memory is not None:
                     return self._reshaped(memory, value.type)
+            if isinstance(user, tensor.ConcatOp):
+                return self._part(user, value)
         return None
+
+    def _part(self, concat: tensor.ConcatOp, value: Value) -> Value:
+        """The run of a concatenation's memory where one of its operands lies."""
+        if concat.result not in self.buffers:
+            self.bind(concat.result, self.destination(concat.result))
+        before = list(concat.xs)[: list(concat.xs).index(value)]
+        offset = sum(math.prod(tensor.tensor_type(x).static_shape) for x in before)
+        made = buffer.PartOp(self.buffers[concat.result], offset=offset, result_types=[buffer_type(value.type)])
+        return self.builder.insert(made).result
 
     def allocated(self, value: Value) -> Value:
         """New memory for a value, at the insertion point."""
