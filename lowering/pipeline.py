@@ -42,7 +42,7 @@ PIPELINE = (
     ),
     PhaseSpec(
         "tensor", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "schedule", "pack-constants"),
+        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",
@@ -74,6 +74,7 @@ PASSES = {
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
+    "collapse-dims": "stepwell.lowering.tensor.collapse:CollapseDims",
     "schedule": "stepwell.lowering.tensor.schedule:Schedule",
     "pack-constants": "stepwell.lowering.tensor.pack:PackConstants",
     "outline": "stepwell.lowering.to_loop.outline:Outline",
@@ -83,6 +84,7 @@ PASSES = {
     "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
     "hoist": "stepwell.lowering.loop.hoist:Hoist",
     "plan-memory": "stepwell.lowering.loop.plan_memory:PlanMemory",
+    "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
 }
 
 _plugins: dict[str, type[Pass]] = {}
