@@ -95,7 +95,7 @@ def test_it_is_one_kernel_with_its_neighbours(plugin: ModuleType) -> None:
     (found,) = module.walk_of(KernelOp)
     assert [op.op_name for op in found.body.block] == ["tensor.generic"] * 3 + ["tensor.yield"]
     code = print_op(lowered(model([1, 8, 3, 32], 4), "loop"))
-    assert "vector.fma" in code and "stereo" not in code
+    assert "vector.fma" in code and "stereo.cost_volume" not in code
 
 
 def test_its_verifier_speaks(plugin: ModuleType) -> None:
