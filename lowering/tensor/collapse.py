@@ -144,9 +144,9 @@ def apply(choice: Choice, kernel: KernelOp) -> None:
             value.type = type_
     for op, pair in choice.dims.items():
         _merge_dims(op, pair)
-    for op in reversed(list(kernel.body.block)):
-        if is_dead(op):
-            op.erase()
+    for inner in reversed(list(kernel.body.block)):
+        if is_dead(inner):
+            inner.erase()
     for value, original in originals.items():
         for user, index in value.uses:
             if isinstance(value.defining_op, GenericOp) and not isinstance(user, (GenericOp, ReshapeOp)):

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects.tensor import ConstantOp, GenericOp, PackOp, PadOp, UnpackOp, tensor_type
+from stepwell.dialects.tensor import ConstantOp, DimsAttr, GenericOp, IndexOp, PackOp, PadOp, UnpackOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, dim
 from stepwell.ir.attributes import AffineMapAttr, ArrayAttr
