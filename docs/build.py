@@ -115,13 +115,10 @@ def empty_folder() -> Iterator[None]:
             os.chdir(before)
 
 
-def changes(pages: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
+def changes(pages: Sequence[Path], reference: bool) -> Iterator[tuple[Path, str, str]]:
     """(page, its text, the text it should have) of the pages that are not current."""
-    sys.path.insert(0, str(DOCS))
-    import reference
-
-    wanted = [(DOCS / name, text) for name, text in reference.pages().items()] if not pages else []
-    for page in pages or written_pages():
+    wanted = list(reference_pages()) if reference else []
+    for page in pages:
         with empty_folder():
             wanted.append((page, rebuilt(page.read_text())))
     for page, text in wanted:
@@ -130,15 +127,26 @@ def changes(pages: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
             yield page, current, text
 
 
+def reference_pages() -> Iterator[tuple[Path, str]]:
+    """(page, its text) of the pages that a generator owns, before any plug-in is loaded."""
+    sys.path.insert(0, str(DOCS))
+    import reference
+
+    for name, text in reference.pages().items():
+        yield DOCS / name, text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", type=lambda text: Path(text).resolve(), help="default: all")
+    parser.add_argument("--reference", action="store_true", help="the reference pages only")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 where something is not current")
     args = parser.parse_args()
-    found = list(changes(args.pages))
+    pages = args.pages or ([] if args.reference else written_pages())
+    found = list(changes(pages, args.reference or not args.pages))
     for page, current, text in found:
         if args.check:
-            name = str(page.relative_to(ROOT))
+            name = str(page.relative_to(ROOT) if page.is_relative_to(ROOT) else page)
             diff = difflib.unified_diff(current.split("\n"), text.split("\n"), name, "as the code says", lineterm="")
             print("\n".join(diff))
         else:

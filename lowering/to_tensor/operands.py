@@ -83,7 +83,7 @@ def operand_of(value: Value, map_: AffineMap | None, space: Sequence[Dim]) -> Op
         for axis, size in enumerate(shape, start=len(space) - len(shape)):
             if not _is_aligned(size, space[axis]):
                 return Stretched(value, space)
-            places.append(const(0) if size == 1 else dim(axis))
+            places.append(const(0) if size == 1 and space[axis] != 1 else dim(axis))
         map_ = AffineMap(len(space), 0, places)
     return Mapped(*without_unit_dims(value, map_))
 

@@ -70,6 +70,11 @@ class Registry:
 
     def register(self, dialect: Dialect) -> None:
         """Load a dialect. Raises IRError, naming both owners, where a name is taken by another class."""
+        if dialect.name in BUILTIN_DIALECTS:
+            self.load(dialect.name)  # so that its own ops are there first
+        self._add(dialect)
+
+    def _add(self, dialect: Dialect) -> None:
         tables: tuple[tuple[dict[str, Any], Sequence[Any], str], ...] = (
             (self.ops, dialect.ops, "name"),
             (self.types, dialect.types, "mnemonic"),
@@ -80,7 +85,8 @@ class Registry:
                 other = table.setdefault(getattr(cls, key), cls)
                 if other is not cls:
                     raise IRError(f"{getattr(cls, key)!r} is defined by both {_owner(other)} and {_owner(cls)}")
-        self.dialects[dialect.name] = dialect
+        if self.dialects.setdefault(dialect.name, dialect) is not dialect:
+            raise IRError(f"two dialects are named {dialect.name!r}; their names must differ")
 
     def load(self, name: str) -> Dialect | None:
         """The dialect of that name, importing it if it comes with Stepwell or an installed plug-in."""
@@ -119,7 +125,7 @@ class Registry:
             if error.name != module:
                 raise
             return
-        self.register(dialect)
+        self._add(dialect)
 
     def _load_entry_point(self, name: str) -> None:
         from importlib.metadata import entry_points
