@@ -260,6 +260,36 @@ class ReshapeOp(Op):
         return args[0].reshape(full_shape(memref_type(self.result), args[1:]))
 
 
+class SliceOp(Op):
+    """The row at a place along the first dim, without that dim; the place is inside.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<?x4xf32>
+    %i = "test.value"() : () -> index
+    %r = buffer.slice %m[%i] : memref<?x4xf32>
+    ```
+    """
+
+    name = "buffer.slice"
+    traits = frozenset({PURE})
+    assembly = "$memory `[` $place `]` attr-dict `:` type($memory)"
+    memory: Value = operand(MEMREF)
+    place: Value = operand(INDEX_TYPE)
+    result: Value = result(MEMREF)
+
+    def infer_types(self) -> Sequence[Type]:
+        type_ = memref_type(self.memory)
+        if not type_.rank or type_.layout is not None:
+            raise IRError(f"rows are taken of dense buffers of rank 1 and more, not of {type_}")
+        return [MemRefType(type_.shape[1:], type_.element)]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        array, place = args[0], int(args[1])
+        if not 0 <= place < array.shape[0]:
+            raise IRError(f"row {place} of a buffer of {array.shape[0]} rows")
+        return array[place, ...]
+
+
 class RebaseOp(Op):
     """A buffer whose element [i] is the source's [i - base]: a tile that is addressed by the indices of the whole.
 
@@ -324,4 +354,4 @@ def _check_sizes(value: Value, sizes: Sequence[Value]) -> None:
         raise IRError(f"{len(sizes)} sizes for the {missing} open dims of {value.type}")
 
 
-DIALECT = Dialect.of_module("buffer", globals().values(), __doc__)
+DIALECT = Dialect.of_module("buffer", globals().values(), __doc__, landing="loop")

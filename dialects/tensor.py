@@ -1,7 +1,8 @@
 """The tensor dialect: how data is represented and what is one kernel.
 
 `tensor.generic` is the usual tileable op: an iteration space, an affine map per operand, a scalar body, and for
-reductions a monoid. `tensor.kernel` groups tileable ops into one function to be, with a `#tensor.schedule`."""
+reductions a monoid. `tensor.kernel` groups tileable ops into one function to be, with a `#tensor.schedule`.
+`tensor.for`, `tensor.while` and `tensor.if` are the control flow of the program around kernels."""
 
 from __future__ import annotations
 
@@ -11,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepwell.dialects.schedule import ScheduleAttr
+from stepwell.dialects.tensor_base import DimsAttr as DimsAttr
+from stepwell.dialects.tensor_base import YieldOp as YieldOp
+from stepwell.dialects.tensor_base import concrete as concrete
+from stepwell.dialects.tensor_base import concrete_shape as concrete_shape
+from stepwell.dialects.tensor_base import tensor_type as tensor_type
+from stepwell.dialects.tensor_control import ForOp as ForOp
+from stepwell.dialects.tensor_control import IfOp as IfOp
+from stepwell.dialects.tensor_control import RowOp as RowOp
+from stepwell.dialects.tensor_control import WhileOp as WhileOp
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRINGS, attr_of
 from stepwell.ir.constraints import INDEX_TYPE, TENSOR
 from stepwell.ir.core import Region, Value
-from stepwell.ir.dims import Dim, DimExpr
-from stepwell.ir.interned import interned
 from stepwell.ir.opdef import CONSTANT, PURE, Op, Trait, attr, operand, operands, region, regions, result, results
 from stepwell.ir.registry import Dialect
 from stepwell.ir.rewrite import CONSTANT_MAKERS
@@ -25,38 +33,6 @@ from stepwell.ir.types import INDEX, TensorType, Type, numpy_dtype
 
 if TYPE_CHECKING:
     from stepwell.ir.affine import AffineMap
-    from stepwell.ir.parser import Parser
-
-
-@interned
-class DimsAttr(Attribute):
-    """`#tensor.dims<[4, "batch"]>`: sizes, each an integer or an expression over symbols."""
-
-    mnemonic = "tensor.dims"
-    dims: tuple[Dim, ...]
-
-    def print_parameters(self) -> str:
-        """`<[4, "batch"]>`"""
-        from stepwell.ir.printer import parameter_text
-
-        return f"<{parameter_text(self.dims)}>"
-
-    @staticmethod
-    def parse_parameters(parser: Parser) -> DimsAttr:
-        """The inverse of `print_parameters`."""
-        from stepwell.ir.dims import parse_dim
-
-        parser.expect("<")
-        parser.expect("[")
-        found = parser.comma_list("]", parser.parameter)
-        parser.expect(">")
-        return DimsAttr(tuple(parse_dim(item) if isinstance(item, str) else int(item) for item in found))
-
-
-def tensor_type(value: Value) -> TensorType:
-    """The type of a tensor value."""
-    assert isinstance(value.type, TensorType)
-    return value.type
 
 
 class ConstantOp(Op):
@@ -101,21 +77,6 @@ class ReshapeOp(Op):
         return args[0].reshape(concrete_shape(tensor_type(self.result).shape, frame))
 
 
-class YieldOp(Op):
-    """Ends a body with the values it gives.
-
-    ```mlir
-    %x = "test.value"() : () -> f32
-    tensor.yield %x : f32
-    ```
-    """
-
-    name = "tensor.yield"
-    traits = frozenset({Trait.TERMINATOR})
-    assembly = "attr-dict ($values^ `:` type($values))?"
-    values: Sequence[Value] = operands()
-
-
 class IndexOp(Op):
     """The position along an iteration dim, inside a generic's body.
 
@@ -138,7 +99,7 @@ class IndexOp(Op):
 
 
 class SizeOp(Op):
-    """A symbolic size as an index, inside a generic's body.
+    """A symbolic size as an index, inside a generic's body or between kernels.
 
     ```mlir
     %n = tensor.size {of = #tensor.dims<["2*h"]>}
@@ -399,19 +360,9 @@ class KernelOp(Op):
         return frame.run_region(self.body, args)
 
 
-def concrete(dim: Dim, frame: Any) -> int:
-    """A dim's size in the interpreter. Raises IRError for a symbol without a value."""
-    return dim.evaluate(frame.state.get("symbols", {})) if isinstance(dim, DimExpr) else dim
-
-
-def concrete_shape(shape: Sequence[Dim], frame: Any) -> tuple[int, ...]:
-    """A shape in the interpreter."""
-    return tuple(concrete(dim, frame) for dim in shape)
-
-
 def empty(type_: TensorType, frame: Any) -> Any:
     """An array of a tensor type."""
     return np.empty(concrete_shape(type_.shape, frame), numpy_dtype(type_))
 
 
-DIALECT = Dialect.of_module("tensor", globals().values(), __doc__)
+DIALECT = Dialect.of_module("tensor", globals().values(), __doc__, landing="tensor")

@@ -506,4 +506,4 @@ def index_vector(count: int) -> VectorType:
     return VectorType((count,), INDEX)
 
 
-DIALECT = Dialect.of_module("vector", globals().values(), __doc__)
+DIALECT = Dialect.of_module("vector", globals().values(), __doc__, landing="loop")
