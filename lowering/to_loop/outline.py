@@ -25,7 +25,13 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+
+FLOPS = "sw.flops"
+"""A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
+BYTES = "sw.bytes"
+"""A kernel's attribute: the bytes that it reads and writes, likewise."""
 
 
 def buffer_type(type_: Type) -> MemRefType:
@@ -287,6 +293,8 @@ class KernelBuilder:
         function.attributes["kernel"] = UnitAttr()
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
+        function.attributes[FLOPS] = StringAttr(str(work.flops(op)))
+        function.attributes[BYTES] = StringAttr(str(work.bytes_moved(op)))
         count = len(op.inputs)
         buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():
