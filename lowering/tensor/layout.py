@@ -17,7 +17,18 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects.tensor import ConcatOp, ConstantOp, DimsAttr, GenericOp, IndexOp, PackOp, PadOp, UnpackOp, tensor_type
+from stepwell.dialects.tensor import (
+    ConcatOp,
+    ConstantOp,
+    DimsAttr,
+    GenericOp,
+    IndexOp,
+    KernelOp,
+    PackOp,
+    PadOp,
+    UnpackOp,
+    tensor_type,
+)
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, dim
 from stepwell.ir.attributes import AffineMapAttr, ArrayAttr
@@ -41,7 +52,8 @@ class AssignLayouts(Pass):
             return
         lanes = Machine.of(context.target).vector_bytes // 4
         for op in list(module.walk_of(GenericOp)):
-            block_channels(op, lanes, context)
+            if not isinstance(op.parent_op, KernelOp):  # a kernel has its layouts already
+                block_channels(op, lanes, context)
         apply_greedily(module, PATTERNS)
 
 
