@@ -236,8 +236,8 @@ class GenericOp(Op):
 
 
 class ConcatOp(Op):
-    """The operands one behind the other along an axis before which all dims are 1: each is a run of the result's memory,
-    so that what makes an operand writes it there.
+    """The operands one behind the other along an axis before which all dims are 1: each is a run of the result's
+    memory, so that what makes an operand writes it there.
 
     ```mlir
     %x = "test.value"() : () -> tensor<1x2x7xf32>

@@ -1,6 +1,6 @@
 """Brings the documentation up to date with the code: `python docs/build.py`, or `--check` to see whether it is.
 
-Reference pages come from declarations (see reference.py). In the pages written by hand, and in README.md, a comment says
+Reference pages come from declarations (see reference.py). In pages written by hand, and in README.md, a comment says
 which command's output the fenced block below it shows:
 
     <!-- $ lower --to graph layer.onnx | from func.func | to func.return | cut 100 -->

@@ -79,7 +79,8 @@ def place_parts(module: Operation) -> int:
 def returned(value: Value) -> bool:
     """Whether a value, perhaps reshaped, is a result of its function or carried around a loop: it has a place then."""
     return any(
-        has_trait(user, Trait.TERMINATOR) or (isinstance(user, ReshapeOp) and returned(user.result)) for user in value.users
+        has_trait(user, Trait.TERMINATOR) or (isinstance(user, ReshapeOp) and returned(user.result))
+        for user in value.users
     )
 
 

@@ -281,4 +281,7 @@ def is_copy(op: GenericOp) -> bool:
     )
 
 
-PATTERNS: list[Pattern] = [read_through_copy_of_constant, concat_before_unpack, cancel_pack_of_unpack, pack_before_pad, pad_before_unpack, read_blocks]
+PATTERNS: list[Pattern] = [
+    read_through_copy_of_constant, concat_before_unpack, cancel_pack_of_unpack, pack_before_pad, pad_before_unpack,
+    read_blocks,
+]  # fmt: skip

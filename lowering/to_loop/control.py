@@ -52,7 +52,7 @@ def _for(program: Program, op: ForOp) -> None:
         place = made.induction
         if backward:
             last = index.sub(upper, step)
-            place = inner.insert(_difference(last, place)).result
+            place = inner.insert(_difference(last, place)).results[0]
         program.destinations[origin(row)] = inner.insert(buffer.SliceOp(stack, place)).result
     op.body.block.arguments[0].replace_all_uses_with(made.induction)
     _bind(program, op.body.block.arguments[1:], made.carried[:carried])
@@ -159,7 +159,8 @@ class Turns:
         return [value for group in self._groups(memory) for value in (*group[1:], group[0])]
 
     def _groups(self, memory: Sequence[Value]) -> list[Sequence[Value]]:
-        rest, groups = list(memory), []
+        rest = list(memory)
+        groups: list[Sequence[Value]] = []
         for count in self.sizes.values():
             groups.append(rest[:count])
             rest = rest[count:]
