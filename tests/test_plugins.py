@@ -65,7 +65,7 @@ def test_a_file_is_loaded_by_the_command(folder: Path) -> None:
 def test_an_installed_package_is_found(folder: Path, entry: str) -> None:
     install(folder, entry)
     assert "waves.snake" in run(folder, "-m", "stepwell.cli", "--to", "graph", "waves.onnx")
-    code = "import stepwell, numpy as np; print(stepwell.compile('waves.onnx')(np.ones((2, 4), 'f'), np.ones((2, 8), 'f')).shape)"
+    code = "import stepwell, numpy as np; print(stepwell.compile('waves.onnx')(np.ones((2, 4), 'f'), np.ones((2, 8), 'f')).shape)"  # noqa: E501
     assert run(folder, "-c", code) == "(2, 8)\n"
 
 

@@ -264,7 +264,7 @@ def gru_step(step: Step) -> list[Value]:
         biases = [] if layer.op.bias is None else [layer.part(layer.op.bias, dim(1) + 3 * layer.hidden)]
         recurrent = layer.plus(step.recurrent(0, 3), *biases)
 
-        def whole(s: Scalars, h: Value, xz: Value, xr: Value, xh: Value, rz: Value, rr: Value, rh: Value) -> list[Value]:
+        def whole(s: Scalars, h: Value, xz: Value, xr: Value, xh: Value, rz: Value, rr: Value, rh: Value) -> list[Value]:  # noqa: E501
             reset = f(s, s.add(xr, rr))
             return mixed(s, f(s, s.add(xz, rz)), g(s, s.add(xh, s.mul(reset, rh))), h)
 
@@ -313,7 +313,8 @@ def recurrent(op: RecurrentOp, c: Conversion) -> list[Value]:
     """graph.lstm  ->  a product of all inputs, a tensor.for over the steps; the directions put together"""
     runs = [Layer(op, c, direction).run() for direction in range(op.directions)]
     types = [t for value in op.results if isinstance(t := signless(value.type), TensorType)]
-    return [_together(c, values, type_, axis) for values, type_, axis in zip(zip(*runs, strict=True), types, (1, 0, 0))]
+    parts = zip(zip(*runs, strict=True), types, (1, 0, 0), strict=False)
+    return [_together(c, values, type_, axis) for values, type_, axis in parts]
 
 
 def _together(c: Conversion, values: Sequence[Value], type_: TensorType, axis: int) -> Value:
