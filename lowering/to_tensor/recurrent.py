@@ -305,7 +305,7 @@ STEPS: dict[type[RecurrentOp], Callable[[Step], list[Value]]] = {RnnOp: rnn_step
 def recurrent(op: RecurrentOp, c: Conversion) -> list[Value]:
     """graph.lstm  ->  a product of all inputs, a tensor.for over the steps; the directions put together"""
     runs = [Layer(op, c, direction).run() for direction in range(op.directions)]
-    types = [signless(value.type) for value in op.results]
+    types = [tensor_type(value).with_element(signless(tensor_type(value).element)) for value in op.results]
     return [_together(c, values, type_, axis) for values, type_, axis in zip(zip(*runs, strict=True), types, (1, 0, 0))]
 
 
