@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stepwell.dialects import buffer, loop
+from stepwell.dialects.arith import BinaryOp, SubIOp
 from stepwell.dialects.tensor import ForOp, IfOp, WhileOp
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
@@ -63,9 +64,7 @@ def _for(program: Program, op: ForOp) -> None:
     _bind(program, op.stacks, stacks)
 
 
-def _difference(a: Value, b: Value) -> Operation:
-    from stepwell.dialects.arith import SubIOp
-
+def _difference(a: Value, b: Value) -> BinaryOp:
     return SubIOp(a, b)
 
 
