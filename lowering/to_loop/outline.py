@@ -76,7 +76,7 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, tensor.ForOp, tensor.WhileOp, tensor.IfOp,
+    KernelOp, tensor.ConstantOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
