@@ -43,6 +43,7 @@ def _for(program: Program, op: ForOp) -> None:
     stacks = [program.destination(value) for value in op.stacks]
     turns = Turns(program, op)
     lower, upper, step = index.constant(0), index.dim(op.count, program.symbols), index.constant(1)
+    last = index.sub(upper, step) if any(op.backward) else None
     made = loop.ForOp.build(lower, upper, step, [*(program.buffers[v] for v in op.initial), *turns.memory])
     made.induction.name = op.body.block.arguments[0].name or "step"
     program.builder.insert(made)
@@ -51,8 +52,7 @@ def _for(program: Program, op: ForOp) -> None:
     inner = Builder.at_end(made.block, op.loc)
     for row, stack, backward in zip(rows, stacks, op.backward, strict=True):
         place = made.induction
-        if backward:
-            last = index.sub(upper, step)
+        if backward and last is not None:
             place = inner.insert(SubIOp(last, place)).result
         program.destinations[origin(row)] = inner.insert(buffer.SliceOp(stack, place)).result
     op.body.block.arguments[0].replace_all_uses_with(made.induction)
