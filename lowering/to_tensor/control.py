@@ -27,7 +27,7 @@ from stepwell.dialects.tensor import (
     tensor_type,
 )
 from stepwell.ir.affine_expr import dim
-from stepwell.ir.attributes import elements
+from stepwell.ir.attributes import elements, tensor_of
 from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Region, Value
@@ -135,7 +135,9 @@ def _for(c: Conversion, starts: Sequence[Value], block: Block, rounds: Dim, back
 
 def constant(c: Conversion, array: Array) -> Value:
     """A tensor known now."""
-    return c.insert(ConstantOp(value=elements(array))).result
+    type_ = signless(tensor_of(array))
+    assert isinstance(type_, TensorType)
+    return c.insert(ConstantOp(value=elements(array, type_))).result
 
 
 def _while(op: graph.LoopOp, c: Conversion) -> list[Value]:
