@@ -6,7 +6,8 @@ given places, and what a loop carries must not lie where the next round writes.
 return %x, %r, %r               ->  return copy(%x), %r, copy(%r)
 for { yield if { .. }, %r, %r } ->  for { yield copy(if { .. }), %r, copy(%r) }   (the last is a row)
 
-A carried value that comes from above, or was carried into the round, may stay where it is: nothing writes there."""
+A carried value that comes from above, or that was carried into the round, may stay where it is, since nothing writes
+there."""
 
 from __future__ import annotations
 
