@@ -24,7 +24,6 @@ from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.to_loop import work
 
-
 FLOPS = "sw.flops"
 """A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
 BYTES = "sw.bytes"
