@@ -94,8 +94,8 @@ def runs_along(map_: AffineMap, d: int) -> bool:
 
 
 def size_of(size: Dim) -> int:
-    """A size for counting."""
-    return size if isinstance(size, int) else TYPICAL
+    """A size for counting, at least 1."""
+    return max(1, size) if isinstance(size, int) else TYPICAL
 
 
 def lanes_of(op: GenericOp, machine: Machine, extent: int) -> int:

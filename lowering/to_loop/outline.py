@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import attrs
@@ -142,9 +142,9 @@ class Program:
         """Where a kernel writes a result: the caller's memory where it is returned, even reshaped, else new memory."""
         if value in self.destinations:
             return self.destinations[value]
-        for user in value.users:
-            if isinstance(user, tensor.ReshapeOp) and user.result in self.destinations:
-                return self._reshaped(self.destinations[user.result], value.type)
+        returned = next((seen for seen in _reshaped_forms(value) if seen in self.destinations), None)
+        if returned is not None:
+            return self._reshaped(self.destinations[returned], value.type)
         sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(value.type)]
         described = {"sw.tensor": tensor_attr(value.type)}
         made = buffer.AllocOp(sizes, result_types=[buffer_type(value.type)], attributes=described)
@@ -170,6 +170,14 @@ class Program:
         else:
             self.context.count("kernels shared")
         return self.kernels[text]
+
+
+def _reshaped_forms(value: Value) -> Iterator[Value]:
+    """What reshapes, one after the other, make of a value."""
+    for user in value.users:
+        if isinstance(user, tensor.ReshapeOp):
+            yield user.result
+            yield from _reshaped_forms(user.result)
 
 
 def _describe_arguments(function: func.FuncOp, types: Sequence[Type], results: Sequence[Value]) -> None:

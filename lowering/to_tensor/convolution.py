@@ -253,9 +253,6 @@ def average_pool(op: AveragePoolOp, c: Conversion) -> Value:
     x = c.new(op.x)
     total = pooled(c, x, window, result, "sum", attribute_of(0, result.element))
     sizes = tensor_type(x).shape[2:]
-    pads = window.pads_of(sizes)
-    if not any(isinstance(p, int) and p == 0 for pair in pads for p in pair) and any(d != 1 for d in window.dilations):
-        raise NoMatch("an average over dilated windows that reach into the padding")
 
     def divide(s: Scalars, a: Value) -> Value:
         return s.narrowed(s.divf(a, _count(s, op, window, sizes, a.type)), result.element)
@@ -269,7 +266,7 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
     for axis, size in enumerate(sizes):
         begin, end = window.pads_of(sizes)[axis]
         inside = not begin and not end and not window.ceil
-        if inside or (op.count_include_pad and not window.ceil) or window.dilations[axis] != 1:
+        if inside or (op.count_include_pad and not window.ceil):
             here = s.constant(int(window.kernel[axis]), INDEX)
         else:
             here = _taps_inside(s, axis, window, size, begin, end if op.count_include_pad else 0,
@@ -280,9 +277,19 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
 
 
 def _taps_inside(s: Scalars, axis: int, window: Window, size: Dim, begin: Dim, after: Dim, before: Dim) -> Value:
-    """min(start + kernel, size + after) - max(start, -before), where start = stride * place - begin"""
+    """Taps t with -before <= start + dilation * t < size + after, where start = stride * place - begin"""
     place = s.emit(IndexOp(dim=2 + axis))
     start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), s.constant(int(begin), INDEX))  # type: ignore[arg-type]
-    last = s.add(start, s.constant(int(window.kernel[axis]), INDEX))  # type: ignore[arg-type]
+    step = window.dilations[axis]
+
+    def taps_before(position: Value) -> Value:
+        """How many t >= 0 there are with start + step * t < position: ceil((position - start) / step)."""
+        distance = s.sub(position, start)
+        if step != 1:
+            distance = s.emit(arith.CeilDivSIOp(distance, s.constant(step, INDEX)))
+        return distance
+
     limit = s.emit(SizeOp(of=DimsAttr((size + after,))))
-    return s.sub(s.minimum(last, limit), s.maximum(start, s.constant(-int(before), INDEX)))  # type: ignore[arg-type]
+    upper = s.minimum(s.constant(int(window.kernel[axis]), INDEX), taps_before(limit))  # type: ignore[arg-type]
+    lower = s.maximum(s.constant(0, INDEX), taps_before(s.constant(-int(before), INDEX)))  # type: ignore[arg-type]
+    return s.sub(upper, lower)
