@@ -110,4 +110,4 @@ class ReportOp(Op):
         raise RuntimeError(f"{self.loc.label or 'an operation'}: {self.message} ({int(args[0])})")
 
 
-DIALECT = Dialect.of_module("cpu", globals().values(), __doc__)
+DIALECT = Dialect.of_module("cpu", globals().values(), __doc__, landing="target")

@@ -1,7 +1,8 @@
 """The tensor dialect: how data is represented and what is one kernel.
 
 `tensor.generic` is the usual tileable op: an iteration space, an affine map per operand, a scalar body, and for
-reductions a monoid. `tensor.kernel` groups tileable ops into one function to be, with a `#tensor.schedule`."""
+reductions a monoid. `tensor.kernel` groups tileable ops into one function to be, with a `#tensor.schedule`.
+`tensor.for`, `tensor.while` and `tensor.if` are the control flow of the program around kernels."""
 
 from __future__ import annotations
 
@@ -11,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepwell.dialects.schedule import ScheduleAttr
+from stepwell.dialects.tensor_base import DimsAttr as DimsAttr
+from stepwell.dialects.tensor_base import YieldOp as YieldOp
+from stepwell.dialects.tensor_base import concrete as concrete
+from stepwell.dialects.tensor_base import concrete_shape as concrete_shape
+from stepwell.dialects.tensor_base import tensor_type as tensor_type
+from stepwell.dialects.tensor_control import ForOp as ForOp
+from stepwell.dialects.tensor_control import IfOp as IfOp
+from stepwell.dialects.tensor_control import RowOp as RowOp
+from stepwell.dialects.tensor_control import WhileOp as WhileOp
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRINGS, attr_of
 from stepwell.ir.constraints import INDEX_TYPE, TENSOR
 from stepwell.ir.core import Region, Value
-from stepwell.ir.dims import Dim, DimExpr
-from stepwell.ir.interned import interned
 from stepwell.ir.opdef import CONSTANT, PURE, Op, Trait, attr, operand, operands, region, regions, result, results
 from stepwell.ir.registry import Dialect
 from stepwell.ir.rewrite import CONSTANT_MAKERS
@@ -25,38 +33,6 @@ from stepwell.ir.types import INDEX, TensorType, Type, numpy_dtype
 
 if TYPE_CHECKING:
     from stepwell.ir.affine import AffineMap
-    from stepwell.ir.parser import Parser
-
-
-@interned
-class DimsAttr(Attribute):
-    """`#tensor.dims<[4, "batch"]>`: sizes, each an integer or an expression over symbols."""
-
-    mnemonic = "tensor.dims"
-    dims: tuple[Dim, ...]
-
-    def print_parameters(self) -> str:
-        """`<[4, "batch"]>`"""
-        from stepwell.ir.printer import parameter_text
-
-        return f"<{parameter_text(self.dims)}>"
-
-    @staticmethod
-    def parse_parameters(parser: Parser) -> DimsAttr:
-        """The inverse of `print_parameters`."""
-        from stepwell.ir.dims import parse_dim
-
-        parser.expect("<")
-        parser.expect("[")
-        found = parser.comma_list("]", parser.parameter)
-        parser.expect(">")
-        return DimsAttr(tuple(parse_dim(item) if isinstance(item, str) else int(item) for item in found))
-
-
-def tensor_type(value: Value) -> TensorType:
-    """The type of a tensor value."""
-    assert isinstance(value.type, TensorType)
-    return value.type
 
 
 class ConstantOp(Op):
@@ -101,21 +77,6 @@ class ReshapeOp(Op):
         return args[0].reshape(concrete_shape(tensor_type(self.result).shape, frame))
 
 
-class YieldOp(Op):
-    """Ends a body with the values it gives.
-
-    ```mlir
-    %x = "test.value"() : () -> f32
-    tensor.yield %x : f32
-    ```
-    """
-
-    name = "tensor.yield"
-    traits = frozenset({Trait.TERMINATOR})
-    assembly = "attr-dict ($values^ `:` type($values))?"
-    values: Sequence[Value] = operands()
-
-
 class IndexOp(Op):
     """The position along an iteration dim, inside a generic's body.
 
@@ -138,7 +99,7 @@ class IndexOp(Op):
 
 
 class SizeOp(Op):
-    """A symbolic size as an index, inside a generic's body.
+    """A symbolic size as an index, inside a generic's body or between kernels.
 
     ```mlir
     %n = tensor.size {of = #tensor.dims<["2*h"]>}
@@ -274,6 +235,41 @@ class GenericOp(Op):
         return run_generic(self, frame, args)
 
 
+class ConcatOp(Op):
+    """The operands one behind the other along an axis before which all dims are 1: each is a run of the result's
+    memory, so that what makes an operand writes it there.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<1x2x7xf32>
+    %r = tensor.concat %x, %x {axis = 1} : (tensor<1x2x7xf32>, tensor<1x2x7xf32>) -> tensor<1x4x7xf32>
+    ```
+    """
+
+    name = "tensor.concat"
+    traits = frozenset({PURE})
+    axis: int = attr(INT)
+    xs: Sequence[Value] = operands(TENSOR)
+    result: Value = result(TENSOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        types = [tensor_type(x) for x in self.xs]
+        if not types or not all(t.is_static and t.rank == types[0].rank for t in types):
+            raise IRError("operands of static shape and one rank")
+        first = types[0].static_shape
+        for other in types:
+            if other.element is not types[0].element or other.shape[: self.axis] != first[: self.axis]:
+                raise IRError(f"{other} does not go behind {types[0]}")
+            if other.shape[self.axis + 1 :] != first[self.axis + 1 :]:
+                raise IRError(f"{other} does not go behind {types[0]}")
+        if any(size != 1 for size in first[: self.axis]):
+            raise IRError("the dims before the axis are 1")
+        total = sum(t.static_shape[self.axis] for t in types)
+        return [types[0].with_shape([*first[: self.axis], total, *first[self.axis + 1 :]])]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.concatenate(args, self.axis)
+
+
 class PackOp(Op):
     """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., c / block, .., block]; block divides the axis.
 
@@ -399,19 +395,9 @@ class KernelOp(Op):
         return frame.run_region(self.body, args)
 
 
-def concrete(dim: Dim, frame: Any) -> int:
-    """A dim's size in the interpreter. Raises IRError for a symbol without a value."""
-    return dim.evaluate(frame.state.get("symbols", {})) if isinstance(dim, DimExpr) else dim
-
-
-def concrete_shape(shape: Sequence[Dim], frame: Any) -> tuple[int, ...]:
-    """A shape in the interpreter."""
-    return tuple(concrete(dim, frame) for dim in shape)
-
-
 def empty(type_: TensorType, frame: Any) -> Any:
     """An array of a tensor type."""
     return np.empty(concrete_shape(type_.shape, frame), numpy_dtype(type_))
 
 
-DIALECT = Dialect.of_module("tensor", globals().values(), __doc__)
+DIALECT = Dialect.of_module("tensor", globals().values(), __doc__, landing="tensor")

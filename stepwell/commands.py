@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -15,13 +14,14 @@ import numpy as np
 
 from stepwell import show
 from stepwell.compiler import Options, backend, context_of, lower, machine_of
-from stepwell.errors import InputError, ModelError, StepwellError
+from stepwell.errors import InputError, StepwellError
 from stepwell.ir.core import Operation
 from stepwell.ir.instruments import CrashReproducer, DumpFolder, PrintIR, Progress, Quiet, Timing, VerifyEach
 from stepwell.ir.passes import PassContext
 from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.lowering import pipeline
+from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
 from stepwell.sources import load_source
 
@@ -30,6 +30,7 @@ ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
 
 def execute(args: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises StepwellError and OSError."""
+    load_installed()
     for path in args.load:
         load_plugin(path)
     if args.host:
@@ -39,21 +40,6 @@ def execute(args: argparse.Namespace) -> int:
     if args.passes:
         sys.stdout.write("\n".join(pipeline.story()) + "\n")
     return _Job(args).run() if args.source or args.source_ir else 0
-
-
-def load_plugin(path: Path) -> None:
-    """Run a Python file that registers dialects, rules or passes. Raises ModelError."""
-    spec = importlib.util.spec_from_file_location(f"stepwell_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ModelError(f"--load {path}: no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    dialect = getattr(module, "DIALECT", None)
-    if dialect is not None:
-        from stepwell.ir.registry import REGISTRY
-
-        REGISTRY.register(dialect)
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, Any]:

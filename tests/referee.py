@@ -77,7 +77,8 @@ def main(paths: Sequence[str]) -> int:
             failed += 1
             continue
         for referee in (MINIMAL, FULL):
-            said = complaints(referee, [text]) if available(referee) else f"{referee} is not installed: {path} unchecked"
+            missing = f"{referee} is not installed: {path} unchecked"
+            said = complaints(referee, [text]) if available(referee) else missing
             failed += bool(said)
             print(f"{path}: {said or referee + ' accepts'}")
     return 1 if failed else 0

@@ -72,7 +72,7 @@ class _Launch:
 
 
 class Profiler:
-    """A program with clocks around its launches. `module`, at the end of the loop landing, is not changed."""
+    """A program with clocks around its launches; `module` stands at the end of the loop landing and is left alone."""
 
     def __init__(self, module: Operation, target: CpuTarget, *, threads: int | None = None) -> None:
         kernels = {op.sym_name: op for op in module.walk_of(FuncOp) if "kernel" in op.attributes}

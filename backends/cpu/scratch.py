@@ -14,7 +14,7 @@ import attrs
 from stepwell.dialects import arith, buffer, kernel, loop
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import PassError
-from stepwell.ir.core import Block, BlockArgument, Operation, Value
+from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Value
 from stepwell.ir.dims import Dim, bounds, ceildiv, dim_max, dim_min, floordiv
 from stepwell.ir.symbols import lookup
 from stepwell.ir.types import DYNAMIC, MemRefType, bit_width
@@ -80,15 +80,24 @@ class Sizes:
     def shape(self, memory: Value) -> list[Range]:
         """The bounds of a buffer's sizes."""
         if memory not in self.shapes:
-            type_, op = memory.type, memory.defining_op
-            assert isinstance(type_, MemRefType)
-            source = op.memory if isinstance(op, buffer.RebaseOp) else None
-            rest = iter(getattr(op, "sizes", ()))
-            self.shapes[memory] = self.shape(source) if source is not None else [
-                (dim, dim) if dim != DYNAMIC else self.range(next(rest)) if op is not None else (0, None)
-                for dim in type_.shape
-            ]  # fmt: skip
+            self.shapes[memory] = self._shape(memory)
         return self.shapes[memory]
+
+    def _shape(self, memory: Value) -> list[Range]:
+        type_, op = memory.type, memory.defining_op
+        assert isinstance(type_, MemRefType)
+        if isinstance(op, buffer.RebaseOp):
+            return self.shape(op.memory)
+        if isinstance(op, buffer.SliceOp):
+            return self.shape(op.memory)[1:]
+        first = carried_from(memory)
+        if first is not None:
+            return self.shape(first)
+        rest = iter(getattr(op, "sizes", ()))
+        return [
+            (dim, dim) if dim != DYNAMIC else self.range(next(rest)) if op is not None else (0, None)
+            for dim in type_.shape
+        ]
 
     def range(self, value: Value) -> Range:
         """The bounds of an index."""
@@ -114,6 +123,20 @@ class Sizes:
             return None, None
         low, high = self.range(owner.lower)[0], self.range(owner.upper)[1]
         return low, None if high is None else high - 1
+
+
+def carried_from(value: Value) -> Value | None:
+    """A value that control flow hands on in the place of this one: what is carried keeps its sizes."""
+    if isinstance(value, OpResult):
+        op, index = value.op, value.index
+        if isinstance(op, loop.IfOp):
+            return op.then.block.terminator.operands[index]
+        return op.inits[index] if isinstance(op, (loop.ForOp, loop.WhileOp)) else None
+    assert isinstance(value, BlockArgument)
+    owner = value.block.parent_op
+    if isinstance(owner, loop.ForOp):
+        return owner.inits[value.index - 1] if value.index else None
+    return owner.inits[value.index] if isinstance(owner, loop.WhileOp) else None
 
 
 def _both(compute: Callable[[Any, Any], Dim], a: Dim | None, b: Dim | None) -> Dim | None:

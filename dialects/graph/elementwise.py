@@ -175,7 +175,8 @@ def _modulo_dims(a: Dim, b: Dim) -> Dim | None:
 def _power(base: Any, exponent: Any) -> Any:
     """Floats: as C's pow. Integers: wrap; a negative exponent gives 1 / b^-e cut to an integer, 0 ** -1 is an error."""
     if np.asarray(base).dtype.kind not in "iu":
-        return np.power(base, exponent)
+        # an exponent that is one number takes NumPy's short cuts, of which sqrt is not pow at -inf
+        return np.power(base, np.array(np.broadcast_to(exponent, np.broadcast_shapes(base.shape, exponent.shape))))
     base, exponent = np.broadcast_arrays(base, exponent)
     negative = exponent < 0
     if np.any(negative & (base == 0)):

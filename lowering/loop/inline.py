@@ -14,14 +14,13 @@ import attrs
 from stepwell.dialects import buffer, func
 from stepwell.dialects.loop import StageOp
 from stepwell.ir.affine import AffineMap
-
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import element_of
-from stepwell.lowering.tensor.maps import dims_through
 from stepwell.lowering.loop.stage import StageParts, clone_body, joined_region, kernel_functions
+from stepwell.lowering.tensor.maps import dims_through
 
 
 @attrs.frozen
@@ -85,15 +84,19 @@ def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
         types[at : at + 1] = [element_of(v.type) for v in producer.inputs]
         types.extend(v.type for v in producer.sources)
 
-        def build(builder: Builder, *args: Value, at: int = at, region: object = region, count: int = count) -> list[Value]:
+        def build(
+            builder: Builder, *args: Value, at: int = at, region: Region = region, count: int = count,
+            dims: AffineMap = to_producer,
+        ) -> list[Value]:  # fmt: skip
             borrowed = len(args) - len(producer.sources)
-            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder)
-            return clone_body(region, [*args[:at], *made, *args[at + count : borrowed]], builder)  # type: ignore[arg-type]
+            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder, dims)
+            return clone_body(region, [*args[:at], *made, *args[at + count : borrowed]], builder)
 
         joined = joined_region(types, build)
         if in_body:
             parts.body = joined
-            parts.finalize = _with_sources(parts.finalize, producer.sources)
+            if parts.finalize is not None:
+                parts.finalize = _with_sources(parts.finalize, producer.sources)
         else:
             parts.finalize = joined
             parts.body = _with_sources(parts.body, producer.sources)
@@ -108,9 +111,8 @@ def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
 
 def _with_sources(region: Region, sources: Sequence[Value]) -> Region:
     """The region with arguments added for further sources."""
-    if region is not None:
-        for value in sources:
-            region.block.add_argument(value.type)
+    for value in sources:
+        region.block.add_argument(value.type)
     return region
 
 
@@ -158,7 +160,7 @@ def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
         own, theirs = args[count + len(others) :][: len(producer.sources)], args[len(args) - len(reader.sources) :]
         value = clone_body(previous, [*args[:count], *own], builder)[0] if previous is not None else args[0]
         rest = list(args[count : count + len(others)])
-        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder)
+        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder, to_reader)
 
     parts.body = _with_sources(parts.body, reader.sources)
     parts.sources.extend(reader.sources)

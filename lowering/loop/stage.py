@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from stepwell.dialects import func
-from stepwell.dialects.loop import StageOp, YieldOp
+from stepwell.dialects.loop import IndexOp, StageOp, YieldOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import ArrayAttr, Attribute, StringAttr
 from stepwell.ir.builder import Builder
@@ -43,9 +43,9 @@ class StageParts:
         """The parts of a stage, its regions copied."""
         regions = [region.clone({}) for region in stage.regions]
         return StageParts(
-            list(stage.offsets), list(stage.sizes), list(stage.inputs), list(stage.sources), list(stage.outputs), list(stage.iterators),
-            list(stage.input_maps), list(stage.output_maps), dim_names(stage), list(stage.identities),
-            stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
+            list(stage.offsets), list(stage.sizes), list(stage.inputs), list(stage.sources), list(stage.outputs),
+            list(stage.iterators), list(stage.input_maps), list(stage.output_maps), dim_names(stage),
+            list(stage.identities), stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
             regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label, stage.loc,
         )  # fmt: skip
 
@@ -62,8 +62,8 @@ class StageParts:
             if self.finalize is not None:
                 regions.append(self.finalize)
         stage = StageOp(
-            self.offsets, self.sizes, self.inputs, self.sources, self.outputs, self.first, self.last, iterators=self.iterators,
-            maps=[*self.input_maps, *self.output_maps], identities=self.identities,
+            self.offsets, self.sizes, self.inputs, self.sources, self.outputs, self.first, self.last,
+            iterators=self.iterators, maps=[*self.input_maps, *self.output_maps], identities=self.identities,
             epilogue_inputs=self.epilogue_inputs or None, label=self.label, regions=regions, result_types=(),
             loc=self.loc,
         )  # fmt: skip
@@ -92,13 +92,19 @@ def kernel_functions(module: Operation) -> list[func.FuncOp]:
     return [f for f in module.walk_of(func.FuncOp) if "kernel" in f.attributes]
 
 
-def clone_body(region: Region, arguments: Sequence[Value], builder: Builder) -> list[Value]:
-    """Copy a one-block region's ops to the builder with its arguments replaced; returns what it yields."""
+def clone_body(
+    region: Region, arguments: Sequence[Value], builder: Builder, dims: AffineMap | None = None
+) -> list[Value]:
+    """Copy a one-block region's ops to the builder with its arguments replaced; returns what it yields.
+
+    `dims` gives the dims of the space that the region comes from, as expressions of those where it goes."""
     mapping: dict[Value, Value] = dict(zip(region.block.arguments, arguments, strict=True))
     for op in region.block:
         if isinstance(op, YieldOp):
             return [mapping.get(value, value) for value in op.operands]
-        builder.insert(op.clone(mapping))
+        copy = builder.insert(op.clone(mapping))
+        if dims is not None and isinstance(copy, IndexOp):
+            copy.of = copy.of.compose(dims)
     return []
 
 

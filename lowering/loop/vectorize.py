@@ -139,7 +139,8 @@ class RegisterTile:
     # Values
 
     def _body_values(
-        self, builder: Builder, memory: Memory, point: Point, steps: dict[int, LinearIndex], *, skip_product: bool = False
+        self, builder: Builder, memory: Memory, point: Point, steps: dict[int, LinearIndex], *,
+        skip_product: bool = False,
     ) -> list[Value]:
         """What the body yields at a point, or the two factors of its last product."""
         indices = self._indices(builder, point, steps)

@@ -17,6 +17,7 @@ from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.separate import separate_results
 
 
 @attrs.define(eq=False)
@@ -40,9 +41,10 @@ class Fuse(Pass):
 
     def run(self, module: Operation, context: PassContext) -> None:
         for function in module.walk_of(func.FuncOp):
+            separate_results(function)
             groups: dict[GenericOp, Group] = {}
-            for op in function.body.block:
-                if isinstance(op, GenericOp):
+            for op in list(function.walk()):
+                if isinstance(op, GenericOp) and not isinstance(op.parent_op, KernelOp):
                     self._place(op, groups, context)
             for group in dict.fromkeys(groups.values()):
                 outline_kernel(group)
@@ -68,6 +70,8 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
     """Why a map cannot join the kernel that makes its input `index`; None where it can."""
     if op.has_reduction:
         return "it reduces"
+    if producer.parent is not op.parent:
+        return "the producer runs at another time, outside a loop or a branch"
     if groups[producer].last is not producer:
         return "the producer is not its kernel's last op"
     if any(value.defining_op in groups and groups[value.defining_op] is groups[producer] for value in op.sources):
@@ -85,7 +89,7 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
 def covers(reader: GenericOp, producer: GenericOp) -> bool:
     """Whether a map has as many points as the producer has results, so that each result belongs to one of them."""
     made = [n for n, kind in zip(producer.sizes.dims, producer.iterators, strict=True) if kind == "parallel"]
-    return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))  # type: ignore[arg-type]
+    return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))
 
 
 def outline_kernel(group: Group) -> KernelOp:

@@ -94,7 +94,7 @@ def runs_along(map_: AffineMap, d: int) -> bool:
 
 
 def size_of(size: Dim) -> int:
-    """A size for counting, at least 1."""
+    """A size for counting; an empty dim counts as 1."""
     return max(1, size) if isinstance(size, int) else TYPICAL
 
 
@@ -207,7 +207,8 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register = [(names[row], best.rows)] if row is not None else []
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, 2 if space.sizes[space.reduction[-1]] > 1 else 1)
+    unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll)
 
 
 def _contraction_loops(

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import attrs
@@ -14,6 +15,8 @@ from stepwell.dialects import buffer, func, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
+from stepwell.ir import affine_expr
+from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import ArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
@@ -23,6 +26,7 @@ from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.to_loop import work
+from stepwell.lowering.to_loop.control import CONTROL, convert_control
 
 FLOPS = "sw.flops"
 """A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
@@ -79,6 +83,13 @@ class Outline(Pass):
             Program(function, table, context).build()
 
 
+# What has no place below the tensor landing, besides constants.
+CONVERTED = (
+    KernelOp, tensor.ConstantOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, tensor.ForOp,
+    tensor.WhileOp, tensor.IfOp,
+)  # fmt: skip
+
+
 class Program:
     """The conversion of one function."""
 
@@ -87,6 +98,7 @@ class Program:
         self.table = table
         self.context = context
         self.buffers: dict[Value, Value] = {}
+        self.destinations: dict[Value, Value] = {}
         self.kernels: dict[str, str] = {}
         self.symbols: dict[str, Value] = {}
 
@@ -99,38 +111,58 @@ class Program:
             argument.type = buffer_type(argument.type)
             self.buffers[argument] = argument
         block = function.body.block
-        body = list(block)
-        self.builder = Builder.at_start(block)
-        self.symbols = measured_symbols(function, types, self.builder)
-        self.index = IndexBuilder(self.builder)
+        first = block.first
+        self.symbols = measured_symbols(function, types, Builder.at_start(block))
         outputs = [block.add_argument(buffer_type(value.type), f"out{n}") for n, value in enumerate(results)]
-        self.destinations = dict(zip(results, outputs, strict=True))
+        self.destinations.update(zip(results, outputs, strict=True))
         _describe_arguments(function, types, results)
-        for op in body:
-            self.builder = Builder.before(op)
-            self.index = IndexBuilder(self.builder)
-            self._convert(op)
-        for op in reversed(list(block)):
-            if isinstance(op, (KernelOp, tensor.ConstantOp, tensor.ReshapeOp)):
-                op.erase()
+        self.convert_from(first)
         function.res_attrs = None
         function.update_type()
+
+    def convert_from(self, first: Operation | None) -> None:
+        """Convert the ops of a block, from one of them on."""
+        ops: list[Operation] = []
+        while first is not None:
+            ops.append(first)
+            first = first.next
+        for op in ops:
+            self.set_before(op)
+            self._convert(op)
+        for op in reversed(ops):
+            if isinstance(op, CONVERTED):
+                op.erase()
+
+    def set_before(self, op: Operation) -> None:
+        """New ops go before this one."""
+        self.builder = Builder.before(op)
+        self.index = IndexBuilder(self.builder)
 
     def _convert(self, op: Operation) -> None:
         if isinstance(op, tensor.ConstantOp):
             made = self.builder.insert(buffer.ConstantOp(value=op.value, result_types=[buffer_type(op.result.type)]))
-            self._bind(op.result, made.result)
+            self.bind(op.result, made.result)
         elif isinstance(op, tensor.ReshapeOp):
             if op.result not in self.buffers:
-                self._bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
+                self.bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
+        elif isinstance(op, tensor.ConcatOp):
+            if op.result not in self.buffers:
+                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that no kernel makes")
+        elif isinstance(op, tensor.RowOp):
+            self.bind(op.result, self.builder.insert(buffer.SliceOp(self.buffers[op.x], op.place)).result)
+        elif isinstance(op, tensor.SizeOp):
+            op.result.replace_all_uses_with(self.index.dim(op.of.dims[0], self.symbols))
         elif isinstance(op, KernelOp):
             self._launch(op)
+        elif isinstance(op, CONTROL):
+            convert_control(self, op)
         elif isinstance(op, func.ReturnOp):
             op.set_operands(())
         elif op.dialect == "tensor":
             raise PassError(f"{op.op_name} (from {op.loc.label}) stands outside a kernel")
 
-    def _bind(self, value: Value, memory: Value) -> None:
+    def bind(self, value: Value, memory: Value) -> None:
+        """A tensor lies in this memory."""
         memory.name = memory.name or value.name
         self.buffers[value] = memory
 
@@ -138,13 +170,34 @@ class Program:
         sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(type_)]
         return self.builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[buffer_type(type_)])).result
 
-    def _destination(self, value: Value) -> Value:
-        """Where a kernel writes a result: the caller's memory where it is returned, even reshaped, else new memory."""
+    def destination(self, value: Value) -> Value:
+        """Where a value is written: at the place that is meant for it, even reshaped, else in new memory."""
+        given = self._given(value)
+        return self.allocated(value) if given is None else given
+
+    def _given(self, value: Value) -> Value | None:
         if value in self.destinations:
             return self.destinations[value]
-        returned = next((seen for seen in _reshaped_forms(value) if seen in self.destinations), None)
-        if returned is not None:
-            return self._reshaped(self.destinations[returned], value.type)
+        for user in value.users:
+            if isinstance(user, tensor.ReshapeOp):
+                memory = self._given(user.result)
+                if memory is not None:
+                    return self._reshaped(memory, value.type)
+            if isinstance(user, tensor.ConcatOp):
+                return self._part(user, value)
+        return None
+
+    def _part(self, concat: tensor.ConcatOp, value: Value) -> Value:
+        """The run of a concatenation's memory where one of its operands lies."""
+        if concat.result not in self.buffers:
+            self.bind(concat.result, self.destination(concat.result))
+        before = list(concat.xs)[: list(concat.xs).index(value)]
+        offset = sum(math.prod(tensor.tensor_type(x).static_shape) for x in before)
+        made = buffer.PartOp(self.buffers[concat.result], offset=offset, result_types=[buffer_type(value.type)])
+        return self.builder.insert(made).result
+
+    def allocated(self, value: Value) -> Value:
+        """New memory for a value, at the insertion point."""
         sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(value.type)]
         described = {"sw.tensor": tensor_attr(value.type)}
         made = buffer.AllocOp(sizes, result_types=[buffer_type(value.type)], attributes=described)
@@ -152,7 +205,7 @@ class Program:
 
     def _launch(self, op: KernelOp) -> None:
         for result in op.results:
-            self._bind(result, self._destination(result))
+            self.bind(result, self.destination(result))
         names = kernel_symbols(op)
         callee = self._kernel_function(op, names)
         memory = [self.buffers[value] for value in (*op.inputs, *op.results)]
@@ -170,14 +223,6 @@ class Program:
         else:
             self.context.count("kernels shared")
         return self.kernels[text]
-
-
-def _reshaped_forms(value: Value) -> Iterator[Value]:
-    """What reshapes, one after the other, make of a value."""
-    for user in value.users:
-        if isinstance(user, tensor.ReshapeOp):
-            yield user.result
-            yield from _reshaped_forms(user.result)
 
 
 def _describe_arguments(function: func.FuncOp, types: Sequence[Type], results: Sequence[Value]) -> None:
@@ -266,24 +311,29 @@ class KernelBuilder:
         for inner in op.body.block:
             if isinstance(inner, GenericOp):
                 self._stage(inner, buffers, outputs)
-            elif isinstance(inner, tensor.ReshapeOp):
-                sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(inner.result.type)]
-                made = buffer.ReshapeOp(buffers[inner.x], sizes, result_types=[buffer_type(inner.result.type)])
-                buffers[inner.result] = self.builder.insert(made).result
+            elif isinstance(inner, tensor.ReshapeOp) and inner.result not in outputs:
+                buffers[inner.result] = self._reshaped(buffers[inner.x], inner.result.type)
         self.builder.insert(func.ReturnOp(()))
         return function
 
+    def _reshaped(self, memory: Value, type_: Type) -> Value:
+        sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(type_)]
+        return self.builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[buffer_type(type_)])).result
+
     def _stage(self, generic: GenericOp, buffers: dict[Value, Value], outputs: dict[Value, Value]) -> None:
         for result in generic.results:
+            views = [user for user in result.users if isinstance(user, tensor.ReshapeOp) and user.result in outputs]
             if result in outputs:
                 buffers[result] = outputs[result]
+            elif views:
+                buffers[result] = self._reshaped(outputs[views[0].result], result.type)
             else:
                 sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(result.type)]
                 local = buffer.LocalOp(sizes, result_types=[buffer_type(result.type)])
                 buffers[result] = self.builder.insert(local).result
         zero = self.index.constant(0)
         sources = [buffers[value] for value in generic.sources]
-        regions = [self._loop_region(region) for region in generic.regions]
+        regions = [self._loop_region(region, len(generic.iterators)) for region in generic.regions]
         stage = loop.StageOp(
             [zero] * len(generic.iterators),
             [self.index.dim(dim, self.symbols) for dim in generic.sizes.dims],
@@ -301,8 +351,8 @@ class KernelBuilder:
         stage.attributes["names"] = generic.properties["names"]
         self.builder.insert(stage)
 
-    def _loop_region(self, region: Region) -> Region:
-        """The same scalar body on buffers, ended by `loop.yield`."""
+    def _loop_region(self, region: Region, rank: int) -> Region:
+        """The same scalar body, of a space of that many dims, on buffers; ended by `loop.yield`."""
         copy = region.clone({})
         for argument in copy.block.arguments:
             if isinstance(argument.type, TensorType):
@@ -315,6 +365,11 @@ class KernelBuilder:
                 read = buffer.ReadOp(op.source, op.indices, op.otherwise, loc=op.loc)
                 copy.block.insert_before(op, read)
                 op.replace_with(read.results)
+            elif isinstance(op, tensor.IndexOp):
+                place = AffineMap(rank, 0, [affine_expr.dim(op.dim)])
+                index = loop.IndexOp(of=place, loc=op.loc)
+                copy.block.insert_before(op, index)
+                op.replace_with(index.results)
             elif isinstance(op, tensor.SizeOp):
                 op.replace_with([self.index.dim(op.of.dims[0], self.symbols)])
         return copy

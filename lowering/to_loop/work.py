@@ -23,7 +23,7 @@ def flops(kernel: KernelOp) -> Dim:
 
 
 def bytes_moved(kernel: KernelOp) -> Dim:
-    """Bytes of a kernel's inputs and results, each counted once; of an input at most the elements that are read."""
+    """Bytes of a kernel's inputs and results, each counted once; of an input only the elements that are read."""
     total: Dim = 0
     for argument in kernel.body.block.arguments:
         read: Dim = 0

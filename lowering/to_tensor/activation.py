@@ -6,6 +6,7 @@ import math as constants
 
 from stepwell.dialects import math
 from stepwell.dialects.graph.activation import GeluOp, SiluOp, SoftplusOp
+from stepwell.dialects.graph.elementwise import UnaryOp
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
@@ -37,7 +38,7 @@ def _gelu_tanh(s: Scalars, x: Value) -> Value:
 
 
 @lowers(SiluOp)
-def silu(op: SiluOp, c: Conversion) -> Value:
+def silu(op: UnaryOp, c: Conversion) -> Value:
     """graph.silu %x  ->  x / (1 + e^-x)"""
 
     def body(s: Scalars, x: Value) -> Value:
@@ -47,7 +48,7 @@ def silu(op: SiluOp, c: Conversion) -> Value:
 
 
 @lowers(SoftplusOp)
-def softplus(op: SoftplusOp, c: Conversion) -> Value:
+def softplus(op: UnaryOp, c: Conversion) -> Value:
     """graph.softplus %x  ->  max(x, 0) + ln(1 + e^-|x|), which does not overflow"""
 
     def body(s: Scalars, x: Value) -> Value:

@@ -74,12 +74,12 @@ def _rounded(s: Scalars, x: Value, target: FloatType, op: CastOp) -> Value:
     if target.format == "f8E8M0FNU":
         return _to_power_of_two(s, x, target, op.saturate, op.round_mode)
     if target.width == 8 and op.saturate:
-        x = s.clamped(x, largest_finite(target))
+        x = s.bounded(x, largest_finite(target))
     return s.narrowed(x, target)
 
 
 def to_integer(s: Scalars, x: Value, target: Type) -> Value:
-    """A float cut to an integer: saturating at 32 bits (64 where the target is ui32 or has 64), NaN 0, then low bits."""
+    """A float cut to an integer: saturating at 32 bits (64 for ui32 and 64 bits), NaN 0, then the low bits."""
     unsigned, bits = is_unsigned(target), 64 if target is INDEX else bit_width(target)
     if bits < 32 or (bits == 32 and not unsigned):
         made = _saturated(s, x, I32)

@@ -11,14 +11,14 @@ import attrs
 from stepwell.dialects import func, tensor
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.ir.attributes import ArrayAttr, DenseAttr, DenseResourceAttr, DictAttr, ElementsAttr, StringAttr
-from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.registry import REGISTRY
 from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
-from stepwell.lowering.to_tensor.rules import RULES, lowers, map_generic, signless
+from stepwell.lowering.to_tensor.rules import RULES, lowers, signless
 
 
 def load_rules() -> None:
@@ -55,11 +55,22 @@ class ToTensor(Pass):
         load_rules()
         for function in module.walk_of(func.FuncOp):
             keep_graph_types(function)
-            conversion = Conversion(RULES, signless, lambda op: op.dialect not in ("graph",), context=context)
+            conversion = Conversion(RULES, signless, stands_below, context=context)
             conversion.run(function)
             function.update_type()
-            separate_results(function, conversion)
-            drop_dead_ops(function)
+            drop_unread(function)
+
+
+def drop_unread(function: func.FuncOp) -> None:
+    """Erase what nobody reads: statistics that were not asked for, sizes that became types, reshapes looked through."""
+    for op in reversed(list(function.walk())):
+        if is_dead(op):
+            op.erase()
+
+
+def stands_below(op: Operation) -> bool:
+    """Whether an op has left the graph landing, or never stood there."""
+    return REGISTRY.landing(op.dialect) != "graph"
 
 
 def keep_graph_types(function: func.FuncOp) -> None:
@@ -72,34 +83,3 @@ def keep_graph_types(function: func.FuncOp) -> None:
         if any(signless(type_) is not type_ for type_ in types):
             kept = [DictAttr.of({**given(n), "sw.graph": StringAttr(str(t))}) for n, t in enumerate(types)]
             function.properties[key] = ArrayAttr(tuple(kept))
-
-
-def separate_results(function: func.FuncOp, conversion: Conversion) -> None:
-    """A returned argument or constant, and a value returned twice, is copied: each result has a memory of its own.
-
-    return %x, %r, %r  ->  return copy(%x), %r, copy(%r)"""
-    ret = function.body.block.terminator
-    seen: set[Value] = set()
-    for index, value in enumerate(ret.operands):
-        source = origin(value)
-        if isinstance(source.defining_op, tensor.GenericOp) and source not in seen:
-            seen.add(source)
-            continue
-        conversion.builder = Builder.before(ret)
-        type_ = value.type
-        assert isinstance(type_, TensorType)
-        ret.set_operand(index, map_generic(conversion, [value], type_, lambda s, x, e=type_.element: s.narrowed(x, e)))
-
-
-def drop_dead_ops(function: func.FuncOp) -> None:
-    """Erase what only the shapes, axes and other numbers of the source were computed with."""
-    for op in reversed(list(function.body.block)):
-        if is_dead(op):
-            op.erase()
-
-
-def origin(value: Value) -> Value:
-    """The value behind reshapes."""
-    while isinstance(value.defining_op, tensor.ReshapeOp):
-        value = value.defining_op.x
-    return value

@@ -71,25 +71,30 @@ def conv(op: ConvOp, c: Conversion) -> Value:
     zero = attribute_of(0, result.element)
     x = padded(c, x, window, result.shape[2:], zero)
     rank = window.rank
+    depthwise = op.groups > 1 and shape[1] == 1  # no sum over channels
     places = [2 + axis for axis in range(rank)]
-    channels = dim(2 + rank)
-    taps = [3 + rank + axis for axis in range(rank)]
+    taps = [(2 if depthwise else 3) + rank + axis for axis in range(rank)]
+    channels, group = dim(2 + rank), dim(3 + 2 * rank)
+    summed = [] if depthwise else ["ic"]
+    names = ["n", "oc", *spatial_names("o", rank), *summed, *spatial_names("k", rank)]
+    sizes: list[Dim] = [*result.shape, *([] if depthwise else [shape[1]]), *shape[2:]]
+    iterators = ["parallel"] * (2 + rank) + ["reduction"] * (len(sizes) - 2 - rank)
+    target: list[AffineExpr] = [dim(d) for d in range(2 + rank)]
     source: AffineExpr = channels
-    sizes = [*result.shape, shape[1], *shape[2:]]
-    names = ["n", "oc", *spatial_names("o", rank), "ic", *spatial_names("k", rank)]
-    iterators = ["parallel"] * (2 + rank) + ["reduction"] * (1 + rank)
-    depthwise = op.groups > 1 and shape[1] == 1
-    if op.groups > 1:
-        if not isinstance(shape[0], int) or not isinstance(shape[1], int):
-            raise NoMatch("grouped weights of unknown size")
-        source = dim(1) // (shape[0] // op.groups) * shape[1] + channels
-    weights: list[AffineExpr] = [dim(1), channels, *(dim(k) for k in taps)]
+    weights: list[AffineExpr] = [dim(1), channels]
     if depthwise:
-        del sizes[2 + rank], names[2 + rank], iterators[2 + rank]
-        taps = [k - 1 for k in taps]
-        multiplier = int(shape[0]) // op.groups  # type: ignore[arg-type]
+        multiplier = whole(shape[0]) // op.groups
         source = dim(1) if multiplier == 1 else dim(1) // multiplier
-        weights = [dim(1), const(0), *(dim(k) for k in taps)]
+        weights = [dim(1), const(0)]
+    elif op.groups > 1:
+        each = whole(shape[0]) // op.groups
+        source = group * whole(shape[1]) + channels
+        target[1] = group * each + dim(1)
+        weights = [target[1], channels]
+        sizes = [sizes[0], each, *sizes[2:], op.groups]
+        names.append("g")
+        iterators.append("parallel")
+    weights = [*weights, *(dim(k) for k in taps)]
     total = len(sizes)
     accumulator = accumulator_type(result.element)
     made = reduce_generic(
@@ -97,7 +102,7 @@ def conv(op: ConvOp, c: Conversion) -> Value:
         maps=[
             AffineMap(total, 0, [dim(0), source, *window_indices(window, places, taps)]),
             AffineMap(total, 0, weights),
-            AffineMap(total, 0, [dim(d) for d in range(2 + rank)]),
+            AffineMap(total, 0, target),
         ],
         body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
         identity=attribute_of(0, accumulator), accumulator=accumulator,
@@ -105,6 +110,13 @@ def conv(op: ConvOp, c: Conversion) -> Value:
     if op.bias is None:
         return made
     return with_channel_bias(c, made, c.new(op.bias), result)
+
+
+def whole(size: Dim) -> int:
+    """A size that has to be known. Raises NoMatch."""
+    if not isinstance(size, int):
+        raise NoMatch("grouped weights of unknown size")
+    return size
 
 
 def with_channel_bias(c: Conversion, x: Value, bias: Value, result: TensorType) -> Value:
@@ -117,13 +129,12 @@ def with_channel_bias(c: Conversion, x: Value, bias: Value, result: TensorType) 
     def add(s: Scalars, a: Value, b: Value) -> Value:
         return s.narrowed(s.add(a, b), result.element)
 
-    return c.insert(
-        GenericOp(
-            [x, bias], (), result_types=[result], regions=[scalar_region([result.element] * 2, add)],
-            sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank,
-            maps=[identity, AffineMap(result.rank, 0, [dim(1)]), identity], names=dim_names(result.rank),
-        )  # fmt: skip
-    ).outputs[0]  # type: ignore[no-any-return]
+    op = GenericOp(
+        [x, bias], (), result_types=[result], regions=[scalar_region([result.element] * 2, add)],
+        sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank,
+        maps=[identity, AffineMap(result.rank, 0, [dim(1)]), identity], names=dim_names(result.rank),
+    )  # fmt: skip
+    return c.insert(op).outputs[0]
 
 
 @lowers(ConvTransposeOp)
@@ -131,19 +142,21 @@ def conv_transpose(op: ConvTransposeOp, c: Conversion) -> Value:
     """graph.conv_transpose %x, %w  ->  a convolution for each phase of the stride (Shi et al., "Is the deconvolution
     layer the same as a convolutional layer?", 2016):
 
-    out[n, oc, s*q + r] = sum over ic, t of x[n, ic, q + (r + begin) floordiv s - t] * w[ic, oc, (r + begin) mod s + s*t]
+    out[n, oc, s*q + r] =
+        sum over ic, t of x[n, ic, q + (r + begin) floordiv s - t] * w[ic, oc, (r + begin) mod s + s*t]
 
     for t below ceil(kernel / s), the data padded by zeros where it is read outside, the weights behind their end."""
     x, w = c.new(op.x), c.new(op.w)
     result = signless(op.result.type)
     assert isinstance(result, TensorType)
-    kernel, spatial = tensor_type(w).shape[2:], tensor_type(x).shape[2:]
-    if not all(isinstance(k, int) for k in kernel) or any(d != 1 for d in op.dilations) or op.output_shape is not None:
+    window, spatial = tensor_type(w).shape[2:], tensor_type(x).shape[2:]
+    kernel = [size for size in window if isinstance(size, int)]
+    if len(kernel) != len(window) or any(d != 1 for d in op.dilations) or op.output_shape is not None:
         raise NoMatch("a transposed convolution with dilations, a given output shape or a kernel of unknown size")
     if op.groups != 1:
         raise NoMatch("a grouped transposed convolution")
     rank, zero = len(kernel), attribute_of(0, result.element)
-    taps = [-(-int(k) // s) for k, s in zip(kernel, op.strides, strict=True)]
+    taps = [-(-k // s) for k, s in zip(kernel, op.strides, strict=True)]
     begins = op.pads[:rank]
     phases = [ceildiv(size, s) for size, s in zip(result.shape[2:], op.strides, strict=True)]
     low, high = [0, 0], [0, 0]
@@ -154,7 +167,7 @@ def conv_transpose(op: ConvTransposeOp, c: Conversion) -> Value:
         low.append(taps[axis] - 1)
         high.append(max(reach, 0))
     x = c.insert(PadOp(x, low=low, high=high, value=zero)).result if any((*low, *high)) else x
-    more = [t * s - int(k) for t, s, k in zip(taps, op.strides, kernel, strict=True)]
+    more = [t * s - k for t, s, k in zip(taps, op.strides, kernel, strict=True)]
     if any(more):
         w = c.insert(PadOp(w, low=[0] * (2 + rank), high=[0, 0, *more], value=zero)).result
     places, rests = [2 + 2 * a for a in range(rank)], [3 + 2 * a for a in range(rank)]
@@ -193,13 +206,12 @@ def leading_part(c: Conversion, x: Value, result: TensorType) -> Value:
     from stepwell.lowering.to_tensor.rules import dim_names, plain_region
 
     identity = AffineMap.identity(result.rank)
-    return c.insert(
-        GenericOp(
-            [x], (), result_types=[result], regions=[plain_region([result.element], lambda s, a: a)],
-            sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank, maps=[identity, identity],
-            names=dim_names(result.rank),
-        )  # fmt: skip
-    ).outputs[0]  # type: ignore[no-any-return]
+    op = GenericOp(
+        [x], (), result_types=[result], regions=[plain_region([result.element], lambda s, a: a)],
+        sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank, maps=[identity, identity],
+        names=dim_names(result.rank),
+    )  # fmt: skip
+    return c.insert(op).outputs[0]
 
 
 def least(type_: Type, unsigned: bool) -> Attribute:
@@ -223,7 +235,8 @@ def pooled(c: Conversion, x: Value, window: Window, result: TensorType, kind: st
     else:
         identity, accumulator = least(widened, unsigned), widened
     return reduce_generic(
-        c, [x], result, sizes=[*result.shape, *window.kernel], iterators=["parallel"] * (2 + rank) + ["reduction"] * rank,
+        c, [x], result, sizes=[*result.shape, *window.kernel],
+        iterators=["parallel"] * (2 + rank) + ["reduction"] * rank,
         names=["n", "c", *spatial_names("o", rank), *spatial_names("k", rank)],
         maps=[
             AffineMap(total, 0, [dim(0), dim(1), *window_indices(window, places, taps)]),
@@ -267,7 +280,7 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
         begin, end = window.pads_of(sizes)[axis]
         inside = not begin and not end and not window.ceil
         if inside or (op.count_include_pad and not window.ceil):
-            here = s.constant(int(window.kernel[axis]), INDEX)
+            here = _extent(s, window.kernel[axis])
         else:
             here = _taps_inside(s, axis, window, size, begin, end if op.count_include_pad else 0,
                                 begin if op.count_include_pad else 0)  # fmt: skip
@@ -279,17 +292,19 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
 def _taps_inside(s: Scalars, axis: int, window: Window, size: Dim, begin: Dim, after: Dim, before: Dim) -> Value:
     """Taps t with -before <= start + dilation * t < size + after, where start = stride * place - begin"""
     place = s.emit(IndexOp(dim=2 + axis))
-    start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), s.constant(int(begin), INDEX))  # type: ignore[arg-type]
+    start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), _extent(s, begin))
     step = window.dilations[axis]
 
     def taps_before(position: Value) -> Value:
         """How many t >= 0 there are with start + step * t < position: ceil((position - start) / step)."""
         distance = s.sub(position, start)
-        if step != 1:
-            distance = s.emit(arith.CeilDivSIOp(distance, s.constant(step, INDEX)))
-        return distance
+        return distance if step == 1 else s.emit(arith.CeilDivSIOp(distance, s.constant(step, INDEX)))
 
-    limit = s.emit(SizeOp(of=DimsAttr((size + after,))))
-    upper = s.minimum(s.constant(int(window.kernel[axis]), INDEX), taps_before(limit))  # type: ignore[arg-type]
-    lower = s.maximum(s.constant(0, INDEX), taps_before(s.constant(-int(before), INDEX)))  # type: ignore[arg-type]
+    upper = s.minimum(_extent(s, window.kernel[axis]), taps_before(_extent(s, size + after)))
+    lower = s.maximum(s.constant(0, INDEX), taps_before(_extent(s, -before)))
     return s.sub(upper, lower)
+
+
+def _extent(s: Scalars, size: Dim) -> Value:
+    """A size as an index."""
+    return s.constant(size, INDEX) if isinstance(size, int) else s.emit(SizeOp(of=DimsAttr((size,))))

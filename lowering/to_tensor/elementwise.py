@@ -28,7 +28,11 @@ def _function(cls: type[graph.UnaryOp], function: type[Op]) -> tuple[type[Operat
 
 def _by_kind(on_floats: ScalarBody, on_integers: ScalarBody) -> ScalarBody:
     """One body for floats, (s, operands), and one for integers, (s, unsigned, operands)."""
-    return lambda s, unsigned, *x: on_floats(s, *x) if isinstance(x[0].type, FloatType) else on_integers(s, unsigned, *x)
+
+    def body(s: Scalars, unsigned: bool, *x: Value) -> Value:
+        return on_floats(s, *x) if isinstance(x[0].type, FloatType) else on_integers(s, unsigned, *x)
+
+    return body
 
 
 def sigmoid(s: Scalars, x: Value) -> Value:

@@ -4,6 +4,8 @@ An index out of range is an error of the graph op. Bodies have no way to report 
 
 from __future__ import annotations
 
+import itertools
+
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.indexing import (
     GatherElementsOp,
@@ -60,7 +62,7 @@ def known_place(op: GatherOp) -> AffineExpr | None:
     if len(found) == 1:
         return const(found[0])
     step = found[1] - found[0]
-    if any(b - a != step for a, b in zip(found, found[1:], strict=False)):
+    if any(b - a != step for a, b in itertools.pairwise(found)):
         return None
     return dim(op.axis) * step + found[0]
 

@@ -12,7 +12,7 @@ from stepwell.ir.affine_expr import const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F64, INDEX, TensorType, Type, bit_width
+from stepwell.ir.types import F64, INDEX, TensorType, Type
 from stepwell.lowering.to_tensor.reduction import reshaped
 from stepwell.lowering.to_tensor.reductions import ReducedAxes, identity_of
 from stepwell.lowering.to_tensor.rules import accumulator_type, dim_names, lowers, map_generic, reduce_generics
@@ -134,7 +134,7 @@ def batch_norm(op: BatchNormOp, c: Conversion) -> Value:
 
 @lowers(GroupNormOp)
 def group_norm(op: GroupNormOp, c: Conversion) -> Value:
-    """graph.group_norm %x  ->  layer normalisation over the last two axes of x as [N, groups, channels / groups, rest]"""
+    """graph.group_norm %x  ->  layer norm over the last two axes of x as [N, groups, channels / groups, rest]"""
     result = tensor_type(op.result)
     batch, channels, *spatial = result.shape
     groups, size = (channels, 1) if op.groups is None else (op.groups, channels // op.groups)
@@ -146,7 +146,7 @@ def group_norm(op: GroupNormOp, c: Conversion) -> Value:
     space, wide = ReducedAxes(split.shape, (2, 3)), accumulator_type(op.stash)
     mean = _mean(c, space, x, wide)
     inverse = _inverse_deviation(c, space, x, mean, op.epsilon)
-    factors = [_by_group(c, c.new(value), groups, size) for value in (op.scale, op.bias)]
+    factors = [_by_group(c, c.new(value), channels, groups, size) for value in (op.scale, op.bias)]
 
     def body(s: Scalars, v: Value, m: Value, r: Value, w: Value, b: Value) -> Value:
         y = s.narrowed(s.mul(s.sub(s.narrowed(v, wide), m), r), accumulator_type(result.element))
@@ -157,10 +157,10 @@ def group_norm(op: GroupNormOp, c: Conversion) -> Value:
     return reshaped(c, y, result)
 
 
-def _by_group(c: Conversion, vector: Value, groups: Dim, size: Dim) -> tuple[Value, AffineMap]:
+def _by_group(c: Conversion, vector: Value, channels: Dim, groups: Dim, size: Dim) -> tuple[Value, AffineMap]:
     """A vector per channel, or per group, and where a map over [N, groups, channels / groups, rest] reads it."""
     type_ = tensor_type(vector)
-    if type_.shape[0] == groups * size:
+    if type_.shape[0] == channels:
         return reshaped(c, vector, type_.with_shape([groups, size])), AffineMap(4, 0, [dim(1), dim(2)])
     if type_.shape[0] == groups:
         return vector, AffineMap(4, 0, [dim(1)])

@@ -16,11 +16,19 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F64, INDEX, FloatType, IndexType, IntegerType, TensorType, Type, bit_width, is_unsigned
+from stepwell.ir.types import (
+    F64,
+    I64,
+    INDEX,
+    FloatType,
+    IndexType,
+    TensorType,
+    Type,
+    bit_width,
+    is_unsigned,
+)
 from stepwell.lowering.to_tensor.rules import dim_names, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
-
-I64 = IntegerType(64)
 
 
 class Places(Scalars):
@@ -89,19 +97,11 @@ class Places(Scalars):
         """a - b * (a // b) of indices. b must be positive."""
         return self.sub(a, self.mul(self.floordiv(a, b), b))
 
-    def both(self, a: Value, b: Value) -> Value:
-        """Whether both conditions hold."""
-        return self.emit(arith.AndIOp(a, b))
-
-    def either(self, a: Value, b: Value) -> Value:
-        """Whether at least one condition holds."""
-        return self.emit(arith.OrIOp(a, b))
-
     def all_of(self, conditions: Sequence[Value]) -> Value:
         """Whether all conditions hold, of which there is at least one."""
         return reduce(self.both, conditions)
 
-    def clamped(self, a: Value, low: Value, high: Value) -> Value:
+    def between(self, a: Value, low: Value, high: Value) -> Value:
         """min(max(a, low), high)"""
         return self.minimum(self.maximum(a, low), high)
 
@@ -134,6 +134,33 @@ class Places(Scalars):
     def floor(self, a: Value) -> Value:
         """The largest whole float not above."""
         return self.unary(math.FloorOp, a)
+
+    def constant_of(self, attribute: Attribute) -> Value:
+        """An attribute as a scalar."""
+        return self.emit(arith.ConstantOp(value=attribute))
+
+    def magnitude(self, a: Value) -> Value:
+        """A float without its sign."""
+        return self.unary(math.AbsFOp, a)
+
+    def tent(self, distance: Value) -> Value:
+        """The weight of linear interpolation: max(1 - distance, 0)."""
+        one, zero = self.constant(1.0, distance.type), self.constant(0.0, distance.type)
+        return self.maximum(self.sub(one, distance), zero)
+
+    def keys(self, distance: Value, a: float) -> Value:
+        """Keys' cubic convolution kernel at a non-negative distance."""
+        x, type_ = distance, distance.type
+
+        def number(value: float) -> Value:
+            return self.constant(value, type_)
+
+        near = self.mul(self.mul(self.sub(self.mul(number(a + 2), x), number(a + 3)), x), x)
+        near = self.add(near, number(1.0))
+        far = self.add(self.mul(self.sub(self.mul(number(a), x), number(5 * a)), x), number(8 * a))
+        far = self.sub(self.mul(far, x), number(4 * a))
+        beyond = self.select(self.compare("lt", x, number(2.0)), far, number(0.0))
+        return self.select(self.compare("le", x, number(1.0)), near, beyond)
 
     def one_or_zero(self, condition: Value, type_: Type) -> Value:
         """1 where the condition holds, else 0."""
@@ -171,15 +198,16 @@ def moved(
         maps=[*(AffineMap(rank, 0, exprs) for exprs in maps), AffineMap.identity(rank)],
         names=dim_names(rank),
     )
-    return c.insert(op).outputs[0]  # type: ignore[no-any-return]
+    return c.insert(op).outputs[0]
 
 
 def reduced(
-    c: Conversion, result: TensorType, over: Sequence[Dim], body: PlacesBody, combine: PlacesBody, identity: Attribute, *,
-    inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (), sources: Sequence[Value] = (),
+    c: Conversion, result: TensorType, over: Sequence[Dim], body: PlacesBody, combine: PlacesBody,
+    identity: Attribute, *, inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (),
+    sources: Sequence[Value] = (),
 ) -> Value:  # fmt: skip
-    """result[d0 .. dr-1] = the combination of body(..) over the dims dr .., whose sizes are `over`. The result's element
-    type is the accumulator's."""
+    """result[d0 .. dr-1] = the combination of body(..) over the dims dr .., whose sizes are `over`. The result has the
+    accumulator's element type."""
     types = [*(tensor_type(value).element for value in inputs), *(value.type for value in sources)]
     rank, space = result.rank, result.rank + len(over)
     op = GenericOp(
@@ -193,7 +221,7 @@ def reduced(
         names=dim_names(space),
         identities=[identity],
     )
-    return c.insert(op).outputs[0]  # type: ignore[no-any-return]
+    return c.insert(op).outputs[0]
 
 
 def reshaped(c: Conversion, value: Value, shape: Sequence[Dim]) -> Value:
@@ -222,11 +250,6 @@ def result_type(op: Operation, index: int = 0) -> TensorType:
     return type_
 
 
-def number(value: int, type_: Type) -> Attribute:
-    """A number as an attribute of a scalar type."""
-    return attribute_of(value, type_)
-
-
 def lowest(type_: Type, unsigned: bool) -> Attribute:
     """The identity of a maximum."""
     if isinstance(type_, FloatType):
@@ -236,11 +259,13 @@ def lowest(type_: Type, unsigned: bool) -> Attribute:
 
 
 def highest(type_: Type, unsigned: bool) -> Attribute:
-    """The identity of a minimum."""
+    """The identity of a minimum; all ones where there is no sign."""
     if isinstance(type_, FloatType):
         return attribute_of(float("inf"), type_)
     width = bit_width(type_)
-    return attribute_of((1 << width) - 1 if unsigned or width == 1 else (1 << (width - 1)) - 1, type_)
+    if width == 1:
+        return attribute_of(1, type_)
+    return attribute_of(-1 if unsigned else (1 << (width - 1)) - 1, type_)
 
 
 def reads_unsigned(value: Value) -> bool:

@@ -1,13 +1,13 @@
-"""Reductions over axes and cumulative sums -> `tensor.generic` with reduction dims."""
+"""Reductions over axes -> `tensor.generic` with reduction dims."""
 
 from __future__ import annotations
 
 from stepwell.dialects import arith, math
-from stepwell.dialects.graph.reduction import ArgReduceOp, CumulativeOp, ReduceOp
+from stepwell.dialects.graph.reduction import ArgReduceOp, ReduceOp
 from stepwell.dialects.tensor import ReshapeOp, tensor_type
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
-from stepwell.ir.types import I64, FloatType, IntegerType, TensorType, Type, bit_width, is_unsigned
+from stepwell.ir.types import I64, FloatType, IntegerType, TensorType, Type, is_unsigned
 from stepwell.lowering.to_tensor.reductions import ReducedAxes, extreme_identities, first_extreme
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, signless
 from stepwell.lowering.to_tensor.scalars import Scalars

@@ -97,11 +97,12 @@ def map_generic(
         assert isinstance(made, Value)
         return s.narrowed(made, result.element)
 
-    types = [*(tensor_type(item.value).element for item in read), *(v.value.type for v in whole), *(v.type for v in sources)]
+    tensors = [*(item.value for item in whole), *sources]
+    types = [*(tensor_type(item.value).element for item in read), *(value.type for value in tensors)]
     return c.insert(
         GenericOp(
             [item.value for item in read],
-            [*(item.value for item in whole), *sources],
+            tensors,
             result_types=[result],
             regions=[plain_region(types, scalars)],
             sizes=DimsAttr(tuple(result.shape)),

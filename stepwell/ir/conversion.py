@@ -13,7 +13,7 @@ import attrs
 
 from stepwell.errors import PassError, StepwellError
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import BlockArgument, Operation, OpT, Value
+from stepwell.ir.core import Block, BlockArgument, Operation, OpT, UnregisteredOp, Value
 from stepwell.ir.types import Type
 
 
@@ -45,6 +45,7 @@ class Conversion:
     builder: Builder = attrs.field(default=None)
     context: Any = None
     _converted: list[Operation] = attrs.Factory(list)
+    _failures: list[str] = attrs.Factory(list)
 
     def insert(self, op: OpT) -> OpT:
         """Put a new op at the insertion point."""
@@ -57,22 +58,34 @@ class Conversion:
     def run(self, root: Operation) -> None:
         """Convert everything inside `root` in place. Raises PassError listing every op that no rule converts.
 
-        The source stays whole until the end, so that rules see its types and whatever was found out about its values."""
-        failures: list[str] = []
-        self._convert_regions(root, failures)
-        if failures:
-            raise PassError("no conversion for:\n" + "\n".join(f"  {line}" for line in failures))
+        The source stays whole until the end, so that rules see its types and what is known of its values."""
+        self._convert_regions(root)
+        if self._failures:
+            raise PassError("no conversion for:\n" + "\n".join(f"  {line}" for line in self._failures))
         for op in reversed(self._converted):
             op.erase()
         self._converted.clear()
 
-    def _convert_regions(self, root: Operation, failures: list[str]) -> None:
+    def convert_block(self, block: Block) -> None:
+        """Convert the arguments and ops of a block that a rule is about to move into an op of its own making. The
+        insertion point is then at the block's end."""
+        self._convert_block(block)
+        self.builder = Builder.at_end(block)
+
+    def drop(self, op: Operation) -> None:
+        """An op of the source needs nothing in its place; it goes at the end."""
+        self._converted.append(op)
+
+    def _convert_regions(self, root: Operation) -> None:
         for region in root.regions:
             for block in region.blocks:
-                for argument in list(block.arguments):
-                    self._convert_argument(argument)
-                for op in list(block):
-                    self._convert(op, failures)
+                self._convert_block(block)
+
+    def _convert_block(self, block: Block) -> None:
+        for argument in list(block.arguments):
+            self._convert_argument(argument)
+        for op in list(block):
+            self._convert(op)
 
     def _convert_argument(self, argument: BlockArgument) -> None:
         """Let an argument of the new type take the place; rules still see the old one's type on their operands."""
@@ -83,11 +96,11 @@ class Conversion:
             argument.block.arguments[argument.index] = new
             self.mapping[argument] = new
 
-    def _convert(self, op: Operation, failures: list[str]) -> None:
+    def _convert(self, op: Operation) -> None:
         if self.is_legal(op):
             for index, value in enumerate(op.operands):
                 op.set_operand(index, self.new(value))
-            self._convert_regions(op, failures)
+            self._convert_regions(op)
             return
         refusals = []
         for rule in (*self.rules.get(Operation, ()), *self.rules.get(type(op), ())):
@@ -101,13 +114,19 @@ class Conversion:
             self._replace(op, made)
             return
         where = f" (from {op.loc.label})" if op.loc.label else ""
-        failures.append(f"{op.op_name}{where}: {'; '.join(refusals) or 'no rule is registered for it'}")
+        self._failures.append(f"{op.op_name}{where}: {'; '.join(refusals) or 'no rule is registered for it'}")
+        types = [self.convert_type(result.type) for result in op.results]
+        missing = Builder.before(op).insert(UnregisteredOp.named("conversion.missing", result_types=types))
+        self.mapping.update(zip(op.results, missing.results, strict=True))  # so that the others can be tried
 
     def _replace(self, op: Operation, made: Sequence[Value] | Value | None) -> None:
         values = [] if made is None else [made] if isinstance(made, Value) else list(made)
         if len(values) != len(op.results):
             raise PassError(f"the conversion of {op.op_name} gave {len(values)} values for {len(op.results)} results")
         for result, value in zip(op.results, values, strict=True):
+            if result.has_uses and value.type is not self.convert_type(result.type):
+                expected = self.convert_type(result.type)
+                raise PassError(f"the conversion of {op.op_name} gave a value of type {value.type}, not {expected}")
             self.mapping[result] = value
             value.name = value.name or result.name
         self._converted.append(op)

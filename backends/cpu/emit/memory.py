@@ -124,7 +124,7 @@ def index_terms(e: FunctionEmitter, value: Value) -> Terms:
 def element_terms(e: FunctionEmitter, memory: Memory, indices: Iterable[Value]) -> Terms:
     """How many elements lie between the pointer and an indexed element."""
     total: Terms = memory.origin
-    for index, stride in zip(indices, memory.strides, strict=True):
+    for index, stride in zip(indices, memory.strides, strict=False):
         scaled: dict[Factors, int] = {}
         for mine, count in index_terms(e, index).items():
             for theirs, factor in stride.items():
@@ -333,6 +333,24 @@ def reshape(e: FunctionEmitter, op: buffer.ReshapeOp) -> None:
     """The same pointer."""
     memory = e.memory[op.memory]
     _made(e, op.result, displaced(e, memory, memory.origin), op.sizes)
+
+
+@emits(buffer.SliceOp)
+def row(e: FunctionEmitter, op: buffer.SliceOp) -> None:
+    """The pointer moves on by whole rows."""
+    memory = e.memory[op.memory]
+    start = displaced(e, memory, element_terms(e, memory, [op.place]))
+    e.memory[op.result] = Memory(buffer.memref_type(op.result), start, memory.sizes[1:], memory.strides[1:])
+
+
+@emits(buffer.PartOp)
+def part(e: FunctionEmitter, op: buffer.PartOp) -> None:
+    """The pointer moves on by a constant."""
+    memory = e.memory[op.memory]
+    start = displaced(e, memory, memory.origin)
+    size = element_bytes(memory.type.element)
+    moved = e.pure(f"getelementptr i8, ptr {start}, i64 {op.offset * size}", start, str(op.offset * size))
+    _made(e, op.result, moved, [])
 
 
 @emits(buffer.RebaseOp)

@@ -1,22 +1,29 @@
-"""A graph function on its way down: the same results at every landing and after every pass."""
+"""A graph function on its way down: the same results at every landing and after every pass.
+
+    descend(lambda x: SoftmaxOp(x, axes=[1]), rows)
+
+The function is what the ops that `build` returns depend on. Arguments take their types from the arrays; with
+`symbolic`, sizes other than 1 are symbols, equal ones the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from stepwell.backends.cpu import model, target
 from stepwell.dialects.builtin import ModuleOp
-from stepwell.dialects.func import FuncOp
-from stepwell.ir.core import Operation
-from stepwell.ir.dims import DimExpr, evaluate
+from stepwell.dialects.func import FuncOp, ReturnOp
+from stepwell.dialects.graph.base import ConstantOp
+from stepwell.ir.attributes import elements
+from stepwell.ir.core import Block, Operation, Value
+from stepwell.ir.dims import Dim, evaluate, symbol
 from stepwell.ir.interpreter import run_function
-from stepwell.ir.parser import parse_module
-from stepwell.ir.passes import Pass, PassContext
-from stepwell.ir.symbol_values import bind_symbols
-from stepwell.ir.types import TensorType, numpy_dtype
+from stepwell.ir.passes import Pass, PassContext, PassManager
+from stepwell.ir.types import TensorType, numpy_dtype, type_of_dtype
 from stepwell.ir.verifier import verify
+from stepwell.lowering import pipeline
 from stepwell.lowering.loop.hoist import Hoist
 from stepwell.lowering.loop.inline import InlineStages
 from stepwell.lowering.loop.tile import Tile
@@ -28,15 +35,55 @@ from stepwell.lowering.to_loop.outline import Outline
 from stepwell.lowering.to_tensor.convert import ToTensor
 
 Array = Any
+Build = Callable[..., "Operation | Sequence[Value]"]
 
 TO_LOOPS: tuple[Pass, ...] = (
     Fuse(), Schedule(), PackConstants(), Outline(), InlineStages(), Tile(), Vectorize(), Hoist(),
 )  # fmt: skip
 
 
-def function_of(module: Operation, name: str = "f") -> FuncOp:
-    """The function of that name."""
-    return next(f for f in module.walk_of(FuncOp) if f.sym_name == name)
+def f32(values: Any) -> Array:
+    """An array of f32."""
+    return np.array(values, np.float32)
+
+
+def constant(array: Any) -> Value:
+    """A constant of the graph."""
+    return ConstantOp(value=elements(np.asarray(array))).result
+
+
+def graph_module(build: Build, inputs: Sequence[Array], symbolic: bool = False) -> ModuleOp:
+    """A module whose function `f` gives the results of the op, or the values, that `build` makes of the arguments."""
+    module = ModuleOp.empty()
+    function = FuncOp.declare("f", [_type_of(array, symbolic) for array in inputs])
+    module.block.append(function)
+    made = build(*function.arguments)
+    results = list(made.results) if isinstance(made, Operation) else list(made)
+    for value in results:
+        _place(value, function.entry)
+    function.entry.append(ReturnOp(results))
+    function.update_type()
+    verify(module)
+    return module
+
+
+def _place(value: Value, block: Block) -> None:
+    op = value.defining_op
+    if op is None or op.parent is not None:
+        return
+    for operand in op.operands:
+        _place(operand, block)
+    block.append(op)
+
+
+def _type_of(array: Array, symbolic: bool) -> TensorType:
+    dims: list[Dim] = [symbol(f"d{size}") if symbolic and size != 1 else size for size in array.shape]
+    return TensorType(tuple(dims), type_of_dtype(array.dtype))
+
+
+def function_of(module: Operation) -> FuncOp:
+    """The program."""
+    return next(f for f in module.walk_of(FuncOp) if f.sym_name == "f")
 
 
 def as_signless(array: Array) -> Array:
@@ -48,10 +95,8 @@ def as_signless(array: Array) -> Array:
 def assert_close(made: Sequence[Array], expected: Sequence[Array], rtol: float, atol: float) -> None:
     """Integers and the places of NaN and infinities agree, floats to a tolerance."""
     assert len(made) == len(expected)
-    for one, other in zip(made, expected, strict=True):
-        one, other = as_signless(one), as_signless(other)
-        assert one.dtype == other.dtype
-        assert one.shape == other.shape
+    for one, other in zip(map(as_signless, made), map(as_signless, expected), strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
         if one.dtype.kind in "iub":
             np.testing.assert_array_equal(one, other)
         else:
@@ -59,41 +104,40 @@ def assert_close(made: Sequence[Array], expected: Sequence[Array], rtol: float, 
 
 
 def descend(
-    text: str, *inputs: Array, rtol: float = 1e-6, atol: float = 1e-6, to_loops: bool = True
-) -> tuple[Operation, Sequence[Array]]:
-    """Run `@f` at the graph landing, then lowered; every landing gives the graph's results.
-
-    Returns the module at the tensor landing and the results of the graph."""
-    module = parse_module(text)
-    verify(module)
-    types = [argument.type for argument in function_of(module).arguments]
+    build: Build, *inputs: Array, symbolic: bool = False, rtol: float = 2e-6, atol: float = 1e-6, loops: bool = False,
+    native: bool = False,
+) -> Sequence[Array]:  # fmt: skip
+    """Interpret a function at the graph and the tensor landing, with `loops` also after the passes down to vector code,
+    with `native` also as machine code; all give the graph's results, which are returned."""
+    module = graph_module(build, inputs, symbolic)
     results = [value.type for value in function_of(module).returned]
     with np.errstate(all="ignore"):
         expected = run_function(function_of(module), inputs)
+    if native:
+        assert_close(run_native(module.clone(), inputs), expected, rtol, atol)
     arguments = [as_signless(array) for array in inputs]
     ToTensor().run(module, PassContext())
     verify(module)
     assert_close(run_function(function_of(module), arguments), expected, rtol, atol)
-    tensors = parse_module(str(module))
-    if to_loops:
-        symbols = bind_symbols(types, [np.shape(array) for array in inputs])
-        outputs = [np.zeros(_shape(type_, symbols), numpy_dtype(type_)) for type_ in results]
-        _run_loops(module, arguments, [as_signless(array) for array in outputs], expected, rtol, atol)
-    return tensors, expected
+    if loops:
+        sizes = {f"d{size}": size for array in inputs for size in array.shape}
+        outputs = [np.zeros(_shape(type_, sizes), numpy_dtype(type_)) for type_ in results]
+        for pass_ in TO_LOOPS:
+            pass_.run(module, PassContext())
+            verify(module)
+        signless = [as_signless(array) for array in outputs]
+        run_function(function_of(module), [*arguments, *signless])
+        assert_close(signless, expected, rtol, atol)
+    return expected
 
 
-def _shape(type_: Any, symbols: dict[str, int]) -> tuple[int, ...]:
+def _shape(type_: Any, sizes: dict[str, int]) -> tuple[int, ...]:
     assert isinstance(type_, TensorType)
-    return tuple(evaluate(dim, symbols) if isinstance(dim, DimExpr) else dim for dim in type_.shape)
+    return tuple(evaluate(dim, sizes) for dim in type_.shape)
 
 
-def _run_loops(
-    module: Operation, arguments: Sequence[Array], outputs: Sequence[Array], expected: Sequence[Array], rtol: float,
-    atol: float,
-) -> None:  # fmt: skip
-    assert isinstance(module, ModuleOp)
-    for pass_ in TO_LOOPS:
-        pass_.run(module, PassContext())
-        verify(module)
-    run_function(function_of(module), [*arguments, *outputs])
-    assert_close(outputs, expected, rtol, atol)
+def run_native(module: Operation, inputs: Sequence[Array]) -> list[Array]:
+    """The results of a module at the graph landing from machine code."""
+    machine = target.host()
+    PassManager(pipeline.phases("graph", "loop")).run(module, PassContext(machine))
+    return model.build(module, machine, threads=1).run([as_signless(array) for array in inputs])

@@ -9,6 +9,7 @@ import pytest
 
 from stepwell.dialects import tensor as tensor_dialect
 from stepwell.dialects.graph.base import ConstantOp
+from stepwell.dialects.graph.elementwise import AddOp
 from stepwell.dialects.graph.movement import (
     ConcatOp,
     PadOp,
@@ -21,6 +22,7 @@ from stepwell.dialects.graph.movement import (
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.errors import PassError
 from stepwell.ir.attributes import elements
+from stepwell.ir.dims import Dim
 from stepwell.ir.types import F16, SI64, IntegerType, Signedness
 from tests.lowering.to_tensor.stairs import M, N, check, counted, graph_module, lowered, tensor
 
@@ -35,8 +37,11 @@ def test_transpose(permutation: tuple[int, ...], size: int) -> None:
 
 
 def test_a_transpose_of_dims_of_size_1_is_a_view() -> None:
-    module = check([tensor(1, 4, 1, 3)], lambda g, x: g(TransposeOp(x, permutation=(1, 0, 3, 2))), counted(1, 4, 1, 3))
-    assert any(isinstance(op, tensor_dialect.ReshapeOp) for op in module.walk())
+    def build(g: Any, x: Any) -> Any:
+        return g(TransposeOp(g(AddOp(x, x)), permutation=(1, 0, 3, 2)))
+
+    module = check([tensor(1, 4, 1, 3)], build, counted(1, 4, 1, 3))
+    assert sum(isinstance(op, tensor_dialect.GenericOp) for op in module.walk()) == 1
 
 
 def test_transpose_keeps_the_bits_of_narrow_floats() -> None:
@@ -49,8 +54,8 @@ def test_concat_of_symbolic_sizes(axis: int, n: int, m: int) -> None:
     shapes = [[5, 5], [5, 5], [5, 5]]
     for shape, size in zip(shapes, (n, 2, m), strict=True):
         shape[axis] = size
-    types = [tensor(*(s if a != axis else d for a, s in enumerate(shape)))
-             for shape, d in zip(shapes, (N, 2, M), strict=True)]  # fmt: skip
+    symbolic: tuple[Dim, ...] = (N, 2, M)
+    types = [tensor(*(5 if a != axis else size for a in range(2))) for size in symbolic]
     arrays = [counted(*shape) + 100 * k for k, shape in enumerate(shapes)]
     check(types, lambda g, *xs: g(ConcatOp(xs, axis=axis)), *arrays)
 

@@ -1,0 +1,103 @@
+"""Gives everything that leaves a region for good a memory of its own, by copies where need be.
+
+A kernel writes its result to one place. What a function returns and the rows that a loop collects must be written to
+given places, and what a loop carries must not lie where the next round writes.
+
+return %x, %r, %r               ->  return copy(%x), %r, copy(%r)
+for { yield if { .. }, %r, %r } ->  for { yield copy(if { .. }), %r, copy(%r) }   (the last is a row)
+
+A carried value that comes from above, or was carried into the round, may stay where it is: nothing writes there."""
+
+from __future__ import annotations
+
+from stepwell.dialects import func
+from stepwell.dialects.tensor import (
+    DimsAttr,
+    ForOp,
+    GenericOp,
+    KernelOp,
+    ReshapeOp,
+    RowOp,
+    WhileOp,
+    YieldOp,
+    tensor_type,
+)
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Block, Operation, OpResult, Region, Value
+
+
+def separate_results(function: func.FuncOp) -> None:
+    """Insert the copies that a function needs."""
+    ret = function.body.block.terminator
+    claimed: set[Value] = set()
+    for index in range(len(ret.operands)):
+        claim(ret, index, claimed)
+    for op in function.walk():
+        if isinstance(op, (ForOp, WhileOp)):
+            _separate_rounds(op)
+
+
+def _separate_rounds(op: ForOp | WhileOp) -> None:
+    last = op.body.block.terminator
+    carried = len(op.initial)
+    claimed: set[Value] = set()
+    for index in range(carried, len(last.operands)):
+        claim(last, index, claimed)
+    for index in range(carried):
+        value = last.operands[index]
+        if _stays(behind_views(value), op) or (is_placed(origin(value)) and origin(value).owner_block is op.body.block):
+            continue
+        last.set_operand(index, copied(Builder.before(last), value))
+
+
+def _stays(value: Value, op: Operation) -> bool:
+    """Whether nothing writes to a value's memory in a later round: it is from outside the loop, or carried itself."""
+    if value.defining_op is None and value.owner_block is op.regions[0].block:
+        return True
+    return value.defining_op is None or not op.is_ancestor_of(value.defining_op)
+
+
+def claim(last: Operation, index: int, claimed: set[Value]) -> None:
+    """Let an operand of a terminator be a value whose place of writing can be chosen, for this operand alone."""
+    value = last.operands[index]
+    source = origin(value)
+    if is_placed(source) and source not in claimed and source.owner_block is last.parent:
+        claimed.add(source)
+    else:
+        last.set_operand(index, copied(Builder.before(last), value))
+
+
+def is_placed(value: Value) -> bool:
+    """Whether the place where a value is written can be chosen: a kernel's result, or what a loop collects."""
+    op = value.defining_op
+    if isinstance(op, ForOp) and isinstance(value, OpResult):
+        return value.index >= len(op.initial)
+    return isinstance(op, (GenericOp, KernelOp))
+
+
+def origin(value: Value) -> Value:
+    """The value behind reshapes, which has all of its memory."""
+    while isinstance(value.defining_op, ReshapeOp):
+        value = value.defining_op.x
+    return value
+
+
+def behind_views(value: Value) -> Value:
+    """The value in whose memory another lies."""
+    while isinstance(value.defining_op, (ReshapeOp, RowOp)):
+        value = value.defining_op.x
+    return value
+
+
+def copied(builder: Builder, value: Value) -> Value:
+    """A generic that copies."""
+    type_ = tensor_type(value)
+    block = Block([type_.element])
+    block.append(YieldOp([block.arguments[0]]))
+    identity = AffineMap.identity(type_.rank)
+    made = GenericOp(
+        [value], (), result_types=[type_], regions=[Region([block])], sizes=DimsAttr(type_.shape),
+        iterators=["parallel"] * type_.rank, names=[f"d{d}" for d in range(type_.rank)], maps=[identity, identity],
+    )  # fmt: skip
+    return builder.insert(made).outputs[0]

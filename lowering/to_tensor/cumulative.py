@@ -1,0 +1,108 @@
+"""Cumulative sums and products -> three reductions: of blocks, over the blocks before, and within a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stepwell.dialects.graph.reduction import CumulativeOp
+from stepwell.dialects.tensor import ReadOp, tensor_type
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import dim
+from stepwell.ir.conversion import Conversion
+from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim, ceildiv
+from stepwell.ir.types import INDEX, TensorType
+from stepwell.lowering.to_tensor.reductions import COMBINE, identity_of
+from stepwell.lowering.to_tensor.rules import (
+    accumulator_type,
+    dim_names,
+    lowers,
+    map_generic,
+    reduce_generics,
+    signless,
+)
+from stepwell.lowering.to_tensor.scalars import Scalars
+
+SCAN_BLOCK = 32  # elements whose running results are formed one by one
+
+# The place that a step reads along the axis, and whether it counts (None: always).
+Place = tuple[Value, "Value | None"]
+PlaceOf = Callable[[Scalars, list[Value], Value], Place]
+
+
+@lowers(CumulativeOp)
+def cumulative(op: CumulativeOp, c: Conversion) -> Value:
+    """graph.cumulative %x {axis = 1}  ->  t = totals of blocks of d1; p = running totals; p + running sums in blocks
+
+    An axis of n elements costs n * SCAN_BLOCK + (n / SCAN_BLOCK)^2 steps."""
+    result = signless(op.result.type)
+    assert isinstance(result, TensorType)
+    return BlockedScan(c, op, result.with_element(accumulator_type(result.element))).lower(c.new(op.x), result)
+
+
+class BlockedScan:
+    """The reductions that make up a cumulative op."""
+
+    def __init__(self, c: Conversion, op: CumulativeOp, wide: TensorType) -> None:
+        self.c, self.op, self.wide = c, op, wide
+
+    def lower(self, x: Value, result: TensorType) -> Value:
+        """The running results."""
+        axis, rank, size = self.op.axis, result.rank, result.shape[self.op.axis]
+        if isinstance(size, int) and size <= SCAN_BLOCK:
+            made = self._reduce(x, self._with_axis(size), size, self._in_order)
+            return made if made.type is result else map_generic(self.c, [made], result, lambda s, inner: inner)
+        count = ceildiv(size, SCAN_BLOCK)
+        blocks = self._with_axis(count)
+        totals = self._reduce(x, blocks, SCAN_BLOCK, self._in_block)
+        before = self._reduce(totals, blocks, blocks.shape[axis], self._blocks_before)
+        blocked = self._with_axis(ceildiv(size, SCAN_BLOCK), SCAN_BLOCK)
+        inner = self._reduce(x, blocked, SCAN_BLOCK, self._in_block_order)
+        dims = [dim(n) for n in range(rank)]
+        block, within = dims[axis] // SCAN_BLOCK, dims[axis] % SCAN_BLOCK
+        maps = [[*dims[:axis], block, *dims[axis + 1 :]], [*dims[:axis], block, within, *dims[axis + 1 :]]]
+        return map_generic(
+            self.c, [before, inner], result, lambda s, a, b: COMBINE[self.op.kind](s, a, b, False),
+            maps=[AffineMap(rank, 0, places) for places in maps],
+        )  # fmt: skip
+
+    def _with_axis(self, *sizes: Dim) -> TensorType:
+        axis = self.op.axis
+        return self.wide.with_shape([*self.wide.shape[:axis], *sizes, *self.wide.shape[axis + 1 :]])
+
+    def _reduce(self, source: Value, result: TensorType, count: Dim, place_of: PlaceOf) -> Value:
+        """Each result merged from `count` elements of the source along the axis, which the result may have as two."""
+        kind, axis, rank = self.op.kind, self.op.axis, result.rank
+        split = rank - tensor_type(source).rank  # 1 where the axis is cut into blocks
+
+        def body(s: Scalars, tensor: Value) -> Value:
+            dims = [s.index(n) for n in range(rank)]
+            place, counts = place_of(s, dims[axis : axis + split + 1], s.index(rank))
+            identity = s.constant(int(kind == "prod"), tensor_type(source).element)
+            read = s.emit(ReadOp(tensor, [*dims[:axis], place, *dims[axis + split + 1 :]], identity))
+            return s.widened(read if counts is None else s.select(counts, read, identity))
+
+        (made,) = reduce_generics(
+            self.c, [], [result], sizes=[*result.shape, count], iterators=["parallel"] * rank + ["reduction"],
+            maps=[AffineMap(rank + 1, 0, [dim(n) for n in range(rank)])], names=dim_names(rank + 1), body=body,
+            combine=lambda s, a, b: COMBINE[kind](s, a, b, False), identities=[identity_of(kind, result.element)],
+            sources=[source],
+        )  # fmt: skip
+        return made
+
+    def _counts(self, s: Scalars, other: Value, own: Value, *, exclusive: bool) -> Value:
+        """Whether the result at `own` takes in the element at `other`."""
+        return s.compare(("g" if self.op.reverse else "l") + ("t" if exclusive else "e"), other, own)
+
+    def _in_order(self, s: Scalars, own: list[Value], step: Value) -> Place:
+        return step, self._counts(s, step, own[0], exclusive=self.op.exclusive)
+
+    def _blocks_before(self, s: Scalars, own: list[Value], step: Value) -> Place:
+        return step, self._counts(s, step, own[0], exclusive=True)
+
+    def _in_block(self, s: Scalars, own: list[Value], step: Value) -> Place:
+        return s.add(s.mul(own[0], s.constant(SCAN_BLOCK, INDEX)), step), None
+
+    def _in_block_order(self, s: Scalars, own: list[Value], step: Value) -> Place:
+        place, _ = self._in_block(s, own, step)
+        return place, self._counts(s, step, own[1], exclusive=self.op.exclusive)

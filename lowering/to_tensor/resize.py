@@ -1,0 +1,363 @@
+"""Resizing: nearest elements are affine or tabulated reads, interpolation is one weighted sum per axis.
+
+Which elements make up which, and their weights, are tables of one axis: constants where its sizes are known, else
+computed at run time. Coordinates are exact quotients of integers, so that no rounding decides which is nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import attrs
+import numpy as np
+
+from stepwell.dialects.arith import attribute_of
+from stepwell.dialects.graph.base import Array, constant_array, content, shape_of
+from stepwell.dialects.graph.resize import (
+    AxisResize,
+    ResizeOp,
+    coordinates_at,
+    filter_taps,
+    keep_aspect,
+    nearest,
+    simple,
+    source_map,
+)
+from stepwell.dialects.tensor import ConstantOp, tensor_type
+from stepwell.ir.affine_expr import AffineExpr, const, dim
+from stepwell.ir.attributes import elements
+from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim, dim_max
+from stepwell.ir.types import F32, F64, I64, FloatType, TensorType, Type, numpy_dtype
+from stepwell.lowering.to_tensor.numbers import as_float, from_float
+from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, result_type
+from stepwell.lowering.to_tensor.rules import lowers
+
+UNROLLED_TAPS = 4  # more are a reduction
+
+
+@lowers(ResizeOp)
+def resize(op: ResizeOp, c: Conversion) -> Value:
+    """graph.resize %x  ->  out[i] = sum over t of weights[i, t] * x[places[i, t]], axis by axis"""
+    result, x = result_type(op), c.new(op.x)
+    axes = [AxisPlan.of(op, position) for position in range(len(op.axes))]
+    if op.mode == "nearest":
+        made = _nearest(c, op, x, result, axes)
+        return _with_outside(c, op, made, axes)
+    computed = _computing_type(result.element)
+    unsigned = reads_unsigned(op.x)
+    moving = [axis for axis in axes if not axis.is_identity]
+    if not moving:
+        return _with_outside(c, op, x, axes)
+    value = moved(
+        c, tensor_type(x).with_element(computed), lambda p, v: as_float(p, v, computed, unsigned), inputs=[x],
+        maps=[dims(result.rank)],
+    )  # fmt: skip
+    for axis in moving:
+        value = _interpolated(c, op, value, axis)
+    value = _with_outside(c, op, value, axes)
+    return moved(
+        c, result, lambda p, v: from_float(p, v, result.element, unsigned), inputs=[value], maps=[dims(result.rank)]
+    )
+
+
+def _computing_type(element: Type) -> FloatType:
+    return F32 if isinstance(element, FloatType) and element.width <= 32 else F64
+
+
+@attrs.frozen
+class AxisPlan:
+    """How one axis is resized. `known` is its plan where both sizes are known; else `place` gives the coordinate of
+    element x of the result as (a * x + b) / d of sizes, and `scale` the scale where it is a constant."""
+
+    axis: int
+    size: Dim
+    new_size: Dim
+    coordinates: str
+    known: AxisResize | None
+    scale: Fraction | None
+
+    @staticmethod
+    def of(op: ResizeOp, position: int) -> AxisPlan:
+        """The plan of the axis `op.axes[position]`. Raises NoMatch where it depends on data."""
+        axis = op.axes[position]
+        size, new_size = shape_of(op.x)[axis], shape_of(op.result)[axis]
+        scale = None
+        if op.scales is not None:
+            scales = constant_array(op.scales)
+            if scales is None:
+                raise NoMatch("the scales depend on data")
+            scale = simple(scales[position])
+        known = None
+        if isinstance(size, int) and isinstance(new_size, int):
+            known = _known_resize(op, position, size, new_size, scale)
+        elif op.coordinates == "tf_crop_and_resize":
+            raise NoMatch("the sizes of a cropped region are only known at run time")
+        return AxisPlan(axis, size, new_size, op.coordinates, known, scale)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every element stays where it is."""
+        if self.known is None:
+            return self.size == self.new_size and self.scale in (None, 1) and self.coordinates != "tf_half_pixel_for_nn"
+        return self.size == self.new_size and source_map(self.known, self.coordinates) == (Fraction(1), Fraction(0))
+
+    def quotient(self) -> tuple[Dim, Dim, Dim]:
+        """(a, b, d) such that element x of the result lies at (a * x + b) / d; d is positive."""
+        n, m = self.size, self.new_size
+        if self.scale is None:
+            up, down, width = m, n, m  # the scale is up / down; width = n * scale
+            if self.coordinates == "align_corners":
+                return n - 1, 0, dim_max(width - 1, 1)
+            shift: Dim = 0
+        else:
+            up, down = self.scale.numerator, self.scale.denominator
+            if self.coordinates == "align_corners":
+                return (n - 1) * down, 0, dim_max(n * up - down, 1)
+            shift = n * up - m * down
+        if self.coordinates == "asymmetric":
+            return down, 0, dim_max(up, 1)
+        if self.coordinates == "tf_half_pixel_for_nn":
+            return down * 2, down, dim_max(up * 2, 1)
+        symmetric = self.coordinates == "half_pixel_symmetric"
+        return down * 2, down - up + (shift if symmetric else 0), dim_max(up * 2, 1)
+
+    def numerator(self, p: Places, x: Value) -> tuple[Value, Value]:
+        """a * x + b and d, as code."""
+        a, b, d = self.quotient()
+        number = p.add(p.mul(p.size(a), x), p.size(b))
+        if self.coordinates == "pytorch_half_pixel":
+            number = p.select(p.compare("eq", p.size(self.new_size), p.whole(1)), p.whole(0), number)
+        return number, p.size(d)
+
+
+def _known_resize(op: ResizeOp, position: int, size: int, new_size: int, scale: Fraction | None) -> AxisResize:
+    plan = AxisResize(size, new_size, scale if scale is not None else Fraction(new_size, size) if size else Fraction(1))
+    if op.aspect != "stretch" and op.sizes is not None:
+        wanted, old = content(op.sizes), [shape_of(op.x)[axis] for axis in op.axes]
+        numbers = [d for d in (wanted or ()) if isinstance(d, int)], [d for d in old if isinstance(d, int)]
+        if len(numbers[0]) != len(op.axes) or len(numbers[1]) != len(op.axes):
+            raise NoMatch("a common scale of sizes that are only known at run time")
+        plan = keep_aspect(numbers[1], numbers[0], op.aspect)[position]
+    if op.coordinates != "tf_crop_and_resize":
+        return plan
+    region = constant_array(op.region)
+    if region is None:
+        raise NoMatch("the region depends on data")
+    starts, ends = np.reshape(region, (2, -1))
+    return attrs.evolve(plan, start=simple(starts[position]), end=simple(ends[position]))
+
+
+def _constant(c: Conversion, array: Array, element: Type) -> Value:
+    type_ = TensorType(tuple(int(n) for n in array.shape), element)
+    return c.insert(ConstantOp(value=elements(array.astype(numpy_dtype(type_)), type_))).result
+
+
+# Nearest
+
+
+def _nearest(c: Conversion, op: ResizeOp, x: Value, result: TensorType, axes: Sequence[AxisPlan]) -> Value:
+    exprs: list[AffineExpr | None] = list(dims(result.rank))
+    tables: dict[int, Value] = {}
+    for plan in axes:
+        if plan.known is None:
+            exprs[plan.axis] = None
+            continue
+        at = coordinates_at(plan.known, op.coordinates)
+        found = np.clip(nearest(at, op.rounding), 0, max(plan.known.size - 1, 0))
+        exprs[plan.axis] = affine_places(plan.known, op, found, plan.axis)
+        if exprs[plan.axis] is None:
+            tables[plan.axis] = _constant(c, found, I64)
+    known = [expr for expr in exprs if expr is not None]
+    if len(known) == result.rank:
+        return moved(c, result, inputs=[x], maps=[known])
+    computed = {plan.axis: plan for plan in axes if plan.known is None}
+
+    def body(p: Places, *args: Value) -> Value:
+        *found, source = args
+        tabled = dict(zip(tables, found, strict=True))
+        places = [p.at(axis) for axis in range(result.rank)]
+        for axis, expr in enumerate(exprs):
+            if axis in tabled:
+                places[axis] = p.index_of(tabled[axis], False)
+            elif axis in computed:
+                places[axis] = _nearest_place(p, computed[axis], op.rounding)
+            elif expr is not None and expr is not dim(axis):
+                places[axis] = affine_value(p, expr)
+        return p.read(source, places)
+
+    maps = [[dim(axis)] for axis in tables]
+    return moved(c, result, body, inputs=list(tables.values()), maps=maps, sources=[x])
+
+
+def affine_places(how: AxisResize, op: ResizeOp, found: Array, axis: int) -> AffineExpr | None:
+    """The nearest places as an affine expression, where clamping them changes nothing."""
+    if how.size == 0 or how.new_size == 0:
+        return None
+    slope, offset = source_map(how, op.coordinates)
+    below = math.lcm(slope.denominator, offset.denominator)
+    number = dim(axis) * int(slope * below) + int(offset * below)
+    expr = rounded_quotient(number, below, op.rounding)
+    return expr if all(expr.evaluate([x] * (axis + 1), ()) == place for x, place in enumerate(found)) else None
+
+
+def rounded_quotient(number: AffineExpr, below: int, rounding: str) -> AffineExpr:
+    """number / below as a whole number."""
+    if rounding == "floor":
+        return number // below
+    if rounding == "ceil":
+        return (number + (below - 1)) // below
+    # to nearest: ceil(q - 1/2) or floor(q + 1/2)
+    return (number * 2 + (below - 1 if rounding == "round_prefer_floor" else below)) // (2 * below)
+
+
+def affine_value(p: Places, expr: AffineExpr) -> Value:
+    """An affine expression of the iteration dims as code: sums of multiples of dims and one quotient."""
+    total = p.whole(expr.constant)
+    for atom, factor in expr.terms:
+        term = p.at(atom.index) if atom.is_leaf else p.floordiv(affine_value(p, atom.operand), p.whole(atom.divisor))
+        if not atom.is_leaf and atom.kind == "mod":
+            inner = affine_value(p, atom.operand)
+            term = p.sub(inner, p.mul(term, p.whole(atom.divisor)))
+        total = p.add(total, p.mul(term, p.whole(factor)))
+    return total
+
+
+def _nearest_place(p: Places, plan: AxisPlan, rounding: str) -> Value:
+    number, below = plan.numerator(p, p.at(plan.axis))
+    one, two = p.whole(1), p.whole(2)
+    if rounding == "floor":
+        place = p.floordiv(number, below)
+    elif rounding == "ceil":
+        place = p.ceildiv(number, below)
+    else:
+        half = p.sub(below, one) if rounding == "round_prefer_floor" else below
+        place = p.floordiv(p.add(p.mul(number, two), half), p.mul(below, two))
+    return p.between(place, p.whole(0), p.sub(p.size(plan.size), one))
+
+
+def _with_outside(c: Conversion, op: ResizeOp, value: Value, axes: Sequence[AxisPlan]) -> Value:
+    """The extrapolation value where a cropped region lies outside the operand."""
+    if op.coordinates != "tf_crop_and_resize":
+        return value
+    masks, places = [], []
+    for plan in axes:
+        assert plan.known is not None
+        at = coordinates_at(plan.known, op.coordinates)
+        beyond = (at < 0) | (at > plan.known.size - 1)
+        if beyond.any():
+            masks.append(_constant(c, beyond.astype(np.int64), I64))
+            places.append([dim(plan.axis)])
+    if not masks:
+        return value
+    type_ = tensor_type(value)
+    number = attribute_of(np.asarray(op.extrapolation).astype(numpy_dtype(type_)), type_.element)
+
+    def body(p: Places, inside: Value, *beyond: Value) -> Value:
+        for mask in beyond:
+            outside = p.compare("ne", mask, p.constant(0, I64))
+            inside = p.select(outside, p.constant_of(number), inside)
+        return inside
+
+    return moved(c, type_, body, inputs=[value, *masks], maps=[dims(type_.rank), *places])
+
+
+# Interpolation
+
+
+def _interpolated(c: Conversion, op: ResizeOp, x: Value, plan: AxisPlan) -> Value:
+    """One axis of a separable filter."""
+    type_, axis = tensor_type(x), plan.axis
+    shape = list(type_.shape)
+    shape[axis] = plan.new_size
+    result = type_.with_shape(shape)
+    places, weights, taps = _tables(c, op, plan, type_.element)
+    rank = result.rank
+
+    def term(p: Places, source: Value, place: Value, weight: Value) -> Value:
+        at = [p.at(other) for other in range(rank)]
+        at[axis] = p.index_of(place, False)
+        return p.mul(p.read(source, at), weight)
+
+    if taps > UNROLLED_TAPS:
+        return reduced(
+            c, result, [taps], lambda p, place, weight, source: term(p, source, place, weight),
+            lambda p, a, b: p.add(a, b), attribute_of(0.0, type_.element), inputs=[places, weights],
+            maps=[[dim(axis), dim(rank)]] * 2, sources=[x],
+        )  # fmt: skip
+
+    def body(p: Places, *args: Value) -> Value:
+        *tables, source = args
+        terms = [term(p, source, *tables[2 * tap : 2 * tap + 2]) for tap in range(taps)]
+        total = terms[0]
+        for other in terms[1:]:
+            total = p.add(total, other)
+        return total
+
+    maps = [[dim(axis), const(tap)] for tap in range(taps) for _ in range(2)]
+    return moved(c, result, body, inputs=[places, weights] * taps, maps=maps, sources=[x])
+
+
+def _tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, int]:
+    """Places and weights [new size, taps] of the elements that make up each element, and the number of taps."""
+    if plan.known is None:
+        return _computed_tables(c, op, plan, element)
+    at = coordinates_at(plan.known, op.coordinates)
+    places, weights = filter_taps(at, plan.known, op.mode, op.cubic_a, op.antialias, op.exclude_outside)
+    return _constant(c, places, I64), _constant(c, weights, element), places.shape[1]
+
+
+def _computed_tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, int]:
+    """The tables of an axis whose sizes are known at run time; the number of taps must be a constant."""
+    if op.antialias and plan.scale is None:
+        raise NoMatch("the width of the filter is only known at run time")
+    shrink = min(float(plan.scale), 1.0) if op.antialias and plan.scale is not None else 1.0
+    radius = (1 if op.mode == "linear" else 2) / shrink
+    first = math.floor(-radius) + 1
+    taps = math.ceil(radius) + 1 - first
+
+    def place_of(p: Places) -> tuple[Value, Value]:
+        """(position of a tap, coordinate)"""
+        number, below = plan.numerator(p, p.at(0))
+        coordinate = p.divf(p.float_of(number), p.float_of(below))
+        return p.add(p.add(p.floordiv(number, below), p.whole(first)), p.at(1)), coordinate
+
+    def weight_of(p: Places) -> Value:
+        place, at = place_of(p)
+        distance = p.mul(p.magnitude(p.sub(p.float_of(place), at)), p.constant(shrink, F64))
+        weight = p.tent(distance) if op.mode == "linear" else p.keys(distance, op.cubic_a)
+        if op.exclude_outside:
+            inside = p.both(p.compare("ge", place, p.whole(0)), p.compare("lt", place, p.size(plan.size)))
+            weight = p.select(inside, weight, p.constant(0.0, F64))
+        return weight
+
+    def inside_place(p: Places) -> Value:
+        last = p.sub(p.size(plan.size), p.whole(1))
+        return p.integer_of(p.between(place_of(p)[0], p.whole(0), last), I64)
+
+    shape: tuple[Dim, Dim] = (plan.new_size, taps)
+    places = moved(c, TensorType(shape, I64), inside_place)
+    weights = moved(c, TensorType(shape, F64), weight_of)
+    if op.antialias or op.exclude_outside:
+        weights = _normalized(c, weights)
+    if element is not F64:
+        narrow = TensorType(shape, element)
+        weights = moved(c, narrow, lambda p, w: p.narrowed(w, element), inputs=[weights], maps=[dims(2)])
+    return places, weights, taps
+
+
+def _normalized(c: Conversion, weights: Value) -> Value:
+    """Weights divided by their sums, where these are not 0."""
+    size, taps = tensor_type(weights).shape
+    total = reduced(
+        c, TensorType((size,), F64), [taps], lambda p, w: w, lambda p, a, b: p.add(a, b), attribute_of(0.0, F64),
+        inputs=[weights], maps=[dims(2)],
+    )  # fmt: skip
+
+    def body(p: Places, weight: Value, whole: Value) -> Value:
+        nothing = p.compare("eq", whole, p.constant(0.0, F64))
+        return p.divf(weight, p.select(nothing, p.constant(1.0, F64), whole))
+
+    return moved(c, tensor_type(weights), body, inputs=[weights, total], maps=[dims(2), [dim(0)]])

@@ -1,0 +1,279 @@
+"""Sampling at computed places: grids, affine grids, regions of interest, and folding of columns."""
+
+from __future__ import annotations
+
+import itertools
+
+from stepwell.dialects import arith, math
+from stepwell.dialects.arith import attribute_of
+from stepwell.dialects.graph.base import content, shape_of
+from stepwell.dialects.graph.sampling import GRID_CUBIC_A, AffineGridOp, ColToImOp, GridSampleOp, RoiAlignOp
+from stepwell.dialects.tensor import tensor_type
+from stepwell.ir.affine_expr import const, dim
+from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim
+from stepwell.ir.types import F32, F64, FloatType, Type, bit_width
+from stepwell.lowering.to_tensor.numbers import as_float, from_float
+from stepwell.lowering.to_tensor.places import (
+    Places,
+    dims,
+    lowest,
+    moved,
+    reads_unsigned,
+    reduced,
+    result_type,
+)
+from stepwell.lowering.to_tensor.rules import lowers
+
+FAR_OUTSIDE = -100.0  # where NaN and infinite coordinates are taken to lie
+
+
+def at_least_f32(element: Type) -> FloatType:
+    """The float type that numbers of an element type are computed in: f64 for what f32 does not hold."""
+    if isinstance(element, FloatType):
+        return element if element.width >= 32 else F32
+    return F32 if bit_width(element) <= 16 else F64
+
+
+class GridPlaces:
+    """Where a grid's coordinates lie in an image, along one axis."""
+
+    def __init__(self, p: Places, op: GridSampleOp, size: Dim, type_: FloatType) -> None:
+        self.p, self.op, self.type = p, op, type_
+        self.size = size
+        self.count = p.float_of(p.size(size), type_)
+        self.last = p.sub(self.count, self.number(1.0))
+
+    def number(self, value: float) -> Value:
+        """A constant."""
+        return self.p.constant(value, self.type)
+
+    def taps(self, coordinate: Value) -> list[tuple[Value, Value]]:
+        """(position as an index, weight) of every element that one axis contributes."""
+        p, op = self.p, self.op
+        at = self._place(coordinate)
+        if op.mode != "cubic":
+            at = self._inside(at)
+        finite = p.compare("lt", p.magnitude(at), self.number(float("inf")))
+        at = p.select(finite, at, self.number(FAR_OUTSIDE))
+        return [self._tap(position, weight) for position, weight in self._neighbours(at)]
+
+    def _place(self, coordinate: Value) -> Value:
+        p = self.p
+        if self.op.align_corners:
+            return p.mul(p.mul(p.add(coordinate, self.number(1.0)), self.number(0.5)), self.last)
+        moved_ = p.sub(p.mul(p.add(coordinate, self.number(1.0)), self.count), self.number(1.0))
+        return p.mul(moved_, self.number(0.5))
+
+    def _neighbours(self, at: Value) -> list[tuple[Value, Value]]:
+        p = self.p
+        if self.op.mode == "nearest":
+            return [(p.unary(math.RoundEvenOp, at), self.number(1.0))]
+        base = p.floor(at)
+        if self.op.mode == "linear":
+            part = p.sub(at, base)
+            return [(base, p.sub(self.number(1.0), part)), (p.add(base, self.number(1.0)), part)]
+        places = [p.add(base, self.number(float(k))) for k in (-1, 0, 1, 2)]
+        return [(place, p.keys(p.magnitude(p.sub(place, at)), GRID_CUBIC_A)) for place in places]
+
+    def _tap(self, position: Value, weight: Value) -> tuple[Value, Value]:
+        p = self.p
+        moved_ = self._inside(position) if self.op.mode == "cubic" else position
+        if self.op.padding == "zeros":
+            valid = p.both(p.compare("ge", moved_, self.number(0.0)), p.compare("le", moved_, self.last))
+            weight = p.select(valid, weight, self.number(0.0))
+        return p.whole_of(self._held(moved_)), weight
+
+    def _held(self, at: Value) -> Value:
+        return self.p.minimum(self.p.maximum(at, self.number(0.0)), self.last)
+
+    def _inside(self, at: Value) -> Value:
+        if self.op.padding == "border":
+            return self._held(at)
+        if self.op.padding == "reflection":
+            return self._held(self._reflected(at))
+        return at
+
+    def _reflected(self, at: Value) -> Value:
+        """Mirrored at the borders until it lies between them."""
+        p = self.p
+        low = self.number(0.0 if self.op.align_corners else -0.5)
+        span = self.last if self.op.align_corners else self.count
+        twice = p.mul(span, self.number(2.0))
+        rest = p.emit(arith.RemFOp(p.sub(at, low), twice))
+        folded = p.select(p.compare("lt", rest, self.number(0.0)), p.add(rest, twice), rest)
+        mirrored = p.add(low, p.minimum(folded, p.sub(twice, folded)))
+        return p.select(p.compare("gt", span, self.number(0.0)), mirrored, self.number(0.0))
+
+
+@lowers(GridSampleOp)
+def grid_sample(op: GridSampleOp, c: Conversion) -> Value:
+    """graph.grid_sample %x, %g  ->  out[n, c, o] = sum over the neighbours of g[n, o] of weight * x[n, c, neighbour]"""
+    result = result_type(op)
+    sizes, rank = shape_of(op.x)[2:], result.rank
+    grid, unsigned = c.new(op.grid), reads_unsigned(op.x)
+    place_type = at_least_f32(tensor_type(grid).element)
+    value_type = at_least_f32(result.element)
+    computed = place_type if place_type.width > value_type.width else value_type
+    axes = len(sizes)
+
+    def body(p: Places, *args: Value) -> Value:
+        *coordinates, source = args
+        taps = [
+            GridPlaces(p, op, size, place_type).taps(p.narrowed(coordinate, place_type))
+            for size, coordinate in zip(sizes, coordinates, strict=True)
+        ]
+        total = p.constant(0.0, computed)
+        for choice in itertools.product(*taps):
+            weight = choice[0][1]
+            for _, other in choice[1:]:
+                weight = p.mul(weight, other)
+            weight = p.narrowed(weight, computed)
+            read = p.read(source, [p.at(0), p.at(1), *(place for place, _ in choice)])
+            zero = p.constant(0.0, computed)
+            product = p.mul(as_float(p, read, computed, unsigned), weight)
+            total = p.add(total, p.select(p.compare("ne", weight, zero), product, zero))
+        return from_float(p, total, result.element, unsigned, round_=False)
+
+    maps = [[dim(0), *dims(rank - 2, 2), const(axes - 1 - axis)] for axis in range(axes)]
+    return moved(c, result, body, inputs=[grid] * axes, maps=maps, sources=[c.new(op.x)])
+
+
+@lowers(AffineGridOp)
+def affine_grid(op: AffineGridOp, c: Conversion) -> Value:
+    """graph.affine_grid %t  ->  out[n, y, x, j] = t[n, j, 0] * x' + t[n, j, 1] * y' + t[n, j, 2]
+
+    with x' and y' in [-1, 1]."""
+    result, theta = result_type(op), c.new(op.theta)
+    axes = result.rank - 2
+    computed = at_least_f32(result.element)
+
+    def coordinate(p: Places, axis: int) -> Value:
+        position, size = p.float_of(p.at(1 + axis)), p.float_of(p.size(result.shape[1 + axis]))
+        one, two = p.constant(1.0, F64), p.constant(2.0, F64)
+        if op.align_corners:
+            step = p.divf(two, p.maximum(p.sub(size, one), one))
+            return p.narrowed(p.sub(p.mul(position, step), one), computed)
+        middle = p.add(p.mul(two, position), one)
+        return p.narrowed(p.sub(p.divf(middle, size), one), computed)
+
+    def body(p: Places, *row: Value) -> Value:
+        wide = [p.widened(value) for value in row]
+        total = wide[-1]
+        for k, value in enumerate(wide[:-1]):
+            total = p.add(total, p.mul(value, coordinate(p, axes - 1 - k)))
+        return p.narrowed(total, result.element)
+
+    maps = [[dim(0), dim(axes + 1), const(k)] for k in range(axes + 1)]
+    return moved(c, result, body, inputs=[theta] * (axes + 1), maps=maps)
+
+
+@lowers(RoiAlignOp)
+def roi_align(op: RoiAlignOp, c: Conversion) -> Value:
+    """graph.roi_align %x, %rois, %b  ->  out[r, c, i, j] = mean (or maximum) over samples s, t of the bin (i, j) of the
+    bilinear sum of x[b[r], c, ..]"""
+    if op.samples == 0:
+        raise NoMatch("the number of samples of a bin depends on data")
+    result, element = result_type(op), tensor_type(c.new(op.x)).element
+    computed, rank = at_least_f32(element), result.rank
+    largest = op.reduce == "max"
+
+    def sample(p: Places, low: Value, high: Value, size: Dim, axis: int, bins: int) -> list[tuple[Value, Value]]:
+        """(position, weight) of both neighbours of a sample along one axis."""
+
+        def number(value: float) -> Value:
+            return p.constant(value, computed)
+
+        shift = number(0.5 if op.half_pixel else 0.0)
+        begin, end = (p.sub(p.mul(p.widened(edge), number(op.scale)), shift) for edge in (low, high))
+        length = p.sub(end, begin)
+        if not op.half_pixel:
+            length = p.maximum(length, number(1.0))
+        width = p.divf(length, number(float(bins)))
+        inner = p.add(p.float_of(p.at(rank + axis), computed), number(0.5))
+        offset = p.divf(p.mul(inner, width), number(float(op.samples)))
+        at = p.add(p.add(begin, p.mul(p.float_of(p.at(2 + axis), computed), width)), offset)
+        count = p.float_of(p.size(size), computed)
+        inside = p.both(p.compare("ge", at, number(-1.0)), p.compare("le", at, count))
+        last = p.sub(count, number(1.0))
+        held = p.minimum(p.maximum(p.select(inside, at, number(0.0)), number(0.0)), last)
+        base = p.floor(held)
+        part, below = p.sub(held, base), p.whole_of(base)
+        above = p.minimum(p.add(below, p.whole(1)), p.sub(p.size(size), p.whole(1)))
+        weights = (p.select(inside, value, number(0.0)) for value in (p.sub(number(1.0), part), part))
+        return list(zip((below, above), weights, strict=True))
+
+    def body(p: Places, image: Value, x1: Value, y1: Value, x2: Value, y2: Value, source: Value) -> Value:
+        height, width = shape_of(op.x)[2:]
+        rows = sample(p, y1, y2, height, 0, op.height)
+        columns = sample(p, x1, x2, width, 1, op.width)
+        first = p.wrapped(p.index_of(image, False), p.size(shape_of(op.x)[0]))
+        total: Value | None = None
+        for (row, a), (column, b) in itertools.product(rows, columns):
+            part = p.mul(p.widened(p.read(source, [first, p.at(1), row, column])), p.mul(a, b))
+            total = part if total is None else p.maximum(total, part) if largest else p.add(total, part)
+        assert total is not None
+        return total
+
+    found = reduced(
+        c, result.with_element(computed), [op.samples, op.samples], body,
+        lambda p, a, b: p.maximum(a, b) if largest else p.add(a, b),
+        lowest(computed, False) if largest else attribute_of(0.0, computed),
+        inputs=[c.new(op.batch_indices), *[c.new(op.rois)] * 4],
+        maps=[[dim(0)], *([dim(0), const(k)] for k in range(4))], sources=[c.new(op.x)],
+    )  # fmt: skip
+
+    def finish(p: Places, value: Value) -> Value:
+        if not largest:
+            value = p.divf(value, p.constant(float(op.samples * op.samples), computed))
+        return p.narrowed(value, result.element)
+
+    return moved(c, result, finish, inputs=[found], maps=[dims(rank)])
+
+
+@lowers(ColToImOp)
+def col_to_im(op: ColToImOp, c: Conversion) -> Value:
+    """graph.col_to_im %x  ->  out[n, c, y] = sum over k of x[n, c * block + k, (y + pad - k * dilation) / stride] where
+    that is a whole place"""
+    result, axes = result_type(op), len(op.strides)
+    block, image = content(op.block_shape), content(op.image_shape)
+    if block is None or image is None:
+        raise NoMatch("the shapes of the image and its blocks depend on data")
+    rank = result.rank
+    counts: list[Dim] = []
+    for axis in range(axes):
+        span = (block[axis] - 1) * op.dilations[axis] + 1
+        padded = image[axis] + op.pads[axis] + op.pads[axes + axis]
+        counts.append((padded - span) // op.strides[axis] + 1)
+    unsigned, element = reads_unsigned(op.x), result.element
+    narrow = isinstance(element, FloatType) and element.width < 32
+    accumulator: Type = F32 if narrow else element
+
+    def body(p: Places, source: Value) -> Value:
+        row, column = p.at(1), p.whole(0)
+        conditions = []
+        for axis in range(axes):
+            offset = p.mul(p.at(rank + axis), p.whole(op.dilations[axis]))
+            distance = p.sub(p.add(p.at(2 + axis), p.whole(op.pads[axis])), offset)
+            stride, count = p.whole(op.strides[axis]), p.size(counts[axis])
+            place = p.floordiv(distance, stride)
+            exact = p.compare("eq", p.mul(place, stride), distance)
+            inside = p.both(p.compare("ge", place, p.whole(0)), p.compare("lt", place, count))
+            conditions.append(p.both(exact, inside))
+            row = p.add(p.mul(row, p.size(block[axis])), p.at(rank + axis))
+            column = p.add(p.mul(column, count), place)
+        held = p.select(p.all_of(conditions), column, p.whole(-1))
+        return p.widened(p.read(source, [p.at(0), row, held]))
+
+    total = reduced(
+        c, result.with_element(accumulator), block, body, _sum, attribute_of(0, accumulator), sources=[c.new(op.x)]
+    )
+    if accumulator is element:
+        return total
+    return moved(c, result, lambda p, v: from_float(p, v, element, unsigned), inputs=[total], maps=[dims(rank)])
+
+
+def _sum(p: Places, a: Value, b: Value) -> Value:
+    """a + b; of truths, whether either holds."""
+    return p.either(a, b) if bit_width(a.type) == 1 else p.add(a, b)
