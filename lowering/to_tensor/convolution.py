@@ -266,9 +266,6 @@ def average_pool(op: AveragePoolOp, c: Conversion) -> Value:
     x = c.new(op.x)
     total = pooled(c, x, window, result, "sum", attribute_of(0, result.element))
     sizes = tensor_type(x).shape[2:]
-    pads = window.pads_of(sizes)
-    if not any(isinstance(p, int) and p == 0 for pair in pads for p in pair) and any(d != 1 for d in window.dilations):
-        raise NoMatch("an average over dilated windows that reach into the padding")
 
     def divide(s: Scalars, a: Value) -> Value:
         return s.narrowed(s.divf(a, _count(s, op, window, sizes, a.type)), result.element)
@@ -282,7 +279,7 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
     for axis, size in enumerate(sizes):
         begin, end = window.pads_of(sizes)[axis]
         inside = not begin and not end and not window.ceil
-        if inside or (op.count_include_pad and not window.ceil) or window.dilations[axis] != 1:
+        if inside or (op.count_include_pad and not window.ceil):
             here = _extent(s, window.kernel[axis])
         else:
             here = _taps_inside(s, axis, window, size, begin, end if op.count_include_pad else 0,
@@ -293,12 +290,19 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
 
 
 def _taps_inside(s: Scalars, axis: int, window: Window, size: Dim, begin: Dim, after: Dim, before: Dim) -> Value:
-    """min(start + kernel, size + after) - max(start, -before), where start = stride * place - begin"""
+    """Taps t with -before <= start + dilation * t < size + after, where start = stride * place - begin"""
     place = s.emit(IndexOp(dim=2 + axis))
     start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), _extent(s, begin))
-    last = s.add(start, _extent(s, window.kernel[axis]))
-    limit = _extent(s, size + after)
-    return s.sub(s.minimum(last, limit), s.maximum(start, _extent(s, -before)))
+    step = window.dilations[axis]
+
+    def taps_before(position: Value) -> Value:
+        """How many t >= 0 there are with start + step * t < position: ceil((position - start) / step)."""
+        distance = s.sub(position, start)
+        return distance if step == 1 else s.emit(arith.CeilDivSIOp(distance, s.constant(step, INDEX)))
+
+    upper = s.minimum(_extent(s, window.kernel[axis]), taps_before(_extent(s, size + after)))
+    lower = s.maximum(s.constant(0, INDEX), taps_before(_extent(s, -before)))
+    return s.sub(upper, lower)
 
 
 def _extent(s: Scalars, size: Dim) -> Value:
