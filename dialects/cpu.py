@@ -5,6 +5,7 @@ team of one thread."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,22 @@ class ThreadOp(Op):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.int64(0)
+
+
+class ClockOp(Op):
+    """Nanoseconds of a clock that never goes back, from any beginning.
+
+    ```mlir
+    %t = cpu.clock : index
+    ```
+    """
+
+    name = "cpu.clock"
+    assembly = "attr-dict `:` type($result)"
+    result: Value = result(INDEX_TYPE)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.int64(time.perf_counter_ns())
 
 
 class NextGrainOp(Op):

@@ -84,7 +84,6 @@ PASSES = {
     "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
     "hoist": "stepwell.lowering.loop.hoist:Hoist",
     "plan-memory": "stepwell.lowering.loop.plan_memory:PlanMemory",
-    "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
 }
 
 _plugins: dict[str, type[Pass]] = {}

@@ -25,7 +25,7 @@ from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
 from stepwell.sources import load_source
 
-ACTIONS = ("run", "bench", "check_each", "report", "probe")
+ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -124,7 +124,7 @@ class _Job:
         self._lower(module, context, "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop")
         if args.report:
             sys.stdout.write(show.report(module, context, self.timing))
-        if args.run or args.bench:
+        if args.run or args.bench or args.profile:
             self._call(module, machine)
         elif stop in pipeline.LANDINGS and (args.to or not args.report):
             self._write_ir(module)
@@ -209,12 +209,14 @@ class _Job:
             self.progress.clear()
         from stepwell.api import Model
 
-        model = Model(program, inputs, outputs, PassContext(), None, self.options)
+        model = Model(program, inputs, outputs, PassContext(), None, self.options, module)
+        feeds = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
         if self.args.run:
-            feeds = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
             self._show(model.run(feeds))
         if self.args.bench:
             sys.stdout.write(show.bench(model, arrays) + "\n")
+        if self.args.profile:
+            sys.stdout.write(show.profile(model.profile(feeds)))
 
     def _probe(self, module: Operation) -> int:
         from stepwell.api import compile_module

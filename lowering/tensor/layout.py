@@ -17,7 +17,18 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects.tensor import ConstantOp, DimsAttr, GenericOp, IndexOp, PackOp, PadOp, UnpackOp, tensor_type
+from stepwell.dialects.tensor import (
+    ConcatOp,
+    ConstantOp,
+    DimsAttr,
+    GenericOp,
+    IndexOp,
+    KernelOp,
+    PackOp,
+    PadOp,
+    UnpackOp,
+    tensor_type,
+)
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, dim
 from stepwell.ir.attributes import AffineMapAttr, ArrayAttr
@@ -41,7 +52,8 @@ class AssignLayouts(Pass):
             return
         lanes = Machine.of(context.target).vector_bytes // 4
         for op in list(module.walk_of(GenericOp)):
-            block_channels(op, lanes, context)
+            if not isinstance(op.parent_op, KernelOp):  # a kernel has its layouts already
+                block_channels(op, lanes, context)
         apply_greedily(module, PATTERNS)
 
 
@@ -155,6 +167,30 @@ def pad_before_unpack(op: PadOp, rewriter: Rewriter) -> bool:
 
 
 @pattern
+def concat_before_unpack(op: ConcatOp, rewriter: Rewriter) -> bool:
+    """concat(unpack(a), unpack(b))  ->  unpack(concat'(a, b)); parts that are not in blocks yet are packed"""
+    unpacks = [x.defining_op for x in op.xs if isinstance(x.defining_op, UnpackOp)]
+    if not unpacks:
+        return False
+    axis, block = unpacks[0].axis, unpacks[0].block
+    parts = []
+    for x in op.xs:
+        made = x.defining_op
+        same = isinstance(made, UnpackOp) and made.axis == axis and made.block == block
+        size = tensor_type(x).shape[axis]
+        if not same and (not isinstance(size, int) or size % block):
+            return False
+        parts.append(made.x if same and isinstance(made, UnpackOp) else None)
+    blocks = [
+        part if part is not None else rewriter.insert(PackOp(x, axis=axis, block=block)).result
+        for part, x in zip(parts, op.xs, strict=True)
+    ]
+    joined = rewriter.insert(ConcatOp(blocks, axis=op.axis)).result
+    rewriter.replace(op, rewriter.insert(UnpackOp(joined, axis=axis)).result)
+    return True
+
+
+@pattern
 def read_blocks(op: GenericOp, rewriter: Rewriter) -> bool:
     """generic(unpack(z)) -> generic'(z); a result along the same dim is written in blocks as well"""
     for index, value in enumerate(op.inputs):
@@ -245,4 +281,4 @@ def is_copy(op: GenericOp) -> bool:
     )
 
 
-PATTERNS: list[Pattern] = [read_through_copy_of_constant, cancel_pack_of_unpack, pack_before_pad, pad_before_unpack, read_blocks]
+PATTERNS: list[Pattern] = [read_through_copy_of_constant, concat_before_unpack, cancel_pack_of_unpack, pack_before_pad, pad_before_unpack, read_blocks]

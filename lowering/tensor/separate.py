@@ -24,7 +24,7 @@ from stepwell.dialects.tensor import (
 )
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Block, OpResult, Operation, Region, Value
+from stepwell.ir.core import Block, Operation, OpResult, Region, Value
 
 
 def separate_results(function: func.FuncOp) -> None:

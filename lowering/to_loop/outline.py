@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -24,7 +25,13 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+
+FLOPS = "sw.flops"
+"""A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
+BYTES = "sw.bytes"
+"""A kernel's attribute: the bytes that it reads and writes, likewise."""
 
 
 def buffer_type(type_: Type) -> MemRefType:
@@ -78,7 +85,7 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, tensor.ForOp, tensor.WhileOp, tensor.IfOp,
+    KernelOp, tensor.ConstantOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, tensor.ForOp, tensor.WhileOp, tensor.IfOp,
 )  # fmt: skip
 
 
@@ -137,6 +144,9 @@ class Program:
         elif isinstance(op, tensor.ReshapeOp):
             if op.result not in self.buffers:
                 self.bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
+        elif isinstance(op, tensor.ConcatOp):
+            if op.result not in self.buffers:
+                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that no kernel makes")
         elif isinstance(op, tensor.RowOp):
             self.bind(op.result, self.builder.insert(buffer.SliceOp(self.buffers[op.x], op.place)).result)
         elif isinstance(op, tensor.SizeOp):
@@ -172,7 +182,18 @@ class Program:
                 memory = self._given(user.result)
                 if memory is not None:
                     return self._reshaped(memory, value.type)
+            if isinstance(user, tensor.ConcatOp):
+                return self._part(user, value)
         return None
+
+    def _part(self, concat: tensor.ConcatOp, value: Value) -> Value:
+        """The run of a concatenation's memory where one of its operands lies."""
+        if concat.result not in self.buffers:
+            self.bind(concat.result, self.destination(concat.result))
+        before = list(concat.xs)[: list(concat.xs).index(value)]
+        offset = sum(math.prod(tensor.tensor_type(x).static_shape) for x in before)
+        made = buffer.PartOp(self.buffers[concat.result], offset=offset, result_types=[buffer_type(value.type)])
+        return self.builder.insert(made).result
 
     def allocated(self, value: Value) -> Value:
         """New memory for a value, at the insertion point."""
@@ -272,6 +293,8 @@ class KernelBuilder:
         function.attributes["kernel"] = UnitAttr()
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
+        function.attributes[FLOPS] = StringAttr(str(work.flops(op)))
+        function.attributes[BYTES] = StringAttr(str(work.bytes_moved(op)))
         count = len(op.inputs)
         buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():

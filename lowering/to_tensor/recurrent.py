@@ -23,7 +23,14 @@ from stepwell.ir.dims import Dim
 from stepwell.ir.types import I1, I64, INDEX, TensorType, is_unsigned
 from stepwell.lowering.to_tensor.gates import FUNCTIONS
 from stepwell.lowering.to_tensor.places import reshaped
-from stepwell.lowering.to_tensor.rules import accumulator_type, dim_names, lowers, plain_region, reduce_generics, signless
+from stepwell.lowering.to_tensor.rules import (
+    accumulator_type,
+    dim_names,
+    lowers,
+    plain_region,
+    reduce_generics,
+    signless,
+)
 from stepwell.lowering.to_tensor.scalars import Scalars
 
 Read = tuple[Value, Sequence[AffineExpr]]

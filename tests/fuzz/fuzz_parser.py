@@ -24,12 +24,13 @@ CORPUS = pathlib.Path(__file__).parent / "corpus"
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|[A-Za-z_][\w.$]*|[%^@#!][\w.$#-]+|-?\d+(?:\.\d*(?:e[-+]?\d+)?)?|->|\s+|.', re.DOTALL
 )
-# Fragments between spaces; those that hold a space or are no text of their own follow.
 _SPRINKLE = (
-    *"( ) { } [ ] < > , : = -> {-# #-} - * ? %x %0 %x#1 ^bb0 @f #a !t #tensor.dims<[1]> !tensor.f4E2M1FN !x.y".split(),
-    *"0x 0xFFFFFFFFFF -1 0 1e 1.5 -0.0 99999999999999999999 tensor< tensor<4xf32> tensor<?xf32> memref< i1".split(),
-    *"vector<4xf32> f32 index none dense< dense_resource<r> affine_map< loc( unit true attributes iter //".split(),
-    *"func.func func.return arith.constant loop.for tensor.generic xi8 4x".split(),
+    "(", ")", "{", "}", "[", "]", "<", ">", ",", ":", "=", "->", "{-#", "#-}", "-", "*", "?", "%x", "%0", "%x#1",
+    "^bb0", "@f", "#a", "!t", "#tensor.dims<[1]>", "!tensor.f4E2M1FN", "!x.y", "0x", "0xFFFFFFFFFF", "-1", "0", "1e",
+    "1.5", "-0.0", "99999999999999999999", "tensor<", "tensor<4xf32>", "tensor<?xf32>", "memref<", "i1",
+    "vector<4xf32>", "f32", "index", "none", "dense<", "dense_resource<r>", "affine_map<", "loc(", "unit", "true",
+    "attributes", "iter", "//", "func.func", "func.return", "arith.constant", "loop.for", "tensor.generic", "xi8",
+    "4x",
     '"', '"op"', '"\\', '"\\FF"', "dense<1> : tensor<2xi8>", "array<i8: 1>", "affine_map<(d0) -> (d0)>",
     'loc("a":1:2)', "\n", "\t", "\x00", "é", "\ud800",
 )  # fmt: skip

@@ -25,7 +25,10 @@ builtin.module {{
     %one = graph.constant dense<1.0> : tensor<8xf32>
     %a = graph.add %x, %one : ({TENSOR}, tensor<8xf32>) -> {TENSOR}
     %b = graph.tanh %a : ({TENSOR}) -> {TENSOR}
-    func.return %b : {TENSOR}
+    %w = graph.constant dense<0.5> : tensor<8x8xf32>
+    %c = graph.matmul %b, %w : ({TENSOR}, tensor<8x8xf32>) -> {TENSOR}
+    %d = graph.softmax %c {{axes = array<i64: 1>}} : ({TENSOR}) -> {TENSOR}
+    func.return %d : {TENSOR}
   }}
 }}
 """
