@@ -5,10 +5,10 @@ comment says which command's output the fenced block below it shows:
 
     <!-- $ lower --to graph layer.onnx | from func.func | to func.return | cut 100 -->
 
-With `!` in place of `$` the command is one that fails. `from` and `to` keep the lines from the first with one text to the
-next with the other; `cut` shortens long lines. The commands of a page run in order, in a folder that holds nothing but a
-link to examples/; a block that begins with ```` ```python file=NAME ```` is written there first. What LLVM prints is
-compared for one version only: `llvm=22` among the filters."""
+With `!` in place of `$` the command is one that fails. `from` and `to` keep the lines from the first with one text to
+the next with the other; `cut` shortens long lines. The commands of a page run in order, in a folder that holds nothing
+but a link to examples/; a block that begins with ```` ```python file=NAME ```` is written there first. What LLVM prints
+is compared for one version only: `llvm=22` among the filters."""
 
 from __future__ import annotations
 
