@@ -59,7 +59,7 @@ def outcome(case: Any) -> Outcome:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         words = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
-        return Outcome(case.name, operator_of(case), INTERNAL, f"{words} ({place.filename.rpartition('/')[2]}:{place.lineno})")
+        return Outcome(case.name, operator_of(case), INTERNAL, f"{words} ({place.filename.rpartition('/')[2]}:{place.lineno})")  # noqa: E501
     return Outcome(case.name, operator_of(case), WRONG if reason else OK, reason)
 
 
