@@ -234,9 +234,22 @@ def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = F
             Builder.after(op).insert(cpu.BarrierOp(slots=0))
         elif isinstance(op, buffer.StoreOp):
             _by_thread_0(Builder.before(op), op)
+    for op in reversed(list(function.walk_of(loop.ForOp))):
+        wait_behind(op)
     end = function.body.block.terminator
     if isinstance(end.prev, cpu.BarrierOp):
         end.prev.erase()  # the end of a call is a barrier
+
+
+def wait_behind(op: loop.ForOp) -> None:
+    """for { thread 0 works; barrier }  ->  for { thread 0 works }; barrier, where thread 0 works all alone: the others
+    wait once for the whole loop instead of in every round"""
+    barriers = list(op.walk_of(cpu.BarrierOp))
+    if not barriers or not all(ALONE in barrier.attributes for barrier in barriers):
+        return
+    for barrier in barriers:
+        barrier.erase()
+    Builder.after(op).insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
 
 
 def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> None:

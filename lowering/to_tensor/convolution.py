@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stepwell.dialects import arith
+from stepwell.dialects import arith, math
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.convolution import ConvOp, ConvTransposeOp
-from stepwell.dialects.graph.pooling import AveragePoolOp, MaxPoolOp
+from stepwell.dialects.graph.convolution import ConvIntegerOp, ConvOp, ConvTransposeOp
+from stepwell.dialects.graph.pooling import AveragePoolOp, LpPoolOp, MaxPoolOp
 from stepwell.dialects.graph.windows import Window
 from stepwell.dialects.tensor import DimsAttr, IndexOp, PadOp, SizeOp, tensor_type
 from stepwell.ir.affine import AffineMap
@@ -22,7 +22,8 @@ from stepwell.ir.attributes import Attribute
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, ceildiv
-from stepwell.ir.types import F32, I64, INDEX, FloatType, TensorType, Type, is_unsigned, numpy_dtype
+from stepwell.ir.types import F32, I32, I64, INDEX, FloatType, TensorType, Type, is_unsigned, numpy_dtype
+from stepwell.lowering.to_tensor.contraction import less_zero
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -63,15 +64,41 @@ def window_indices(window: Window, out: Sequence[int], kernel: Sequence[int]) ->
 @lowers(ConvOp)
 def conv(op: ConvOp, c: Conversion) -> Value:
     """graph.conv %x, %w, %bias  ->  sum over windows, + bias"""
-    x, w = c.new(op.x), c.new(op.w)
     result = signless(op.result.type)
     assert isinstance(result, TensorType)
+    made = convolved(c, c.new(op.x), c.new(op.w), op.window(tensor_type(op.w).shape), op.groups, result)
+    return made if op.bias is None else with_channel_bias(c, made, c.new(op.bias), result)
+
+
+@lowers(ConvIntegerOp)
+def conv_integer(op: ConvIntegerOp, c: Conversion) -> Value:
+    """graph.conv_integer %x, %w, %zx, %zw  ->  sum over windows of (x - zx) * (w - zw), in i32, padded with 0"""
+    result = signless(op.result.type)
+    assert isinstance(result, TensorType)
+    x, w = (_less_zero_point(c, *side) for side in ((op.x, op.x_zero), (op.w, op.w_zero)))
+    return convolved(c, x, w, op.window(tensor_type(op.w).shape), op.groups, result)
+
+
+def _less_zero_point(c: Conversion, value: Value, zero: Value | None) -> Value:
+    """8-bit integers less a zero point, a number or one per place of axis 0, in i32."""
+    type_ = tensor_type(value)
+    given: list[Value] = [] if zero is None else [c.new(zero)]
+    shapes = [tensor_type(item).shape for item in given]
+    maps = [AffineMap(type_.rank, 0, [dim(0) if size != 1 else const(0) for size in shape]) for shape in shapes]
+
+    def body(s: Scalars, x: Value, *zeros: Value) -> Value:
+        return less_zero(s, x, zeros[0] if zeros else None, type_.element)
+
+    return map_generic(c, [c.new(value), *given], type_.with_element(I32), body, maps=[None, *maps])
+
+
+def convolved(c: Conversion, x: Value, w: Value, window: Window, groups: int, result: TensorType) -> Value:
+    """The sum over windows of x, padded with zeros, times the weights."""
     shape = tensor_type(w).shape
-    window = op.window(shape)
     zero = attribute_of(0, result.element)
     x = padded(c, x, window, result.shape[2:], zero)
     rank = window.rank
-    depthwise = op.groups > 1 and shape[1] == 1  # no sum over channels
+    depthwise = groups > 1 and shape[1] == 1  # no sum over channels
     places = [2 + axis for axis in range(rank)]
     taps = [(2 if depthwise else 3) + rank + axis for axis in range(rank)]
     channels, group = dim(2 + rank), dim(3 + 2 * rank)
@@ -83,21 +110,21 @@ def conv(op: ConvOp, c: Conversion) -> Value:
     source: AffineExpr = channels
     weights: list[AffineExpr] = [dim(1), channels]
     if depthwise:
-        multiplier = whole(shape[0]) // op.groups
+        multiplier = whole(shape[0]) // groups
         source = dim(1) if multiplier == 1 else dim(1) // multiplier
         weights = [dim(1), const(0)]
-    elif op.groups > 1:
-        each = whole(shape[0]) // op.groups
+    elif groups > 1:
+        each = whole(shape[0]) // groups
         source = group * whole(shape[1]) + channels
         target[1] = group * each + dim(1)
         weights = [target[1], channels]
-        sizes = [sizes[0], each, *sizes[2:], op.groups]
+        sizes = [sizes[0], each, *sizes[2:], groups]
         names.append("g")
         iterators.append("parallel")
     weights = [*weights, *(dim(k) for k in taps)]
     total = len(sizes)
     accumulator = accumulator_type(result.element)
-    made = reduce_generic(
+    return reduce_generic(
         c, [x, w], result, sizes=sizes, iterators=iterators, names=names,
         maps=[
             AffineMap(total, 0, [dim(0), source, *window_indices(window, places, taps)]),
@@ -107,9 +134,6 @@ def conv(op: ConvOp, c: Conversion) -> Value:
         body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
         identity=attribute_of(0, accumulator), accumulator=accumulator,
     )  # fmt: skip
-    if op.bias is None:
-        return made
-    return with_channel_bias(c, made, c.new(op.bias), result)
 
 
 def whole(size: Dim) -> int:
@@ -255,6 +279,26 @@ def max_pool(op: MaxPoolOp, c: Conversion) -> Value:
     assert isinstance(result, TensorType)
     unsigned = is_unsigned(op.x.type)
     return pooled(c, c.new(op.x), op.window, result, "max", least(result.element, unsigned), unsigned)
+
+
+@lowers(LpPoolOp)
+def lp_pool(op: LpPoolOp, c: Conversion) -> Value:
+    """graph.lp_pool %x {p = 2.0}  ->  (sum over windows of |x|^p)^(1/p)"""
+    result = signless(op.results[0].type)
+    assert isinstance(result, TensorType)
+    x, wide = c.new(op.x), accumulator_type(result.element)
+
+    def raised(s: Scalars, v: Value, exponent: float) -> Value:
+        if exponent == 1:
+            return v
+        if exponent in (2, 0.5):
+            return s.mul(v, v) if exponent == 2 else s.unary(math.SqrtOp, v)
+        return s.emit(math.PowFOp(v, s.constant(exponent, v.type)))
+
+    powers = map_generic(c, [x], tensor_type(x).with_element(wide),
+                         lambda s, v: raised(s, s.unary(math.AbsFOp, v), op.p))  # fmt: skip
+    total = pooled(c, powers, op.window, result.with_element(wide), "sum", attribute_of(0, wide))
+    return map_generic(c, [total], result, lambda s, v: raised(s, v, 1 / op.p))
 
 
 @lowers(AveragePoolOp)

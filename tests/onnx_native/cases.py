@@ -57,9 +57,9 @@ def outcome(case: Any) -> Outcome:
     except StepwellError as error:
         return Outcome(case.name, operator_of(case), REFUSED, _first_words(error))
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        words = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
-        return Outcome(case.name, operator_of(case), INTERNAL, f"{words} ({place.filename.rpartition('/')[2]}:{place.lineno})")  # noqa: E501
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+        return Outcome(case.name, operator_of(case), INTERNAL, f"{type(error).__name__} at {place}: {str(error)[:160]}")
     return Outcome(case.name, operator_of(case), WRONG if reason else OK, reason)
 
 
@@ -86,24 +86,28 @@ def _as_array(value: Any) -> Any:
 
 
 def native_results(model: Any, arrays: list[Any]) -> list[Any]:
-    """Run a model; where it does not compile as it is, with what shapes it (integers and flags of rank 0 or 1) as
-    constants."""
-    try:
-        compiled = stepwell.compile(model)
-    except StepwellError:
-        model, arrays = _with_constants(model, arrays)
-        compiled = stepwell.compile(model)
-    found = compiled(*arrays)
+    """Run a model; where it does not compile as it is, with what shapes it as constants: integers and flags of rank 0
+    or 1, then floats too (scales)."""
+    for kinds in ("", "biu", "biuf"):
+        constant, left = _with_constants(model, arrays, kinds)
+        try:
+            compiled = stepwell.compile(constant)
+        except StepwellError:
+            if kinds == "biuf":
+                raise
+            continue
+        found = compiled(*left)
+        break
     return found if isinstance(found, list) else [found]
 
 
-def _with_constants(model: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
+def _with_constants(model: Any, arrays: list[Any], kinds: str) -> tuple[Any, list[Any]]:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     del made.graph.input[:]
     left = []
     for port, array in zip(model.graph.input, arrays, strict=False):
-        if isinstance(array, np.ndarray) and array.ndim <= 1 and array.dtype.kind in "biu":
+        if isinstance(array, np.ndarray) and array.ndim <= 1 and array.dtype.kind in kinds:
             made.graph.initializer.append(numpy_helper.from_array(array, port.name))
         else:
             made.graph.input.append(port)
