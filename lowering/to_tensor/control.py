@@ -27,12 +27,12 @@ from stepwell.dialects.tensor import (
     tensor_type,
 )
 from stepwell.ir.affine_expr import dim
-from stepwell.ir.attributes import elements, tensor_of
+from stepwell.ir.attributes import elements
 from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim, proven_equal
-from stepwell.ir.types import I1, I64, INDEX, IntegerType, TensorType, is_unsigned
+from stepwell.ir.types import I1, I64, INDEX, IntegerType, TensorType, is_unsigned, tensor_of
 from stepwell.lowering.to_tensor.places import moved, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers, map_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
