@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.dialects.arith_flags import FASTMATH, OVERFLOW, FastMathAttr, OverflowAttr
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, DenseAttr, ElementsAttr, FloatAttr, IntegerAttr
-from stepwell.ir.attrkinds import ANY_ATTR, TYPED, int_enum
+from stepwell.ir.attrkinds import TYPED, int_enum
 from stepwell.ir.constraints import ANY, BOOL_LIKE, FLOAT_LIKE, INT_LIKE, SCALAR_LIKE
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.opdef import COMMUTATIVE, CONSTANT, PURE, Op, attr, operand, result
@@ -24,8 +25,10 @@ from stepwell.ir.types import (
     FloatType,
     IndexType,
     IntegerType,
+    Signedness,
     Type,
     VectorType,
+    bit_width,
     element_of,
     numpy_dtype,
 )
@@ -63,7 +66,7 @@ class ConstantOp(Op):
         if isinstance(value, (IntegerAttr, FloatAttr)):
             return [value.type]
         if not isinstance(value, DenseAttr) or not isinstance(value.type, VectorType):
-            raise IRError(f"the constant is {value}: an integer, a float or a vector is wanted")
+            raise IRError(f"a constant of scalar or vector type is wanted, not {value}")
         return [value.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
@@ -135,6 +138,14 @@ def _content(attribute: Attribute) -> Any:
     return attribute.numpy()
 
 
+def same_type(values: Sequence[Value]) -> Type:
+    """The one type of some values. Raises IRError where they differ."""
+    types = [value.type for value in values]
+    if any(type_ is not types[0] for type_ in types):
+        raise IRError(f"operands of types {', '.join(map(str, types[:-1]))} and {types[-1]}")
+    return types[0]
+
+
 class ElementwiseOp(Op):
     """Base of pure ops whose meaning is a NumPy function of the operands; folds by computing it."""
 
@@ -165,15 +176,11 @@ class BinaryOp(ElementwiseOp):
     traits = frozenset({PURE})
     lhs: Value = operand(SCALAR_LIKE)
     rhs: Value = operand(SCALAR_LIKE)
-    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
-    overflowFlags: Attribute | None = attr(ANY_ATTR, default=None)
     result: Value = result(SCALAR_LIKE)
     identity: float | None = None  # x op identity = x (and identity op x = x where commutative)
 
     def infer_types(self) -> Sequence[Type]:
-        if self.lhs.type is not self.rhs.type:
-            raise IRError(f"operands of types {self.lhs.type} and {self.rhs.type}")
-        return [self.lhs.type]
+        return [same_type(self.operands)]
 
     def simplify(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         if self.identity is None or isinstance(element_of(self.result.type), FloatType):
@@ -204,11 +211,15 @@ def _binary(name: str, words: str, compute: Callable[..., Any], *, is_float: boo
             identity: float | None = None) -> type[BinaryOp]:  # fmt: skip
     constraint = FLOAT_LIKE if is_float else INT_LIKE
     camel = "".join(part.capitalize() for part in name.partition(".")[2].split("_"))
-    members = {
+    members: dict[str, Any] = {
         "name": name, "__doc__": _doc(name, words, "f32" if is_float else "i32"), "__module__": __name__,
         "compute": staticmethod(compute), "identity": identity, "lhs": operand(constraint), "rhs": operand(constraint),
         "result": result(constraint), "traits": frozenset({PURE, COMMUTATIVE} if commutative else {PURE}),
     }  # fmt: skip
+    if is_float:
+        members["fastmath"] = attr(FASTMATH, default=None)
+    if name in ("arith.addi", "arith.subi", "arith.muli", "arith.shli"):
+        members["overflowFlags"] = attr(OVERFLOW, default=None)
     return type(f"{camel}Op", (BinaryOp,), members)
 
 
@@ -322,7 +333,7 @@ class NegFOp(ElementwiseOp):
     assembly = "$value attr-dict `:` type($result)"
     compute = staticmethod(np.negative)
     value: Value = operand(FLOAT_LIKE)
-    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
+    fastmath: Attribute | None = attr(FASTMATH, default=None)
     result: Value = result(FLOAT_LIKE)
 
     def infer_types(self) -> Sequence[Type]:
@@ -352,9 +363,7 @@ class CompareOp(ElementwiseOp):
     predicate: str
 
     def infer_types(self) -> Sequence[Type]:
-        if self.lhs.type is not self.rhs.type:
-            raise IRError(f"operands of types {self.lhs.type} and {self.rhs.type}")
-        return [with_element(self.lhs.type, I1)]
+        return [with_element(same_type(self.operands), I1)]
 
 
 class CmpIOp(CompareOp):
@@ -390,7 +399,7 @@ class CmpFOp(CompareOp):
     predicate: str = attr(int_enum(*FLOAT_PREDICATES))
     lhs: Value = operand(FLOAT_LIKE)
     rhs: Value = operand(FLOAT_LIKE)
-    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
+    fastmath: Attribute | None = attr(FASTMATH, default=None)
     result: Value = result(BOOL_LIKE)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
@@ -429,6 +438,11 @@ class SelectOp(ElementwiseOp):
             raise IRError(f"values of types {self.true_value.type} and {self.false_value.type}")
         return [self.true_value.type]
 
+    def verify_op(self) -> None:
+        condition = self.condition.type
+        if isinstance(condition, VectorType) and with_element(self.result.type, I1) is not condition:
+            raise IRError(f"a condition of type {condition} for values of type {self.result.type}")
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         condition, a, b = args
         if np.ndim(condition) == 0:
@@ -447,8 +461,14 @@ class CastOp(ElementwiseOp):
     assembly = "$value attr-dict `:` type($value) `to` type($result)"
     traits = frozenset({PURE})
     value: Value = operand(SCALAR_LIKE)
-    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
     result: Value = result(SCALAR_LIKE)
+    fits: Callable[[Type, Type], bool]
+
+    def verify_op(self) -> None:
+        source, target = self.value.type, self.result.type
+        same_shape = with_element(source, I1) is with_element(target, I1)
+        if not same_shape or not self.fits(element_of(source), element_of(target)):
+            raise IRError(f"does not convert {source} to {target}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return self.convert(np.asarray(args[0]), numpy_dtype(self.result.type))[()]
@@ -458,7 +478,42 @@ class CastOp(ElementwiseOp):
         return value.astype(dtype)
 
 
-def _cast(name: str, words: str, source: str, target: str, convert: Callable[..., Any] | None = None) -> type[CastOp]:
+def _is_float(type_: Type) -> bool:
+    return isinstance(type_, FloatType)
+
+
+def _signless(type_: Type) -> bool:
+    return isinstance(type_, IntegerType) and type_.signedness is Signedness.SIGNLESS
+
+
+def _widens(accepts: Callable[[Type], bool]) -> Callable[[Type, Type], bool]:
+    return lambda a, b: accepts(a) and accepts(b) and bit_width(a) < bit_width(b)
+
+
+def _narrows(accepts: Callable[[Type], bool]) -> Callable[[Type, Type], bool]:
+    return lambda a, b: accepts(a) and accepts(b) and bit_width(a) > bit_width(b)
+
+
+def _int_to_float(a: Type, b: Type) -> bool:
+    return _signless(a) and isinstance(b, FloatType)
+
+
+def _float_to_int(a: Type, b: Type) -> bool:
+    return isinstance(a, FloatType) and _signless(b)
+
+
+def _index_and_int(a: Type, b: Type) -> bool:
+    return (isinstance(a, IndexType) and _signless(b)) or (_signless(a) and isinstance(b, IndexType))
+
+
+def _same_width(a: Type, b: Type) -> bool:
+    return all(_signless(t) or isinstance(t, FloatType) for t in (a, b)) and bit_width(a) == bit_width(b)
+
+
+def _cast(
+    name: str, words: str, source: str, target: str, fits: Callable[[Type, Type], bool],
+    convert: Callable[..., Any] | None = None,
+) -> type[CastOp]:  # fmt: skip
     doc = f"""{words}
 
     ```mlir
@@ -466,7 +521,7 @@ def _cast(name: str, words: str, source: str, target: str, convert: Callable[...
     %r = {name} %a : {source} to {target}
     ```
     """
-    members: dict[str, Any] = {"name": name, "__doc__": doc, "__module__": __name__}
+    members: dict[str, Any] = {"name": name, "__doc__": doc, "__module__": __name__, "fits": staticmethod(fits)}
     if convert is not None:
         members["convert"] = lambda self, value, dtype: convert(value, dtype)
     return type("".join(part.capitalize() for part in name[6:].split("_")) + "Op", (CastOp,), members)
@@ -496,20 +551,27 @@ def _extend_signed(value: Any, dtype: np.dtype[Any]) -> Any:
     return -value.astype(dtype) if value.dtype.kind == "b" else value.astype(dtype)
 
 
-ExtFOp = _cast("arith.extf", "To a wider float, exactly.", "f32", "f64")
-TruncFOp = _cast("arith.truncf", "To a narrower float, rounding to nearest even.", "f64", "f32")
-ExtSIOp = _cast("arith.extsi", "To a wider integer, repeating the sign.", "i8", "i32", _extend_signed)
-ExtUIOp = _cast("arith.extui", "To a wider integer, filling with zeros.", "i8", "i32", _extend_unsigned)
-TruncIOp = _cast("arith.trunci", "To a narrower integer, dropping high bits.", "i32", "i8", _truncate)
-SIToFPOp = _cast("arith.sitofp", "Signed integer to float.", "i32", "f32")
-UIToFPOp = _cast("arith.uitofp", "Unsigned integer to float.", "i32", "f32",
+ExtFOp = _cast("arith.extf", "To a wider float, exactly.", "f32", "f64", _widens(_is_float))
+TruncFOp = _cast("arith.truncf", "To a narrower float, rounding to nearest even.", "f64", "f32", _narrows(_is_float))
+ExtSIOp = _cast("arith.extsi", "To a wider integer, repeating the sign.", "i8", "i32", _widens(_signless),
+                _extend_signed)  # fmt: skip
+ExtUIOp = _cast("arith.extui", "To a wider integer, filling with zeros.", "i8", "i32", _widens(_signless),
+                _extend_unsigned)  # fmt: skip
+TruncIOp = _cast("arith.trunci", "To a narrower integer, dropping high bits.", "i32", "i8", _narrows(_signless),
+                 _truncate)  # fmt: skip
+SIToFPOp = _cast("arith.sitofp", "Signed integer to float.", "i32", "f32", _int_to_float,
+                 lambda v, d: _extend_signed(v, np.dtype(np.int64)).astype(d))  # fmt: skip
+UIToFPOp = _cast("arith.uitofp", "Unsigned integer to float.", "i32", "f32", _int_to_float,
                  lambda v, d: as_unsigned(v).astype(d))  # fmt: skip
-FPToSIOp = _cast("arith.fptosi", "Float to signed integer, rounding to zero.", "f32", "i32", _to_integer(False))
-FPToUIOp = _cast("arith.fptoui", "Float to unsigned integer, rounding to zero.", "f32", "i32", _to_integer(True))
-IndexCastOp = _cast("arith.index_cast", "Between index and a signed integer.", "i32", "index", _extend_signed)
-IndexCastUIOp = _cast("arith.index_castui", "Between index and an unsigned integer.", "i32", "index",
+FPToSIOp = _cast("arith.fptosi", "Float to signed integer, rounding to zero.", "f32", "i32", _float_to_int,
+                 _to_integer(False))  # fmt: skip
+FPToUIOp = _cast("arith.fptoui", "Float to unsigned integer, rounding to zero.", "f32", "i32", _float_to_int,
+                 _to_integer(True))  # fmt: skip
+IndexCastOp = _cast("arith.index_cast", "Between index and a signed integer.", "i32", "index", _index_and_int,
+                    _extend_signed)  # fmt: skip
+IndexCastUIOp = _cast("arith.index_castui", "Between index and an unsigned integer.", "i32", "index", _index_and_int,
                       lambda v, d: _extend_unsigned(v, d) if d.itemsize >= v.itemsize else v.astype(d))  # fmt: skip
-BitcastOp = _cast("arith.bitcast", "The same bits as another type of the same width.", "f32", "i32",
+BitcastOp = _cast("arith.bitcast", "The same bits as another type of the same width.", "f32", "i32", _same_width,
                   lambda v, d: v.view(d))  # fmt: skip
 
 
@@ -518,4 +580,4 @@ def is_index_or_int(type_: Type) -> bool:
     return isinstance(type_, (IntegerType, IndexType))
 
 
-DIALECT = Dialect.of_module("arith", globals().values(), __doc__)
+DIALECT = Dialect.of_module("arith", (*globals().values(), FastMathAttr, OverflowAttr), __doc__)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from stepwell.errors import IRError
 from stepwell.ir.attributes import StringAttr
 from stepwell.ir.attrkinds import STRING
 from stepwell.ir.core import Block, Operation, Region
@@ -13,6 +15,14 @@ from stepwell.ir.registry import Dialect
 if TYPE_CHECKING:
     from stepwell.ir.parser import Parser
     from stepwell.ir.printer import Printer
+
+
+def check_prefixed(names: Iterable[str]) -> None:
+    """Raise IRError unless each name has a dialect in front of a dot, as upstream wants it of what is attached to
+    modules, arguments and results."""
+    for name in names:
+        if "." not in name:
+            raise IRError(f"attribute {name!r} needs a dialect's prefix, as in sw.{name}")
 
 
 class ModuleOp(Op):
@@ -38,6 +48,9 @@ class ModuleOp(Op):
     def block(self) -> Block:
         """The block that holds the symbols."""
         return self.body.block
+
+    def verify_op(self) -> None:
+        check_prefixed(self.attributes)
 
     def print_custom(self, printer: Printer) -> None:
         """`builtin.module @name attributes {...} { ... }`"""

@@ -5,6 +5,7 @@ team of one thread."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,22 @@ class ThreadOp(Op):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.int64(0)
+
+
+class ClockOp(Op):
+    """Nanoseconds of a clock that never goes back, from any beginning.
+
+    ```mlir
+    %t = cpu.clock : index
+    ```
+    """
+
+    name = "cpu.clock"
+    assembly = "attr-dict `:` type($result)"
+    result: Value = result(INDEX_TYPE)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.int64(time.perf_counter_ns())
 
 
 class NextGrainOp(Op):
@@ -93,4 +110,4 @@ class ReportOp(Op):
         raise RuntimeError(f"{self.loc.label or 'an operation'}: {self.message} ({int(args[0])})")
 
 
-DIALECT = Dialect.of_module("cpu", globals().values(), __doc__)
+DIALECT = Dialect.of_module("cpu", globals().values(), __doc__, landing="target")

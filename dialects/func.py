@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stepwell.dialects.builtin import check_prefixed
 from stepwell.errors import IRError
 from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, SymbolRefAttr, TypeAttr
 from stepwell.ir.attrkinds import ATTRS, FUNCTION_TYPE, STRING, SYMBOL
@@ -74,6 +75,14 @@ class FuncOp(Op):
         self.function_type = FunctionType(tuple(a.type for a in self.arguments), tuple(outputs))
 
     def verify_op(self) -> None:
+        type_ = self.function_type
+        for given, count in ((self.arg_attrs, len(type_.inputs)), (self.res_attrs, len(type_.results))):
+            if given is not None and len(given) != count:
+                raise IRError(f"@{self.sym_name}: {len(given)} dictionaries of attributes for {count} values")
+            for item in given or ():
+                if not isinstance(item, DictAttr):
+                    raise IRError(f"@{self.sym_name}: the attributes of a value are a dictionary, not {item}")
+                check_prefixed(name for name, _ in item.items)
         if self.body.blocks and tuple(a.type for a in self.arguments) != self.function_type.inputs:
             raise IRError(f"@{self.sym_name}: the entry block's arguments do not have the function's input types")
 
@@ -160,6 +169,10 @@ class FuncOp(Op):
         return FuncOp.make(properties=properties, attributes=attributes, regions=[body])
 
 
+def _list(types: Sequence[Type]) -> str:
+    return f"({', '.join(map(str, types))})"
+
+
 def _attributes_at(dictionaries: Sequence[Attribute] | None, index: int) -> dict[str, Attribute]:
     if dictionaries is None or index >= len(dictionaries):
         return {}
@@ -184,10 +197,11 @@ class ReturnOp(Op):
 
     def verify_op(self) -> None:
         function = self.parent_op
-        if isinstance(function, FuncOp):
-            actual = tuple(value.type for value in self.operands)
-            if actual != function.function_type.results:
-                raise IRError(f"returns {list(actual)} where @{function.sym_name} promises other types")
+        if not isinstance(function, FuncOp):
+            raise IRError("stands in no func.func")
+        actual, promised = tuple(value.type for value in self.operands), function.function_type.results
+        if actual != promised:
+            raise IRError(f"returns {_list(actual)} where @{function.sym_name} promises {_list(promised)}")
 
 
 class CallOp(Op):

@@ -29,4 +29,4 @@ class LaunchOp(Op):
         return frame.call(self, self.callee, args)
 
 
-DIALECT = Dialect.of_module("kernel", globals().values(), __doc__)
+DIALECT = Dialect.of_module("kernel", globals().values(), __doc__, landing="loop")

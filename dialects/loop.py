@@ -11,10 +11,11 @@ import numpy as np
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
-from stepwell.ir.attrkinds import ATTRS, INT, MAPS, STRING, STRINGS
+from stepwell.ir.attrkinds import ATTRS, INT, MAP, MAPS, STRING, STRINGS
 from stepwell.ir.constraints import BOOL_LIKE, INDEX_TYPE, MEMREF
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.opdef import (
+    PURE,
     Op,
     Trait,
     attr,
@@ -23,6 +24,7 @@ from stepwell.ir.opdef import (
     optional_operand,
     region,
     regions,
+    result,
     results,
 )
 from stepwell.ir.registry import Dialect
@@ -379,9 +381,34 @@ class StageOp(Op):
         return ()
 
 
+class IndexOp(Op):
+    """A place that depends on the dims alone: the map's one result at the current point, inside a stage's body.
+
+    ```mlir
+    %i = loop.index {of = affine_map<(d0, d1) -> (d0 * 16 + d1)>}
+    ```
+    """
+
+    name = "loop.index"
+    traits = frozenset({PURE})
+    assembly = "attr-dict"
+    of: AffineMap = attr(MAP)
+    result: Value = result()
+
+    def infer_types(self) -> Sequence[Type]:
+        return [INDEX]
+
+    def verify_op(self) -> None:
+        if len(self.of.results) != 1 or self.of.num_symbols:
+            raise IRError(f"map {self.of} does not lead from dims to one place")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.int64(self.of.evaluate(frame.state["index grids"], ())[0])
+
+
 def yield_values(builder: Builder, values: Sequence[Value] = ()) -> None:
     """Insert a `loop.yield`."""
     builder.insert(YieldOp(values))
 
 
-DIALECT = Dialect.of_module("loop", globals().values(), __doc__)
+DIALECT = Dialect.of_module("loop", globals().values(), __doc__, landing="loop")

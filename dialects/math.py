@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.arith import BinaryOp, ElementwiseOp, as_unsigned, typed_array
+from stepwell.dialects.arith import BinaryOp, ElementwiseOp, as_unsigned, same_type, typed_array
+from stepwell.dialects.arith_flags import FASTMATH
 from stepwell.dialects.fused import fused_multiply_add
 from stepwell.ir.attributes import Attribute
-from stepwell.ir.attrkinds import ANY_ATTR
 from stepwell.ir.constraints import FLOAT_LIKE, INT_LIKE
 from stepwell.ir.core import Value
 from stepwell.ir.opdef import PURE, attr, operand, result
@@ -25,7 +25,6 @@ class UnaryOp(ElementwiseOp):
     assembly = "$value attr-dict `:` type($result)"
     traits = frozenset({PURE})
     value: Value = operand(FLOAT_LIKE)
-    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
     result: Value = result(FLOAT_LIKE)
 
     def infer_types(self) -> Sequence[Type]:
@@ -60,6 +59,8 @@ def _unary(name: str, words: str, compute: Callable[..., Any], *, on_integers: b
     }  # fmt: skip
     if on_integers:
         members |= {"value": operand(INT_LIKE), "result": result(INT_LIKE)}
+    else:
+        members["fastmath"] = attr(FASTMATH, default=None)
     return type(f"{name.capitalize()}Op", (UnaryOp,), members)
 
 
@@ -106,6 +107,7 @@ def _math_binary(name: str, words: str, compute: Callable[..., Any]) -> type[Bin
     members: dict[str, Any] = {
         "name": f"math.{name}", "__doc__": doc, "__module__": __name__, "compute": staticmethod(compute),
         "lhs": operand(FLOAT_LIKE), "rhs": operand(FLOAT_LIKE), "result": result(FLOAT_LIKE),
+        "fastmath": attr(FASTMATH, default=None),
     }  # fmt: skip
     return type(f"{name.capitalize()}Op", (BinaryOp,), members)
 
@@ -130,11 +132,11 @@ class FmaOp(ElementwiseOp):
     a: Value = operand(FLOAT_LIKE)
     b: Value = operand(FLOAT_LIKE)
     c: Value = operand(FLOAT_LIKE)
-    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
+    fastmath: Attribute | None = attr(FASTMATH, default=None)
     result: Value = result(FLOAT_LIKE)
 
     def infer_types(self) -> Sequence[Type]:
-        return [self.a.type]
+        return [same_type(self.operands)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         with np.errstate(all="ignore"):

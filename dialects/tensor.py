@@ -236,6 +236,41 @@ class GenericOp(Op):
         return run_generic(self, frame, args)
 
 
+class ConcatOp(Op):
+    """The operands one behind the other along an axis before which all dims are 1: each is a run of the result's
+    memory, so that what makes an operand writes it there.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<1x2x7xf32>
+    %r = tensor.concat %x, %x {axis = 1} : (tensor<1x2x7xf32>, tensor<1x2x7xf32>) -> tensor<1x4x7xf32>
+    ```
+    """
+
+    name = "tensor.concat"
+    traits = frozenset({PURE})
+    axis: int = attr(INT)
+    xs: Sequence[Value] = operands(TENSOR)
+    result: Value = result(TENSOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        types = [tensor_type(x) for x in self.xs]
+        if not types or not all(t.is_static and t.rank == types[0].rank for t in types):
+            raise IRError("operands of static shape and one rank")
+        first = types[0].static_shape
+        for other in types:
+            if other.element is not types[0].element or other.shape[: self.axis] != first[: self.axis]:
+                raise IRError(f"{other} does not go behind {types[0]}")
+            if other.shape[self.axis + 1 :] != first[self.axis + 1 :]:
+                raise IRError(f"{other} does not go behind {types[0]}")
+        if any(size != 1 for size in first[: self.axis]):
+            raise IRError("the dims before the axis are 1")
+        total = sum(t.static_shape[self.axis] for t in types)
+        return [types[0].with_shape([*first[: self.axis], total, *first[self.axis + 1 :]])]
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.concatenate(args, self.axis)
+
+
 class PackOp(Op):
     """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., c / block, .., block]; block divides the axis.
 
@@ -366,4 +401,4 @@ def empty(type_: TensorType, frame: Any) -> Any:
     return np.empty(concrete_shape(type_.shape, frame), numpy_dtype(type_))
 
 
-DIALECT = Dialect.of_module("tensor", globals().values(), __doc__)
+DIALECT = Dialect.of_module("tensor", globals().values(), __doc__, landing="tensor")

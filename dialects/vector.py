@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepwell.dialects import arith
-from stepwell.dialects.arith import ElementwiseOp, typed_array
+from stepwell.dialects.arith import ElementwiseOp, same_type, typed_array
+from stepwell.dialects.arith_flags import FASTMATH
 from stepwell.dialects.fused import fused_multiply_add
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
-from stepwell.ir.attrkinds import ANY_ATTR, INT, INTS, AttrKind, list_of
+from stepwell.ir.attrkinds import INT, INTS, AttrKind, list_of
 from stepwell.ir.constraints import ANY, INDEX_TYPE, MEMREF, SCALAR_LIKE, VECTOR, TypeConstraint
 from stepwell.ir.core import Value
 from stepwell.ir.interned import interned
 from stepwell.ir.opdef import PURE, Op, attr, operand, operands, optional_operand, result
 from stepwell.ir.registry import Dialect
-from stepwell.ir.types import I1, INDEX, FloatType, Type, VectorType, numpy_dtype
+from stepwell.ir.types import I1, INDEX, FloatType, MemRefType, Type, VectorType, numpy_dtype
 
 if TYPE_CHECKING:
     from stepwell.ir.parser import Parser
@@ -38,6 +39,23 @@ def vector_type(value: Value) -> VectorType:
 def lanes(value: Value) -> int:
     """The number of lanes of a 1-D vector value."""
     return vector_type(value).shape[0]
+
+
+def _check_access(base: Value, indices: Sequence[Value], moved: Value, mask: Value | None = None) -> None:
+    """A vector moved from or to memory: one index per dim, the element type of the memory, a bit per lane."""
+    memory, type_ = base.type, vector_type(moved)
+    assert isinstance(memory, MemRefType)
+    if len(indices) != memory.rank:
+        raise IRError(f"{len(indices)} indices for {memory}")
+    if memory.element is not type_.element:
+        raise IRError(f"a vector of {type_.element} in {memory}")
+    if mask is not None and mask.type is not arith.with_element(type_, I1):
+        raise IRError(f"a mask of type {mask.type} for {type_}")
+
+
+def _check_rank_one(value: Value) -> None:
+    if len(vector_type(value).shape) != 1:
+        raise IRError(f"a vector of rank 1 is wanted, not {value.type}")
 
 
 def _run(array: Any, index: Sequence[Any], count: int) -> tuple[Any, ...]:
@@ -67,6 +85,9 @@ class LoadOp(Op):
     indices: Sequence[Value] = operands(INDEX_TYPE)
     result: Value = result(VECTOR)
 
+    def verify_op(self) -> None:
+        _check_access(self.base, self.indices, self.result)
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         return args[0][_run(args[0], args[1:], lanes(self.result))].copy()
 
@@ -87,6 +108,9 @@ class StoreOp(Op):
     value: Value = operand(VECTOR)
     base: Value = operand(MEMREF)
     indices: Sequence[Value] = operands(INDEX_TYPE)
+
+    def verify_op(self) -> None:
+        _check_access(self.base, self.indices, self.value)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         args[1][_run(args[1], args[2:], lanes(self.value))] = args[0]
@@ -119,6 +143,10 @@ class MaskedLoadOp(Op):
     def infer_types(self) -> Sequence[Type]:
         return [self.pass_thru.type]
 
+    def verify_op(self) -> None:
+        _check_access(self.base, self.indices, self.result, self.mask)
+        _check_rank_one(self.result)
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         base, *indices, mask, made = args
         made = made.copy()
@@ -148,6 +176,10 @@ class MaskedStoreOp(Op):
     indices: Sequence[Value] = operands(INDEX_TYPE)
     mask: Value = operand(VECTOR)
     value: Value = operand(VECTOR)
+
+    def verify_op(self) -> None:
+        _check_access(self.base, self.indices, self.value, self.mask)
+        _check_rank_one(self.value)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         base, *indices, mask, value = args
@@ -199,7 +231,7 @@ class FmaOp(ElementwiseOp):
     result: Value = result(FLOAT_VECTOR)
 
     def infer_types(self) -> Sequence[Type]:
-        return [self.acc.type]
+        return [same_type(self.operands)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         with np.errstate(all="ignore"):
@@ -221,6 +253,11 @@ class CreateMaskOp(Op):
     count: Value = operand(INDEX_TYPE)
     result: Value = result(VECTOR)
 
+    def verify_op(self) -> None:
+        _check_rank_one(self.result)
+        if vector_type(self.result).element is not I1:
+            raise IRError(f"a mask is a vector of i1, not {self.result.type}")
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.arange(lanes(self.result)) < int(args[0])
 
@@ -237,6 +274,11 @@ class StepOp(Op):
     traits = frozenset({PURE})
     assembly = "attr-dict `:` type($result)"
     result: Value = result(VECTOR)
+
+    def verify_op(self) -> None:
+        _check_rank_one(self.result)
+        if vector_type(self.result).element is not INDEX:
+            raise IRError(f"lane numbers are a vector of index, not {self.result.type}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.arange(lanes(self.result), dtype=np.int64)
@@ -262,6 +304,15 @@ class ShuffleOp(Op):
     def infer_types(self) -> Sequence[Type]:
         return [VectorType((len(self.mask),), vector_type(self.v1).element)]
 
+    def verify_op(self) -> None:
+        _check_rank_one(self.v1)
+        _check_rank_one(self.v2)
+        if vector_type(self.v1).element is not vector_type(self.v2).element:
+            raise IRError(f"lanes of {self.v1.type} and {self.v2.type}")
+        count = lanes(self.v1) + lanes(self.v2)
+        if any(not 0 <= lane < count for lane in self.mask):
+            raise IRError(f"lanes {list(self.mask)} of {count}")
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.concatenate([args[0], args[1]])[list(self.mask)]
 
@@ -285,6 +336,11 @@ class ExtractOp(Op):
     def infer_types(self) -> Sequence[Type]:
         return [vector_type(self.source).element]
 
+    def verify_op(self) -> None:
+        _check_rank_one(self.source)
+        if len(self.static_position) != 1 or not 0 <= self.static_position[0] < lanes(self.source):
+            raise IRError(f"position {list(self.static_position)} in {self.source.type}")
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         return args[0][self.static_position[0]]
 
@@ -303,6 +359,15 @@ class FromElementsOp(Op):
     assembly = "$elements attr-dict `:` type($result)"
     elements: Sequence[Value] = operands()
     result: Value = result(VECTOR)
+
+    def verify_op(self) -> None:
+        type_ = vector_type(self.result)
+        _check_rank_one(self.result)
+        if len(self.elements) != type_.shape[0]:
+            raise IRError(f"{len(self.elements)} elements for {type_}")
+        for element in self.elements:
+            if element.type is not type_.element:
+                raise IRError(f"{element.type} in the lanes of {type_}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.array(args, numpy_dtype(self.result.type))
@@ -335,6 +400,13 @@ class GatherOp(Op):
 
     def infer_types(self) -> Sequence[Type]:
         return [self.pass_thru.type]
+
+    def verify_op(self) -> None:
+        _check_access(self.base, self.offsets, self.result, self.mask)
+        _check_rank_one(self.result)
+        index = vector_type(self.index_vec)
+        if index.shape != vector_type(self.result).shape or isinstance(index.element, FloatType):
+            raise IRError(f"indices of type {index} for {self.result.type}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         base, *offsets, index_vec, mask, made = args
@@ -402,7 +474,7 @@ class ReductionOp(Op):
     vector: Value = operand(VECTOR)
     acc: Value | None = optional_operand(SCALAR_LIKE)
     kind: str = attr(COMBINING_KIND)
-    fastmath: Attribute | None = attr(ANY_ATTR, default=None)
+    fastmath: Attribute | None = attr(FASTMATH, default=None)
     dest: Value = result(SCALAR_LIKE)
 
     def infer_types(self) -> Sequence[Type]:
@@ -434,4 +506,4 @@ def index_vector(count: int) -> VectorType:
     return VectorType((count,), INDEX)
 
 
-DIALECT = Dialect.of_module("vector", globals().values(), __doc__)
+DIALECT = Dialect.of_module("vector", globals().values(), __doc__, landing="loop")

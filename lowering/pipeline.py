@@ -15,6 +15,7 @@ import attrs
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, Phase, parse_pipeline
+from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 
 LANDINGS = ("graph", "tensor", "loop")
@@ -41,7 +42,7 @@ PIPELINE = (
     ),
     PhaseSpec(
         "tensor", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "schedule", "pack-constants"),
+        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",
@@ -73,6 +74,7 @@ PASSES = {
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
+    "collapse-dims": "stepwell.lowering.tensor.collapse:CollapseDims",
     "schedule": "stepwell.lowering.tensor.schedule:Schedule",
     "pack-constants": "stepwell.lowering.tensor.pack:PackConstants",
     "outline": "stepwell.lowering.to_loop.outline:Outline",
@@ -144,8 +146,9 @@ def landing_of(module: Operation) -> str:
 
     Raises PassError for a module without ops of any landing."""
     found = {op.dialect for op in module.walk()}
-    for landing, dialects in _LANDING_DIALECTS:
-        if not found.isdisjoint(dialects):
+    landings = {REGISTRY.landing(name) for name in found}
+    for landing in LANDINGS:
+        if landing in landings:
             return landing
     types = [argument.type for op in module.walk() for r in op.regions for b in r.blocks for argument in b.arguments]
     if any(isinstance(type_, TensorType) for type_ in types):
@@ -153,13 +156,6 @@ def landing_of(module: Operation) -> str:
     if any(isinstance(type_, MemRefType) for type_ in types):
         return "loop"
     raise PassError(f"no landing has ops of these dialects alone: {', '.join(sorted(found)) or 'none'}")
-
-
-_LANDING_DIALECTS = (
-    ("graph", ("graph",)),
-    ("tensor", ("tensor", "quant")),
-    ("loop", ("loop", "buffer", "kernel", "vector")),
-)
 
 
 def story() -> Iterator[str]:

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from stepwell.api import InferenceSession as InferenceSession
     from stepwell.api import Model as Model
     from stepwell.api import compile as compile
+    from stepwell.plugins import load_plugin as load_plugin
 
 __version__ = "0.1.0"
 
-_LAZY = {"compile": "stepwell.api", "Model": "stepwell.api", "InferenceSession": "stepwell.api"}
-__all__ = ["InferenceSession", "Model", "RuntimeError", "StepwellError", "compile", "errors"]
+_LAZY = {
+    "compile": "stepwell.api",
+    "Model": "stepwell.api",
+    "InferenceSession": "stepwell.api",
+    "load_plugin": "stepwell.plugins",
+}
+__all__ = ["InferenceSession", "Model", "RuntimeError", "StepwellError", "compile", "errors", "load_plugin"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepwell.compiler import Options, backend, context_of, lower, machine_of
+from stepwell.compiler import Options, backend, context_of, lower, machine_of, profiler
 from stepwell.errors import InputError
 from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
@@ -18,6 +18,9 @@ from stepwell.ir.passes import PassContext
 from stepwell.lowering.pipeline import landing_of
 from stepwell.ports import Array, Port, main_function, ports_of
 from stepwell.sources import Shapes, load_source
+
+if TYPE_CHECKING:
+    from stepwell.backends.cpu.profile import ProfileRow
 
 
 def compile(
@@ -44,7 +47,8 @@ def compile_module(module: Operation, options: Options) -> Model:
     context = context_of(options, machine)
     lower(module, "loop", context)
     inputs, outputs = ports_of(main_function(module))
-    return Model(backend().build(module, machine, threads=options.threads), inputs, outputs, context, origin, options)
+    program = backend().build(module, machine, threads=options.threads)
+    return Model(program, inputs, outputs, context, origin, options, module)
 
 
 class Model:
@@ -52,13 +56,15 @@ class Model:
 
     def __init__(
         self, program: Any, inputs: Sequence[Port], outputs: Sequence[Port], context: PassContext,
-        origin: Operation | None, options: Options,
+        origin: Operation | None, options: Options, lowered: Operation | None = None,
     ) -> None:  # fmt: skip
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.context = context
         self._program = program
         self._origin = origin
+        self._lowered = lowered
+        self._profiler: Any = None
         self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
@@ -96,6 +102,20 @@ class Model:
                 add_outputs(module, names)
                 self._fetching[names] = compile_module(module, self._options)
             return self._fetching[names]
+
+    def profile(self, feeds: Mapping[str, Any], seconds: float = 1.0) -> list[ProfileRow]:
+        """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds.
+
+        The first profile of a model makes its code once more, with clocks. Raises InputError as `run` does."""
+        arrays = self._ordered(feeds)
+        arrays = [port.accept(value) for port, value in zip(self.inputs, arrays, strict=True)]
+        with self._lock:
+            if self._profiler is None:
+                if self._lowered is None:
+                    raise InputError("a model without its IR at the loop landing cannot be profiled")
+                self._profiler = profiler(self._lowered, self._options)
+        rows: list[ProfileRow] = self._profiler.run(arrays, seconds)
+        return rows
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]

@@ -24,6 +24,7 @@ from stepwell.ir.instruments import Quiet
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.location import FusedLoc, Location
 from stepwell.ir.passes import Pass
+from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 from stepwell.lowering.pipeline import landing_of
 from stepwell.ports import Array, main_function, ports_of, symbols_of
@@ -182,7 +183,7 @@ class _Recorder:
 
 def _longest_sum(op: Operation) -> int:
     """An estimate from above of how many terms a graph op adds up: the elements of an operand per row."""
-    if op.dialect != "graph":
+    if REGISTRY.landing(op.dialect) != "graph":
         return 1
     types = [value.type for value in op.operands if isinstance(value.type, TensorType) and value.type.is_static]
     return max((math.prod(type_.static_shape[1:]) for type_ in types), default=1)

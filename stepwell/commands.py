@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -15,21 +14,23 @@ import numpy as np
 
 from stepwell import show
 from stepwell.compiler import Options, backend, context_of, lower, machine_of
-from stepwell.errors import InputError, ModelError, StepwellError
+from stepwell.errors import InputError, StepwellError
 from stepwell.ir.core import Operation
 from stepwell.ir.instruments import CrashReproducer, DumpFolder, PrintIR, Progress, Quiet, Timing, VerifyEach
 from stepwell.ir.passes import PassContext
 from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.lowering import pipeline
+from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
 from stepwell.sources import load_source
 
-ACTIONS = ("run", "bench", "check_each", "report", "probe")
+ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
 
 
 def execute(args: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises StepwellError and OSError."""
+    load_installed()
     for path in args.load:
         load_plugin(path)
     if args.host:
@@ -39,21 +40,6 @@ def execute(args: argparse.Namespace) -> int:
     if args.passes:
         sys.stdout.write("\n".join(pipeline.story()) + "\n")
     return _Job(args).run() if args.source or args.source_ir else 0
-
-
-def load_plugin(path: Path) -> None:
-    """Run a Python file that registers dialects, rules or passes. Raises ModelError."""
-    spec = importlib.util.spec_from_file_location(f"stepwell_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ModelError(f"--load {path}: no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    dialect = getattr(module, "DIALECT", None)
-    if dialect is not None:
-        from stepwell.ir.registry import REGISTRY
-
-        REGISTRY.register(dialect)
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, Any]:
@@ -138,7 +124,7 @@ class _Job:
         self._lower(module, context, "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop")
         if args.report:
             sys.stdout.write(show.report(module, context, self.timing))
-        if args.run or args.bench:
+        if args.run or args.bench or args.profile:
             self._call(module, machine)
         elif stop in pipeline.LANDINGS and (args.to or not args.report):
             self._write_ir(module)
@@ -223,12 +209,14 @@ class _Job:
             self.progress.clear()
         from stepwell.api import Model
 
-        model = Model(program, inputs, outputs, PassContext(), None, self.options)
+        model = Model(program, inputs, outputs, PassContext(), None, self.options, module)
+        feeds = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
         if self.args.run:
-            feeds = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
             self._show(model.run(feeds))
         if self.args.bench:
             sys.stdout.write(show.bench(model, arrays) + "\n")
+        if self.args.profile:
+            sys.stdout.write(show.profile(model.profile(feeds)))
 
     def _probe(self, module: Operation) -> int:
         from stepwell.api import compile_module

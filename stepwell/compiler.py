@@ -63,3 +63,10 @@ def backend() -> Any:
     from stepwell.backends.cpu import model
 
     return model
+
+
+def profiler(module: Operation, options: Options) -> Any:
+    """What profiles a module at the end of the loop landing."""
+    from stepwell.backends.cpu.profile import Profiler
+
+    return Profiler(module, machine_of(options), threads=options.threads)

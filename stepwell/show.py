@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,12 @@ from stepwell.ir.instruments import Timing
 from stepwell.ir.passes import PassContext
 from stepwell.ports import main_function, ports_of
 
+if TYPE_CHECKING:
+    from stepwell.backends.cpu.profile import ProfileRow
+
 BENCH_SECONDS = 1.0
 MIN_CALLS, MAX_CALLS = 5, 10_000
+SHOWN_NODES = 4  # of a kernel, in a profile
 
 
 def report(module: Operation, context: PassContext, timing: Timing) -> str:
@@ -53,3 +57,26 @@ def bench(call: Callable[..., Any], arrays: Sequence[Any], seconds: float = BENC
         times.append(time.perf_counter() - start)
     low, median, high = np.percentile(np.array(times) * 1e3, [10, 50, 90])
     return f"median {median:.4g} ms, 10 % to 90 %: {low:.4g} to {high:.4g} ms, {len(times)} calls"
+
+
+def profile(rows: Sequence[ProfileRow]) -> str:
+    """A table of kernels: launches, time, share of the call, rates, and the ONNX nodes that each was made from."""
+    head = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "nodes")
+    cells = [head, *(_profile_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head) - 1)]
+    return "".join(
+        f"{line[0]:<{widths[0]}}  "
+        + "  ".join(f"{text:>{width}}" for text, width in zip(line[1:-1], widths[1:], strict=True))
+        + f"  {line[-1]}".rstrip()
+        + "\n"
+        for line in cells
+    )
+
+
+def _profile_cells(row: ProfileRow) -> tuple[str, ...]:
+    def rate(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
+
+    shown = ", ".join(row.nodes[:SHOWN_NODES]) + (f", ... ({len(row.nodes)})" if len(row.nodes) > SHOWN_NODES else "")
+    return (row.kernel, str(row.launches or "-"), f"{row.seconds * 1e3:.4f}", f"{row.share:.1%}",
+            rate(row.gflops_per_second), rate(row.gigabytes_per_second), shown)  # fmt: skip

@@ -11,6 +11,7 @@ from stepwell.errors import ModelError
 from stepwell.ir.core import Operation
 from stepwell.ir.resources import module_of_text, read_module
 from stepwell.ir.verifier import verify
+from stepwell.plugins import load_installed
 
 # Symbol -> its size, or a hint (least, usual, most) for schedules; input's name -> its shape.
 Shapes = Mapping[str, "int | Sequence[int | str]"]
@@ -21,6 +22,7 @@ def load_source(source: Any, shapes: Shapes | None = None) -> tuple[Operation, H
     """(the module, hints for the sizes of symbols). Raises ModelError, ParseError or VerifyError.
 
     A module that is given is copied. Text is IR if it has a line break, a path if it has none."""
+    load_installed()
     if isinstance(source, Operation):
         return _checked(source.clone()), _only_hints(shapes)
     if isinstance(source, str) and "\n" in source:

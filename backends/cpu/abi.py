@@ -27,6 +27,7 @@ RUNTIME_DECLARATIONS = """\
 declare i64 @sw_next(ptr, i64)
 declare i64 @sw_barrier(ptr, i64, i64)
 declare void @sw_report(ptr, i64, i64, i64)
+declare i64 @sw_now()
 """
 """IR text that a module needs in order to call the run time.
 
@@ -39,6 +40,8 @@ value and must return at once when it is not 0.
 
 `void @sw_report(ptr team, i64 code, i64 op, i64 value)`: reports a run-time error (code > 0) of the op with index `op`.
 The first report of a call wins. The reporting thread goes on as if nothing had happened, to the next barrier.
+
+`i64 @sw_now()`: nanoseconds of a clock that never goes back.
 """
 
 

@@ -108,6 +108,10 @@ class CpuModel:
         """The memory for intermediates in a call with inputs of these shapes."""
         return self._plan(shapes).arena
 
+    def symbols(self, *shapes: tuple[int, ...]) -> dict[str, int]:
+        """The values of the symbols in a call with inputs of these shapes. Raises InputError where they do not fit."""
+        return self._solve(shapes)
+
     # Inputs
 
     def _counted(self, arrays: Sequence[Any]) -> Sequence[Any]:
@@ -199,14 +203,15 @@ class CpuModel:
         return RuntimeError(f"{site.label or 'an operation'}: {site.message} (value {value})")
 
 
-def build(module: Operation, target: CpuTarget, *, threads: int | None = None) -> CpuModel:
+def build(module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
-    `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. Raises
+    `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
+    the times of the launches as one more output (see `timer`). Raises
     TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
-    lowered, emitted = _emitted(module, target)
+    lowered, emitted = _emitted(module, target, profile)
     objects = jit.compile_objects(emitted.texts, target)
     code = jit.load(objects, native.externals())
     if threads is not None and threads > 1:
@@ -233,9 +238,9 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
     return jit.compile_objects(_emitted(module, target)[1].texts, target)
 
 
-def _emitted(module: Operation, target: CpuTarget) -> tuple[Operation, EmittedModule]:
+def _emitted(module: Operation, target: CpuTarget, profile: bool = False) -> tuple[Operation, EmittedModule]:
     lowered = module.clone()
-    Spmd().run(lowered, PassContext(target))
+    Spmd(profile).run(lowered, PassContext(target))
     return lowered, emit_module(lowered, target)
 
 

@@ -25,7 +25,7 @@ def code() -> jit.Code:
 def externals() -> dict[str, int]:
     """What compiled models are linked with: the functions of `abi.RUNTIME_DECLARATIONS`."""
     runtime = code()
-    return {name: runtime.address(name) for name in ("sw_next", "sw_barrier", "sw_report")}
+    return {name: runtime.address(name) for name in ("sw_next", "sw_barrier", "sw_report", "sw_now")}
 
 
 def runtime_ir(arch: str) -> str:

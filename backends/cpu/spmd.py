@@ -31,6 +31,7 @@ from stepwell.lowering.to_loop.outline import measured_symbols, open_dims
 
 from .scratch import scratch_bytes
 from .signature import Signature
+from .timer import Timer
 
 SCRATCH = "sw.scratch"
 """The program's attribute that says how many bytes of scratch memory each thread needs, over the inputs' symbols."""
@@ -38,9 +39,12 @@ SCRATCH = "sw.scratch"
 
 @attrs.frozen
 class Spmd(Pass):
-    """Share a program's kernels out to the threads of a team."""
+    """Share a program's kernels out to the threads of a team.
+
+    `profile` adds an output with the time of every launch (see `timer`)."""
 
     name: ClassVar[str] = "cpu-spmd"
+    profile: bool = False
 
     def run(self, module: Operation, context: PassContext) -> None:
         assert isinstance(module, ModuleOp)
@@ -50,7 +54,7 @@ class Spmd(Pass):
             if "kernel" not in function.attributes:
                 function.attributes[SCRATCH] = StringAttr(str(scratch_bytes(function)))
                 size_outputs(function)
-                share_out(function, kernels)
+                share_out(function, kernels, profile=self.profile)
         for grains in kernels.values():
             grains.make_parameter()
         erase_unused(module)
@@ -216,13 +220,15 @@ def size_outputs(function: FuncOp) -> None:
         builder.insert(sized)
 
 
-def share_out(function: FuncOp, kernels: dict[str, Grains]) -> None:
-    """Replace the launches of a program."""
-    for op in list(function.walk()):
+def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = False) -> None:
+    """Replace the launches of a program; with `profile`, put clocks around them."""
+    written = list(function.walk())
+    timer = Timer.of(function) if profile else None
+    for op in written:
         if isinstance(op, kernel.LaunchOp):
             if op.callee not in kernels:
                 raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
-            launch(op, kernels[op.callee])
+            launch(op, kernels[op.callee], timer)
         elif isinstance(op, buffer.LoadOp) and not isinstance(op.next, buffer.LoadOp):
             # The program itself has read memory: no thread may overwrite it before all have read it.
             Builder.after(op).insert(cpu.BarrierOp(slots=0))
@@ -233,17 +239,20 @@ def share_out(function: FuncOp, kernels: dict[str, Grains]) -> None:
         end.prev.erase()  # the end of a call is a barrier
 
 
-def launch(op: kernel.LaunchOp, grains: Grains) -> None:
+def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> None:
     """One launch: shared out by a counter, or run by thread 0 where there is but one grain."""
     builder = Builder.before(op)
     index = IndexBuilder(builder)
     total = grains.count(index, op.inputs)
+    start = timer.start(builder) if timer else None
     if grains.loops and arith.constant_int(total) != 1:
         _grain_loop(op, builder, total)
         builder.insert(cpu.BarrierOp(slots=1))
     else:
         extra = [index.constant(0)] if grains.loops else []
         _by_thread_0(builder, func.CallOp([*op.inputs, *extra], callee=op.callee, result_types=(), loc=op.loc))
+    if timer and start is not None:
+        timer.stop(builder, start)
     op.erase()
 
 

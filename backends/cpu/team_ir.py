@@ -130,6 +130,11 @@ define i64 @sw_next(ptr %team, i64 %slot) {
   ret i64 %index
 }
 
+define i64 @sw_now() {
+  %time = call i64 @sw_clock(i32 1) ; CLOCK_MONOTONIC
+  ret i64 %time
+}
+
 define void @sw_report(ptr %team, i64 %code, i64 %op, i64 %value) {
 entry:
   %code.p = getelementptr i8, ptr %team, i64 $CODE

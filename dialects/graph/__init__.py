@@ -9,4 +9,6 @@ from stepwell.ir.registry import Dialect
 
 _MODULES = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
 
-DIALECT = Dialect.of_module("graph", [member for module in _MODULES for member in vars(module).values()], __doc__)
+_MEMBERS = [member for module in _MODULES for member in vars(module).values()]
+
+DIALECT = Dialect.of_module("graph", _MEMBERS, __doc__, landing="graph")

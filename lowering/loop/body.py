@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwell.dialects import arith, buffer, math, tensor, vector
+from stepwell.dialects import arith, buffer, math, vector
 from stepwell.dialects.arith import with_element
 from stepwell.dialects.buffer import memref_type
 from stepwell.dialects.generic_meaning import single_op
-from stepwell.dialects.loop import YieldOp
+from stepwell.dialects.loop import IndexOp, YieldOp
+from stepwell.errors import IRError
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.types import DYNAMIC, INDEX, VectorType, element_of
 from stepwell.lowering.loop.access import neighbours
@@ -75,6 +76,9 @@ class ScalarCode:
         if form is not None:
             self._forms[op.results[0]] = form
             return
+        if isinstance(op, IndexOp):
+            mapping[op.result] = self._lane_places(op)
+            return
         if isinstance(op, buffer.ReadOp):
             mapping[op.result] = self._read(op, mapping)
             return
@@ -94,8 +98,8 @@ class ScalarCode:
 
     def _form(self, op: Operation, mapping: dict[Value, Value]) -> LinearIndex | None:
         """The linear form of an index op's result, where it has one."""
-        if isinstance(op, tensor.IndexOp):
-            return self.indices[op.dim]
+        if isinstance(op, IndexOp):
+            return self._place(op, self.indices)
         if not op.results or op.results[0].type is not INDEX:
             return None
         if isinstance(op, arith.ConstantOp):
@@ -108,6 +112,23 @@ class ScalarCode:
                 return a * b.constant if not b.terms else b * a.constant if not a.terms else None
             return a + b if isinstance(op, arith.AddIOp) else a + b * -1
         return None
+
+    def _place(self, op: IndexOp, indices: Sequence[LinearIndex]) -> LinearIndex | None:
+        """A place that depends on the dims; None where it does not move evenly along the lanes."""
+        try:
+            (place,) = op.of.evaluate(indices, ())
+        except IRError:
+            return None
+        return place if isinstance(place, LinearIndex) else LinearIndex({}, int(place), self.index)
+
+    def _lane_places(self, op: IndexOp) -> Value:
+        """A place computed for each lane alone."""
+        found = []
+        for lane in range(self.lanes):
+            place = self._place(op, [form.at_lane(lane) for form in self.indices])
+            assert place is not None  # one lane's quotient is always an index
+            found.append(place.value())
+        return self.builder.insert(vector.FromElementsOp(found, result_types=[vector.index_vector(self.lanes)])).result
 
     def _form_of(self, value: Value, mapping: dict[Value, Value]) -> LinearIndex | None:
         """The linear form of an index: that of index arithmetic, or any index that is the same for all lanes."""

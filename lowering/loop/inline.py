@@ -85,10 +85,11 @@ def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
         types.extend(v.type for v in producer.sources)
 
         def build(
-            builder: Builder, *args: Value, at: int = at, region: Region = region, count: int = count
-        ) -> list[Value]:
+            builder: Builder, *args: Value, at: int = at, region: Region = region, count: int = count,
+            dims: AffineMap = to_producer,
+        ) -> list[Value]:  # fmt: skip
             borrowed = len(args) - len(producer.sources)
-            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder)
+            made = clone_body(producer.body, [*args[at : at + count], *args[borrowed:]], builder, dims)
             return clone_body(region, [*args[:at], *made, *args[at + count : borrowed]], builder)
 
         joined = joined_region(types, build)
@@ -160,7 +161,7 @@ def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
         own, theirs = args[count + len(others) :][: len(producer.sources)], args[len(args) - len(reader.sources) :]
         value = clone_body(previous, [*args[:count], *own], builder)[0] if previous is not None else args[0]
         rest = list(args[count : count + len(others)])
-        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder)
+        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder, to_reader)
 
     parts.body = _with_sources(parts.body, reader.sources)
     parts.sources.extend(reader.sources)

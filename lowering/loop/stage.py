@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 
 from stepwell.dialects import func
-from stepwell.dialects.loop import StageOp, YieldOp
+from stepwell.dialects.loop import IndexOp, StageOp, YieldOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import ArrayAttr, Attribute, StringAttr
 from stepwell.ir.builder import Builder
@@ -92,13 +92,19 @@ def kernel_functions(module: Operation) -> list[func.FuncOp]:
     return [f for f in module.walk_of(func.FuncOp) if "kernel" in f.attributes]
 
 
-def clone_body(region: Region, arguments: Sequence[Value], builder: Builder) -> list[Value]:
-    """Copy a one-block region's ops to the builder with its arguments replaced; returns what it yields."""
+def clone_body(
+    region: Region, arguments: Sequence[Value], builder: Builder, dims: AffineMap | None = None
+) -> list[Value]:
+    """Copy a one-block region's ops to the builder with its arguments replaced; returns what it yields.
+
+    `dims` gives the dims of the space that the region comes from, as expressions of those where it goes."""
     mapping: dict[Value, Value] = dict(zip(region.block.arguments, arguments, strict=True))
     for op in region.block:
         if isinstance(op, YieldOp):
             return [mapping.get(value, value) for value in op.operands]
-        builder.insert(op.clone(mapping))
+        copy = builder.insert(op.clone(mapping))
+        if dims is not None and isinstance(copy, IndexOp):
+            copy.of = copy.of.compose(dims)
     return []
 
 

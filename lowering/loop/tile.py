@@ -39,6 +39,8 @@ class Tile(Pass):
             stages = list(function.walk_of(StageOp))
             if not isinstance(schedule, ScheduleAttr) or not stages:
                 continue
+            if any(stage.parent_op is not function for stage in stages):
+                continue  # cut before
             if len(stages) != 1:
                 raise PassError(f"@{function.sym_name}: {len(stages)} stages are left and only one can be tiled")
             Nest(stages[0], schedule).build()

@@ -13,12 +13,14 @@ import attrs
 
 from stepwell.dialects import arith
 from stepwell.dialects.tensor import (
+    ConcatOp,
     DimsAttr,
     GenericOp,
     IndexOp,
     PackOp,
     PadOp,
     ReadOp,
+    ReshapeOp,
     UnpackOp,
     YieldOp,
     tensor_type,
@@ -26,7 +28,8 @@ from stepwell.dialects.tensor import (
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import FloatAttr, IntegerAttr
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Block, Operation, Region
+from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.opdef import Trait, has_trait
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import INDEX
 from stepwell.lowering.tensor.layout import split_index
@@ -46,6 +49,39 @@ class DecomposeLayouts(Pass):
                 Builder.before(op).insert(made)
                 op.replace_with(made.results)
                 context.count("layout copies")
+        context.count("parts copied", place_parts(module))
+
+
+def place_parts(module: Operation) -> int:
+    """concat(x, x, argument)  ->  concat(x, copy(x), copy(argument)): a part that is not made by a generic of its own,
+    or that has another place already, is copied to its place; returns how many were"""
+    placed: set[Value] = set()
+    copies = 0
+    for op in list(module.walk_of(ConcatOp)):
+        for index, part in enumerate(op.xs):
+            if isinstance(part.defining_op, (GenericOp, ConcatOp)) and part not in placed and not returned(part):
+                placed.add(part)
+                continue
+            type_ = tensor_type(part)
+            identity = AffineMap.identity(type_.rank)
+            block = Block([type_.element])
+            Builder.at_end(block).insert(YieldOp([block.arguments[0]]))
+            copy = GenericOp(
+                [part], (), result_types=[type_], regions=[Region([block])], sizes=DimsAttr(type_.shape),
+                iterators=["parallel"] * type_.rank, names=[f"d{d}" for d in range(type_.rank)],
+                maps=[identity, identity], loc=op.loc,
+            )  # fmt: skip
+            op.set_operand(index, Builder.before(op).insert(copy).outputs[0])
+            copies += 1
+    return copies
+
+
+def returned(value: Value) -> bool:
+    """Whether a value, perhaps reshaped, is a result of its function or carried around a loop: it has a place then."""
+    return any(
+        has_trait(user, Trait.TERMINATOR) or (isinstance(user, ReshapeOp) and returned(user.result))
+        for user in value.users
+    )
 
 
 def decomposed(op: PadOp | PackOp | UnpackOp) -> GenericOp:

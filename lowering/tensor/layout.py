@@ -17,7 +17,18 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects.tensor import GenericOp, PackOp, PadOp, UnpackOp, tensor_type
+from stepwell.dialects.tensor import (
+    ConcatOp,
+    ConstantOp,
+    DimsAttr,
+    GenericOp,
+    IndexOp,
+    KernelOp,
+    PackOp,
+    PadOp,
+    UnpackOp,
+    tensor_type,
+)
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, dim
 from stepwell.ir.attributes import AffineMapAttr, ArrayAttr
@@ -41,7 +52,8 @@ class AssignLayouts(Pass):
             return
         lanes = Machine.of(context.target).vector_bytes // 4
         for op in list(module.walk_of(GenericOp)):
-            block_channels(op, lanes, context)
+            if not isinstance(op.parent_op, KernelOp):  # a kernel has its layouts already
+                block_channels(op, lanes, context)
         apply_greedily(module, PATTERNS)
 
 
@@ -52,8 +64,11 @@ def channel_dim(op: GenericOp) -> int | None:
     places = op.output_maps[0].results
     if len(places) < 3 or len(op.inputs) != 2:
         return None
-    channel, weights = places[1].dim_index, op.input_maps[1].used_dims()
-    return channel if channel in weights and not places[-1].dims <= weights else None
+    weights = op.input_maps[1].used_dims()
+    for channel in sorted(places[1].dims):
+        if places[1].coefficient(channel) == 1 and channel in weights and not places[-1].dims <= weights:
+            return channel
+    return None
 
 
 def block_channels(op: GenericOp, lanes: int, context: PassContext) -> None:
@@ -62,12 +77,12 @@ def block_channels(op: GenericOp, lanes: int, context: PassContext) -> None:
     if channel is None:
         return
     size = op.sizes.dims[channel]
-    if not isinstance(size, int) or size % lanes:
+    if not isinstance(size, int) or size % lanes or blocked_dim(op.output_maps[0].results[1], lanes) != channel:
         context.remark(op, f"channels not blocked: {size} is not a multiple of {lanes}")
         return
     data = op.inputs[0]
     source = tensor_type(data).shape[1] if tensor_type(data).rank > 1 else None
-    if isinstance(source, int) and source % lanes == 0 and can_block_input(op, 0, 1, lanes):
+    if isinstance(source, int) and source % lanes == 0 and blocked_dim(op.input_maps[0].results[1], lanes) is not None:
         builder = Builder.before(op)
         packed = builder.insert(PackOp(data, axis=1, block=lanes)).result
         op.set_operand(0, builder.insert(UnpackOp(packed, axis=1)).result)
@@ -75,9 +90,14 @@ def block_channels(op: GenericOp, lanes: int, context: PassContext) -> None:
     context.count("layouts blocked")
 
 
-def can_block_input(op: GenericOp, index: int, axis: int, block: int) -> bool:
-    """Whether an input's axis is read at a plain dim (or, grouped, at a multiple of the block plus one)."""
-    return op.input_maps[index].results[axis].dim_index is not None
+def blocked_dim(expr: AffineExpr, block: int) -> int | None:
+    """The dim that runs through whole blocks of an index: it has factor 1 and the others are multiples of the block."""
+    form = expr.linear_form()
+    if form is None or form[1] % block:
+        return None
+    ones = [d for d, factor in form[0].items() if factor == 1]
+    rest = [factor for factor in form[0].values() if factor != 1]
+    return ones[0] if len(ones) == 1 and not any(factor % block for factor in rest) else None
 
 
 def split_index(map_: AffineMap, axis: int, block: int) -> AffineMap:
@@ -147,6 +167,30 @@ def pad_before_unpack(op: PadOp, rewriter: Rewriter) -> bool:
 
 
 @pattern
+def concat_before_unpack(op: ConcatOp, rewriter: Rewriter) -> bool:
+    """concat(unpack(a), unpack(b))  ->  unpack(concat'(a, b)); parts that are not in blocks yet are packed"""
+    unpacks = [x.defining_op for x in op.xs if isinstance(x.defining_op, UnpackOp)]
+    if not unpacks:
+        return False
+    axis, block = unpacks[0].axis, unpacks[0].block
+    parts = []
+    for x in op.xs:
+        made = x.defining_op
+        same = isinstance(made, UnpackOp) and made.axis == axis and made.block == block
+        size = tensor_type(x).shape[axis]
+        if not same and (not isinstance(size, int) or size % block):
+            return False
+        parts.append(made.x if same and isinstance(made, UnpackOp) else None)
+    blocks = [
+        part if part is not None else rewriter.insert(PackOp(x, axis=axis, block=block)).result
+        for part, x in zip(parts, op.xs, strict=True)
+    ]
+    joined = rewriter.insert(ConcatOp(blocks, axis=op.axis)).result
+    rewriter.replace(op, rewriter.insert(UnpackOp(joined, axis=axis)).result)
+    return True
+
+
+@pattern
 def read_blocks(op: GenericOp, rewriter: Rewriter) -> bool:
     """generic(unpack(z)) -> generic'(z); a result along the same dim is written in blocks as well"""
     for index, value in enumerate(op.inputs):
@@ -154,7 +198,7 @@ def read_blocks(op: GenericOp, rewriter: Rewriter) -> bool:
         if not isinstance(unpack, UnpackOp):
             continue
         axis, block = unpack.axis, unpack.block
-        channel = op.input_maps[index].results[axis].dim_index
+        channel = blocked_dim(op.input_maps[index].results[axis], block)
         maps = list(op.maps)
         maps[index] = split_index(maps[index], axis, block)
         set_maps(op, maps)
@@ -175,7 +219,8 @@ def _write_blocks(op: GenericOp, channel: int, block: int) -> None:
         return
     places = op.output_maps[0].results
     for axis, expr in enumerate(places):
-        if expr == dim(channel):
+        size = tensor_type(op.results[0]).shape[axis]
+        if blocked_dim(expr, block) == channel and isinstance(size, int) and size % block == 0:
             block_output(op, axis, block)
             return
 
@@ -185,8 +230,8 @@ def split_reduction(op: GenericOp, position: int, block: int) -> None:
     size = op.sizes.dims[position]
     if not isinstance(size, int) or size % block or size == block:
         return
-    from stepwell.dialects.tensor import DimsAttr
-
+    if any(index.dim == position for index in op.walk_of(IndexOp)):
+        return
     rank = len(op.iterators)
     exprs: list[AffineExpr] = [dim(d) for d in range(rank)]
     exprs[position] = dim(position) * block + dim(rank)
@@ -202,4 +247,41 @@ def split_reduction(op: GenericOp, position: int, block: int) -> None:
     set_maps(op, maps)
 
 
-PATTERNS: list[Pattern] = [cancel_pack_of_unpack, pack_before_pad, pad_before_unpack, read_blocks]
+@pattern
+def read_through_copy_of_constant(op: GenericOp, rewriter: Rewriter) -> bool:
+    """generic(copy(constant)) -> generic'(constant), the copy's map composed into the reader's: a transposed or
+    repeated weight is read where it is, and packed for its reader later"""
+    for index, value in enumerate(op.inputs):
+        copy = value.defining_op
+        if not isinstance(copy, GenericOp) or not is_copy(copy) or copy.inputs[0].defining_op is None:
+            continue
+        if not isinstance(copy.inputs[0].defining_op, ConstantOp):
+            continue
+        inverse = copy.output_maps[0].inverse_permutation()
+        if inverse is None:
+            continue
+        maps = list(op.maps)
+        maps[index] = copy.input_maps[0].compose(inverse).compose(maps[index])
+        set_maps(op, maps)
+        op.set_operand(index, copy.inputs[0])
+        rewriter.modified(op)
+        rewriter.modified(copy)
+        return True
+    return False
+
+
+def is_copy(op: GenericOp) -> bool:
+    """Whether a generic yields its one input as it is."""
+    block = op.body.block
+    return (
+        not op.has_reduction
+        and len(op.inputs) == 1
+        and not op.sources
+        and list(block.terminator.operands) == block.arguments
+    )
+
+
+PATTERNS: list[Pattern] = [
+    read_through_copy_of_constant, concat_before_unpack, cancel_pack_of_unpack, pack_before_pad, pad_before_unpack,
+    read_blocks,
+]  # fmt: skip

@@ -57,6 +57,8 @@ def pack_operand(
     if not isinstance(constant, ConstantOp) or not all(isinstance(size, int) for size in sizes):
         return False
     panel = schedule.register_size(schedule.vector)
+    if map_.results[-1] == dim(vector) % panel:
+        return False  # packed before
     parallel = [d for d in used if d != vector and root.iterators[d] == "parallel"]
     reduced = [d for d in used if root.iterators[d] != "parallel"]
     order = [*parallel, vector, *reduced]

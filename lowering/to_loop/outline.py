@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from stepwell.dialects import buffer, func, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
+from stepwell.ir import affine_expr
+from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import ArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
@@ -22,7 +25,13 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+
+FLOPS = "sw.flops"
+"""A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
+BYTES = "sw.bytes"
+"""A kernel's attribute: the bytes that it reads and writes, likewise."""
 
 
 def buffer_type(type_: Type) -> MemRefType:
@@ -76,7 +85,7 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.ConstantOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
@@ -135,6 +144,9 @@ class Program:
         elif isinstance(op, tensor.ReshapeOp):
             if op.result not in self.buffers:
                 self.bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
+        elif isinstance(op, tensor.ConcatOp):
+            if op.result not in self.buffers:
+                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that no kernel makes")
         elif isinstance(op, tensor.RowOp):
             self.bind(op.result, self.builder.insert(buffer.SliceOp(self.buffers[op.x], op.place)).result)
         elif isinstance(op, tensor.SizeOp):
@@ -170,7 +182,18 @@ class Program:
                 memory = self._given(user.result)
                 if memory is not None:
                     return self._reshaped(memory, value.type)
+            if isinstance(user, tensor.ConcatOp):
+                return self._part(user, value)
         return None
+
+    def _part(self, concat: tensor.ConcatOp, value: Value) -> Value:
+        """The run of a concatenation's memory where one of its operands lies."""
+        if concat.result not in self.buffers:
+            self.bind(concat.result, self.destination(concat.result))
+        before = list(concat.xs)[: list(concat.xs).index(value)]
+        offset = sum(math.prod(tensor.tensor_type(x).static_shape) for x in before)
+        made = buffer.PartOp(self.buffers[concat.result], offset=offset, result_types=[buffer_type(value.type)])
+        return self.builder.insert(made).result
 
     def allocated(self, value: Value) -> Value:
         """New memory for a value, at the insertion point."""
@@ -270,6 +293,8 @@ class KernelBuilder:
         function.attributes["kernel"] = UnitAttr()
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
+        function.attributes[FLOPS] = StringAttr(str(work.flops(op)))
+        function.attributes[BYTES] = StringAttr(str(work.bytes_moved(op)))
         count = len(op.inputs)
         buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():
@@ -285,24 +310,29 @@ class KernelBuilder:
         for inner in op.body.block:
             if isinstance(inner, GenericOp):
                 self._stage(inner, buffers, outputs)
-            elif isinstance(inner, tensor.ReshapeOp):
-                sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(inner.result.type)]
-                made = buffer.ReshapeOp(buffers[inner.x], sizes, result_types=[buffer_type(inner.result.type)])
-                buffers[inner.result] = self.builder.insert(made).result
+            elif isinstance(inner, tensor.ReshapeOp) and inner.result not in outputs:
+                buffers[inner.result] = self._reshaped(buffers[inner.x], inner.result.type)
         self.builder.insert(func.ReturnOp(()))
         return function
 
+    def _reshaped(self, memory: Value, type_: Type) -> Value:
+        sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(type_)]
+        return self.builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[buffer_type(type_)])).result
+
     def _stage(self, generic: GenericOp, buffers: dict[Value, Value], outputs: dict[Value, Value]) -> None:
         for result in generic.results:
+            views = [user for user in result.users if isinstance(user, tensor.ReshapeOp) and user.result in outputs]
             if result in outputs:
                 buffers[result] = outputs[result]
+            elif views:
+                buffers[result] = self._reshaped(outputs[views[0].result], result.type)
             else:
                 sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(result.type)]
                 local = buffer.LocalOp(sizes, result_types=[buffer_type(result.type)])
                 buffers[result] = self.builder.insert(local).result
         zero = self.index.constant(0)
         sources = [buffers[value] for value in generic.sources]
-        regions = [self._loop_region(region) for region in generic.regions]
+        regions = [self._loop_region(region, len(generic.iterators)) for region in generic.regions]
         stage = loop.StageOp(
             [zero] * len(generic.iterators),
             [self.index.dim(dim, self.symbols) for dim in generic.sizes.dims],
@@ -320,8 +350,8 @@ class KernelBuilder:
         stage.attributes["names"] = generic.properties["names"]
         self.builder.insert(stage)
 
-    def _loop_region(self, region: Region) -> Region:
-        """The same scalar body on buffers, ended by `loop.yield`."""
+    def _loop_region(self, region: Region, rank: int) -> Region:
+        """The same scalar body, of a space of that many dims, on buffers; ended by `loop.yield`."""
         copy = region.clone({})
         for argument in copy.block.arguments:
             if isinstance(argument.type, TensorType):
@@ -334,6 +364,11 @@ class KernelBuilder:
                 read = buffer.ReadOp(op.source, op.indices, op.otherwise, loc=op.loc)
                 copy.block.insert_before(op, read)
                 op.replace_with(read.results)
+            elif isinstance(op, tensor.IndexOp):
+                place = AffineMap(rank, 0, [affine_expr.dim(op.dim)])
+                index = loop.IndexOp(of=place, loc=op.loc)
+                copy.block.insert_before(op, index)
+                op.replace_with(index.results)
             elif isinstance(op, tensor.SizeOp):
                 op.replace_with([self.index.dim(op.of.dims[0], self.symbols)])
         return copy

@@ -74,7 +74,7 @@ def _rounded(s: Scalars, x: Value, target: FloatType, op: CastOp) -> Value:
     if target.format == "f8E8M0FNU":
         return _to_power_of_two(s, x, target, op.saturate, op.round_mode)
     if target.width == 8 and op.saturate:
-        x = s.clamped(x, largest_finite(target))
+        x = s.bounded(x, largest_finite(target))
     return s.narrowed(x, target)
 
 

@@ -14,6 +14,7 @@ from stepwell.ir.attributes import ArrayAttr, DenseAttr, DenseResourceAttr, Dict
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.registry import REGISTRY
 from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
@@ -54,7 +55,7 @@ class ToTensor(Pass):
         load_rules()
         for function in module.walk_of(func.FuncOp):
             keep_graph_types(function)
-            conversion = Conversion(RULES, signless, lambda op: op.dialect not in ("graph",), context=context)
+            conversion = Conversion(RULES, signless, stands_below, context=context)
             conversion.run(function)
             function.update_type()
             drop_unread(function)
@@ -65,6 +66,11 @@ def drop_unread(function: func.FuncOp) -> None:
     for op in reversed(list(function.walk())):
         if is_dead(op):
             op.erase()
+
+
+def stands_below(op: Operation) -> bool:
+    """Whether an op has left the graph landing, or never stood there."""
+    return REGISTRY.landing(op.dialect) != "graph"
 
 
 def keep_graph_types(function: func.FuncOp) -> None:

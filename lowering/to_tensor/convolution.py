@@ -71,25 +71,30 @@ def conv(op: ConvOp, c: Conversion) -> Value:
     zero = attribute_of(0, result.element)
     x = padded(c, x, window, result.shape[2:], zero)
     rank = window.rank
+    depthwise = op.groups > 1 and shape[1] == 1  # no sum over channels
     places = [2 + axis for axis in range(rank)]
-    channels = dim(2 + rank)
-    taps = [3 + rank + axis for axis in range(rank)]
+    taps = [(2 if depthwise else 3) + rank + axis for axis in range(rank)]
+    channels, group = dim(2 + rank), dim(3 + 2 * rank)
+    summed = [] if depthwise else ["ic"]
+    names = ["n", "oc", *spatial_names("o", rank), *summed, *spatial_names("k", rank)]
+    sizes: list[Dim] = [*result.shape, *([] if depthwise else [shape[1]]), *shape[2:]]
+    iterators = ["parallel"] * (2 + rank) + ["reduction"] * (len(sizes) - 2 - rank)
+    target: list[AffineExpr] = [dim(d) for d in range(2 + rank)]
     source: AffineExpr = channels
-    sizes = [*result.shape, shape[1], *shape[2:]]
-    names = ["n", "oc", *spatial_names("o", rank), "ic", *spatial_names("k", rank)]
-    iterators = ["parallel"] * (2 + rank) + ["reduction"] * (1 + rank)
-    depthwise = op.groups > 1 and shape[1] == 1
-    if op.groups > 1:
-        if not isinstance(shape[0], int) or not isinstance(shape[1], int):
-            raise NoMatch("grouped weights of unknown size")
-        source = dim(1) // (shape[0] // op.groups) * shape[1] + channels
-    weights: list[AffineExpr] = [dim(1), channels, *(dim(k) for k in taps)]
+    weights: list[AffineExpr] = [dim(1), channels]
     if depthwise:
-        del sizes[2 + rank], names[2 + rank], iterators[2 + rank]
-        taps = [k - 1 for k in taps]
-        multiplier = int(shape[0]) // op.groups  # type: ignore[arg-type]
+        multiplier = whole(shape[0]) // op.groups
         source = dim(1) if multiplier == 1 else dim(1) // multiplier
-        weights = [dim(1), const(0), *(dim(k) for k in taps)]
+        weights = [dim(1), const(0)]
+    elif op.groups > 1:
+        each = whole(shape[0]) // op.groups
+        source = group * whole(shape[1]) + channels
+        target[1] = group * each + dim(1)
+        weights = [target[1], channels]
+        sizes = [sizes[0], each, *sizes[2:], op.groups]
+        names.append("g")
+        iterators.append("parallel")
+    weights = [*weights, *(dim(k) for k in taps)]
     total = len(sizes)
     accumulator = accumulator_type(result.element)
     made = reduce_generic(
@@ -97,7 +102,7 @@ def conv(op: ConvOp, c: Conversion) -> Value:
         maps=[
             AffineMap(total, 0, [dim(0), source, *window_indices(window, places, taps)]),
             AffineMap(total, 0, weights),
-            AffineMap(total, 0, [dim(d) for d in range(2 + rank)]),
+            AffineMap(total, 0, target),
         ],
         body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
         identity=attribute_of(0, accumulator), accumulator=accumulator,
@@ -105,6 +110,13 @@ def conv(op: ConvOp, c: Conversion) -> Value:
     if op.bias is None:
         return made
     return with_channel_bias(c, made, c.new(op.bias), result)
+
+
+def whole(size: Dim) -> int:
+    """A size that has to be known. Raises NoMatch."""
+    if not isinstance(size, int):
+        raise NoMatch("grouped weights of unknown size")
+    return size
 
 
 def with_channel_bias(c: Conversion, x: Value, bias: Value, result: TensorType) -> Value:
@@ -254,9 +266,6 @@ def average_pool(op: AveragePoolOp, c: Conversion) -> Value:
     x = c.new(op.x)
     total = pooled(c, x, window, result, "sum", attribute_of(0, result.element))
     sizes = tensor_type(x).shape[2:]
-    pads = window.pads_of(sizes)
-    if not any(isinstance(p, int) and p == 0 for pair in pads for p in pair) and any(d != 1 for d in window.dilations):
-        raise NoMatch("an average over dilated windows that reach into the padding")
 
     def divide(s: Scalars, a: Value) -> Value:
         return s.narrowed(s.divf(a, _count(s, op, window, sizes, a.type)), result.element)
@@ -270,7 +279,7 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
     for axis, size in enumerate(sizes):
         begin, end = window.pads_of(sizes)[axis]
         inside = not begin and not end and not window.ceil
-        if inside or (op.count_include_pad and not window.ceil) or window.dilations[axis] != 1:
+        if inside or (op.count_include_pad and not window.ceil):
             here = _extent(s, window.kernel[axis])
         else:
             here = _taps_inside(s, axis, window, size, begin, end if op.count_include_pad else 0,
@@ -281,12 +290,19 @@ def _count(s: Scalars, op: AveragePoolOp, window: Window, sizes: Sequence[Dim], 
 
 
 def _taps_inside(s: Scalars, axis: int, window: Window, size: Dim, begin: Dim, after: Dim, before: Dim) -> Value:
-    """min(start + kernel, size + after) - max(start, -before), where start = stride * place - begin"""
+    """Taps t with -before <= start + dilation * t < size + after, where start = stride * place - begin"""
     place = s.emit(IndexOp(dim=2 + axis))
     start = s.sub(s.mul(place, s.constant(window.strides[axis], INDEX)), _extent(s, begin))
-    last = s.add(start, _extent(s, window.kernel[axis]))
-    limit = _extent(s, size + after)
-    return s.sub(s.minimum(last, limit), s.maximum(start, _extent(s, -before)))
+    step = window.dilations[axis]
+
+    def taps_before(position: Value) -> Value:
+        """How many t >= 0 there are with start + step * t < position: ceil((position - start) / step)."""
+        distance = s.sub(position, start)
+        return distance if step == 1 else s.emit(arith.CeilDivSIOp(distance, s.constant(step, INDEX)))
+
+    upper = s.minimum(_extent(s, window.kernel[axis]), taps_before(_extent(s, size + after)))
+    lower = s.maximum(s.constant(0, INDEX), taps_before(_extent(s, -before)))
+    return s.sub(upper, lower)
 
 
 def _extent(s: Scalars, size: Dim) -> Value:

@@ -32,7 +32,7 @@ PlaceOf = Callable[[Scalars, list[Value], Value], Place]
 
 @lowers(CumulativeOp)
 def cumulative(op: CumulativeOp, c: Conversion) -> Value:
-    """graph.cumulative %x {axis = 1}  ->  t = totals of the blocks of d1; p = running totals; p + running sums in blocks
+    """graph.cumulative %x {axis = 1}  ->  t = totals of blocks of d1; p = running totals; p + running sums in blocks
 
     An axis of n elements costs n * SCAN_BLOCK + (n / SCAN_BLOCK)^2 steps."""
     result = signless(op.result.type)
@@ -52,10 +52,12 @@ class BlockedScan:
         if isinstance(size, int) and size <= SCAN_BLOCK:
             made = self._reduce(x, self._with_axis(size), size, self._in_order)
             return made if made.type is result else map_generic(self.c, [made], result, lambda s, inner: inner)
-        blocks = self._with_axis(ceildiv(size, SCAN_BLOCK))
+        count = ceildiv(size, SCAN_BLOCK)
+        blocks = self._with_axis(count)
         totals = self._reduce(x, blocks, SCAN_BLOCK, self._in_block)
         before = self._reduce(totals, blocks, blocks.shape[axis], self._blocks_before)
-        inner = self._reduce(x, self._with_axis(ceildiv(size, SCAN_BLOCK), SCAN_BLOCK), SCAN_BLOCK, self._in_block_order)
+        blocked = self._with_axis(ceildiv(size, SCAN_BLOCK), SCAN_BLOCK)
+        inner = self._reduce(x, blocked, SCAN_BLOCK, self._in_block_order)
         dims = [dim(n) for n in range(rank)]
         block, within = dims[axis] // SCAN_BLOCK, dims[axis] % SCAN_BLOCK
         maps = [[*dims[:axis], block, *dims[axis + 1 :]], [*dims[:axis], block, within, *dims[axis + 1 :]]]

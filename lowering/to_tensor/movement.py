@@ -16,6 +16,7 @@ from stepwell.dialects.graph.movement import (
     TransposeOp,
 )
 from stepwell.dialects.graph.slicing import wrap
+from stepwell.dialects.tensor import ConcatOp as TensorConcatOp
 from stepwell.dialects.tensor import PadOp as TensorPadOp
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import AffineExpr, const, dim
@@ -40,7 +41,8 @@ def transpose(op: TransposeOp, c: Conversion) -> Value:
 
 @lowers(ConcatOp)
 def concat(op: ConcatOp, c: Conversion) -> Value:
-    """graph.concat %a, %b  ->  out[i] = a[i] where that is inside, else b[i - size of a]
+    """graph.concat %a, %b  ->  tensor.concat where the parts are runs of the result's memory; else
+    out[i] = a[i] where that is inside, else b[i - size of a]
 
     The parts are read with guards, each the other value of the one before it. A part whose size is not known is read at
     places behind the sum of the sizes before it."""
@@ -48,6 +50,8 @@ def concat(op: ConcatOp, c: Conversion) -> Value:
     parts = [part for part in op.xs if shape_of(part)[op.axis] != 0]
     if len(parts) == 1:
         return reshaped(c, c.new(parts[0]), result.shape)
+    if all(tensor_type(c.new(part)).is_static for part in parts) and all(n == 1 for n in result.shape[: op.axis]):
+        return c.insert(TensorConcatOp([c.new(part) for part in parts], axis=op.axis)).result
     starts: list[Dim] = [0]
     for part in parts[:-1]:
         starts.append(starts[-1] + shape_of(part)[op.axis])

@@ -86,7 +86,7 @@ def quantize(op: QuantizeOp, c: Conversion) -> Value:
         if isinstance(element, IntegerType):
             return saturated(s, made, element)
         made = s.narrowed(made, F32)
-        return s.clamped(made, largest_finite(element)) if op.saturate and isinstance(element, FloatType) else made
+        return s.bounded(made, largest_finite(element)) if op.saturate and isinstance(element, FloatType) else made
 
     return map_generic(c, operands, result, body, maps=maps)
 

@@ -103,7 +103,7 @@ class Layer:
     def gate(self, number: int) -> Callable[[Scalars, Value], Value]:
         """Activation `number` behind the clip."""
         function, clip = self.function(number), self.op.clip
-        return lambda s, x: function(s, x if clip is None else s.clamped(x, clip))
+        return lambda s, x: function(s, x if clip is None else s.bounded(x, clip))
 
     def product(self, lhs: Value, weights: Value, first: int, count: int) -> Value:
         """[m, count]: lhs [m, k] times rows first .. first + count of weights [d, rows, k], transposed."""

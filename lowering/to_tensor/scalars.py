@@ -90,7 +90,7 @@ class Scalars:
         """Whether a float is NaN."""
         return self.emit(arith.CmpFOp(a, a, predicate="uno"))
 
-    def clamped(self, a: Value, limit: float) -> Value:
+    def bounded(self, a: Value, limit: float) -> Value:
         """A float within [-limit, limit]; NaN stays NaN."""
         return self.minimum(self.maximum(a, self.constant(-limit, a.type)), self.constant(limit, a.type))
 

@@ -1,4 +1,4 @@
-"""Shape arithmetic: integer tensors whose elements are known as sizes become those sizes; reshapes become views."""
+"""Shape arithmetic: integer tensors whose elements are known as sizes become those sizes; reshapes are views."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from stepwell.dialects.graph.base import ConstantOp, content, is_content_type
-from stepwell.dialects.graph.shape import ReshapeOp, ShapeOp, SizeOp
+from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp, ShapeOp, SizeOp
 from stepwell.dialects.tensor import ConstantOp as TensorConstantOp
+from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.attributes import ElementsAttr, elements
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import IntegerType, TensorType, bit_width, numpy_dtype
 from stepwell.lowering.to_tensor.places import Places, moved, reshaped, result_type
-from stepwell.lowering.to_tensor.rules import lowers
+from stepwell.lowering.to_tensor.rules import lowers, map_generic
 
 
 @lowers(Operation)
@@ -67,3 +68,14 @@ def reshape(op: ReshapeOp, c: Conversion) -> Value:
     return reshaped(c, c.new(op.x), result_type(op).shape)
 
 
+
+
+@lowers(ExpandOp)
+def expand(op: ExpandOp, c: Conversion) -> Value:
+    """graph.expand %x  ->  a view where only dims of size 1 are added, else out[i, j] = x[j]"""
+    result, value = result_type(op), c.new(op.x)
+    shape = tensor_type(value).shape
+    front = result.rank - len(shape)
+    if all(size == 1 for size in result.shape[:front]) and result.shape[front:] == shape:
+        return reshaped(c, value, result.shape)
+    return map_generic(c, [value], result, lambda s, x: x, widen=False)

@@ -254,12 +254,12 @@ def _assemble(cls: type[Op], pieces: Pieces) -> Op:
 def _inferred(op: Op) -> Sequence[Type]:
     """The result types of an op that was just read. An op behind its operands may be malformed; whatever its inference
     stumbles over is an error of the text."""
-    from stepwell.ir.verifier import verify_fields
+    from stepwell.ir.verifier import STUMBLES, verify_fields
 
     verify_fields(op, results=False)
     try:
         return op.infer_types()
-    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+    except (*STUMBLES, NotImplementedError) as error:
         raise IRError(f"the result types of {op.op_name} do not follow from its operands: {error}") from error
 
 

@@ -12,6 +12,7 @@ from stepwell.ir.types import (
     IndexType,
     IntegerType,
     MemRefType,
+    Signedness,
     StringType,
     TensorType,
     Type,
@@ -40,6 +41,10 @@ def tensor_with(description: str, accepts: Callable[[Type], bool], rank: int | N
             isinstance(type_, TensorType) and accepts(type_.element) and (rank is None or len(type_.shape) == rank)
         ),
     )
+
+
+def _is_signless(type_: Type) -> bool:
+    return isinstance(type_, IndexType) or (isinstance(type_, IntegerType) and type_.signedness is Signedness.SIGNLESS)
 
 
 def _is_bool(type_: Type) -> bool:
@@ -73,9 +78,9 @@ MEMREF = TypeConstraint("a memref", lambda type_: isinstance(type_, MemRefType))
 VECTOR = TypeConstraint("a vector", lambda type_: isinstance(type_, VectorType))
 FLOAT_LIKE = TypeConstraint("a float or a vector of floats", _lanes(lambda t: isinstance(t, FloatType)))
 INT_LIKE = TypeConstraint(
-    "an integer, an index or a vector of them", _lanes(lambda t: isinstance(t, (IntegerType, IndexType)))
+    "a signless integer, an index or a vector of them", _lanes(_is_signless)
 )
-BOOL_LIKE = TypeConstraint("an i1 or a vector of i1", _lanes(_is_bool))
+BOOL_LIKE = TypeConstraint("an i1 or a vector of i1", _lanes(lambda t: _is_bool(t) and _is_signless(t)))
 SCALAR_LIKE = TypeConstraint(
     "a scalar or a vector", _lanes(lambda t: isinstance(t, (IntegerType, IndexType, FloatType)))
 )

@@ -453,6 +453,15 @@ class Block:
         self.arguments.append(argument)
         return argument
 
+    def insert_argument(self, index: int, type_: Type, name: str | None = None) -> BlockArgument:
+        """Put an argument before the one at `index`."""
+        argument = BlockArgument(self, index, type_)
+        argument.name = name
+        self.arguments.insert(index, argument)
+        for position, other in enumerate(self.arguments):
+            other.index = position
+        return argument
+
     def erase_argument(self, index: int) -> None:
         """Remove an unused argument."""
         if self.arguments[index].has_uses:

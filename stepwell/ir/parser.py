@@ -187,7 +187,7 @@ class Parser(AttributeParser):
             return
         named = sum(count or 1 for _, count in names)
         if named != len(op.results):
-            raise self.error(f"{op.op_name} has {len(op.results)} results, {named} are named", names[0][0])
+            raise self.error(f"{named} names for the {len(op.results)} results of {op.op_name}", names[0][0])
         index = 0
         for name, count in names:
             if count:

@@ -188,9 +188,9 @@ def float_text(value: float, type_: Type) -> str:
     if not math.isfinite(value):
         raw = scalar.tobytes()
         return f"0x{int.from_bytes(raw, 'little'):0{2 * len(raw)}X}"
-    text = str(scalar)
-    if float(scalar.dtype.type(float(text))) != float(value):
-        text = repr(float(value))
+    text, exact = str(scalar), repr(float(value))
+    if len(text) >= len(exact) or float(scalar.dtype.type(float(text))) != float(value):
+        text = exact
     mantissa, exponent, power = text.partition("e")
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"
 
@@ -214,19 +214,21 @@ def _scalar_text(value: Any, type_: Type) -> str:
     return ("true" if value else "false") if type_ is I1 else str(int(value))
 
 
-def _nested(array: np.ndarray[Any, Any], text: Callable[[Any], str]) -> str:
-    if array.ndim == 0:
-        return text(array[()])
-    return f"[{', '.join(_nested(row, text) for row in array)}]"
+def _nested(flat: Sequence[Any], shape: Sequence[int], text: Callable[[Any], str]) -> str:
+    """Row-major elements as nested lists."""
+    if not shape:
+        return text(flat[0])
+    step = len(flat) // shape[0]
+    rows = (flat[i * step : (i + 1) * step] for i in range(shape[0]))
+    return f"[{', '.join(_nested(row, shape[1:], text) for row in rows)}]"
 
 
 def _dense(attribute: Any) -> str:
     type_, array = attribute.type, attribute.numpy()
     if array.size == 0:
         return f"dense<> : {type_}"
-    item = array.itemsize
-    splat = array.size > 1 and attribute.data == attribute.data[:item] * array.size
-    body = _nested(array.reshape(-1)[0] if splat else array, lambda value: _scalar_text(value, type_.element))
+    splat = array.size > 1 and attribute.data == attribute.data[: array.itemsize] * array.size
+    body = _nested(array.reshape(-1), () if splat else array.shape, lambda value: _scalar_text(value, type_.element))
     return f"dense<{body}> : {type_}"
 
 
@@ -247,7 +249,8 @@ def dict_text(items: Sequence[tuple[str, Attribute]]) -> str:
 
 
 def _string_elements(attribute: Any) -> str:
-    return f"dense<{_nested(attribute.numpy(), quoted) if attribute.values else ''}> : {attribute.type}"
+    body = _nested(attribute.values, attribute.type.static_shape, quoted) if attribute.values else ""
+    return f"dense<{body}> : {attribute.type}"
 
 
 _ATTRIBUTE_PRINTERS: dict[type, Callable[[Any], str]] = {
@@ -417,9 +420,11 @@ class Printer:
 
     @contextmanager
     def isolated(self, op: Operation) -> Iterator[None]:
-        """Names chosen inside are forgotten afterwards. An op that names its arguments itself enters early."""
+        """Names chosen inside are forgotten afterwards. An op that names its arguments itself enters early.
+
+        The names in use around it are avoided: a reader that does not know the op takes its region for an open one."""
         outer = (self._names, self._used, self._counter, self._block_names, self._isolated)
-        self._names, self._used, self._counter, self._block_names, self._isolated = {}, set(), 0, {}, op
+        self._names, self._used, self._block_names, self._isolated = {}, set(self._used), {}, op
         yield
         self._names, self._used, self._counter, self._block_names, self._isolated = outer
 

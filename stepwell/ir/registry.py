@@ -28,16 +28,19 @@ def _as_tuple(classes: Iterable[Any]) -> tuple[Any, ...]:
 
 @attrs.frozen(eq=False)
 class Dialect:
-    """A named family of ops, types and attributes. Creating one does not load it: `register` does."""
+    """A named family of ops, types and attributes. Creating one does not load it: `register` does.
+
+    `landing` names the landing at which its ops stand; empty for a dialect that several landings use."""
 
     name: str
     ops: tuple[type[Op], ...] = attrs.field(converter=_as_tuple, default=())
     types: tuple[type[Type], ...] = attrs.field(converter=_as_tuple, default=())
     attributes: tuple[type[Attribute], ...] = attrs.field(converter=_as_tuple, default=())
     doc: str = ""
+    landing: str = ""
 
     @staticmethod
-    def of_module(name: str, members: Iterable[object], doc: str = "") -> Dialect:
+    def of_module(name: str, members: Iterable[object], doc: str | None = "", landing: str = "") -> Dialect:
         """The dialect made of all op, type and attribute classes of that name among `members`."""
         from stepwell.ir.attributes import Attribute
         from stepwell.ir.opdef import Op
@@ -50,7 +53,8 @@ class Dialect:
             tuple(cls for cls in classes if issubclass(cls, Op) and cls.name.startswith(prefix)),
             tuple(cls for cls in classes if issubclass(cls, Type) and cls.mnemonic.startswith(prefix)),
             tuple(cls for cls in classes if issubclass(cls, Attribute) and cls.mnemonic.startswith(prefix)),
-            doc,
+            doc or "",
+            landing,
         )
 
 
@@ -62,9 +66,15 @@ class Registry:
         self.ops: dict[str, type[Op]] = {}
         self.types: dict[str, type[Type]] = {}
         self.attributes: dict[str, type[Attribute]] = {}
+        self._searched: set[str] = set()  # names of dialects that were looked for among those installed
 
     def register(self, dialect: Dialect) -> None:
         """Load a dialect. Raises IRError, naming both owners, where a name is taken by another class."""
+        if dialect.name in BUILTIN_DIALECTS:
+            self.load(dialect.name)  # so that its own ops are there first
+        self._add(dialect)
+
+    def _add(self, dialect: Dialect) -> None:
         tables: tuple[tuple[dict[str, Any], Sequence[Any], str], ...] = (
             (self.ops, dialect.ops, "name"),
             (self.types, dialect.types, "mnemonic"),
@@ -75,16 +85,23 @@ class Registry:
                 other = table.setdefault(getattr(cls, key), cls)
                 if other is not cls:
                     raise IRError(f"{getattr(cls, key)!r} is defined by both {_owner(other)} and {_owner(cls)}")
-        self.dialects[dialect.name] = dialect
+        if self.dialects.setdefault(dialect.name, dialect) is not dialect:
+            raise IRError(f"two dialects are named {dialect.name!r}; their names must differ")
 
     def load(self, name: str) -> Dialect | None:
         """The dialect of that name, importing it if it comes with Stepwell or an installed plug-in."""
         if name not in self.dialects:
             if name in BUILTIN_DIALECTS:
                 self._import(f"stepwell.dialects.{name}")
-            else:
+            elif name not in self._searched:
+                self._searched.add(name)
                 self._load_entry_point(name)
         return self.dialects.get(name)
+
+    def landing(self, name: str) -> str:
+        """The landing of the dialect of that name; empty where there is none."""
+        dialect = self.load(name)
+        return dialect.landing if dialect is not None else ""
 
     def op(self, name: str) -> type[Op] | None:
         """The class of an op name."""
@@ -108,7 +125,7 @@ class Registry:
             if error.name != module:
                 raise
             return
-        self.register(dialect)
+        self._add(dialect)
 
     def _load_entry_point(self, name: str) -> None:
         from importlib.metadata import entry_points

@@ -21,6 +21,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, OpT, Value
 from stepwell.ir.location import fused
 from stepwell.ir.opdef import Op, Trait, has_trait
+from stepwell.ir.registry import REGISTRY
 
 
 @attrs.frozen(eq=False)
@@ -198,7 +199,7 @@ def fold_op(op: Operation, rewriter: Rewriter) -> bool:
         if isinstance(item, Value):
             values.append(item)
             continue
-        maker = CONSTANT_MAKERS.get(op.dialect)
+        maker = CONSTANT_MAKERS.get(op.dialect) or CONSTANT_MAKERS.get(REGISTRY.landing(op.dialect))
         constant = maker(item, result.type) if maker else None
         if constant is None:
             return False

@@ -8,6 +8,7 @@ from typing import Any
 
 from stepwell.errors import IRError, ParseError
 from stepwell.ir.affine import AffineMap, parse_affine_map
+from stepwell.ir.affine_text import AffineParseError
 from stepwell.ir.attributes import Attribute, Blob
 from stepwell.ir.dims import Dim, parse_dim, symbol
 from stepwell.ir.lexer import Kind, Token
@@ -149,9 +150,10 @@ class TypeParser(TokenParser):
 
     def _dim(self) -> Dim:
         token = self.peek()
+        text = self.string()
         try:
-            return parse_dim(self.string())
-        except IRError as error:
+            return parse_dim(text)
+        except (IRError, ParseError) as error:
             raise self.error(str(error), token) from None
 
     def _memref_type(self, token: Token) -> Type:
@@ -225,6 +227,8 @@ class TypeParser(TokenParser):
         self.seek(close + 1)
         try:
             return parse_affine_map(self.lexer.text[start:close])
+        except AffineParseError as error:
+            raise self.lexer.error(f"affine map: {error.message}", start + error.position) from None
         except (IRError, ParseError) as error:
             raise self.lexer.error(str(error).splitlines()[0], start) from None
 

@@ -11,6 +11,9 @@ from stepwell.ir.opdef import Arity, Op, Trait, ValueGroup, group_sizes, has_tra
 from stepwell.ir.symbols import symbol_name
 from stepwell.ir.types import Type
 
+# What an op's hooks may raise on operands, attributes or regions that they take for granted.
+STUMBLES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
 
 def verify(root: Operation) -> None:
     """Raise VerifyError for the first broken rule in `root` or anything inside it."""
@@ -174,6 +177,8 @@ def _verify_hook(op: Operation) -> None:
         raise
     except IRError as error:
         raise fail(op, str(error)) from None
+    except STUMBLES as error:
+        raise fail(op, f"its operands, attributes or regions do not fit together ({error!r})") from error
 
 
 def _list(types: Sequence[Type]) -> str:

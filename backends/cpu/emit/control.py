@@ -182,6 +182,12 @@ def barrier(e: FunctionEmitter, op: cpu.BarrierOp) -> None:
     e.move_to(going_on)
 
 
+@emits(cpu.ClockOp)
+def clock(e: FunctionEmitter, op: cpu.ClockOp) -> None:
+    """sw_now"""
+    e.bind(op.result, e.emit("call i64 @sw_now()"))
+
+
 @emits(cpu.ReportOp)
 def report(e: FunctionEmitter, op: cpu.ReportOp) -> None:
     """sw_report"""

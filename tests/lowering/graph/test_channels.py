@@ -16,7 +16,7 @@ from stepwell.ir.interpreter import run_function
 from stepwell.ir.passes import PassContext
 from stepwell.ir.verifier import verify
 from stepwell.lowering.graph.canonicalize import Canonicalize
-from tests.lowering.to_tensor.descent import Build, constant, function_of, graph_module
+from tests.lowering.to_tensor.descent import Build, constant, f32, function_of, graph_module
 
 RANDOM = np.random.default_rng(7)
 IMAGE = RANDOM.standard_normal((2, 4, 6, 6)).astype(np.float32)
@@ -112,6 +112,6 @@ def test_what_others_read_or_differs_within_a_channel_stays(build: Build, inputs
 
 def test_infinite_scales_stay_outside() -> None:
     x = np.zeros((2, 4), np.float32)
-    module = graph_module(lambda x: MulOp(MatmulOp(x, numbers(4, 1)).result, constant(np.float32([np.inf]))), [x])
+    module = graph_module(lambda x: MulOp(MatmulOp(x, numbers(4, 1)).result, constant(f32([np.inf]))), [x])
     Canonicalize().run(module, PassContext())
     assert np.isnan(run_function(function_of(module), [x])[0]).all()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import stepwell
 from stepwell.dialects import func
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.graph.base import ConstantOp
@@ -92,7 +93,8 @@ def signless(array: Any) -> Any:
 
 
 def check(types: Sequence[Type], build: Build, *arrays: Any, tolerance: float = 0, deep: bool = True) -> ModuleOp:
-    """The results agree at the graph, the tensor and the loop landing; returns the module at the tensor landing."""
+    """The results agree at the graph and the tensor landing, and where `deep` at the loop landing and as machine code;
+    returns the module at the tensor landing."""
     arrays = tuple(np.asarray(array) for array in arrays)
     expected = run_function(main(graph_module(types, build)), arrays)
     inputs = [signless(array) for array in arrays]
@@ -106,17 +108,20 @@ def check(types: Sequence[Type], build: Build, *arrays: Any, tolerance: float = 
         outputs = [np.zeros(np.shape(e), signless(e).dtype) for e in expected]
         run_function(main(low), [*(a.copy() for a in inputs), *outputs])
         compare(outputs, expected, tolerance)
+        made = stepwell.compile(graph_module(types, build), threads=1)(*arrays)
+        compare(made if isinstance(made, list) else [made], expected, tolerance)
     return module
 
 
 def compare(found: Sequence[Any], expected: Sequence[Any], tolerance: float) -> None:
     """Equal bits, or within a tolerance."""
     for mine, theirs in itertools.zip_longest(found, expected):
-        mine, theirs = np.asarray(mine), signless(theirs)
+        mine, theirs = signless(mine), signless(theirs)
         assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, (mine.shape, theirs.shape, mine.dtype)
         if tolerance:
-            wide = (np.asarray(a, np.float64) for a in (mine, theirs))
-            np.testing.assert_allclose(*wide, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(
+                np.asarray(mine, np.float64), np.asarray(theirs, np.float64), rtol=tolerance, atol=tolerance
+            )
         else:
             np.testing.assert_array_equal(mine, theirs)
 

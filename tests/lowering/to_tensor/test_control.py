@@ -94,7 +94,7 @@ CASES: dict[str, tuple[str, list[Any]]] = {
         graph.yield %on, %s : tensor<i1>, {V}
       }}
       func.return %p : {V}
-    }}""", [np.array(3), np.array(True), X]),
+    }}""", [np.array(3), np.array(True), X]),  # noqa: E501
     "a branch in a loop, whose result is carried": (f"""
     func.func @f(%x: {V}, %y: {V}) -> ({V}, tensor<6x3xf32>) {{
       %n = graph.constant dense<6> : tensor<si64>

@@ -76,7 +76,7 @@ def test_sizes_that_may_broadcast_are_told_apart_at_run_time(left: int, right: i
     for argument, size in zip(function.arguments, (A, B), strict=True):
         argument.type = TensorType((2, size), F32)
     for op in function.body.block:
-        for result, type_ in zip(op.results, op.infer_types() if op.results else (), strict=True):  # type: ignore[attr-defined]
+        for result, type_ in zip(op.results, op.infer_types() if op.results else (), strict=True):
             result.type = type_
     function.update_type()
     verify(module)

@@ -22,6 +22,7 @@ from stepwell.dialects.graph.movement import (
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.errors import PassError
 from stepwell.ir.attributes import elements
+from stepwell.ir.dims import Dim
 from stepwell.ir.types import F16, SI64, IntegerType, Signedness
 from tests.lowering.to_tensor.stairs import M, N, check, counted, graph_module, lowered, tensor
 
@@ -53,8 +54,8 @@ def test_concat_of_symbolic_sizes(axis: int, n: int, m: int) -> None:
     shapes = [[5, 5], [5, 5], [5, 5]]
     for shape, size in zip(shapes, (n, 2, m), strict=True):
         shape[axis] = size
-    types = [tensor(*(s if a != axis else d for a, s in enumerate(shape)))
-             for shape, d in zip(shapes, (N, 2, M), strict=True)]  # fmt: skip
+    symbolic: tuple[Dim, ...] = (N, 2, M)
+    types = [tensor(*(5 if a != axis else size for a in range(2))) for size in symbolic]
     arrays = [counted(*shape) + 100 * k for k, shape in enumerate(shapes)]
     check(types, lambda g, *xs: g(ConcatOp(xs, axis=axis)), *arrays)
 

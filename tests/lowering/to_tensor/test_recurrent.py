@@ -23,7 +23,7 @@ from tests.lowering.to_tensor.stairs import check, graph_module
 
 GATES = {RnnOp: 1, GruOp: 3, LstmOp: 4}
 DEFAULTS = {RnnOp: ["tanh"], GruOp: ["sigmoid", "tanh"], LstmOp: ["sigmoid", "tanh", "tanh"]}
-T, N, I, H = 3, 2, 5, 4
+T, N, I, H = 3, 2, 5, 4  # noqa: E741
 
 
 def random(*shape: int, seed: int = 0, dtype: Any = np.float32) -> Any:
@@ -116,7 +116,7 @@ def test_a_hidden_size_that_is_not_known_is_refused() -> None:
 def model_of(kind: str, direction: str, hidden: int, dims: tuple[Any, Any], lengths: bool, **attributes: Any) -> Any:
     d = 2 if direction == "bidirectional" else 1
     rows, inputs = {"RNN": 1, "GRU": 3, "LSTM": 4}[kind] * hidden, 7
-    weights = {"w": random(d, rows, inputs, seed=1), "r": random(d, rows, hidden, seed=2), "b": random(d, 2 * rows, seed=3)}
+    weights = {"w": random(d, rows, inputs, seed=1), "r": random(d, rows, hidden, seed=2), "b": random(d, 2 * rows, seed=3)}  # noqa: E501
     outputs = ["y", "yh", "yc"][: 3 if kind == "LSTM" else 2]
     node = helper.make_node(
         kind, ["x", "w", "r", "b", "lengths" if lengths else "", "h0"], outputs, direction=direction,
@@ -129,7 +129,7 @@ def model_of(kind: str, direction: str, hidden: int, dims: tuple[Any, Any], leng
     if lengths:
         ports.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [dims[1]]))
     graph = helper.make_graph(
-        [node], "g", ports, [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * (4 if name == "y" else 3)) for name in outputs],
+        [node], "g", ports, [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * (4 if name == "y" else 3)) for name in outputs],  # noqa: E501
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -141,7 +141,7 @@ def model_of(kind: str, direction: str, hidden: int, dims: tuple[Any, Any], leng
     ("kind", "direction", "attributes"),
     [
         ("LSTM", "forward", {}), ("LSTM", "bidirectional", {"clip": 0.7}), ("GRU", "reverse", {}),
-        ("GRU", "bidirectional", {"linear_before_reset": 1}), ("RNN", "bidirectional", {"activations": ["Relu", "Tanh"]}),
+        ("GRU", "bidirectional", {"linear_before_reset": 1}), ("RNN", "bidirectional", {"activations": ["Relu", "Tanh"]}),  # noqa: E501
     ],
 )  # fmt: skip
 def test_any_length_and_batch_natively(kind: str, direction: str, attributes: Any, lengths: bool, threads: int) -> None:

@@ -1,0 +1,178 @@
+"""Merges dims that every op of a kernel walks together, so that loops are long and vectors are full.
+
+generic over (n, c, h, w), all tensors read at (n, c, h, w)  ->  generic over (n, c, h*w) on reshaped tensors
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects.tensor import DimsAttr, GenericOp, IndexOp, KernelOp, ReshapeOp, tensor_type
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import AffineExpr, const, dim
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.rewrite import is_dead
+from stepwell.ir.types import TensorType
+from stepwell.lowering.tensor.layout import set_maps
+
+Pair = tuple[int, int]
+
+
+@attrs.frozen
+class CollapseDims(Pass):
+    """Merge dims of kernels that lie together in memory everywhere."""
+
+    name: ClassVar[str] = "collapse-dims"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        for kernel in module.walk_of(KernelOp):
+            for op in kernel.body.block:
+                if isinstance(op, GenericOp):
+                    drop_unit_terms(op)
+            while collapse_one(kernel):
+                context.count("dims collapsed")
+
+
+def drop_unit_terms(op: GenericOp) -> None:
+    """x[oh + kh] with one kh  ->  x[oh]"""
+    units = {d for d, size in enumerate(op.sizes.dims) if size == 1}
+    if not units:
+        return
+    rank = len(op.iterators)
+    exprs: list[AffineExpr] = [const(0) if d in units else dim(d) for d in range(rank)]
+    maps = []
+    for map_ in op.maps:
+        pairs = zip(map_.results, map_.replace_dims(exprs, rank).results, strict=True)
+        maps.append(AffineMap(rank, 0, [old if old.dim_index is not None else new for old, new in pairs]))
+    set_maps(op, maps)
+
+
+@attrs.frozen
+class Choice:
+    """For each op the pair of dims, and for each tensor the axis, that are merged together."""
+
+    dims: dict[GenericOp, Pair]
+    axes: dict[Value, int]
+
+
+def collapse_one(kernel: KernelOp) -> bool:
+    """Merge one pair of dims throughout the kernel; returns whether there was one."""
+    generics = [op for op in kernel.body.block if isinstance(op, GenericOp)]
+    for op in generics:
+        for first in range(len(op.iterators)):
+            for second in range(len(op.iterators)):
+                if first != second and op.iterators[first] == op.iterators[second]:
+                    choice = spread(op, (first, second), generics)
+                    if choice is not None and choice.axes:
+                        apply(choice, kernel)
+                        return True
+    return False
+
+
+def spread(op: GenericOp, pair: Pair, generics: list[GenericOp]) -> Choice | None:
+    """What has to be merged along with a pair of one op's dims; None where some op does not allow it."""
+    choice = Choice({op: pair}, {})
+    pending = [op]
+    while pending:
+        current = pending.pop()
+        if any(inner.dim in choice.dims[current] for inner in current.walk_of(IndexOp)):
+            return None
+        for value, map_ in zip((*current.inputs, *current.results), current.maps, strict=True):
+            found = merged_axis(current, choice.dims[current], map_, tensor_type(value))
+            if found is None:
+                return None
+            if found < 0:
+                if value in choice.axes:
+                    return None
+                continue
+            if choice.axes.setdefault(value, found) != found:
+                return None
+            for other in generics:
+                if value in other.sources:
+                    return None
+                for their, their_map in zip((*other.inputs, *other.results), other.maps, strict=True):
+                    if their is value:
+                        dims = their_map.results[found].dim_index, their_map.results[found + 1].dim_index
+                        if dims[0] is None or dims[1] is None:
+                            return None
+                        if other not in choice.dims:
+                            choice.dims[other] = (dims[0], dims[1])
+                            pending.append(other)
+                        elif choice.dims[other] != dims:
+                            return None
+    return choice
+
+
+def merged_axis(op: GenericOp, pair: Pair, map_: AffineMap, type_: TensorType) -> int | None:
+    """The axis at which a tensor has both dims, one behind the other and whole; -1 where it has neither; else None."""
+    first, second = pair
+    if not map_.used_dims() & {first, second}:
+        return -1
+    sizes = op.sizes.dims
+    for axis in range(len(map_.results) - 1):
+        if map_.results[axis] == dim(first) and map_.results[axis + 1] == dim(second):
+            rest = [*map_.results[:axis], *map_.results[axis + 2 :]]
+            if any(expr.dims & {first, second} for expr in rest):
+                return None
+            return axis if type_.shape[axis] == sizes[first] and type_.shape[axis + 1] == sizes[second] else None
+    return None
+
+
+def merged_type(type_: TensorType, axis: int) -> TensorType:
+    """[.., a, b, ..] -> [.., a * b, ..]"""
+    shape = type_.shape
+    return type_.with_shape([*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]])
+
+
+def apply(choice: Choice, kernel: KernelOp) -> None:
+    """Rewrite ops and tensors; the kernel's own inputs and results keep their shapes."""
+    originals = {value: tensor_type(value) for value in choice.axes}
+    for value, axis in choice.axes.items():
+        type_ = merged_type(originals[value], axis)
+        if not isinstance(value.defining_op, GenericOp):
+            first = next(op for op in kernel.body.block if op in set(value.users))
+            whole = value.defining_op.x if isinstance(value.defining_op, ReshapeOp) else value
+            view = Builder.before(first).insert(ReshapeOp(whole, result_types=[type_]))
+            for user, index in value.uses:
+                if user is not view and user in choice.dims:
+                    user.set_operand(index, view.result)
+        else:
+            value.type = type_
+    for op, pair in choice.dims.items():
+        _merge_dims(op, pair)
+    for inner in reversed(list(kernel.body.block)):
+        if is_dead(inner):
+            inner.erase()
+    for value, original in originals.items():
+        for user, index in value.uses:
+            if isinstance(value.defining_op, GenericOp) and not isinstance(user, (GenericOp, ReshapeOp)):
+                view = Builder.before(user).insert(ReshapeOp(value, result_types=[original]))
+                user.set_operand(index, view.result)
+
+
+def _merge_dims(op: GenericOp, pair: Pair) -> None:
+    first, second = pair
+    rank = len(op.iterators)
+    exprs: list[AffineExpr] = [dim(d - (d > second)) for d in range(rank)]
+    maps = []
+    for map_ in op.maps:
+        results = [expr for expr in map_.results if expr != dim(second)]
+        maps.append(AffineMap(rank, 0, results).replace_dims(exprs, rank - 1))
+    sizes, names = list(op.sizes.dims), list(op.names)
+    sizes[first] = sizes[first] * sizes[second]
+    names[first] = names[first] + names[second]
+    op.sizes = DimsAttr(tuple(n for d, n in enumerate(sizes) if d != second))
+    op.iterators = [kind for d, kind in enumerate(op.iterators) if d != second]
+    op.names = [name for d, name in enumerate(names) if d != second]
+    _shift_indices(op, second)
+    set_maps(op, maps)
+
+
+def _shift_indices(op: GenericOp, removed: int) -> None:
+    for inner in op.walk_of(IndexOp):
+        if inner.dim > removed:
+            inner.dim = inner.dim - 1

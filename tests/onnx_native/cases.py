@@ -1,0 +1,136 @@
+"""ONNX's own node tests as machine code: compile a case, run it, compare dtypes, shapes and values."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+import warnings
+from typing import Any
+
+import attrs
+import numpy as np
+import onnx
+from ml_dtypes import finfo
+from onnx import numpy_helper
+
+import stepwell
+from stepwell.errors import StepwellError
+
+OK, WRONG, REFUSED, INTERNAL, CRASH, HANG = "ok", "wrong", "refused", "internal", "crash", "hang"
+OUTCOMES = (OK, WRONG, CRASH, HANG, INTERNAL, REFUSED)
+
+RANDOM = ("test_training_dropout", "test_bernoulli", "test_random")
+"""Parts of names of cases that draw random numbers: only shapes and element types can be compared."""
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a case: one of OUTCOMES, and why."""
+
+    name: str
+    operator: str
+    kind: str
+    reason: str = ""
+
+
+@functools.cache
+def node_cases() -> dict[str, Any]:
+    """All cases of one node or more, by name."""
+    from onnx.backend.test.loader import load_model_tests
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = load_model_tests(kind="node")
+    return {case.name: case for case in found if case.model is not None and case.data_sets}
+
+
+def operator_of(case: Any) -> str:
+    """The operator that a case is about; cases of several nodes are expanded functions."""
+    nodes = case.model.graph.node
+    return nodes[0].op_type if len(nodes) == 1 else "(several nodes)"
+
+
+def outcome(case: Any) -> Outcome:
+    """Compile, run, compare; a crash ends the process."""
+    try:
+        reason = _differences(case)
+    except StepwellError as error:
+        return Outcome(case.name, operator_of(case), REFUSED, _first_words(error))
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        words = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+        return Outcome(case.name, operator_of(case), INTERNAL, f"{words} ({place.filename.rpartition('/')[2]}:{place.lineno})")  # noqa: E501
+    return Outcome(case.name, operator_of(case), WRONG if reason else OK, reason)
+
+
+def _first_words(error: StepwellError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    reasons = [line for line in lines[1:] if line and not line.startswith(("at ", "and "))]
+    return f"{type(error).__name__}: {lines[0]} {' | '.join(reasons[:2])}".strip()[:400]
+
+
+def _differences(case: Any) -> str:
+    for inputs, outputs in case.data_sets:
+        given = [_as_array(value) for value in inputs]
+        found = native_results(case.model, given)
+        reason = compare(found, [_as_array(value) for value in outputs], case)
+        if reason:
+            return reason
+    return ""
+
+
+def _as_array(value: Any) -> Any:
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return value if isinstance(value, (list, dict)) or value is None else np.asarray(value)
+
+
+def native_results(model: Any, arrays: list[Any]) -> list[Any]:
+    """Run a model; where it does not compile as it is, with what shapes it (integers and flags of rank 0 or 1) as
+    constants."""
+    try:
+        compiled = stepwell.compile(model)
+    except StepwellError:
+        model, arrays = _with_constants(model, arrays)
+        compiled = stepwell.compile(model)
+    found = compiled(*arrays)
+    return found if isinstance(found, list) else [found]
+
+
+def _with_constants(model: Any, arrays: list[Any]) -> tuple[Any, list[Any]]:
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    del made.graph.input[:]
+    left = []
+    for port, array in zip(model.graph.input, arrays, strict=False):
+        if isinstance(array, np.ndarray) and array.ndim <= 1 and array.dtype.kind in "biu":
+            made.graph.initializer.append(numpy_helper.from_array(array, port.name))
+        else:
+            made.graph.input.append(port)
+            left.append(array)
+    return made, left
+
+
+def compare(found: list[Any], expected: list[Any], case: Any) -> str:
+    """Where results differ, or nothing."""
+    have, want = ([(str(a.dtype), a.shape) for a in arrays] for arrays in (found, expected))
+    if have != want:
+        return f"results {have}, expected {want}"
+    if any(part in case.name for part in RANDOM):
+        return ""
+    for a, b in zip(found, expected, strict=True):
+        try:
+            _assert_close(a, b, case)
+        except AssertionError as error:
+            return " ".join(str(error).split())[:300]
+    return ""
+
+
+def _assert_close(a: Any, b: Any, case: Any) -> None:
+    if b.dtype.kind in "biuOU" or "int" in b.dtype.name:
+        np.testing.assert_array_equal(a, b)
+        return
+    ulp = 2 * float(finfo(b.dtype).eps)  # the cases' own tolerance is meant for f32
+    a, b = (x.astype(np.complex128 if x.dtype.kind == "c" else np.float64) for x in (a, b))
+    atol = max(case.atol, ulp * np.max(np.abs(b), where=np.isfinite(b), initial=1.0))
+    np.testing.assert_allclose(a, b, rtol=max(case.rtol, ulp), atol=atol)

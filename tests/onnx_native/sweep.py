@@ -1,0 +1,135 @@
+"""All of ONNX's node tests as machine code, in child processes, with a table per operator.
+
+    python -m tests.onnx_native.sweep [--only PART] [--details] [--jobs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import select
+import subprocess
+import sys
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from tests.onnx_native.cases import CRASH, HANG, OK, OUTCOMES, Outcome, node_cases, operator_of, outcome
+
+SECONDS = 60.0  # for one case, compiled and run
+
+
+class Child:
+    """A process that runs case after case; it is replaced when one of them kills it."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", __spec__.name, "--child"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)  # fmt: skip
+
+    def run(self, name: str) -> Outcome | None:
+        """The outcome, or None where the process has ended or was ended."""
+        process = self.process
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(name + "\n")
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], SECONDS)
+        line = process.stdout.readline() if ready else ""
+        self.timed_out = not ready
+        if line:
+            return Outcome(**json.loads(line))
+        process.kill()
+        return None
+
+    def close(self) -> int:
+        """The exit status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait()
+
+
+def serve() -> None:
+    """The child's side: names come in, outcomes go out."""
+    cases = node_cases()
+    for line in sys.stdin:
+        made = outcome(cases[line.strip()])
+        sys.stdout.write(json.dumps({"name": made.name, "operator": made.operator, "kind": made.kind,
+                                     "reason": made.reason}) + "\n")  # fmt: skip
+        sys.stdout.flush()
+
+
+def sweep(names: Sequence[str], jobs: int) -> Iterator[Outcome]:
+    """The outcomes of the cases, in the order in which they are ready."""
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in names:
+        waiting.put(name)
+    done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+    threads = [threading.Thread(target=_work, args=(waiting, done), daemon=True) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for _ in names:
+        made = done.get()
+        assert made is not None
+        yield made
+
+
+def _work(waiting: queue.SimpleQueue[str], done: queue.SimpleQueue[Outcome | None]) -> None:
+    child = Child()
+    while True:
+        try:
+            name = waiting.get_nowait()
+        except queue.Empty:
+            child.close()
+            return
+        made = child.run(name)
+        if made is None:
+            status = child.close()
+            kind = HANG if child.timed_out else CRASH
+            made = Outcome(name, operator_of(node_cases()[name]), kind, f"exit status {status}")
+            child = Child()
+        done.put(made)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A line per operator with anything but OK, then the sums."""
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for made in outcomes:
+        groups[made.operator].append(made)
+    lines = [f"{'operator':<28}" + "".join(f"{kind:>10}" for kind in OUTCOMES) + "  why"]
+    for operator, group in sorted(groups.items()):
+        counts = Counter(made.kind for made in group)
+        if counts[OK] < len(group):
+            why = next(made.reason for made in group if made.kind != OK)
+            lines.append(_line(operator, counts, why[:150]))
+    clean = [operator for operator, group in sorted(groups.items()) if all(made.kind == OK for made in group)]
+    lines.append(f"without a flaw ({len(clean)}): {', '.join(clean)}")
+    lines.append(_line(f"all {len(outcomes)} cases", Counter(made.kind for made in outcomes), ""))
+    return "\n".join(lines)
+
+
+def _line(label: str, counts: Counter[str], why: str) -> str:
+    return f"{label:<28}" + "".join(f"{counts[kind] or '-':>10}" for kind in OUTCOMES) + f"  {why}"
+
+
+def main() -> int:
+    """0 where no case crashed, hung, met an internal error or gave a wrong result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="PART", help="cases whose name has this part")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--details", action="store_true", help="a line for every case that is not ok")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        serve()
+        return 0
+    outcomes = list(sweep([name for name in node_cases() if args.only in name], args.jobs))
+    if args.details:
+        for made in sorted(outcomes, key=lambda made: (made.kind, made.operator, made.name)):
+            if made.kind != OK:
+                print(f"{made.kind:<9} {made.operator:<24} {made.name}: {made.reason}")
+    print(table(outcomes))
+    return int(any(made.kind not in (OK, "refused") for made in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
