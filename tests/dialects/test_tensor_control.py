@@ -79,7 +79,11 @@ def test_while_the_condition_holds(going: bool, start: int, end: int) -> None:
 def test_a_branch(condition: bool, result: int) -> None:
     text = """
     func.func @f(%c: tensor<i1>, %x: tensor<i64>, %y: tensor<i64>) -> tensor<i64> {
-      %r = tensor.if %c : (tensor<i1>) -> tensor<i64> { tensor.yield %x : tensor<i64> } { tensor.yield %y : tensor<i64> }
+      %r = tensor.if %c : (tensor<i1>) -> tensor<i64> {
+        tensor.yield %x : tensor<i64>
+      } {
+        tensor.yield %y : tensor<i64>
+      }
       func.return %r : tensor<i64>
     }"""
     assert run(text, np.array(condition), np.array(1), np.array(2))[0] == result
