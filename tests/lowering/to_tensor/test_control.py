@@ -145,6 +145,23 @@ CASES: dict[str, tuple[str, list[Any]]] = {
       }}
       func.return %r, %s, %x, %r : {V}, {V}, {V}, {V}
     }}""", [np.array([True]), X, Y]),
+    "parts from inside and outside the loop in one place": (f"""
+    func.func @f(%x: {V}, %y: {V}) -> (tensor<6xf32>, tensor<4x6xf32>, tensor<4x6xf32>) {{
+      %n = graph.constant dense<4> : tensor<si64>
+      %o = graph.neg %y : ({V}) -> {V}
+      %first = graph.concat %x, %o {{axis = 0}} : ({V}, {V}) -> tensor<6xf32>
+      %p, %r, %s = graph.loop %n, %first {{operandSegmentSizes = array<i32: 1, 0, 1>}}
+        : (tensor<si64>, tensor<6xf32>) -> (tensor<6xf32>, tensor<4x6xf32>, tensor<4x6xf32>) {{
+      ^bb0(%i: tensor<si64>, %go: tensor<i1>, %a: tensor<6xf32>):
+        %m = graph.reduce %a {{kind = "max", axes = array<i64: 0>, keepdims = false}} : (tensor<6xf32>) -> tensor<f32>
+        %b = graph.add %x, %m : ({V}, tensor<f32>) -> {V}
+        %c = graph.concat %b, %o {{axis = 0}} : ({V}, {V}) -> tensor<6xf32>
+        %d = graph.sub %y, %m : ({V}, tensor<f32>) -> {V}
+        %e = graph.concat %d, %b {{axis = 0}} : ({V}, {V}) -> tensor<6xf32>
+        graph.yield %go, %c, %e, %a : tensor<i1>, tensor<6xf32>, tensor<6xf32>, tensor<6xf32>
+      }}
+      func.return %p, %r, %s : tensor<6xf32>, tensor<4x6xf32>, tensor<4x6xf32>
+    }}""", [X, Y]),
     "slices from both ends, collected at both ends and along other axes": ("""
     func.func @f(%s: tensor<3xf32>, %x: tensor<?x3xf32, #graph.shape<["n"]>>, %y: tensor<3x?xf32, #graph.shape<["n"]>>)
         -> (tensor<3xf32>, tensor<3x?xf32, #graph.shape<["n"]>>, tensor<?x3xf32, #graph.shape<["n"]>>) {
