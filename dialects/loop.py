@@ -382,7 +382,7 @@ class StageOp(Op):
 
 
 class IndexOp(Op):
-    """A place that depends on the iteration dims alone: the map's one result at the current point, in a stage's body.
+    """A place that depends on the dims alone: the map's one result at the current point, inside a stage's body.
 
     ```mlir
     %i = loop.index {of = affine_map<(d0, d1) -> (d0 * 16 + d1)>}

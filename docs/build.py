@@ -1,13 +1,14 @@
 """Brings the documentation up to date with the code: `python docs/build.py`, or `--check` to see whether it is.
 
-Reference pages come from declarations (see reference.py). In pages written by hand, and in README.md, a comment says
-which command's output the fenced block below it shows:
+Reference pages come from declarations (see reference.py). In the pages written by hand, and in README.md, a
+comment says which command's output the fenced block below it shows:
 
     <!-- $ lower --to graph layer.onnx | from func.func | to func.return | cut 100 -->
 
-`from` and `to` keep the lines from the first with one text to the next with the other; `cut` shortens long lines. The
-commands of a page run in an empty folder, in order; a block that begins with ```` ```python file=NAME ```` is written
-there first. Code that LLVM prints is compared for one version only: `llvm=20` among the filters."""
+With `!` in place of `$` the command is one that fails. `from` and `to` keep the lines from the first with one text to
+the next with the other; `cut` shortens long lines. The commands of a page run in order, in a folder that holds nothing
+but a link to examples/; a block that begins with ```` ```python file=NAME ```` is written there first. What LLVM prints
+is compared for one version only: `llvm=22` among the filters."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-_COMMAND = re.compile(r"<!-- \$ (.+?) -->$")
+_COMMAND = re.compile(r"<!-- ([$!]) (.+?) -->$")
 _FILE = re.compile(r"```python file=(\S+)$")
 
 
@@ -51,16 +52,16 @@ def rebuilt(text: str) -> str:
             if not fence.startswith("```"):
                 raise SystemExit(f"no fenced block follows {line}")
             end = lines.index("```", at + 1)
-            made = shown(command[1], fence == "```console")
+            made = shown(command[2], fails=command[1] == "!", with_command=fence == "```console")
             out += [fence, *(lines[at + 1 : end] if made is None else made)]
             at = end
     return "\n".join(out)
 
 
-def shown(line: str, with_command: bool) -> list[str] | None:
+def shown(line: str, *, fails: bool, with_command: bool) -> list[str] | None:
     """What a block shows for a command with its filters; None: what it shows, as the LLVM at hand is another one."""
     command, *filters = (part.strip() for part in line.split(" | "))
-    found = output_of(command).rstrip("\n").split("\n")
+    found = output_of(command, fails).rstrip("\n").split("\n")
     for text in filters:
         name, _, value = text.partition(" ")
         if name == "from":
@@ -77,8 +78,8 @@ def shown(line: str, with_command: bool) -> list[str] | None:
     return [f"$ {command}", *found] if with_command else found
 
 
-def output_of(command: str) -> str:
-    """What `lower`, `python FILE` or `cat FILE` prints, on both streams. Ends the build where one fails."""
+def output_of(command: str, fails: bool = False) -> str:
+    """What `lower` or `python FILE` prints, on both streams. Ends the build where it fails unlooked for."""
     program, *args = shlex.split(command)
     stream = io.StringIO()
     with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
@@ -90,9 +91,9 @@ def output_of(command: str) -> str:
             runpy.run_path(args[0], run_name="__main__")
             status = 0
         else:
-            status = int(program != "cat") or stream.write(Path(args[0]).read_text()) * 0
-    if status:
-        raise SystemExit(f"{command} failed:\n{stream.getvalue()}")
+            raise SystemExit(f"unknown command: {command}")
+    if bool(status) != fails:
+        raise SystemExit(f"{command} {'failed' if status else 'did not fail'}:\n{stream.getvalue()}")
     return stream.getvalue()
 
 
@@ -105,10 +106,11 @@ def llvm_version() -> int:
 
 @contextlib.contextmanager
 def empty_folder() -> Iterator[None]:
-    """A new current folder, for the commands of one page."""
+    """A new current folder, for the commands of one page, with a link to the examples."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        os.symlink(ROOT / "examples", "examples")
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Writes the reference pages from the code: docs/ops/*.md from op declarations, docs/pipeline.md from the phases.
+"""Writes the reference pages from the code: docs/ops/*.md from the declarations of ops, docs/pipeline.md from phases.
 
 `pages()` gives every page's text; `python docs/build.py` writes them, and a test holds that they are current."""
 
@@ -98,7 +98,7 @@ def pipeline_page() -> str:
     """The phases in order, then each pass."""
     parts = [
         f"{GENERATED}# The way down, pass by pass\n",
-        "The phases of `lowering/pipeline.py`, in order. `lower --passes` prints the same list, `--print-after PASS` "
+        "The phases of `lowering/pipeline.py`, in order. `lower --passes` prints the same list, `--print-after PASS`\n"
         "shows the IR behind a pass, `--pipeline` runs passes of one's own choice.\n",
         "| phase | | leads to | passes |\n|---|---|---|---|",
     ]
@@ -120,5 +120,5 @@ def pass_text(cls: type[Pass]) -> str:
     options = [field for field in attrs.fields(cls) if field.init]
     listed = "".join(f"- option `{f.name}`, default `{f.default}`\n" for f in options)
     place = cls.__module__.removeprefix("stepwell.").replace(".", "/")
-    page = f"### {cls.name}\n\n{text_of(cls.__doc__)}\nIn `{place}.py`:\n\n```text\n{about}```\n"
-    return page + (f"\n{listed}" if listed else "")
+    text = f"### {cls.name}\n\n{text_of(cls.__doc__)}\nIn `{place}.py`:\n\n```text\n{about}```\n"
+    return f"{text}\n{listed}" if listed else text

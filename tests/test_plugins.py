@@ -65,8 +65,9 @@ def test_a_file_is_loaded_by_the_command(folder: Path) -> None:
 def test_an_installed_package_is_found(folder: Path, entry: str) -> None:
     install(folder, entry)
     assert "waves.snake" in run(folder, "-m", "stepwell.cli", "--to", "graph", "waves.onnx")
-    code = "import stepwell, numpy as np; print(stepwell.compile('waves.onnx')(np.ones((2, 4), 'f'), np.ones((2, 8), 'f')).shape)"
-    assert run(folder, "-c", code) == "(2, 8)\n"
+    code = "import stepwell, numpy as np; model = stepwell.compile('waves.onnx')"
+    call = "print(model(np.ones((2, 4), 'f'), np.ones((2, 8), 'f')).shape)"
+    assert run(folder, "-c", f"{code}; {call}") == "(2, 8)\n"
 
 
 def test_ir_text_with_an_installed_op_parses(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
+from stepwell.dialects.cpu import NextGrainOp
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import InputError, RuntimeError, TargetError
 from stepwell.ir.attributes import ElementsAttr
@@ -219,8 +220,14 @@ def build(module: Operation, target: CpuTarget, *, threads: int | None = None, p
     function = program_of(lowered)
     return CpuModel(
         Signature.of(function), dim_attribute(function, SCRATCH), emitted.sites, code, emitted.program,
-        [aligned_constant(elements) for elements in emitted.constants], parallel=threads != 1,
+        [aligned_constant(elements) for elements in emitted.constants],
+        parallel=threads != 1 and shares_work(lowered),
     )  # fmt: skip
+
+
+def shares_work(lowered: Operation) -> bool:
+    """Whether a lowered program ever shares grains out; one that does not leaves the team asleep."""
+    return any(isinstance(op, NextGrainOp) for op in lowered.walk())
 
 
 def llvm_ir(module: Operation, target: CpuTarget) -> str:

@@ -234,6 +234,7 @@ def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = F
             Builder.after(op).insert(cpu.BarrierOp(slots=0))
         elif isinstance(op, buffer.StoreOp):
             _by_thread_0(Builder.before(op), op)
+    drop_idle_barriers(function.body.block)
     end = function.body.block.terminator
     if isinstance(end.prev, cpu.BarrierOp):
         end.prev.erase()  # the end of a call is a barrier
@@ -260,22 +261,52 @@ ALONE = "cpu.alone"
 
 
 def _by_thread_0(builder: Builder, op: Operation) -> None:
-    """Thread 0 runs an op, the others wait for it; not between two such ops, since one thread has an order."""
-    before = op.prev if op.parent is not None else builder.anchor and builder.anchor.prev
-    while before is not None and has_trait(before, PURE):
-        before = before.prev
-    if isinstance(before, cpu.BarrierOp) and ALONE in before.attributes:
-        before.erase()
+    """Thread 0 runs an op, the others wait for it."""
     thread = builder.insert(cpu.ThreadOp(result_types=[INDEX])).result
     alone = builder.insert(arith.CmpIOp(thread, IndexBuilder(builder).constant(0), predicate="eq")).result
     choice = loop.IfOp.build(alone)
     choice.otherwise.remove(choice.otherwise.block)
+    choice.attributes[ALONE] = UnitAttr()
     builder.insert(choice)
     builder.insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
     op.detach()
     inside = Builder.at_end(choice.then.block, op.loc)
     inside.insert(op)
     inside.insert(loop.YieldOp(()))
+
+
+def drop_idle_barriers(block: Block) -> None:
+    """Let nobody wait between two ops that thread 0 runs alone, since one thread has an order; nor in a loop of such
+    ops alone, but only behind it.
+
+    for { if thread == 0 { a }; barrier; if thread == 0 { b }; barrier }
+    ->  for { if thread == 0 { a }; if thread == 0 { b } }; barrier
+    """
+    for op in list(block):
+        for region in op.regions:
+            for inner in region.blocks:
+                drop_idle_barriers(inner)
+        if isinstance(op, loop.ForOp):
+            _wait_behind(op)
+    for op in list(block):
+        following = op.next
+        while following is not None and (has_trait(following, PURE) or isinstance(following, cpu.ThreadOp)):
+            following = following.next
+        if _is_idle(op) and following is not None and ALONE in following.attributes:
+            op.erase()
+
+
+def _is_idle(op: Operation) -> bool:
+    return isinstance(op, cpu.BarrierOp) and ALONE in op.attributes
+
+
+def _wait_behind(op: loop.ForOp) -> None:
+    barriers = list(op.walk_of(cpu.BarrierOp))
+    if barriers and all(_is_idle(barrier) for barrier in barriers):
+        for barrier in barriers:
+            barrier.erase()
+        op.attributes[ALONE] = UnitAttr()
+        Builder.after(op).insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
 
 
 def _grain_loop(op: kernel.LaunchOp, builder: Builder, total: Value) -> None:

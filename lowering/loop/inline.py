@@ -149,7 +149,8 @@ def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
     to_reader = to_reader_dims(producer, reader, memory)
     assert to_reader is not None
     others = [n for n in range(len(reader.inputs)) if n != position]
-    accumulators = [element_of(v.type) for v in producer.outputs]
+    assert parts.combine is not None
+    accumulators = [argument.type for argument in parts.combine.block.arguments[: len(parts.identities)]]
     extra = parts.inputs[len(parts.body_inputs) :]
     previous = parts.finalize
     types = [*accumulators, *(element_of(v.type) for v in extra), *(element_of(reader.inputs[n].type) for n in others)]

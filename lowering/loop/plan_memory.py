@@ -7,7 +7,7 @@ A kernel that reads and writes elements at the same index (its `sw.inplace`) wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -24,6 +24,7 @@ from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import DYNAMIC, I8, I64, MemRefType, TensorType, Type, numpy_dtype
 from stepwell.lowering.loop.arena import Plan, Planned, at_typical, lower_bound, plan_arena
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.loop.lifetimes import Positions, buffer_roots, lifetimes
 from stepwell.lowering.to_loop.outline import measured_symbols
 
 ARENA_TYPE = MemRefType((DYNAMIC,), I8)
@@ -51,18 +52,16 @@ class _Planner:
         self.table = table
         self.context = context
         self.places: dict[Value, Planned] = {}  # by the value of the alloc; merged buffers share one
-        # The allocs that a memref may point into. What leaves an op may point into all that the op touches.
-        self.roots: dict[Value, frozenset[Value]] = {}
+        self.roots = buffer_roots(function)
+        self.positions = Positions(function)
 
     def run(self, in_place: bool) -> None:
         """Plan and rewrite."""
         allocs = list(self.function.walk_of(buffer.AllocOp))
+        needed = lifetimes(self.function, self.roots, self.positions)
         for alloc in allocs:
-            self.roots[alloc.result] = frozenset([alloc.result])
-        lifetimes = self._lifetimes()
-        for alloc in allocs:
-            if alloc.result in lifetimes:
-                self.places[alloc.result] = Planned(buffer_bytes(alloc), *lifetimes[alloc.result])
+            if alloc.result in needed:
+                self.places[alloc.result] = Planned(buffer_bytes(alloc), *needed[alloc.result])
         if in_place:
             self._merge()
         planned = list(dict.fromkeys(self.places.values()))
@@ -73,34 +72,9 @@ class _Planner:
         self.context.count("arena bytes", at_typical(plan.size, typical))
         self.context.count("arena lower bound bytes", lower_bound(planned, typical))
 
-    def _lifetimes(self) -> dict[Value, tuple[int, int]]:
-        """(first, last) position of each alloc that is used, in ops of the program's block. An op with regions uses all
-        that anything inside uses, from its start to its end."""
-        lifetimes: dict[Value, tuple[int, int]] = {}
-        for position, op in enumerate(self.function.body.block):
-            if isinstance(op, buffer.AllocOp):
-                continue
-            for root in self._touched(op):
-                first, _ = lifetimes.get(root, (position, position))
-                lifetimes[root] = (first, position)
-        return lifetimes
-
-    def _touched(self, op: Operation) -> frozenset[Value]:
-        touched: frozenset[Value] = frozenset()
-        for inner in op.walk():
-            here = frozenset[Value]().union(*(self.roots.get(value, ()) for value in inner.operands))
-            touched |= here
-            for value in (*inner.results, *_arguments(inner)):
-                if isinstance(value.type, MemRefType) and not isinstance(inner, buffer.AllocOp):
-                    self.roots[value] = here
-        if op.regions:
-            for result in op.results:
-                self.roots[result] = touched
-        return touched
-
     def _merge(self) -> None:
         """Let launches write over inputs that die there."""
-        for position, op in enumerate(self.function.body.block):
+        for op, position in self.positions.first.items():
             if isinstance(op, kernel.LaunchOp):
                 for read, written in inplace_pairs(self.table.lookup(op.callee)):
                     self._try_merge(op, op.operands[read], op.operands[written], position)
@@ -121,6 +95,10 @@ class _Planner:
 
     def _whole(self, value: Value) -> Planned | None:
         """The buffer that a memref is, perhaps reshaped."""
+        while isinstance(value.defining_op, buffer.ReshapeOp):
+            value = value.defining_op.memory
+        if not isinstance(value.defining_op, buffer.AllocOp):
+            return None  # a part of a buffer, or one of several
         roots = self.roots.get(value, frozenset())
         return self.places.get(next(iter(roots))) if len(roots) == 1 else None
 
@@ -173,10 +151,6 @@ class _Planner:
         missing = sorted(free_symbols(size) - symbols.keys())
         if missing:
             raise PassError(f"@{self.function.sym_name}: no argument tells the size {', '.join(missing)} of a buffer")
-
-
-def _arguments(op: Operation) -> Iterable[Value]:
-    return (argument for region in op.regions for block in region.blocks for argument in block.arguments)
 
 
 def typical_sizes(context: PassContext) -> dict[str, int]:

@@ -54,12 +54,13 @@ class DecomposeLayouts(Pass):
 
 def place_parts(module: Operation) -> int:
     """concat(x, x, argument)  ->  concat(x, copy(x), copy(argument)): a part that is not made by a generic of its own,
-    or that has another place already, is copied to its place; returns how many were"""
+    was made outside the loop, or has another place already, is copied to its place; returns how many were"""
     placed: set[Value] = set()
     copies = 0
     for op in list(module.walk_of(ConcatOp)):
         for index, part in enumerate(op.xs):
-            if isinstance(part.defining_op, (GenericOp, ConcatOp)) and part not in placed and not returned(part):
+            made_here = isinstance(part.defining_op, (GenericOp, ConcatOp)) and part.owner_block is op.parent
+            if made_here and part not in placed and not returned(part):
                 placed.add(part)
                 continue
             type_ = tensor_type(part)

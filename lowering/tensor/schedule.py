@@ -236,17 +236,12 @@ def _contraction_loops(
             columns = max(panel, columns // 2 // panel * panel)
     streamed = {d for m in space.op.input_maps if vector in m.used_dims() for d in m.used_dims()}
     first = [d for d in outer if d in streamed]
-    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, True) for d in first)
-    yield LoopSpec(f"{space.names[vector]}0", space.names[vector], columns, True)
-    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, True) for d in outer if d not in first)
+    # A kernel that one thread ends before another has woken up is not shared out.
+    shared = wanted > 1 or not all(isinstance(size, int) for size in space.op.sizes.dims)
+    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in first)
+    yield LoopSpec(f"{space.names[vector]}0", space.names[vector], columns, shared)
+    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in outer if d not in first)
     if row is not None:
-        yield LoopSpec(f"{space.names[row]}0", space.names[row], rows, True)
+        yield LoopSpec(f"{space.names[row]}0", space.names[row], rows, shared)
     if len(space.reduction) == 1 and depth * panel * 4 > machine.l2_bytes // 2 and row_size > tile.rows:
         yield LoopSpec(f"{space.names[space.reduction[0]]}0", space.names[space.reduction[0]], 512)
-
-
-def typical_sizes(op: GenericOp) -> list[int]:
-    """The iteration space's sizes for counting."""
-    return [size_of(size) for size in op.sizes.dims]
-
-

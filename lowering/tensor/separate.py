@@ -6,12 +6,14 @@ given places, and what a loop carries must not lie where the next round writes.
 return %x, %r, %r               ->  return copy(%x), %r, copy(%r)
 for { yield if { .. }, %r, %r } ->  for { yield copy(if { .. }), %r, copy(%r) }   (the last is a row)
 
-A carried value that comes from above, or was carried into the round, may stay where it is: nothing writes there."""
+A carried value that comes from above, or that was carried into the round, may stay where it is, since nothing writes
+there."""
 
 from __future__ import annotations
 
 from stepwell.dialects import func
 from stepwell.dialects.tensor import (
+    ConcatOp,
     DimsAttr,
     ForOp,
     GenericOp,
@@ -69,11 +71,11 @@ def claim(last: Operation, index: int, claimed: set[Value]) -> None:
 
 
 def is_placed(value: Value) -> bool:
-    """Whether the place where a value is written can be chosen: a kernel's result, or what a loop collects."""
+    """Whether the place of a value can be chosen: a kernel's result, parts in one place, or what a loop collects."""
     op = value.defining_op
     if isinstance(op, ForOp) and isinstance(value, OpResult):
         return value.index >= len(op.initial)
-    return isinstance(op, (GenericOp, KernelOp))
+    return isinstance(op, (ConcatOp, GenericOp, KernelOp))
 
 
 def origin(value: Value) -> Value:

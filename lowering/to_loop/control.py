@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stepwell.dialects import buffer, loop
+from stepwell.dialects.arith import SubIOp, index_constant
 from stepwell.dialects.tensor import ForOp, IfOp, WhileOp
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
@@ -42,6 +43,7 @@ def _for(program: Program, op: ForOp) -> None:
     stacks = [program.destination(value) for value in op.stacks]
     turns = Turns(program, op)
     lower, upper, step = index.constant(0), index.dim(op.count, program.symbols), index.constant(1)
+    last = index.sub(upper, step) if any(op.backward) else None
     made = loop.ForOp.build(lower, upper, step, [*(program.buffers[v] for v in op.initial), *turns.memory])
     made.induction.name = op.body.block.arguments[0].name or "step"
     program.builder.insert(made)
@@ -50,9 +52,8 @@ def _for(program: Program, op: ForOp) -> None:
     inner = Builder.at_end(made.block, op.loc)
     for row, stack, backward in zip(rows, stacks, op.backward, strict=True):
         place = made.induction
-        if backward:
-            last = index.sub(upper, step)
-            place = inner.insert(_difference(last, place)).results[0]
+        if backward and last is not None:
+            place = inner.insert(SubIOp(last, place)).result
         program.destinations[origin(row)] = inner.insert(buffer.SliceOp(stack, place)).result
     op.body.block.arguments[0].replace_all_uses_with(made.induction)
     _bind(program, op.body.block.arguments[1:], made.carried[:carried])
@@ -61,12 +62,6 @@ def _for(program: Program, op: ForOp) -> None:
     loop.yield_values(Builder.at_end(made.block, op.loc), [*ends[:carried], *turns.next(made.carried[carried:])])
     _bind(program, op.finals, made.results[:carried])
     _bind(program, op.stacks, stacks)
-
-
-def _difference(a: Value, b: Value) -> Operation:
-    from stepwell.dialects.arith import SubIOp
-
-    return SubIOp(a, b)
 
 
 def _while(program: Program, op: WhileOp) -> None:
@@ -99,8 +94,6 @@ def _if(program: Program, op: IfOp) -> None:
 
 
 def _truth(builder: Builder, memory: Value) -> Value:
-    from stepwell.dialects.arith import index_constant
-
     zeros = [builder.insert(index_constant(0)).result for _ in buffer.memref_type(memory).shape]
     return builder.insert(buffer.LoadOp(memory, zeros)).result
 

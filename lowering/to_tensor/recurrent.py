@@ -29,7 +29,6 @@ from stepwell.lowering.to_tensor.rules import (
     lowers,
     plain_region,
     reduce_generics,
-    signless,
 )
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -155,6 +154,8 @@ class Layer:
 
     def start(self, value: Value | None) -> Value:
         """An initial state [d, n, hidden] in this direction; zeros where there is none."""
+        if value is not None and self.op.directions == 1 and tensor_type(value).element is self.state.element:
+            return reshaped(self.c, self.c.new(value), self.state.shape)
         reads = [] if value is None else [self.part(value, dim(0), dim(1))]
         element = self.state.element
         return computed(self.c, reads, [self.state], lambda s, *x: x or [s.constant(0.0, element)])[0]
@@ -264,11 +265,13 @@ def gru_step(step: Step) -> list[Value]:
         biases = [] if layer.op.bias is None else [layer.part(layer.op.bias, dim(1) + 3 * layer.hidden)]
         recurrent = layer.plus(step.recurrent(0, 3), *biases)
 
-        def whole(s: Scalars, h: Value, xz: Value, xr: Value, xh: Value, rz: Value, rr: Value, rh: Value) -> list[Value]:
+        def whole(s: Scalars, h: Value, *parts: Value) -> list[Value]:
+            xz, rz, xr, rr, xh, rh = parts
             reset = f(s, s.add(xr, rr))
             return mixed(s, f(s, s.add(xz, rz)), g(s, s.add(xh, s.mul(reset, rh))), h)
 
-        return step.ends([step.column(step.h), *xs, *(step.column(recurrent, gate) for gate in range(3))], whole)
+        rs = [step.column(recurrent, gate) for gate in range(3)]
+        return step.ends([step.column(step.h), *(read for pair in zip(xs, rs, strict=True) for read in pair)], whole)
     gates = layer.plus(step.recurrent(0, 2), (step.x, [dim(0), dim(1)]))
     reset_h = computed(
         layer.c, [step.column(gates, 1), step.column(step.h)], [layer.state], lambda s, r, h: [s.mul(f(s, r), h)]
@@ -312,12 +315,14 @@ STEPS: dict[type[RecurrentOp], Callable[[Step], list[Value]]] = {RnnOp: rnn_step
 def recurrent(op: RecurrentOp, c: Conversion) -> list[Value]:
     """graph.lstm  ->  a product of all inputs, a tensor.for over the steps; the directions put together"""
     runs = [Layer(op, c, direction).run() for direction in range(op.directions)]
-    types = [t for value in op.results if isinstance(t := signless(value.type), TensorType)]
-    return [_together(c, values, type_, axis) for values, type_, axis in zip(zip(*runs, strict=True), types, (1, 0, 0))]
+    y, *finals = zip(*runs, strict=True)
+    states = zip(finals, op.results[1:], strict=True)
+    return [_together(c, y, op.y, 1), *(_together(c, values, result, 0) for values, result in states)]
 
 
-def _together(c: Conversion, values: Sequence[Value], type_: TensorType, axis: int) -> Value:
+def _together(c: Conversion, values: Sequence[Value], result: Value, axis: int) -> Value:
     """The values of all directions along a new axis, rounded to the element type."""
+    type_ = tensor_type(result)
     if len(values) == 1 and tensor_type(values[0]).element is type_.element:
         return reshaped(c, values[0], type_.shape)
     places = [dim(d) for d in range(type_.rank) if d != axis]

@@ -66,26 +66,26 @@ class Conversion:
             op.erase()
         self._converted.clear()
 
-    def convert_block(self, block: Block) -> None:
-        """Convert the arguments and ops of a block that a rule is about to move into an op of its own making. The
-        insertion point is then at the block's end."""
-        self._convert_block(block)
-        self.builder = Builder.at_end(block)
+    def convert_into(self, source: Block, arguments: Sequence[Value], target: Block) -> None:
+        """Convert the ops of a block, whose arguments `arguments` stand for, and move them to the end of another.
 
-    def drop(self, op: Operation) -> None:
-        """An op of the source needs nothing in its place; it goes at the end."""
-        self._converted.append(op)
+        So a rule for an op with regions fills those of the op that it makes. The insertion point stays."""
+        builder = self.builder
+        self.mapping.update(zip(source.arguments, arguments, strict=True))
+        for op in list(source):
+            self._convert(op)
+        for op in list(source):
+            op.detach()
+            target.append(op)
+        self.builder = builder
 
     def _convert_regions(self, root: Operation) -> None:
         for region in root.regions:
             for block in region.blocks:
-                self._convert_block(block)
-
-    def _convert_block(self, block: Block) -> None:
-        for argument in list(block.arguments):
-            self._convert_argument(argument)
-        for op in list(block):
-            self._convert(op)
+                for argument in list(block.arguments):
+                    self._convert_argument(argument)
+                for op in list(block):
+                    self._convert(op)
 
     def _convert_argument(self, argument: BlockArgument) -> None:
         """Let an argument of the new type take the place; rules still see the old one's type on their operands."""

@@ -37,7 +37,9 @@ def plugin() -> ModuleType:
 def model(shape: list[int | str], disparities: int) -> onnx.ModelProto:
     """relu(cost volume) * 0.5: the operator among neighbours."""
     nodes = [
-        helper.make_node("CostVolume", ["left", "right"], ["costs"], "costs", domain="org.stereo", disparities=disparities),
+        helper.make_node(
+            "CostVolume", ["left", "right"], ["costs"], "costs", domain="org.stereo", disparities=disparities
+        ),
         helper.make_node("Constant", [], ["half"], "half", value_float=0.5),
         helper.make_node("Relu", ["costs"], ["positive"], "positive"),
         helper.make_node("Mul", ["positive", "half"], ["out"], "out"),
@@ -100,7 +102,8 @@ def test_it_is_one_kernel_with_its_neighbours(plugin: ModuleType) -> None:
 
 def test_its_verifier_speaks(plugin: ModuleType) -> None:
     source = '%l = "test.value"() : () -> tensor<1x3x4x8xf32>\n%r = "test.value"() : () -> tensor<1x3x4x9xf32>\n'
-    text = "stereo.cost_volume %l, %r {disparities = 2} : (tensor<1x3x4x8xf32>, tensor<1x3x4x9xf32>) -> tensor<1x2x4x8xf32>"
+    types = "(tensor<1x3x4x8xf32>, tensor<1x3x4x9xf32>) -> tensor<1x2x4x8xf32>"
+    text = f"stereo.cost_volume %l, %r {{disparities = 2}} : {types}"
     with pytest.raises(stepwell.StepwellError, match="two feature maps of one shape"):
         verify(parse_module(f"builtin.module {{\n{source}{text}\n}}"))
     assert issubclass(IRError, stepwell.StepwellError)
@@ -131,7 +134,8 @@ def test_an_edited_schedule_changes_the_nest_and_no_result(plugin: ModuleType) -
     assert isinstance(kernel_op.schedule, ScheduleAttr)
     edited = re.sub(
         r"#tensor\.schedule<.*?\}, vector = .*?>",
-        "#tensor.schedule<loops = [parallel rows: d2 by 4, channels: d4 by 2], register = {d1: 2, d3: 16}, vector = d3 by 8>",
+        "#tensor.schedule<loops = [parallel rows: d2 by 4, channels: d4 by 2], "
+        "register = {d1: 2, d3: 16}, vector = d3 by 8>",
         text,
     )
     assert edited != text
@@ -147,7 +151,9 @@ def test_an_edited_schedule_changes_the_nest_and_no_result(plugin: ModuleType) -
 def test_a_schedule_that_cuts_an_unknown_dim_is_refused(plugin: ModuleType) -> None:
     text = print_op(lowered(model([1, 8, 16, 64], 4), "tensor"))
     edited = re.sub(r"loops = \[.*?\]", "loops = [parallel a: z by 4]", text)
-    with pytest.raises(stepwell.StepwellError, match=r"the schedule cuts 'z'; the kernel's dims are d0, d1, d2, d3, d4"):
+    with pytest.raises(
+        stepwell.StepwellError, match=r"the schedule cuts 'z'; the kernel's dims are d0, d1, d2, d3, d4"
+    ):
         lowered(edited, "loop")
 
 

@@ -41,7 +41,7 @@ def knowledge(source: str) -> list[str]:
     ("source", "expected"),
     [
         ("from stepwell.dialects import arith, tensor", ["stepwell.dialects.tensor"]),
-        ("def f():\n    from stepwell.dialects.graph.convolution import ConvOp", ["stepwell.dialects.graph.convolution.ConvOp"]),
+        ("def f():\n    from stepwell.dialects.graph.pooling import X", ["stepwell.dialects.graph.pooling.X"]),
         ("if op.op_name == 'graph.conv': pass", ["graph.conv"]),
         ("import stepwell.dialects.tensor as t", ["stepwell.dialects.tensor"]),
         ("from stepwell.dialects.tensorial import x", []),

@@ -8,6 +8,8 @@ import pytest
 from stepwell.backends.cpu import model, target
 from stepwell.backends.cpu.spmd import Spmd
 from stepwell.backends.cpu.team import Team
+from stepwell.dialects import cpu
+from stepwell.dialects.func import FuncOp
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
@@ -206,3 +208,93 @@ def test_the_program_runs_in_the_interpreter_as_one_thread() -> None:
     x, y, arena = np.arange(64), np.zeros(64, np.int64), np.zeros(576, np.uint8)
     run_function(model.program_of(module), [x, y, arena])
     assert y.tolist() == model.build(parse_module(PIPELINE), target.host()).run([x])[0].tolist()
+
+
+IN_LOOPS = """
+builtin.module {
+  func.func private @one(%x: memref<64xi64>, %y: memref<64xi64>) attributes {kernel} {
+    %c0 = arith.constant 0 : index
+    %v = buffer.load %x[%c0] : memref<64xi64>
+    %one = arith.constant 1 : i64
+    %w = arith.addi %v, %one : i64
+    buffer.store %w, %y[%c0] : memref<64xi64>
+    func.return
+  }
+  func.func private @all(%x: memref<64xi64>, %y: memref<64xi64>) attributes {kernel} {
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %n = arith.constant 64 : index
+    loop.parallel %i = %c0 to %n step %c1 {
+      %v = buffer.load %x[%c0] : memref<64xi64>
+      %k = arith.index_cast %i : index to i64
+      %w = arith.addi %v, %k : i64
+      buffer.store %w, %y[%i] : memref<64xi64>
+      loop.yield
+    }
+    func.return
+  }
+  func.func @main(%x: memref<64xi64> {sw.tensor = "tensor<64xsi64>"},
+                  %a: memref<64xi64> {sw.out, sw.tensor = "tensor<64xsi64>"},
+                  %b: memref<64xi64> {sw.out, sw.tensor = "tensor<64xsi64>"}) {
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %n = arith.constant 50 : index
+    kernel.launch @one(%x, %a) : (memref<64xi64>, memref<64xi64>) -> ()
+    loop.for %i = %c0 to %n step %c1 {
+      BODY
+      loop.yield
+    }
+    kernel.launch @all(%a, %b) : (memref<64xi64>, memref<64xi64>) -> ()
+    func.return
+  }
+}
+"""
+ONE = "kernel.launch @one(%a, %a) : (memref<64xi64>, memref<64xi64>) -> ()"
+ALL = "kernel.launch @all(%a, %b) : (memref<64xi64>, memref<64xi64>) -> ()"
+BACK = "kernel.launch @one(%b, %a) : (memref<64xi64>, memref<64xi64>) -> ()"
+BRANCH = f"""
+  %v = buffer.load %a[%c0] : memref<64xi64>
+  %two = arith.constant 2 : i64
+  %zero = arith.constant 0 : i64
+  %odd = arith.remsi %v, %two : i64
+  %c = arith.cmpi eq, %odd, %zero : i64
+  loop.if %c : (i1) -> () {{
+    {ALL}
+    {BACK}
+    loop.yield
+  }} {{
+    {ONE}
+    {ONE}
+    {ONE}
+    loop.yield
+  }}
+"""
+# A body of the loop -> how many barriers the program has, and what is in %a[0] behind 50 rounds.
+BODIES = {
+    "ops of one thread": (f"{ONE}\n{ONE}", 1, 101),
+    "shared ops between": (f"{ALL}\n{BACK}\n{ONE}", 3, 101),
+    "a branch that memory decides": (BRANCH, 5, 101),
+}
+
+
+@pytest.mark.parametrize("name", list(BODIES))
+def test_barriers_of_loops(name: str) -> None:
+    body, barriers, _ = BODIES[name]
+    program = lowered(IN_LOOPS.replace("BODY", body))
+    assert len(list(program.walk_of(cpu.BarrierOp))) == barriers
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", list(BODIES))
+def test_launches_in_loops_run_in_order(name: str, threads: int) -> None:
+    body, _, last = BODIES[name]
+    module = parse_module(IN_LOOPS.replace("BODY", body))
+    expected = [np.zeros(64, np.int64), np.zeros(64, np.int64)]
+    run_function(next(f for f in module.walk_of(FuncOp) if f.sym_name == "main"), [np.zeros(64, np.int64), *expected])
+    compiled = model.build(module, target.host(), threads=threads)
+    for _ in range(5):
+        a, b = compiled.run([np.zeros(64, np.int64)])
+        assert a[0] == expected[0][0]
+        np.testing.assert_array_equal(b, expected[1])
+    if name == "ops of one thread":
+        assert a[0] == last

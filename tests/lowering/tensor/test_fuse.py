@@ -32,7 +32,9 @@ def convolution(batch: int | str, channels: int) -> onnx.ModelProto:
         helper.make_node("Add", ["c", "r"], ["s"]),
         helper.make_node("Relu", ["s"], ["y"]),
     ]
-    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", shape), ("r", inner), ("y", inner))]
+    infos = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", shape), ("r", inner), ("y", inner))
+    ]
     graph = helper.make_graph(nodes, "g", infos[:2], infos[2:], [weights])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
