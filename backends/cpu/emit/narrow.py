@@ -9,6 +9,7 @@ from __future__ import annotations
 from stepwell.errors import TargetError
 from stepwell.ir.types import FloatType, Type, element_of
 
+from . import tiny
 from .function import FunctionEmitter
 from .types import lane_count, vector_of
 
@@ -65,6 +66,10 @@ def widened(e: FunctionEmitter, text: str, type_: Type) -> str:
         return bits.cast("bitcast", bits.do("shl", wide, 16), bits.i32, bits.float)
     if element.format == "f16":  # type: ignore[attr-defined]
         return _half_to_float(e, text, bits)
+    if element.format == "f8E8M0FNU":  # type: ignore[attr-defined]
+        return tiny.power_of_two_to_float(bits, text)
+    if element.format in tiny.FORMATS:  # type: ignore[attr-defined]
+        return tiny.to_float(bits, text, tiny.FORMATS[element.format])  # type: ignore[attr-defined]
     raise TargetError(f"there is no arithmetic on {element} on a CPU yet")
 
 
@@ -78,6 +83,8 @@ def narrowed(e: FunctionEmitter, text: str, type_: Type) -> str:
         return _float_to_brain(e, text, bits)
     if element.format == "f16":  # type: ignore[attr-defined]
         return _float_to_half(e, text, bits)
+    if element.format in tiny.FORMATS:  # type: ignore[attr-defined]
+        return tiny.from_float(bits, text, tiny.FORMATS[element.format])  # type: ignore[attr-defined]
     raise TargetError(f"there is no arithmetic on {element} on a CPU yet")
 
 
