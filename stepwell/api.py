@@ -72,11 +72,11 @@ class Model:
         self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
 
     def __call__(self, *arrays: Any) -> Any:
-        """Run on arrays in the order of `inputs`; gives the array of a single output, a list of them of several.
+        """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.
 
         Raises InputError for arrays that do not fit, stepwell.RuntimeError for what only the run can find."""
         results = self._run(arrays)
-        return results[0] if len(results) == 1 else results
+        return results[0] if len(results) == 1 else tuple(results)
 
     def run(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> dict[str, Array]:
         """Run on arrays by name; gives the outputs by name, and with `fetch` the values of those ONNX names as well.
