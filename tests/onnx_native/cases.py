@@ -98,7 +98,7 @@ def native_results(model: Any, arrays: list[Any]) -> list[Any]:
             continue
         found = compiled(*left)
         break
-    return found if isinstance(found, list) else [found]
+    return found if isinstance(found, tuple) else [found]
 
 
 def _with_constants(model: Any, arrays: list[Any], kinds: str) -> tuple[Any, list[Any]]:

@@ -109,7 +109,7 @@ def check(types: Sequence[Type], build: Build, *arrays: Any, tolerance: float = 
         run_function(main(low), [*(a.copy() for a in inputs), *outputs])
         compare(outputs, expected, tolerance)
         made = stepwell.compile(graph_module(types, build), threads=1)(*arrays)
-        compare(made if isinstance(made, list) else [made], expected, tolerance)
+        compare(made if isinstance(made, tuple) else [made], expected, tolerance)
     return module
 
 

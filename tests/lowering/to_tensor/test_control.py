@@ -205,7 +205,7 @@ def test_natively(name: str, threads: int) -> None:
     module = parse_module(main_of(text.replace("@f(", "@main(")))
     expected = run_function(main(module), arrays)
     found = stepwell.compile(module, threads=threads)(*arrays)
-    for mine, theirs in zip(found if isinstance(found, list) else [found], expected, strict=True):
+    for mine, theirs in zip(found if isinstance(found, tuple) else [found], expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5)
 
 

@@ -41,6 +41,6 @@ def test_case(case: Any) -> None:
     compiled = stepwell.compile(case.model)
     for inputs, outputs in case.data_sets:
         found = compiled(*map(as_array, inputs))
-        for a, b in zip(found if isinstance(found, list) else [found], map(as_array, outputs), strict=True):
+        for a, b in zip(found if isinstance(found, tuple) else [found], map(as_array, outputs), strict=True):
             assert (a.dtype, a.shape) == (b.dtype, b.shape)
             np.testing.assert_allclose(a, b, rtol=case.rtol, atol=1e-5)
