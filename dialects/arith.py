@@ -575,9 +575,4 @@ BitcastOp = _cast("arith.bitcast", "The same bits as another type of the same wi
                   lambda v, d: v.view(d))  # fmt: skip
 
 
-def is_index_or_int(type_: Type) -> bool:
-    """Whether a scalar type is an integer or index."""
-    return isinstance(type_, (IntegerType, IndexType))
-
-
 DIALECT = Dialect.of_module("arith", (*globals().values(), FastMathAttr, OverflowAttr), __doc__)

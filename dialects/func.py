@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.dialects.builtin import check_prefixed
 from stepwell.errors import IRError
-from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, SymbolRefAttr, TypeAttr
+from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, TypeAttr
 from stepwell.ir.attrkinds import ATTRS, FUNCTION_TYPE, STRING, SYMBOL
 from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.opdef import Op, Trait, attr, operands, region, results
@@ -230,11 +230,6 @@ class CallOp(Op):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return frame.call(self, self.callee, args)
-
-
-def symbol_ref(name: str) -> SymbolRefAttr:
-    """`@name`."""
-    return SymbolRefAttr(name)
 
 
 DIALECT = Dialect.of_module("func", globals().values(), __doc__)

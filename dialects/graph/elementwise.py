@@ -27,7 +27,7 @@ from stepwell.ir.constraints import FLOAT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_T
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, dim_max, dim_min, proven_non_negative
 from stepwell.ir.opdef import COMMUTATIVE, PURE, operand, result
-from stepwell.ir.types import F32, FloatType, IntegerType, TensorType, Type, numpy_dtype
+from stepwell.ir.types import F32, FloatType, TensorType, Type, numpy_dtype
 
 OnDims = Callable[..., "Dim | None"]
 
@@ -244,11 +244,6 @@ ReluOp = unary("relu", "max(x, 0); NaN stays NaN.", lambda x: np.maximum(x, np.z
 def is_float_element(type_: Type) -> bool:
     """Whether a tensor's elements are floats."""
     return isinstance(type_, TensorType) and isinstance(type_.element, FloatType)
-
-
-def is_bool_element(type_: Type) -> bool:
-    """Whether a tensor's elements are i1."""
-    return isinstance(type_, TensorType) and isinstance(type_.element, IntegerType) and type_.element.width == 1
 
 
 def splat_value(attribute: Attribute | None) -> float | int | None:

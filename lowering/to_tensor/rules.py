@@ -11,10 +11,9 @@ from typing import Any
 
 from stepwell.dialects.tensor import DimsAttr, GenericOp, YieldOp, tensor_type
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.builder import Builder
-from stepwell.ir.conversion import Conversion, NoMatch, Rule
+from stepwell.ir.conversion import Conversion, Rule
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, FloatType, IntegerType, Signedness, TensorType, Type
@@ -61,21 +60,6 @@ def scalar_region(types: Sequence[Type], body: Body) -> Region:
 def dim_names(rank: int) -> list[str]:
     """Names of the dims of a plain iteration space."""
     return [f"d{index}" for index in range(rank)]
-
-
-def broadcast_map(shape: Sequence[Dim], space: Sequence[Dim]) -> AffineMap:
-    """Where an operand of a shape is read in an iteration space it broadcasts to.
-
-    A dim of size 1 is read at 0. Raises NoMatch where a symbolic dim is neither proven equal nor 1."""
-    results: list[AffineExpr] = []
-    for axis, size in enumerate(shape, start=len(space) - len(shape)):
-        if size == space[axis]:
-            results.append(dim(axis))
-        elif size == 1:
-            results.append(const(0))
-        else:
-            raise NoMatch(f"whether {size} equals {space[axis]} or is 1 is not known at compile time")
-    return AffineMap(len(space), 0, results)
 
 
 def map_generic(

@@ -5,7 +5,7 @@ results and block arguments are owned by one operation or block for life."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from stepwell.errors import IRError
@@ -575,12 +575,3 @@ class Region:
                     if value in mapping:
                         op.set_operand(index, mapping[value])
         return copy
-
-
-def single_block(argument_types: Sequence[Type], build: Callable[..., None]) -> Region:
-    """A region of one block, filled by `build(builder, *arguments)`."""
-    from stepwell.ir.builder import Builder
-
-    block = Block(argument_types)
-    build(Builder.at_end(block), *block.arguments)
-    return Region([block])

@@ -14,7 +14,7 @@ optional one) and the attributes as Python values by name; result types come fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -334,6 +334,3 @@ def has_trait(op: Operation, trait: Trait) -> bool:
     """Whether an operation's class declares a trait; never so for unregistered ones."""
     spec: OpSpec | None = getattr(type(op), "spec", None)
     return spec is not None and trait in spec.traits
-
-
-Hook = Callable[..., Any]

@@ -11,7 +11,7 @@ import numpy as np
 
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.dims import Dim, DimExpr
+from stepwell.ir.dims import Dim
 from stepwell.ir.interned import Interned, interned
 
 if TYPE_CHECKING:
@@ -352,11 +352,6 @@ def type_of_dtype(dtype: np.dtype[Any]) -> Type:
     if dtype.name in ("int4", "uint4", "int2", "uint2"):
         return IntegerType(int(dtype.name[-1]), Signedness.UNSIGNED if dtype.name[0] == "u" else Signedness.SIGNED)
     raise IRError(f"NumPy element type {dtype} has no counterpart in the IR")
-
-
-def is_symbolic(dim: Dim) -> bool:
-    """Whether a dim is an expression over symbols."""
-    return isinstance(dim, DimExpr)
 
 
 def tensor_of(array: np.ndarray[Any, Any]) -> TensorType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwell.errors import IRError, VerifyError
-from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Region, Value
+from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Value
 from stepwell.ir.dominance import Dominance
 from stepwell.ir.opdef import Arity, Op, Trait, ValueGroup, group_sizes, has_trait
 from stepwell.ir.symbols import symbol_name
@@ -202,8 +202,3 @@ def types_agree(inferred: Sequence[Type], actual: Sequence[Type]) -> bool:
         if any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a.shape, b.shape, strict=True)):
             return False
     return True
-
-
-def entry_arguments(region: Region) -> list[BlockArgument]:
-    """The arguments of a region's first block."""
-    return region.entry.arguments
