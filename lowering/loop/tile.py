@@ -153,7 +153,21 @@ class Nest:
         elif is_vector:
             self._masked_tail(builder, middle, upper, tile, body, position)
         else:
-            self._run(builder, middle, upper, 1, 1, body, position)
+            self._halved_tail(builder, middle, upper, tile, body, position)
+
+    def _halved_tail(
+        self, builder: Builder, lower: Value, upper: Value, tile: int, body: Callable[[Builder, Value, Value], None],
+        position: int,
+    ) -> None:  # fmt: skip
+        """A tail of fewer than `tile` places, known at run time, in tiles of 2^k, .., 4, 2, 1 places: few rows alone
+        leave too few independent sums to hide the latency of a multiply-add."""
+        index = IndexBuilder(builder)
+        height = 1 << (tile - 1).bit_length() - 1
+        while height:
+            count = index.floordiv(index.sub(upper, lower), index.constant(height))
+            end = index.add(lower, index.mul(count, index.constant(height)))
+            self._run(builder, lower, end, height, height, body, position)
+            lower, height = end, height // 2
 
     def _run(
         self, builder: Builder, lower: Value, upper: Value, step: int, count: int,
