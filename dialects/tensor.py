@@ -272,7 +272,10 @@ class ConcatOp(Op):
 
 
 class PackOp(Op):
-    """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., c / block, .., block]; block divides the axis.
+    """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., ceil(c / block), .., block].
+
+    Where the size is no multiple of the block, the last block ends in elements that mean nothing: a reader takes the
+    first c alone, and what fills the rest is not defined (zeros in the interpreter).
 
     ```mlir
     %x = "test.value"() : () -> tensor<1x32x7x7xf32>
@@ -290,30 +293,33 @@ class PackOp(Op):
     def infer_types(self) -> Sequence[Type]:
         type_ = tensor_type(self.x)
         size = type_.shape[self.axis]
-        if not isinstance(size, int) or size % self.block:
-            raise IRError(f"blocks of {self.block} do not divide a dim of size {size}")
+        if not isinstance(size, int):
+            raise IRError(f"blocks of {self.block} cut a dim of known size, not {size}")
         shape = list(type_.shape)
-        shape[self.axis] = size // self.block
+        shape[self.axis] = -(-size // self.block)
         return [type_.with_shape([*shape, self.block])]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        array, axis = args[0], self.axis
+        axis = self.axis
+        widths = [(0, -args[0].shape[axis] % self.block if n == axis else 0) for n in range(args[0].ndim)]
+        array = np.pad(args[0], widths)
         split = array.reshape(*array.shape[:axis], -1, self.block, *array.shape[axis + 1 :])
         return np.ascontiguousarray(np.moveaxis(split, axis + 1, -1))
 
 
 class UnpackOp(Op):
-    """The inverse of `tensor.pack`: [.., c / block, .., block] -> [.., c, ..].
+    """The inverse of `tensor.pack`: [.., ceil(c / block), .., block] -> [.., c, ..], where `size` is c.
 
     ```mlir
     %x = "test.value"() : () -> tensor<1x2x7x7x16xf32>
-    %r = tensor.unpack %x {axis = 1} : (tensor<1x2x7x7x16xf32>) -> tensor<1x32x7x7xf32>
+    %r = tensor.unpack %x {axis = 1, size = 24} : (tensor<1x2x7x7x16xf32>) -> tensor<1x24x7x7xf32>
     ```
     """
 
     name = "tensor.unpack"
     traits = frozenset({PURE})
     axis: int = attr(INT)
+    size: int = attr(INT)
     x: Value = operand(TENSOR)
     result: Value = result(TENSOR)
 
@@ -327,13 +333,16 @@ class UnpackOp(Op):
     def infer_types(self) -> Sequence[Type]:
         type_ = tensor_type(self.x)
         shape = list(type_.shape[:-1])
-        shape[self.axis] = shape[self.axis] * self.block
+        if shape[self.axis] != -(-self.size // self.block):
+            raise IRError(f"{shape[self.axis]} blocks of {self.block} do not hold {self.size} elements")
+        shape[self.axis] = self.size
         return [type_.with_shape(shape)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         array, axis = np.moveaxis(args[0], -1, self.axis + 1), self.axis
         shape = (*array.shape[:axis], array.shape[axis] * array.shape[axis + 1], *array.shape[axis + 2 :])
-        return np.ascontiguousarray(array).reshape(shape)
+        whole = np.ascontiguousarray(array).reshape(shape)
+        return np.ascontiguousarray(whole[(*[slice(None)] * axis, slice(self.size))])
 
 
 class PadOp(Op):
@@ -396,9 +405,9 @@ class KernelOp(Op):
         return frame.run_region(self.body, args)
 
 
-def empty(type_: TensorType, frame: Any) -> Any:
-    """An array of a tensor type."""
-    return np.empty(concrete_shape(type_.shape, frame), numpy_dtype(type_))
+def zeros(type_: TensorType, frame: Any) -> Any:
+    """An array of a tensor type, all zeros."""
+    return np.zeros(concrete_shape(type_.shape, frame), numpy_dtype(type_))
 
 
 DIALECT = Dialect.of_module("tensor", globals().values(), __doc__, landing="tensor")
