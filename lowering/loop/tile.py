@@ -41,9 +41,10 @@ class Tile(Pass):
                 continue
             if any(stage.parent_op is not function for stage in stages):
                 continue  # cut before
-            if len(stages) != 1:
+            if len(stages) != 1 and any(stage.inputs or stage.sources for stage in stages):
                 raise PassError(f"@{function.sym_name}: {len(stages)} stages are left and only one can be tiled")
-            Nest(stages[0], schedule).build()
+            for stage in stages:  # several are boxes of one border, and do not depend on each other
+                Nest(stage, schedule).build()
 
 
 @attrs.frozen

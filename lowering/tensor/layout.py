@@ -124,7 +124,15 @@ def split_index(map_: AffineMap, axis: int, block: int) -> AffineMap:
 
 
 def set_maps(op: GenericOp, maps: list[AffineMap]) -> None:
-    """Replace a generic's maps."""
+    """Replace a generic's maps, quotients and rests of dims with few places simplified."""
+    ranges = [(0, max(0, n - 1) if isinstance(n, int) else None) for n in op.sizes.dims]
+    maps = [
+        AffineMap(m.num_dims, m.num_symbols, [
+            old if old.dim_index is not None else new
+            for old, new in zip(m.results, m.simplify(ranges).results, strict=True)
+        ])
+        for m in maps
+    ]  # fmt: skip
     op.properties["maps"] = ArrayAttr(tuple(AffineMapAttr(m) for m in maps))
 
 

@@ -86,11 +86,12 @@ class Space:
 
 
 def runs_along(map_: AffineMap, d: int) -> bool:
-    """Whether neighbours along a dim are neighbours in memory: its last index is `d` or `d mod block`."""
+    """Whether neighbours along a dim are neighbours in memory: its last index is `d`, perhaps shifted, or
+    `d mod block`."""
     if not map_.results:
         return False
     last = map_.results[-1]
-    return last == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
+    return (last - last.constant) == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
 
 
 def size_of(size: Dim) -> int:
