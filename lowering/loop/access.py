@@ -29,7 +29,7 @@ class Memory:
     def load(self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> Value:
         """The element that each lane reads; a scalar where all read the same one."""
         try:
-            places = self._places(map_, indices)
+            places = self.places(map_, indices)
         except IRError:
             return self._lane_by_lane(memory, map_, indices, mask)
         key = (memory, tuple(place.key for place in places), mask)
@@ -37,7 +37,8 @@ class Memory:
             self._loaded[key] = self._load(memory, map_, indices, places, mask)
         return self._loaded[key]
 
-    def _places(self, map_: AffineMap, indices: Sequence[LinearIndex]) -> list[LinearIndex]:
+    def places(self, map_: AffineMap, indices: Sequence[LinearIndex]) -> list[LinearIndex]:
+        """The index along each axis of a buffer that a map reaches. Raises IRError as quotients do."""
         index = self.index
         made = map_.evaluate(indices, ())
         return [part if isinstance(part, LinearIndex) else LinearIndex({}, int(part), index) for part in made]
@@ -63,7 +64,7 @@ class Memory:
         found = []
         for lane in range(self.lanes):
             at = [_at_lane(index, form, lane, mask) for form in indices]
-            places = self._places(map_, at)
+            places = self.places(map_, at)
             found.append(self.builder.insert(buffer.LoadOp(memory, [place.value() for place in places])).result)
         type_ = VectorType((self.lanes,), memref_type(memory).element)
         return self.builder.insert(vector.FromElementsOp(found, result_types=[type_])).result
@@ -78,7 +79,7 @@ class Memory:
 
     def store(self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> None:
         """Write a value at the place of each lane; a scalar where all lanes are one place."""
-        places = self._places(map_, indices)
+        places = self.places(map_, indices)
         factors = [place.lane_factor for place in places]
         if not any(factors):
             if isinstance(value.type, VectorType):
@@ -106,7 +107,7 @@ class Memory:
         if not isinstance(last, int):
             raise IRError("lanes that are not neighbours cannot be stored under a mask known at run time")
         for lane in range(last):
-            places = self._places(map_, [_at_lane(index, form, lane, None) for form in indices])
+            places = self.places(map_, [_at_lane(index, form, lane, None) for form in indices])
             element = self.builder.insert(vector.ExtractOp(value, static_position=[lane])).result
             self.builder.insert(buffer.StoreOp(element, memory, [place.value() for place in places]))
 

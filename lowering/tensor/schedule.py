@@ -20,6 +20,7 @@ from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.maps import dims_through
 
 TYPICAL = 128  # the size assumed for a symbolic dim
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
@@ -37,7 +38,8 @@ class Schedule(Pass):
         machine = Machine.of(context.target)
         for kernel in module.walk_of(KernelOp):
             if kernel.schedule is None:
-                kernel.schedule = schedule_of(root_of(kernel), machine)
+                root = root_of(kernel)
+                kernel.schedule = schedule_of(root, machine, reads_of(root))
 
 
 def root_of(kernel: KernelOp) -> GenericOp:
@@ -136,8 +138,22 @@ def lanes_of(op: GenericOp, machine: Machine, extent: int) -> int:
     return lanes
 
 
-def schedule_of(op: GenericOp, machine: Machine) -> ScheduleAttr:
-    """The schedule of a kernel whose root is `op`."""
+def reads_of(op: GenericOp) -> list[AffineMap]:
+    """Where a kernel reads its inputs, as maps of the root's dims: through the maps before the root, as far as they are
+    computed point by point."""
+    found: list[AffineMap] = []
+    for value, map_ in zip(op.inputs, op.input_maps, strict=True):
+        made = value.defining_op
+        dims = dims_through(made.output_maps[0], map_) if isinstance(made, GenericOp) else None
+        if isinstance(made, GenericOp) and dims is not None and not made.has_reduction:
+            found.extend(inner.compose(dims) for inner in reads_of(made))
+        else:
+            found.append(map_)
+    return found
+
+
+def schedule_of(op: GenericOp, machine: Machine, reads: Sequence[AffineMap] | None = None) -> ScheduleAttr:
+    """The schedule of a kernel whose root is `op` and that reads its inputs at `reads`."""
     space = Space.of(op)
     vector = space.vector_dim(machine.vector_bytes // 4)
     if vector is None:
@@ -147,18 +163,34 @@ def schedule_of(op: GenericOp, machine: Machine) -> ScheduleAttr:
         return _along_reduction(space, vector, lanes)
     if space.reduction:
         return _contraction(space, vector, lanes, machine)
-    return _map(space, vector, lanes)
+    return _map(space, vector, lanes, op.input_maps if reads is None else reads)
 
 
 def _plain(space: Space) -> ScheduleAttr:
     return ScheduleAttr(tuple(_outer_loops(space, GRAIN_ELEMENTS)), (), "none", 1)
 
 
-def _map(space: Space, vector: int, lanes: int) -> ScheduleAttr:
+def _map(space: Space, vector: int, lanes: int, reads: Sequence[AffineMap]) -> ScheduleAttr:
+    turned = turned_dim(space, vector, lanes, reads)
+    if turned is not None:
+        tile = {vector: lanes, turned: lanes}
+        loops = _outer_loops(space, GRAIN_ELEMENTS, tile)
+        return ScheduleAttr(tuple(loops), tuple((space.names[d], lanes) for d in tile), space.names[vector], lanes)
     vectors = max(1, min(4, space.sizes[vector] // lanes))
     register = ((space.names[vector], vectors * lanes),)
     loops = _outer_loops(space, GRAIN_ELEMENTS, {vector: vectors * lanes})
     return ScheduleAttr(tuple(loops), register, space.names[vector], lanes)
+
+
+def turned_dim(space: Space, vector: int, lanes: int, reads: Sequence[AffineMap]) -> int | None:
+    """The dim along which an input is contiguous that moves in strides along the vectors: a square tile over both is
+    turned in registers."""
+    for map_ in reads:
+        if moves_in_strides(map_, vector):
+            for d in space.parallel:
+                if d != vector and runs_along(map_, d) and 2 * min(space.sizes[d], space.sizes[vector]) >= lanes:
+                    return d
+    return None
 
 
 def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
