@@ -267,9 +267,9 @@ def _by_thread_0(builder: Builder, op: Operation, *, wait: bool = True) -> None:
     alone = builder.insert(arith.CmpIOp(thread, IndexBuilder(builder).constant(0), predicate="eq")).result
     choice = loop.IfOp.build(alone)
     choice.otherwise.remove(choice.otherwise.block)
-    choice.attributes[ALONE] = UnitAttr()
     builder.insert(choice)
-    if wait:
+    if wait:  # else a barrier before it keeps the others from the op behind it, and may not be dropped
+        choice.attributes[ALONE] = UnitAttr()
         builder.insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
     op.detach()
     inside = Builder.at_end(choice.then.block, op.loc)
