@@ -85,15 +85,17 @@ class Writer:
         inputs: Sequence[Value | str | None],
         outputs: Sequence[Value | str | None],
         domain: str = "",
+        since: int = 0,
         **attributes: Any,
     ) -> list[str]:
         """Append a node; attributes that are None are left out. Returns the names of its outputs.
 
         Inputs and outputs are values or names (of `fresh`, `constant` or another node's output); None is absent.
-        Raises Unsupported where no version of the operator takes these element types and attributes."""
+        `since` is the opset whose meaning of the operator is needed, where older ones mean something else. Raises
+        Unsupported where no version of the operator takes these element types and attributes."""
         given = {key: value for key, value in attributes.items() if value is not None}
         types = [[_element(item) for item in side] for side in (inputs, outputs)]
-        self.opset = max(self.opset, least_opset(domain, op_type, self.opset, list(given), *types))
+        self.opset = max(self.opset, least_opset(domain, op_type, max(self.opset, since), list(given), *types))
         read, made = ([self._name_of(item) for item in side] for side in (inputs, outputs))
         while read and not read[-1]:
             read.pop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp
 from stepwell.ir.core import Operation
+from stepwell.ir.dims import evaluate, free_symbols
 from stepwell.ir.parser import parse_module
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import TensorType, numpy_dtype
@@ -61,7 +61,7 @@ def arrays_for(module: Operation, name: str) -> list[Array]:
 
 def _array(type_: Any, random: np.random.Generator, low: int) -> Array:
     assert isinstance(type_, TensorType)
-    shape: Sequence[int] = [dim if isinstance(dim, int) else SIZE for dim in type_.shape]
+    shape = [evaluate(dim, dict.fromkeys(free_symbols(dim), SIZE)) for dim in type_.shape]
     dtype = numpy_dtype(type_)
     if dtype.kind == "f":
         return np.asarray(random.standard_normal(shape)).astype(dtype)

@@ -11,7 +11,8 @@ from stepwell.frontends.onnx.writer import Writer, exports
 
 
 def _attributes(op: graph.PoolOp) -> dict[str, Any]:
-    return window_attributes(op) | {"ceil_mode": int(op.ceil_mode) or None}
+    """Which windows `ceil_mode` visits at the end was settled with opset 22."""
+    return window_attributes(op) | {"ceil_mode": int(op.ceil_mode) or None, "since": 22 if op.ceil_mode else 0}
 
 
 @exports(graph.MaxPoolOp)
