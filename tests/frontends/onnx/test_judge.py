@@ -14,7 +14,7 @@ from benchmarks import materialize
 from stepwell.frontends.onnx.importer import import_model
 from tests.frontends.onnx.judge import Judge, compare, judge_model
 from tests.frontends.onnx.models import model
-from tests.frontends.onnx.round_trip import NOT_EXPORTED, SAME, difference, round_trip, table
+from tests.frontends.onnx.round_trip import SAME, difference, round_trip, table
 from tests.onnx_native.cases import node_cases
 
 FLOATS = np.array([1, 2, 3], np.float32)
@@ -66,13 +66,8 @@ def test_node_cases_come_back(dynamic: bool) -> None:
     trips = [round_trip(node_cases()[name], dynamic) for name in sampled(int(dynamic), 40)]
     imported = [trip for trip in trips if trip.kind != "not imported"]
     assert len(imported) > len(trips) * 0.7
-    assert [trip for trip in imported if trip.kind != SAME and not _head_size_unknown(trip)] == []
+    assert [trip for trip in imported if trip.kind != SAME] == []
     assert table(trips).splitlines()[-1].startswith(f"all {len(trips)} cases")
-
-
-def _head_size_unknown(trip: Any) -> bool:
-    """ONNX's RotaryEmbedding wants to know how many elements it rotates."""
-    return trip.operator == "RotaryEmbedding" and trip.kind == NOT_EXPORTED
 
 
 def test_differences_are_told() -> None:

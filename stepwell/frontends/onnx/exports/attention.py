@@ -110,18 +110,21 @@ def scalar_int(writer: Writer, number: int) -> str:
 
 @exports(graph.RotaryEmbeddingOp)
 def rotary_embedding(op: graph.RotaryEmbeddingOp, writer: Writer) -> None:
-    """graph.rotary_embedding %x, %cos, %sin, %positions -> RotaryEmbedding(x, cos, sin, positions)"""
+    """graph.rotary_embedding %x, %cos, %sin, %positions -> RotaryEmbedding(x, cos, sin, positions); where it is not
+    known how many elements are rotated, of that part of x, with the rest behind it"""
     half, size = shape_of(op.cos)[-1], shape_of(op.x)[-1]
-    rotated = None
-    if 2 * half != size:
-        if not isinstance(half, int):
-            raise Unsupported(f"RotaryEmbedding needs a known number of elements to rotate, not {2 * half} of {size}")
-        rotated = 2 * half
     positions = None if op.positions is None else as_int64(writer, op.positions)
-    writer.node(
-        "RotaryEmbedding", [op.x, op.cos, op.sin, positions], op.results, interleaved=int(op.interleaved) or None,
-        rotary_embedding_dim=rotated,
-    )  # fmt: skip
+    tables: list[Item | None] = [op.cos, op.sin, positions]
+    interleaved = int(op.interleaved) or None
+    if 2 * half == size or isinstance(half, int):
+        dim = 2 * half if isinstance(half, int) and 2 * half != size else None
+        writer.node("RotaryEmbedding", [op.x, *tables], op.results, interleaved=interleaved, rotary_embedding_dim=dim)
+        return
+    start, middle, end = (writer.shape([place]) for place in (0, 2 * half, np.iinfo(np.int64).max))
+    axis = integers(writer, [3])
+    turned, rest = (writer.make("Slice", [op.x, *ends, axis]) for ends in ((start, middle), (middle, end)))
+    turned = writer.make("RotaryEmbedding", [turned, *tables], interleaved=interleaved)
+    writer.node("Concat", [turned, rest], op.results, axis=3)
 
 
 @exports(graph.LinearAttentionOp)
