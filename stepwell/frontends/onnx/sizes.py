@@ -26,6 +26,8 @@ from stepwell.ir.dims import (
 )
 from stepwell.ir.types import TensorType
 
+Pair = tuple[str, Dim]  # the name of a list that holds a size, and the size
+
 _MEASURED = "\0measured"  # the symbol that stands for the size that is read
 
 
@@ -93,10 +95,8 @@ class Sizes:
             self.made[dim] = self._compute(nodes, dim)[0]
         return self.made[dim]
 
-    def _compute(self, nodes: Nodes, dim: Dim, measured: str = "") -> tuple[str, Dim]:
+    def _compute(self, nodes: Nodes, dim: Dim, measured: str = "") -> Pair:
         """(name of the list that holds a size, the size)"""
-        Pair = tuple[str, Dim]
-
         def leaf(name: str) -> Pair:
             return (measured if name == _MEASURED else self._symbol(nodes, name)), symbol(name)
 
@@ -116,7 +116,7 @@ class Sizes:
         )
 
     @staticmethod
-    def _floor_divide(nodes: Nodes, a: tuple[str, Dim], b: tuple[str, Dim]) -> str:
+    def _floor_divide(nodes: Nodes, a: Pair, b: Pair) -> str:
         """a // b -> Div(a, b), which cuts towards zero, or Div(a - Mod(a, b), b)"""
         if proven_non_negative(a[1]) and proven_positive(b[1]):
             return nodes.make("Div", [a[0], b[0]])

@@ -171,6 +171,19 @@ FORMS = {
     "reshape of two symbols": f"""%x = {V} tensor<?x?xf32, #graph.shape<["n", "m"]>>
         %r = graph.reshape %x : (tensor<?x?xf32, #graph.shape<["n", "m"]>>)
           -> tensor<1x?x?xf32, #graph.shape<["m", "n"]>>""",
+    "sizes inside a loop": f"""%x = {V} tensor<?xf32, #graph.shape<["n"]>>
+        %n = graph.constant dense<3> : tensor<si64>
+        %one = graph.constant dense<1.0> : tensor<f32>
+        %r = graph.loop %n, %x {{operandSegmentSizes = array<i32: 1, 0, 1>}}
+          : (tensor<si64>, tensor<?xf32, #graph.shape<["n"]>>) -> tensor<?xf32, #graph.shape<["n"]>> {{
+        ^bb0(%i: tensor<si64>, %go: tensor<i1>, %v: tensor<?xf32, #graph.shape<["n"]>>):
+          %a = graph.expand %one : (tensor<f32>) -> tensor<2x?xf32, #graph.shape<["n"]>>
+          %b = graph.reduce %a {{kind = "sum", axes = array<i64: 0>, keepdims = false}}
+            : (tensor<2x?xf32, #graph.shape<["n"]>>) -> tensor<?xf32, #graph.shape<["n"]>>
+          %y = graph.add %v, %b : (tensor<?xf32, #graph.shape<["n"]>>, tensor<?xf32, #graph.shape<["n"]>>)
+            -> tensor<?xf32, #graph.shape<["n"]>>
+          graph.yield %go, %y : tensor<i1>, tensor<?xf32, #graph.shape<["n"]>>
+        }}""",
     "range of bytes": """%a = graph.constant dense<2> : tensor<ui8>
         %b = graph.constant dense<9> : tensor<ui8>
         %r = graph.range %a, %b, %a : (tensor<ui8>, tensor<ui8>, tensor<ui8>) -> tensor<4xui8>""",

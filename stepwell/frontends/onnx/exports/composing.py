@@ -47,7 +47,7 @@ def through(writer: Writer, op: Operation, element: Type, emit: Callable[[Sequen
 
 def wide_integer(element: Type) -> Type:
     """An integer type that has the same low bits and that all operators know: si32, or si64 for ui32."""
-    if isinstance(element, IntegerType) and (element.width < 32 or element.width == 1):
+    if isinstance(element, IntegerType) and element.width < 32:
         return SI32
     return SI64 if isinstance(element, IntegerType) and element.width == 32 else element
 

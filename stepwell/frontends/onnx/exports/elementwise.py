@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stepwell.dialects.graph import elementwise as graph
 from stepwell.frontends.onnx.exports.composing import (
-    Item,
     cast,
     finish,
     is_float,
@@ -52,12 +51,10 @@ def relu(op: graph.UnaryOp, writer: Writer) -> None:
 def power(op: graph.BinaryOp, writer: Writer) -> None:
     """graph.pow %a, %b -> Pow(a, b); of integers that Pow lacks, in wider ones with the same low bits"""
     element = element_of(op.lhs)
-    unsigned_64 = isinstance(element, IntegerType) and element.width == 64
-    narrow = isinstance(element, IntegerType) and element not in (SI32, SI64) and not unsigned_64
-    if not narrow:
+    if isinstance(element, IntegerType) and element.width < 64 and element is not SI32:
+        through(writer, op, SI64, lambda args: writer.make("Pow", args))
+    else:
         writer.node("Pow", op.operands, op.results)
-        return
-    through(writer, op, SI64, lambda args: writer.make("Pow", args))
 
 
 @exports(graph.RemOp)
@@ -76,27 +73,21 @@ def modulo(op: graph.BinaryOp, writer: Writer) -> None:
         return
     element = wide(element_of(op.lhs))
     zero, minus_zero = scalar(writer, 0.0, element), scalar(writer, -0.0, element)
-
-    def emit(args: object) -> str:
-        a, b = (cast(writer, operand, element) for operand in op.operands)
-        r = writer.make("Mod", [a, b], fmod=1)
-        negative: Item = writer.make("Less", [b, zero])
-        differ = writer.make("Xor", [writer.make("Less", [r, zero]), negative])
-        moved = writer.make("Where", [differ, writer.make("Add", [r, b]), r])
-        signed_zero = writer.make("Where", [negative, minus_zero, zero])
-        return writer.make("Where", [writer.make("Equal", [r, zero]), signed_zero, moved])
-
-    finish(writer, emit(None), element, op.result)
+    a, b = (cast(writer, operand, element) for operand in op.operands)
+    r = writer.make("Mod", [a, b], fmod=1)
+    negative = writer.make("Less", [b, zero])
+    differ = writer.make("Xor", [writer.make("Less", [r, zero]), negative])
+    moved = writer.make("Where", [differ, writer.make("Add", [r, b]), r])
+    signed_zero = writer.make("Where", [negative, minus_zero, zero])
+    made = writer.make("Where", [writer.make("Equal", [r, zero]), signed_zero, moved])
+    finish(writer, made, element, op.result)
 
 
 @exports(graph.ExpM1Op)
 def exponential_less_one(op: graph.UnaryOp, writer: Writer) -> None:
     """graph.expm1 %x -> tanh(x / 2) * (exp(x) + 1), which does not cancel near 0"""
     element = wide(element_of(op.x))
-
-    def emit(args: object) -> str:
-        x = cast(writer, op.x, element)
-        half = writer.make("Tanh", [writer.make("Mul", [x, scalar(writer, 0.5, element)])])
-        return writer.make("Mul", [half, writer.make("Add", [writer.make("Exp", [x]), scalar(writer, 1, element)])])
-
-    finish(writer, emit(None), element, op.result)
+    x = cast(writer, op.x, element)
+    half = writer.make("Tanh", [writer.make("Mul", [x, scalar(writer, 0.5, element)])])
+    above = writer.make("Add", [writer.make("Exp", [x]), scalar(writer, 1, element)])
+    finish(writer, writer.make("Mul", [half, above]), element, op.result)
