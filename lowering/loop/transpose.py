@@ -47,11 +47,8 @@ def turned_dim(
     origin = (0,) * len(sizes)
     if lane_dim not in map_.used_dims() or _contiguous(memory, source, map_, indices(origin, lane_dim)):
         return None
-    for d, size in enumerate(sizes):
-        if d != lane_dim and size is not None and 4 * size >= memory.lanes:
-            if _contiguous(memory, source, map_, indices(origin, d)):
-                return d
-    return None
+    long_enough = [d for d, size in enumerate(sizes) if d != lane_dim and size is not None and 4 * size >= memory.lanes]
+    return next((d for d in long_enough if _contiguous(memory, source, map_, indices(origin, d))), None)
 
 
 def _contiguous(memory: Memory, source: Value, map_: AffineMap, indices: Sequence[LinearIndex]) -> bool:

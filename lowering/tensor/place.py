@@ -27,11 +27,12 @@ from stepwell.dialects.tensor import (
     GenericOp,
     JoinOp,
     PadOp,
+    ReshapeOp,
     YieldOp,
     tensor_type,
 )
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, dim
+from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, AffineExpr, const, dim
 from stepwell.ir.attributes import Blob, DenseResourceAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
@@ -51,6 +52,9 @@ def place_parts(module: Operation, context: PassContext) -> None:
             copies.append(place_pad(op))
         elif isinstance(op, ConcatOp):
             copies.extend(place_concat(op))
+    for op in list(module.walk_of(ReshapeOp)):
+        if not op.result.has_uses:
+            op.erase()
     for copy in reversed(copies):  # the outermost of nested concatenations first
         if settle_join(copy) or settle_value(copy):
             context.count("values placed")
@@ -110,15 +114,44 @@ def placed(x: Value, op: Operation, whole: TensorType, starts: Sequence[int]) ->
     """A copy of x into a tensor of type `whole`, right behind what makes x, or before `op`."""
     block = Block([whole.element])
     block.append(YieldOp([block.arguments[0]]))
-    sizes, read = space_of(x)
+    made = x.defining_op
+    merged = merging_map(made) if isinstance(made, ReshapeOp) else None
+    if merged is not None and isinstance(made, ReshapeOp):  # the elements are where they were before the reshape
+        sizes, read, written = list(tensor_type(made.x).shape), AffineMap.identity(merged.num_dims), merged
+        x = made.x
+    else:
+        sizes, read = space_of(x)
+        written = read
     copy = GenericOp(
         [x], (), result_types=[whole], regions=[Region([block])], sizes=DimsAttr(tuple(sizes)), loc=op.loc,
         iterators=["parallel"] * len(sizes), names=[f"d{d}" for d in range(len(sizes))],
-        maps=[read, shifted(read, starts)],
+        maps=[read, shifted(written, starts)],
     )  # fmt: skip
-    made = x.defining_op
     builder = Builder.after(made) if made is not None and x.owner_block is op.parent else Builder.before(op)
     return builder.insert(copy)
+
+
+def merging_map(op: ReshapeOp) -> AffineMap | None:
+    """Where a reshape that merges neighbouring dims has each element of its operand; None for other reshapes.
+
+    [2, 3, 4, n] -> [2, 12, n]: (d0, d1, d2, d3) -> (d0, 4 * d1 + d2, d3)"""
+    source, target = tensor_type(op.x).shape, tensor_type(op.result).shape
+    places: list[AffineExpr] = []
+    first = 0
+    for size in target:
+        count, place = first, const(0)
+        product: Dim = 1
+        while count < len(source) and (product != size or source[count] == 1):
+            step = source[count]
+            if product != 1 and not isinstance(step, int):
+                return None
+            place = place * step + dim(count) if isinstance(step, int) else dim(count)
+            product, count = product * step, count + 1
+        if product != size:
+            return None
+        places.append(place)
+        first = count
+    return AffineMap(len(source), 0, places) if first == len(source) else None
 
 
 def space_of(x: Value) -> tuple[list[Dim], AffineMap]:
@@ -155,8 +188,10 @@ def shifted(map_: AffineMap, starts: Sequence[int]) -> AffineMap:
     return AffineMap(map_.num_dims, map_.num_symbols, [expr + start for expr, start in pairs])
 
 
-def starts_of(copy: GenericOp) -> list[int]:
-    """Where a placed copy begins."""
+def starts_of(copy: GenericOp) -> list[int] | None:
+    """Where a placed copy begins; None where it merges dims."""
+    if len(copy.output_maps[0].results) != len(copy.input_maps[0].results):
+        return None
     pairs = zip(copy.output_maps[0].results, copy.input_maps[0].results, strict=True)
     return [(there - here).constant for there, here in pairs]
 
@@ -167,10 +202,10 @@ def settle_value(copy: GenericOp) -> bool:
     made = x.defining_op
     if not isinstance(made, GenericOp) or made.parent is not copy.parent or len(made.results) != 1:
         return False
-    others = [user for user in x.users if user is not copy]
-    if not all(reads_places(user, x) for user in others):
+    others, starts = [user for user in x.users if user is not copy], starts_of(copy)
+    if not all(reads_places(user, x) for user in others) or (others and starts is None):
         return False
-    move_readers(x, copy.results[0], starts_of(copy), copy)
+    move_readers(x, copy.results[0], starts or (), copy)
     return True
 
 
@@ -178,9 +213,10 @@ def settle_join(copy: GenericOp) -> bool:
     """copy(join(a, b))  ->  join(a', b'), a and b written into the larger tensor; returns whether it was done"""
     x = copy.inputs[0]
     join = x.defining_op
-    if not isinstance(join, JoinOp) or join.parent is not copy.parent or not can_move(join, copy):
+    starts = starts_of(copy)
+    if not isinstance(join, JoinOp) or join.parent is not copy.parent or starts is None or not can_move(join, copy):
         return False
-    move_join(join, tensor_type(copy.results[0]), starts_of(copy), copy)
+    move_join(join, tensor_type(copy.results[0]), starts, copy)
     copy.replace_with([x])
     return True
 

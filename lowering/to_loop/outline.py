@@ -26,8 +26,9 @@ from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
-from stepwell.lowering.to_loop.borders import border_elements, border_function
+from stepwell.lowering.to_loop.borders import border_function
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+
 
 def buffer_type(type_: Type) -> MemRefType:
     """The dense row-major buffer of a tensor type."""
@@ -80,7 +81,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.BorderOp, tensor.ConstantOp, tensor.JoinOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.BorderOp, tensor.ConstantOp, tensor.JoinOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp,
+    *CONTROL,
 )  # fmt: skip
 
 

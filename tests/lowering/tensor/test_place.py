@@ -165,3 +165,28 @@ def test_any_axis(axis: int) -> None:
     shape = [2, 8, 5, 6]
     shape[axis] *= 3
     check(model(nodes, {"y": shape}, [2, 8, 5, 6], w=(8, 8, 3, 3)), (2, 8, 5, 6))
+
+
+@pytest.mark.parametrize("size", [(6, 6), ("h", 6), ("h", "w")])
+def test_a_channel_shuffle_before_a_border_moves_once(size: tuple[int | str, int | str]) -> None:
+    """reshape, transpose, reshape, pad: one kernel, through the reshape that merges the dims again"""
+    nodes = [
+        helper.make_node("Reshape", ["x", "apart"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["b", "together"], ["c"]),
+        helper.make_node("Conv", ["c", "w"], ["y"], pads=[1] * 4, group=12),
+    ]
+    proto = model(nodes, {"y": [1, 12, *size]}, [1, 12, *size], w=(12, 1, 3, 3))
+    known = [n if isinstance(n, int) else 0 for n in size]
+    if known[1]:
+        apart, together = [1, 3, 4, known[0] or -1, known[1]], [1, 12, known[0] or -1, known[1]]
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(apart, np.int64), "apart"))
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(together, np.int64), "together"))
+    else:
+        proto.graph.node.insert(0, helper.make_node("Shape", ["x"], ["sides"], start=2))
+        for place, (name, front) in enumerate((("apart", [1, 3, 4]), ("together", [1, 12]))):
+            proto.graph.initializer.append(numpy_helper.from_array(np.array(front, np.int64), f"{name}_front"))
+            joined = helper.make_node("Concat", [f"{name}_front", "sides"], [name], axis=0)
+            proto.graph.node.insert(1 + place, joined)
+    module = check(proto, (1, 12, 6, 6))
+    assert copies(module) == 1
