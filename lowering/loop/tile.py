@@ -4,8 +4,8 @@ loop.stage [0, 0, 0] [M, N, K]
 ->  loop.parallel n0 { loop.parallel m0 { loop.for n { loop.for m { loop.stage [m, n, 0] [6, 64, K] } } } }
 
 A register tile that does not divide its dim leaves a tail: of constant size where the dim is; else masked along the
-vector dim, and in tiles of half the size each time along the others. A reduction dim cut by a loop makes partial sums in
-the outputs. The stages that are not the root are cut where the schedule places them.
+vector dim, and in tiles of half the size each time along the others. A reduction dim cut by a loop makes partial sums
+in the outputs. The stages that are not the root are cut where the schedule places them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the schedule of a kernel whose stages share rows: loops over rows, and inside them a block of rows in which one
+"""Writes the schedule of a kernel whose stages share rows: loops over rows, and in them a block of rows in which one
 stage is computed after the other."""
 
 from __future__ import annotations
