@@ -44,6 +44,8 @@ from stepwell.lowering.tensor.layout import set_maps, split_index
 
 def place_parts(module: Operation, context: PassContext) -> None:
     """Replace every pad and every concatenation."""
+    for join in list(module.walk_of(JoinOp)):
+        own_parts(join)
     copies: list[GenericOp] = []
     for op in list(module.walk()):
         if isinstance(op, PadOp) and isinstance(op.x.defining_op, ConstantOp):
@@ -60,6 +62,16 @@ def place_parts(module: Operation, context: PassContext) -> None:
             context.count("values placed")
         else:
             context.remark(copy, "copied to its place: what it copies is needed elsewhere too")
+
+
+def own_parts(join: JoinOp) -> None:
+    """join(a, b), join(a, c)  ->  join(a, b), join(copy(a), c): what had been made for each was found to be equal"""
+    for index, part in enumerate(join.parts):
+        if sum(isinstance(user, JoinOp) for user in part.users) > 1:
+            starts, sizes = join.box(index)
+            box = shifted(AffineMap.identity(len(sizes)), starts)
+            copy = copying(part, tensor_type(part), sizes, box, box)
+            join.set_operand(len(join.base) + index, Builder.before(join).insert(copy).results[0])
 
 
 def padded_constant(op: PadOp) -> Value:
@@ -112,8 +124,6 @@ def place_concat(op: ConcatOp) -> list[GenericOp]:
 
 def placed(x: Value, op: Operation, whole: TensorType, starts: Sequence[int]) -> GenericOp:
     """A copy of x into a tensor of type `whole`, right behind what makes x, or before `op`."""
-    block = Block([whole.element])
-    block.append(YieldOp([block.arguments[0]]))
     made = x.defining_op
     merged = merging_map(made) if isinstance(made, ReshapeOp) else None
     if merged is not None and isinstance(made, ReshapeOp):  # the elements are where they were before the reshape
@@ -122,13 +132,20 @@ def placed(x: Value, op: Operation, whole: TensorType, starts: Sequence[int]) ->
     else:
         sizes, read = space_of(x)
         written = read
-    copy = GenericOp(
-        [x], (), result_types=[whole], regions=[Region([block])], sizes=DimsAttr(tuple(sizes)), loc=op.loc,
-        iterators=["parallel"] * len(sizes), names=[f"d{d}" for d in range(len(sizes))],
-        maps=[read, shifted(written, starts)],
-    )  # fmt: skip
+    copy = copying(x, whole, sizes, read, shifted(written, starts))
+    copy.loc = op.loc
     builder = Builder.after(made) if made is not None and x.owner_block is op.parent else Builder.before(op)
     return builder.insert(copy)
+
+
+def copying(x: Value, whole: TensorType, sizes: Sequence[Dim], read: AffineMap, written: AffineMap) -> GenericOp:
+    """A generic that copies from `read` to `written`."""
+    block = Block([whole.element])
+    block.append(YieldOp([block.arguments[0]]))
+    return GenericOp(
+        [x], (), result_types=[whole], regions=[Region([block])], sizes=DimsAttr(tuple(sizes)),
+        iterators=["parallel"] * len(sizes), names=[f"d{d}" for d in range(len(sizes))], maps=[read, written],
+    )  # fmt: skip
 
 
 def merging_map(op: ReshapeOp) -> AffineMap | None:
@@ -205,6 +222,8 @@ def settle_value(copy: GenericOp) -> bool:
     others, starts = [user for user in x.users if user is not copy], starts_of(copy)
     if not all(reads_places(user, x) for user in others) or (others and starts is None):
         return False
+    if made.next is not None and made.next is not copy:
+        copy.move_before(made.next)  # before all readers
     move_readers(x, copy.results[0], starts or (), copy)
     return True
 

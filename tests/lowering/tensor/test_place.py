@@ -115,6 +115,21 @@ def test_borders_that_differ_have_memories_of_their_own() -> None:
     assert len(list(module.walk_of(BorderOp))) == 3
 
 
+def test_parts_that_were_found_equal_are_copied() -> None:
+    """the same inside within zeros and within -inf: a second common subexpression elimination makes them one"""
+    nodes = [
+        conv("x", "w", "a"), helper.make_node("MaxPool", ["x"], ["b"], kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Sum", ["a", "b"], ["y"]),
+    ]  # fmt: skip
+    module, _ = load_source(model(nodes, {"y": [1, 4, 5, 5]}, [1, 4, 5, 5], w=(4, 4, 3, 3)))
+    x = np.random.default_rng(1).standard_normal((1, 4, 5, 5)).astype(np.float32)
+    (expected,) = run_function(next(module.walk_of(func.FuncOp)), [x])
+    PassManager(pipeline.phases("graph", "tensor")).run(module, PassContext())
+    PassManager(pipeline.phases("tensor", "loop")).run(module, PassContext())
+    compiled = stepwell.compile(module, threads=1)
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch", [1, 3, "n"])
 def test_parts_are_written_where_the_concatenation_has_them(batch: int | str) -> None:
     """two convolutions side by side, then a border around both: borders and parts, no copies between"""
