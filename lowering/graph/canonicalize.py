@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import ClassVar
 
 import attrs
@@ -19,4 +20,10 @@ class Canonicalize(Pass):
     name: ClassVar[str] = "canonicalize"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        apply_greedily(module, all_patterns())
+        count_rewrites(context, apply_greedily(module, all_patterns(), remark=context.remark))
+
+
+def count_rewrites(context: PassContext, applied: Counter[str]) -> None:
+    """Tell how often each rewrite was applied."""
+    for name, times in applied.items():
+        context.count(f"rewrites: {name.replace('_', ' ')}", times)
