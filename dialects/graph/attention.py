@@ -196,9 +196,9 @@ def _weights(scores: Array, bias: Array, undefined: str) -> Array:
 class RotaryEmbeddingOp(GraphOp):
     """Rotates pairs of the last axis of x [b, heads, s, d] by angles of the position.
 
-    cos and sin are [b, s, r / 2] (either of b and s may be 1), or, with positions [b, s], tables [rows, r / 2] that they
-    index. The first r elements
-    are rotated, the rest passes: pairs (i, i + r / 2), or (2i, 2i + 1) where `interleaved`. Stands for ONNX
+    cos and sin are [b, s, r / 2], either of b and s may be 1, or, with positions [b, s], tables [rows, r / 2] that they
+    index. The first r elements are rotated, the rest passes: pairs (i, i + r / 2), or (2i, 2i + 1) where `interleaved`.
+    Stands for ONNX
     RotaryEmbedding (Su et al. 2021).
 
     ```mlir

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from stepwell.dialects.graph import elementwise as graph
-from stepwell.dialects.graph.base import ConstantOp, constant_array, shape_of, tensor_type
+from stepwell.dialects.graph.base import Array, ConstantOp, constant_array, shape_of, tensor_type
 from stepwell.dialects.graph.elementwise import BinaryOp, splat_value
 from stepwell.dialects.graph.movement import SliceOp, SplitOp
 from stepwell.dialects.graph.shape import known_scalar
@@ -71,11 +71,14 @@ def scaled(value: Value) -> tuple[Value, float]:
 
 def _one_factor(value: Value) -> tuple[Value, float] | None:
     op = value.defining_op
-    pairs = either_order(op) if isinstance(op, graph.MulOp) else [(op.lhs, op.rhs)] if isinstance(op, graph.DivOp) else ()
-    for inner, other in pairs:
-        by = number(other)
-        if by is not None and inner.type is value.type:
-            return inner, by if isinstance(op, graph.MulOp) else 1 / by if by else math.nan
+    if isinstance(op, graph.MulOp):
+        for inner, other in either_order(op):
+            by = number(other)
+            if by is not None and inner.type is value.type:
+                return inner, by
+    elif isinstance(op, graph.DivOp) and op.lhs.type is value.type:
+        by = number(op.rhs)
+        return (op.lhs, 1 / by) if by else None
     return None
 
 
@@ -100,7 +103,7 @@ def scalar_constant(rewriter: Rewriter, value: float, like: Value) -> Value:
     return rewriter.insert(ConstantOp(value=elements(np.array(value, numpy_dtype(type_)), type_))).result
 
 
-def constant_like(rewriter: Rewriter, array: np.ndarray, value: Value, name: str) -> Value:  # type: ignore[type-arg]
+def constant_like(rewriter: Rewriter, array: Array, value: Value, name: str) -> Value:
     """A constant of an array, in the element type of a value."""
     type_ = TensorType(array.shape, tensor_type(value).element)
     return rewriter.insert(ConstantOp(value=elements(np.ascontiguousarray(array), type_, name))).result
@@ -225,7 +228,7 @@ def result_of_polynomial(start: Value, unknowns: Sequence[Value], wanted: Polyno
     return None
 
 
-def array_of(value: Value) -> np.ndarray | None:  # type: ignore[type-arg]
+def array_of(value: Value) -> Array | None:
     """The array of a constant of numbers."""
     array = constant_array(value)
     return array if array is not None and array.dtype.kind in "fiub" else None

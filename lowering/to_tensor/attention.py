@@ -29,7 +29,7 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     """graph.attention %q, %k, %v  ->  raw = (scale * q) k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
     (e v) / sum(e)
 
-    The keys are turned, so that a product's neighbouring columns are neighbours in memory, unless they lie so already."""
+    The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not."""
     query, key = tensor_type(op.query), tensor_type(op.key)
     result = tensor_type(op.output)
     (b, heads, s, size), (_, groups, t, _) = query.shape, key.shape
@@ -180,7 +180,7 @@ def _mask_at(p: Places, op: AttentionOp, mask: Value, places: list[Value]) -> Va
 
 
 def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[Value, Value]:
-    """e = exp(x - p) with p = max(x), and its sum over the keys; an undefined row's e are zeros or NaN, as the op says."""
+    """e = exp(x - p) with p = max(x), and its sum over the keys; of an undefined row they are what the op says."""
     working: Type = wide
     if op.precision is not None:
         working = op.precision if bit_width(op.precision) > 32 else F32

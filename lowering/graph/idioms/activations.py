@@ -13,6 +13,7 @@ from stepwell.ir.core import Value
 from stepwell.ir.rewrite import Rewriter
 from stepwell.lowering.graph.idioms import recognises, take_over
 from stepwell.lowering.graph.matching import (
+    Polynomial,
     is_polynomial,
     made_by,
     near,
@@ -23,7 +24,7 @@ from stepwell.lowering.graph.matching import (
     scaled,
 )
 
-HALF_OF_BOTH = {(1, 0): 0.5, (1, 1): 0.5}  # x / 2 + x * f(x) / 2
+HALF_OF_BOTH: Polynomial = {(1, 0): 0.5, (1, 1): 0.5}  # x / 2 + x * f(x) / 2
 CUBE = 0.044715
 
 

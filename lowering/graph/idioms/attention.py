@@ -38,8 +38,8 @@ def attention(op: MatmulOp, rewriter: Rewriter) -> bool:
     found = _Walk().scores_of(op.lhs) if 2 <= rank <= 4 else None
     if found is None:
         return False
-    query, by_query = scaled(found.product.lhs)
-    turned, by_key = scaled(found.product.rhs)
+    query, by_query = _unscaled_operand(found.product.lhs, rewriter)
+    turned, by_key = _unscaled_operand(found.product.rhs, rewriter)
     value = op.rhs
     scale = found.factor * by_query * by_key
     if not math.isfinite(scale):
@@ -114,7 +114,9 @@ class _Walk:
         """where(is_nan(p), 0, p) -> p"""
         guard = made_by(value, WhereOp)
         test = made_by(guard.condition, IsNanOp) if guard is not None else None
-        if guard is None or test is None or test.x is not guard.y or number(guard.x) != 0 or guard.y.type is not value.type:
+        if guard is None or test is None or test.x is not guard.y or number(guard.x) != 0:
+            return value, "nan"
+        if guard.y.type is not value.type:
             return value, "nan"
         self.inside += [guard, test]
         return guard.y, "zero"
@@ -158,6 +160,16 @@ class _Walk:
             self.inside.append(op)
             value = next(v for v in op.operands if v.type is value.type and number(v) is None)
         return x, factor
+
+
+def _unscaled_operand(value: Value, rewriter: Rewriter) -> tuple[Value, float]:
+    """(x, factor) of a multiple of x, also of a transposed one: transpose(mul(x, 0.5)) -> (transpose(x), 0.5)"""
+    value, outer = scaled(value)
+    transpose = made_by(value, TransposeOp)
+    inner, factor = scaled(transpose.x) if transpose is not None else (value, 1.0)
+    if transpose is None or inner is transpose.x:
+        return value, outer
+    return rewriter.insert(TransposeOp(inner, permutation=list(transpose.permutation))).result, outer * factor
 
 
 def _leads_to_product(value: Value) -> bool:

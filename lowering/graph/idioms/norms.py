@@ -20,13 +20,15 @@ def norm_by_root(op: graph.UnaryOp, rewriter: Rewriter) -> bool:
     """(x - m) / sqrt(mean((x - m)^2) + eps) with m = mean(x) -> layer_norm(x); x / sqrt(mean(x^2) + eps) -> rms_norm(x)
 
     The quotient may also be a product with 1 / sqrt."""
-    made = False
+    variance, made = op.operands[0], False
     for user in op.results[0].users:
         if isinstance(user, graph.DivOp) and user.rhs is op.results[0]:
-            if number(user.lhs) == 1.0:
-                made |= any([_by_inverse(r, user.result, op.operands[0], rewriter) for r in user.result.users])
-            else:
-                made |= _normalised(user.lhs, user.result, op.operands[0], rewriter)
+            inverts = number(user.lhs) == 1.0
+            made |= (
+                _by_inverse(user.result, variance, rewriter)
+                if inverts
+                else _normalised(user.lhs, user.result, variance, rewriter)
+            )
     return made
 
 
@@ -37,14 +39,18 @@ def norm_by_power(op: graph.BinaryOp, rewriter: Rewriter) -> bool:
     The sum is not negative, so that the power is the reciprocal of the root."""
     if number(op.rhs) != -0.5:
         return False
-    return any([_by_inverse(user, op.result, op.lhs, rewriter) for user in op.result.users])
+    return _by_inverse(op.result, op.lhs, rewriter)
 
 
-def _by_inverse(user: Operation, inverse: Value, variance: Value, rewriter: Rewriter) -> bool:
-    if not isinstance(user, graph.MulOp):
-        return False
-    orders = list(either_order(user))
-    return any(other is inverse and _normalised(x, user.result, variance, rewriter) for x, other in orders)
+def _by_inverse(inverse: Value, variance: Value, rewriter: Rewriter) -> bool:
+    """Replace the products with the reciprocal of a root."""
+    made = False
+    for user in inverse.users:
+        for x, other in list(either_order(user)) if isinstance(user, graph.MulOp) else ():
+            if other is inverse and _normalised(x, user.results[0], variance, rewriter):
+                made = True
+                break
+    return made
 
 
 def _normalised(value: Value, last: Value, variance: Value, rewriter: Rewriter) -> bool:
@@ -95,8 +101,8 @@ def scale_of_norm(op: graph.BinaryOp, rewriter: Rewriter) -> bool:
         if norm is None or op.result.type is not value.type or not _is_vector_of(scale, norm):
             continue
         if isinstance(norm, LayerNormOp):
-            rest = {"axes": list(norm.axes), "epsilon": norm.epsilon, "stash": norm.stash}
-            made: Operation = LayerNormOp(norm.x, scale, **rest)
+            made: Operation = LayerNormOp(
+                norm.x, scale, None, axes=list(norm.axes), epsilon=norm.epsilon, stash=norm.stash)
         else:
             made = RmsNormOp(norm.x, scale, axes=list(norm.axes), epsilon=norm.epsilon, stash=norm.stash)
         rewriter.replace(op, rewriter.insert(made).results[0])

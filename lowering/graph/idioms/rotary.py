@@ -24,9 +24,10 @@ ELEMENTWISE = (graph.CosOp, graph.SinOp, graph.NegOp, CastOp)
 
 @recognises(graph.AddOp)
 def rotate_halves(op: graph.BinaryOp, rewriter: Rewriter) -> bool:
-    """x * concat(c, c) + concat(-x[.., h:], x[.., :h]) * concat(s, s) -> rotary_embedding(x, c, s), x: [b, heads, n, 2h]
+    """x * concat(c, c) + concat(-x[.., h:], x[.., :h]) * concat(s, s) -> rotary_embedding(x, c, s)
 
-    The tables broadcast over the heads; where those are behind the positions, they change places around the op."""
+    x: [b, heads, n, 2h]. The tables broadcast over the heads; where those are behind the positions, they change places
+    around the op."""
     for own, turned in either_order(op):
         found = _terms(own, turned)
         if found is None or found[0].type is not op.result.type or tensor_type(found[0]).rank != 4:

@@ -10,7 +10,7 @@ from stepwell.dialects.graph.base import ConstantOp, constant_array, shape_of, t
 from stepwell.dialects.graph.convolution import ConvOp
 from stepwell.dialects.graph.indexing import GatherOp, known_integers
 from stepwell.dialects.graph.logic import WhereOp
-from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp, SplitOp, TransposeOp
+from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp, TransposeOp
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp, known_scalar, product
 from stepwell.ir.attributes import elements
 from stepwell.ir.core import Value
@@ -59,8 +59,8 @@ def view_instead_of_transpose(op: TransposeOp, rewriter: Rewriter) -> bool:
 
 @simplifies
 def transpose_before_reshape(op: TransposeOp, rewriter: Rewriter) -> bool:
-    """transpose(reshape(transpose(x))) -> reshape(transpose(transpose(x))), where the reshape only merges or splits dims
-    that stay neighbours: the transposes merge"""
+    """transpose(reshape(transpose(x))) -> reshape(transpose(transpose(x))), where the reshape merges dims, or splits
+    dims into ones that stay neighbours: the transposes merge"""
     reshape = made_by(op.x, ReshapeOp)
     if reshape is None or not _is_plain(reshape) or not isinstance(reshape.x.defining_op, (TransposeOp, ExpandOp)):
         return False
@@ -206,7 +206,8 @@ def pad_in_convolution(op: ConvOp, rewriter: Rewriter) -> bool:
 
 def _with_pads(op: ConvOp, x: Value, pads: list[int], rewriter: Rewriter) -> Value:
     made = ConvOp(
-        x, op.w, op.bias, strides=list(op.strides), dilations=list(op.dilations), pads=pads, groups=op.groups, loc=op.loc
+        x, op.w, op.bias, strides=list(op.strides), dilations=list(op.dilations), pads=pads, groups=op.groups,
+        loc=op.loc,
     )  # fmt: skip
     return rewriter.insert(made).result
 
