@@ -52,8 +52,8 @@ def broadcast_in_reader(op: Operation, rewriter: Rewriter) -> bool:
         expand = made_by(value, ExpandOp)
         if expand is None or expand.new_dims:
             continue
-        others = [shape_of(v) for n, v in enumerate(op.operands) if n != index]
-        if broadcast_shapes(*others) == shape_of(op.results[0]):
+        shapes = [shape_of(expand.x if n == index else v) for n, v in enumerate(op.operands)]
+        if broadcast_shapes(*shapes) == shape_of(op.results[0]):
             _read_instead(op, index, expand.x, rewriter)
             return True
     return False
