@@ -136,7 +136,7 @@ def measure(first: Any, second: Any, x: Array) -> tuple[float, float]:
 
     compiled = [stepwell.compile(source, threads=1) for source in (first, second)]
     made = [out if isinstance(out, tuple) else (out,) for out in (each(x) for each in compiled)]
-    if (found := difference(*made, rtol=1e-3, atol=1e-3)) is not None:
+    if (found := difference(made[0], made[1], rtol=1e-3, atol=1e-3)) is not None:
         raise ValueError(f"the two forms do not compute the same: {found}")
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):

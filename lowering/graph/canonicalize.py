@@ -12,7 +12,6 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import apply_greedily
 from stepwell.lowering.graph.simplify import all_patterns
 
-
 DRIVER = ("fold", "dead code")  # what the driver does without patterns
 
 

@@ -102,7 +102,8 @@ def scale_of_norm(op: graph.BinaryOp, rewriter: Rewriter) -> bool:
             continue
         if isinstance(norm, LayerNormOp):
             made: Operation = LayerNormOp(
-                norm.x, scale, None, axes=list(norm.axes), epsilon=norm.epsilon, stash=norm.stash)
+                norm.x, scale, None, axes=list(norm.axes), epsilon=norm.epsilon, stash=norm.stash
+            )
         else:
             made = RmsNormOp(norm.x, scale, axes=list(norm.axes), epsilon=norm.epsilon, stash=norm.stash)
         rewriter.replace(op, rewriter.insert(made).results[0])

@@ -9,7 +9,20 @@ from stepwell.dialects.graph.logic import WhereOp
 from stepwell.dialects.graph.shape import ExpandOp
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.rewrite import Rewriter
-from stepwell.ir.types import BF16, F16, F32, F64, I1, UI32, FloatType, IntegerType, Signedness, StringType, Type, bit_width
+from stepwell.ir.types import (
+    BF16,
+    F16,
+    F32,
+    F64,
+    I1,
+    UI32,
+    FloatType,
+    IntegerType,
+    Signedness,
+    StringType,
+    Type,
+    bit_width,
+)
 from stepwell.lowering.graph.matching import made_by
 from stepwell.lowering.graph.simplify import simplifies, simplifies_each
 

@@ -217,5 +217,3 @@ def _is_zero(pad: PadOp) -> bool:
     if not isinstance(tensor_type(pad.x).element, FloatType):
         return False
     return pad.value is None or known_scalar(pad.value) == 0
-
-
