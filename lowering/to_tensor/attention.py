@@ -27,7 +27,7 @@ MINUS_INFINITY = float("-inf")
 @lowers(AttentionOp)
 def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     """graph.attention %q, %k, %v  ->  raw = (scale * q) k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
-    (e v) / sum(e)
+    (e / sum(e)) v
 
     The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not."""
     query, key = tensor_type(op.query), tensor_type(op.key)
@@ -44,11 +44,8 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     biased = _with_bias(op, c, capped, scores.shape, wide)
     powers, total = _powers(op, c, biased, wide)
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
-    late = wide is result.element and op.scores != "probabilities"
-    weights = powers if late else _divided(c, powers, total, result.element, (0, 1, 2))
+    weights = _divided(c, powers, total, result.element)
     output = _product(c, Placed.of(c, weights), places[0], Placed.behind(c, op.value), places[1], result, t)
-    if late:
-        output = _divided(c, output, total, result.element, (0, 1, 2))
     if op.scores is None:
         return [output]
     exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": weights}[op.scores]
@@ -202,7 +199,7 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
     return powers, space.merge(c, "sum", powers)
 
 
-def _divided(c: Conversion, x: Value, total: Value, element: Type, rows: tuple[int, ...]) -> Value:
+def _divided(c: Conversion, x: Value, total: Value, element: Type) -> Value:
     """x / total of its row; a row whose e are zeros stays so."""
 
     def quotient(z: Scalars, v: Value, sum_: Value) -> Value:
@@ -210,4 +207,4 @@ def _divided(c: Conversion, x: Value, total: Value, element: Type, rows: tuple[i
         return z.narrowed(z.divf(v, z.select(empty, z.constant(1.0, sum_.type), sum_)), element)
 
     type_ = tensor_type(x).with_element(element)
-    return map_generic(c, [x, total], type_, quotient, maps=[None, AffineMap(4, 0, [dim(n) for n in rows])])
+    return map_generic(c, [x, total], type_, quotient, maps=[None, AffineMap(4, 0, dims(3))])
