@@ -252,7 +252,7 @@ class _Job:
         from stepwell.check import CheckEach
 
         inputs, _ = ports_of(main_function(module))
-        check = CheckEach(self._arrays(inputs))
+        check = CheckEach(self._arrays(inputs), context=context)
         items = pipeline.parse(self.args.pipeline) if self.args.pipeline else pipeline.phases(
             pipeline.landing_of(module), self.args.to if self.args.to in pipeline.LANDINGS else "loop")  # fmt: skip
         from stepwell.ir.passes import PassManager
