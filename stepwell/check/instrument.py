@@ -104,7 +104,7 @@ class CheckEach(Quiet):
 
     def _keep(self, module: Operation, launches: list[Launch]) -> None:
         self._launches, self._program = launches, print_op(main_function(module))
-        self._kernels.keep(launches)
+        self._kernels.keep(launches, module)
 
     def _program_run(self, module: Operation, launcher: Any) -> Run:
         return interpret(module, self.inputs, PROGRAM_BUDGET, launcher)

@@ -14,8 +14,10 @@ import attrs
 import numpy as np
 
 from stepwell.dialects import kernel
-from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.dialects.tensor import GenericOp, KernelOp, tensor_type
 from stepwell.ir.core import Operation
+from stepwell.ir.types import TensorType
+from stepwell.lowering.to_loop.outline import kernel_symbols
 from stepwell.ports import Array
 
 from .compare import ResultChanged, difference
@@ -35,6 +37,8 @@ class Launch:
     after: tuple[Any, ...]
     is_read: tuple[bool, ...]
     accumulation: int
+    types: tuple[TensorType, ...] = ()  # of the buffers, with their symbolic sizes, where these are known
+    symbols: tuple[str, ...] = ()  # whose values follow the buffers
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -51,6 +55,8 @@ class Made:
     inputs: tuple[Array, ...]
     results: tuple[Array, ...]
     accumulation: int
+    types: tuple[TensorType, ...]
+    symbols: tuple[str, ...]
 
 
 class KernelRecorder:
@@ -67,7 +73,10 @@ class KernelRecorder:
         terms = max((terms_of(generic, self.symbols) for generic in generics), default=1)
         arrays = [np.asarray(value) for value in (*arguments, *results)]
         count = len(arguments)
-        self.made.append(Made(op.loc.label, tuple(arrays[:count]), tuple(arrays[count:]), terms))
+        types = tuple(tensor_type(value) for value in (*op.inputs, *op.results))
+        self.made.append(
+            Made(op.loc.label, tuple(arrays[:count]), tuple(arrays[count:]), terms, types, tuple(kernel_symbols(op)))
+        )
         return results
 
 
@@ -122,7 +131,8 @@ class Outlined:
             place[...] = result
         self.launches.append(
             Launch(op.callee, made.label, tuple(before), copied(arguments),
-                   tuple(n < len(given) for n in range(len(arguments))), made.accumulation)
+                   tuple(n < len(given) for n in range(len(arguments))), made.accumulation, made.types,
+                   made.symbols)
         )  # fmt: skip
         return ()
 

@@ -33,6 +33,7 @@ from stepwell.lowering.loop.stage import dim_names, kernel_functions
 
 from .compare import ResultChanged, difference
 from .launches import copied
+from .sizes import sample
 
 MOST_POINTS = 2000  # of all iteration spaces of one shrunk kernel together
 REDUCED = 3  # terms left of a sum
@@ -58,7 +59,7 @@ class ShrunkKernels:
             for number, shrunk in enumerate(shrunk_kernels(function)):
                 shrunk.sym_name = f"{function.sym_name}.{number}"
                 shrunk.properties.pop("sym_visibility", None)  # nobody calls it, and it stays
-                inputs = tuple(_sample(a.type, random) for a in shrunk.arguments)
+                inputs = tuple(sample(numpy_dtype(a.type), a.type.shape, random) for a in shrunk.arguments)  # type: ignore[attr-defined]
                 try:
                     self._results[shrunk.sym_name] = _interpreted(shrunk, inputs)
                 except StepwellError:
@@ -96,13 +97,6 @@ def _described(function: FuncOp) -> str:
     types = ", ".join(str(argument.type) for argument in function.arguments)
     whole = function.sym_name.rpartition(".")[0]
     return f"@{whole} (of {function.loc.label or 'unknown'}) shrunk to ({types})"
-
-
-def _sample(type_: Any, random: np.random.Generator) -> Any:
-    dtype, shape = numpy_dtype(type_), type_.shape
-    if dtype.kind == "b" or dtype.kind in "iu":
-        return random.integers(0, 2, shape).astype(dtype)
-    return random.standard_normal(shape).astype(dtype)
 
 
 def _interpreted(function: FuncOp, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
