@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.dialects import arith, buffer, loop
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import InputError, RuntimeError
 from stepwell.ir.core import Operation
@@ -52,10 +53,20 @@ class ScalarKernel:
         if status:
             op = self.sites[status - 1]
             where = f" (from {op.loc.label})" if op.loc.label else ""
-            raise RuntimeError(f"@{self.name}: {op.op_name}{where} leaves its buffer, or divides by zero")
+            raise RuntimeError(f"@{self.name}: {op.op_name}{where} {_complaint(op)}")
 
 
 SYMBOL = "stepwell.scalar"
+
+
+def _complaint(op: Operation) -> str:
+    if isinstance(op, buffer.LocalOp):
+        return f"needs more than {SCRATCH_BYTES >> 20} MB of local buffers"
+    if isinstance(op, (loop.ForOp, loop.ParallelOp)):
+        return "has a step that is not positive"
+    if isinstance(op, arith.BinaryOp):
+        return "divides by zero"
+    return "leaves its buffer"
 
 
 def compile_kernels(kernels: Sequence[ScalarKernel]) -> None:
