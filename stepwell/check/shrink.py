@@ -164,8 +164,8 @@ class _Classes:
             for axis, size in enumerate(buffer.memref_type(memory).shape):
                 self.of[memory, axis] = _Class(size, [(memory, axis)])
         for stage in self.stages:
-            for dim, size in enumerate(stage.sizes):
-                self.of[stage, dim] = _Class(arith.constant_int(size) or 0, [(stage, dim)])
+            for dim, extent in enumerate(stage.sizes):
+                self.of[stage, dim] = _Class(arith.constant_int(extent) or 0, [(stage, dim)])
         for stage in self.stages:
             for memory, map_ in zip((*stage.inputs, *stage.outputs), stage.maps, strict=True):
                 for axis, expr in enumerate(map_.results):
@@ -204,7 +204,8 @@ class _Classes:
         if all(sizes[found] == found.size for found in classes) and past < 0:
             return None
         while self._points(sizes) > MOST_POINTS:
-            larger = [c for c in classes if not c.is_fixed and sizes[c] > 2 and any(n[0] in self.stages for n in c.members)]
+            iterated = {self.of[stage, dim] for stage in self.stages for dim in range(len(stage.iterators))}
+            larger = [c for c in classes if not c.is_fixed and sizes[c] > 2 and c in iterated]
             if not larger:
                 return None
             widest = max(larger, key=lambda c: sizes[c])
@@ -221,7 +222,8 @@ class _Classes:
         return max(1, min(found.size, REDUCED if reduced else tile + past))
 
     def _points(self, sizes: Mapping[_Class, int]) -> int:
-        return sum(math.prod(sizes[self.of[stage, dim]] for dim in range(len(stage.iterators))) for stage in self.stages)
+        boxes = ([sizes[self.of[stage, dim]] for dim in range(len(stage.iterators))] for stage in self.stages)
+        return sum(map(math.prod, boxes))
 
     def apply(self, sizes: Mapping[_Class, int]) -> bool:
         """Give the function these sizes; False where a sum of indices does not fit any more."""
@@ -238,8 +240,8 @@ class _Classes:
         for stage in self.stages:
             builder = Builder.before(stage)
             for dim in range(len(stage.iterators)):
-                size = builder.insert(arith.index_constant(sizes[self.of[stage, dim]])).result
-                stage.set_operand(len(stage.iterators) + dim, size)
+                extent = builder.insert(arith.index_constant(sizes[self.of[stage, dim]])).result
+                stage.set_operand(len(stage.iterators) + dim, extent)
         self.function.update_type()
         return True
 

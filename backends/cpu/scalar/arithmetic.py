@@ -1,4 +1,4 @@
-"""Arithmetic: one LLVM instruction where that is all there is to an op, lane by lane where something must be watched."""
+"""Arithmetic: one LLVM instruction where that is the whole op, lane by lane where something must be watched."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.backends.cpu import jit, llvm, target
 from stepwell.dialects import arith, buffer, loop
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import InputError, RuntimeError
 from stepwell.ir.core import Operation
 from stepwell.ir.types import DYNAMIC, MemRefType
 
-from .. import jit, llvm, target
 from . import arithmetic, structure  # noqa: F401  (they fill the table)
 from .memory import dense
 from .writer import NoScalarForm, Writer, text_type

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import attrs
 
+from stepwell.backends.cpu.emit.types import element_bytes
 from stepwell.dialects import buffer, vector
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import DYNAMIC, FloatType, IntegerType, MemRefType, Type, element_of
 
-from ..emit.types import element_bytes
 from .writer import Writer, text_type, writes
 
 
@@ -261,7 +261,8 @@ def row(w: Writer, op: buffer.SliceOp) -> None:
     memory, place = w.memory[op.memory], w.value(op.place)
     w.require(w.emit(f"icmp ult i64 {place}, {memory.sizes[0]}"), op)
     element = memory_type(memory.type.element)
-    pointer = w.emit(f"getelementptr {element}, ptr {memory.pointer}, i64 {w.emit(f'mul i64 {place}, {memory.strides[0]}')}")
+    offset = w.emit(f"mul i64 {place}, {memory.strides[0]}")
+    pointer = w.emit(f"getelementptr {element}, ptr {memory.pointer}, i64 {offset}")
     w.memory[op.result] = Memory(buffer.memref_type(op.result), pointer, memory.sizes[1:], memory.strides[1:],
                                  memory.bases[1:])  # fmt: skip
 

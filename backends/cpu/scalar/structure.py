@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from stepwell.backends.cpu.emit.types import constant_literal
 from stepwell.dialects import arith, func, loop
 from stepwell.ir.affine_expr import AffineExpr
 from stepwell.ir.core import Region, Value
 
-from ..emit.types import constant_literal
 from .memory import load, store
 from .writer import Writer, writes
 
@@ -77,7 +77,11 @@ def parallel_loop(w: Writer, op: loop.ParallelOp) -> None:
     """In order, which is one of the orders that are allowed."""
     lower, upper, step = (w.value(value) for value in (op.lower, op.upper, op.step))
     w.require(w.emit(f"icmp sgt i64 {step}, 0"), op)
-    counted(w, lower, upper, step, lambda index: [w.block(op.block, [[index]])] and None)
+
+    def body(index: str) -> None:
+        w.block(op.block, [[index]])
+
+    counted(w, lower, upper, step, body)
 
 
 @writes(loop.IfOp)

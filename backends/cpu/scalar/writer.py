@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stepwell.backends.cpu.emit.types import constant_literal, register_type
 from stepwell.dialects.arith import ConstantOp
 from stepwell.errors import TargetError
 from stepwell.ir.core import Block, Operation, Value
 from stepwell.ir.types import FloatType, MemRefType, Type, element_of
-
-from ..emit.types import constant_literal, register_type
 
 if TYPE_CHECKING:
     from .memory import Memory

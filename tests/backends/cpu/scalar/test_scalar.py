@@ -127,9 +127,11 @@ STAGE = """builtin.module {{
     %c0 = arith.constant 0 : index
     %c5 = arith.constant 5 : index
     %c2 = arith.constant 2 : index
-    loop.stage %c0, {start}, %n, {count}, %x, %y{flags} {{identities = [0.0 : f32], iterators = ["parallel", "reduction"],
+    loop.stage %c0, {start}, %n, {count}, %x, %y{flags} {{
+      identities = [0.0 : f32], iterators = ["parallel", "reduction"],
       maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0)>],
-      operandSegmentSizes = array<i32: 2, 2, 1, 0, 1, {segments}>}} : (index, index, index, index, memref<?x5xf32>, memref<?xf32>{types}) -> () {{
+      operandSegmentSizes = array<i32: 2, 2, 1, 0, 1, {segments}>
+    }} : (index, index, index, index, memref<?x5xf32>, memref<?xf32>{types}) -> () {{
     ^bb0(%a: f32):
       loop.yield %a : f32
     }} {{
