@@ -13,11 +13,12 @@ from stepwell.dialects import buffer, kernel
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.tensor import GenericOp
 from stepwell.errors import StepwellError
-from stepwell.ir.attributes import StringAttr
+from stepwell.ir.attributes import ElementsAttr, StringAttr
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import DimExpr, evaluate, parse_dim
 from stepwell.ir.interpreter import Launcher, run_function
 from stepwell.ir.location import FusedLoc, Location
+from stepwell.ir.printer import print_op
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 from stepwell.lowering.pipeline import landing_of
@@ -125,6 +126,12 @@ def _longest_sum(op: Operation) -> int:
         return 1
     types = [value.type for value in op.operands if isinstance(value.type, TensorType) and value.type.is_static]
     return max((math.prod(type_.static_shape[1:]) for type_ in types), default=1)
+
+
+def fingerprint(op: Operation) -> tuple[Any, ...]:
+    """Equal before and after a pass that changed nothing: the text, and which constants it names."""
+    blobs = [value for inner in op.walk() for value in inner.properties.values() if isinstance(value, ElementsAttr)]
+    return (print_op(op), *map(id, blobs))
 
 
 def last_label(loc: Location) -> str:

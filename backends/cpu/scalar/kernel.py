@@ -23,7 +23,6 @@ from .writer import NoScalarForm, Writer, text_type
 __all__ = ["NoScalarForm", "ScalarKernel", "compile_kernels"]
 
 SCRATCH_BYTES = 1 << 30  # of address space, for the local buffers of one call
-OPTIMIZATION, PASSES = 0, ()
 
 _local = threading.local()
 
@@ -36,6 +35,7 @@ class ScalarKernel:
         self.name = function.sym_name
         self.sites: list[Operation] = []
         self.text = _written(function, self.sites)
+        self.is_by_element = any(True for _ in function.walk_of(loop.StageOp))
         self._code: jit.Code | None = None
 
     def load(self, image: bytes) -> None:
@@ -70,10 +70,15 @@ def _complaint(op: Operation) -> str:
 
 
 def compile_kernels(kernels: Sequence[ScalarKernel]) -> None:
-    """Make code of all, on the usable cores. Raises CodegenError."""
-    images = jit.compile_objects([kernel.text for kernel in kernels], target.host(), opt=OPTIMIZATION, passes=PASSES)
-    for kernel, image in zip(kernels, images, strict=True):
-        kernel.load(image)
+    """Make code of all, on the usable cores. Raises CodegenError.
+
+    Kernels of whole stages are short and run element by element: slots in registers make them four times as fast.
+    Vectors are many instructions that run seldom: there optimization would cost more than it saves."""
+    for by_element, level, passes in ((True, 1, ("sroa",)), (False, 0, ())):
+        group = [kernel for kernel in kernels if kernel.is_by_element is by_element]
+        images = jit.compile_objects([kernel.text for kernel in group], target.host(), opt=level, passes=passes)
+        for kernel, image in zip(group, images, strict=True):
+            kernel.load(image)
 
 
 def _scratch() -> np.ndarray[Any, Any]:
