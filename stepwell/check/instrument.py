@@ -16,7 +16,7 @@ from stepwell.ports import main_function, ports_of, symbols_of
 
 from .compare import ResultChanged
 from .interpret import BUDGET, Run, TooLong, compare_all, fingerprint, first_difference, interpret
-from .kernels import KernelChecks
+from .kernels import Checked, KernelChecks
 from .launches import KernelRecorder, Launch, Outlined, Recorder, Replay
 from .shrink import ShrunkKernels
 
@@ -88,11 +88,11 @@ class CheckEach(Quiet):
         assert before is not None
         now = fingerprint(module)
         if now == self._seen:
-            return Outcome(str(pass_), f"{before.landing} -> {before.landing}, the module unchanged")
+            return Outcome(str(pass_), f"{before.landing} -> {before.landing}; unchanged")
         run = self._interpreted(module)
         self._compare(before, run)
         self._reference, self._seen = run, now
-        return Outcome(str(pass_), f"{before.landing} -> {run.landing}, the whole module interpreted")
+        return Outcome(str(pass_), f"{before.landing} -> {run.landing}; interpreted")
 
     def _compare(self, before: Run, run: Run) -> None:
         found = compare_all(before.results, run.results, before, run)
@@ -129,14 +129,17 @@ class CheckEach(Quiet):
             self._shrunk.check(pass_)
             checked = self._kernels.check(changed)
             said = self._check_program(module, before)
-        kernels = f"{checked.changed} kernels changed"
-        if checked.scalar:
-            kernels += f", {checked.scalar} run as scalar code at their real sizes"
-        if checked.interpreted:
-            kernels += f", {checked.interpreted} interpreted at their real sizes"
-        if self._shrunk.count:
-            kernels += f", {self._shrunk.count} interpreted at shrunk sizes"
-        return Outcome(str(pass_), f"{before.landing} -> loop, {said}; {kernels}", "; ".join(checked.skipped.values()))
+        kernels = self._said_of_kernels(checked)
+        return Outcome(str(pass_), f"{before.landing} -> loop; {said}; {kernels}", "; ".join(checked.skipped.values()))
+
+    def _said_of_kernels(self, checked: Checked) -> str:
+        if not checked.changed:
+            return "kernels unchanged"
+        ways = [
+            (checked.scalar, "run as scalar code"), (checked.interpreted, "interpreted"),
+            (self._shrunk.count, "shrunk ones interpreted"),
+        ]  # fmt: skip
+        return f"{_counted(checked.changed, 'kernel')} changed: " + ", ".join(f"{n} {way}" for n, way in ways if n)
 
     def _check_outlined(self, module: Operation, before: Run) -> str:
         """tensor -> loop: every launch reads what its `tensor.kernel` was given."""
@@ -147,19 +150,24 @@ class CheckEach(Quiet):
         self._compare(before, run)
         self._keep(module, outlined.launches)
         self._reference = run
-        return f"the program's {len(outlined.launches)} launches compared"
+        return f"{_counted(len(outlined.launches), 'launch', 'launches')} compared"
 
     def _check_program(self, module: Operation, before: Run) -> str:
         now = fingerprint(main_function(module))
         if now == self._seen:
-            return "the program unchanged"
+            return "program unchanged"
         replay = Replay(self._kernels.run, self._launches)
         try:
             run = self._program_run(module, replay)
         except TooLong as error:
-            return f"the program not run, since a kernel takes {error}"
+            return f"program not run: a kernel takes {error}"
         if not replay.is_lost and replay.count != len(self._launches):
             raise ResultChanged(f"{len(self._launches)} launches became {replay.count}")
         self._compare(before, run)
         self._seen, self._reference = now, run
-        return f"the program run with scalar kernels ({replay.count} launches)"
+        return f"program run, {_counted(replay.count, 'launch', 'launches')}"
+
+
+def _counted(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
