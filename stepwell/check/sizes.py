@@ -10,12 +10,15 @@ import numpy as np
 
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.schedule import ScheduleAttr
-from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols
+from stepwell.ir.attributes import StringAttr
+from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, parse_dim
 from stepwell.ir.types import TensorType, numpy_dtype
+from stepwell.lowering.to_loop.outline import FLOPS
 
 from .launches import Launch
 
 MOST_ELEMENTS = 1 << 20  # of a buffer
+MOST_OPERATIONS = 1 << 27  # of a launch, a fraction of a second as scalar code
 
 
 def other_sizes(launch: Launch, function: FuncOp) -> Iterator[Launch]:
@@ -29,10 +32,18 @@ def other_sizes(launch: Launch, function: FuncOp) -> Iterator[Launch]:
     random = np.random.default_rng(0)
     for value in sorted({1, *(tile + 1 for tile in tiles)}):
         symbols = dict.fromkeys(launch.symbols, value)
+        if _operations(function, symbols) > MOST_OPERATIONS:
+            return
         arguments = [_sample(type_, symbols, random) for type_ in launch.types]
         if all(array is not None for array in arguments):
             before = (*arguments, *(value for _ in launch.symbols))
             yield attrs.evolve(launch, label=f"{launch.label} with sizes of {value}", before=before, after=before)
+
+
+def _operations(function: FuncOp, symbols: Mapping[str, int]) -> int:
+    attribute = function.attributes.get(FLOPS)
+    dim = parse_dim(attribute.value) if isinstance(attribute, StringAttr) else 0
+    return _size(dim, symbols) if not isinstance(dim, DimExpr) or free_symbols(dim) <= symbols.keys() else 0
 
 
 def _sample(type_: TensorType, symbols: Mapping[str, int], random: np.random.Generator) -> Any:
