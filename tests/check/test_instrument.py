@@ -34,14 +34,14 @@ X, Y = np.array([1, -2, 3, 0], np.float32), np.array([0.5, 1.5, -1, 4], np.float
 
 
 def network(batch: str) -> str:
-    """Two matrix products with a subtraction and a softmax between them; 37 columns leave a masked tail."""
+    """Two matrix products with a subtraction and a softmax over the rows between them; 37 columns leave a masked tail."""
     a, w, b = f"tensor<{batch}x9xf32{_symbols(batch)}>", "tensor<9x37xf32>", "tensor<37xf32>"
     h, v, o = f"tensor<{batch}x37xf32{_symbols(batch)}>", "tensor<37x5xf32>", f"tensor<{batch}x5xf32{_symbols(batch)}>"
     return f"""builtin.module {{
       func.func @main(%x: {a}, %w: {w}, %b: {b}, %v: {v}) -> {o} {{
         %0 = graph.matmul %x, %w : ({a}, {w}) -> {h} loc("MatMul_0")
         %1 = graph.sub %0, %b : ({h}, {b}) -> {h} loc("Sub_1")
-        %2 = graph.softmax %1 {{axes = array<i64: 1>}} : ({h}) -> {h} loc("Softmax_2")
+        %2 = graph.softmax %1 {{axes = array<i64: 0>}} : ({h}) -> {h} loc("Softmax_2")
         %3 = graph.matmul %2, %v : ({h}, {v}) -> {o} loc("MatMul_3")
         func.return %3 : {o}
       }}
@@ -88,14 +88,12 @@ def swap_one_subtraction(module: Operation) -> None:
     op.set_operands([op.rhs, op.lhs])
 
 
-def fill_one_mask(module: Operation) -> None:
+def fill_masks(module: Operation) -> None:
     for op in module.walk():
         if isinstance(op, vector.MaskedStoreOp):
             mask = op.mask.type
             every = DenseAttr(mask, np.ones(mask.shape, np.bool_).tobytes())  # type: ignore[attr-defined, arg-type]
             op.set_operand(len(op.indices) + 1, Builder.before(op).insert(arith.ConstantOp(value=every)).result)
-            return
-    raise AssertionError("nothing is masked")
 
 
 def one_place_for_all(module: Operation) -> None:
@@ -131,12 +129,12 @@ def test_the_whole_way_down_is_checked(text: str, inputs: Sequence[Any]) -> None
 def test_the_report_says_what_was_run() -> None:
     check = run(network("6"), arrays(6), phases("graph", "loop"))
     said = {outcome.pass_name: outcome.checked for outcome in check.outcomes}
-    kernels = r"(\d+) kernels changed: \1 run as scalar code, \d+ shrunk ones interpreted"
+    kernels = r"(\d+) kernels? changed: \1 run as scalar code, \d+ shrunk ones interpreted"
     assert re.fullmatch(f"loop -> loop; program unchanged; {kernels}", said["vectorize"])
     assert said["assign-layouts"] == "tensor -> tensor; unchanged"
     assert said["fuse"] == "tensor -> tensor; interpreted"
-    assert re.fullmatch(rf"tensor -> loop; \d+ launches compared; {kernels}", said["outline"])
-    assert re.fullmatch(r"loop -> loop; program run, \d+ launches; kernels unchanged", said["plan-memory"])
+    assert re.fullmatch(rf"tensor -> loop; \d+ launch(?:es)? compared; {kernels}", said["outline"])
+    assert re.fullmatch(r"loop -> loop; program run, \d+ launch(?:es)?; kernels unchanged", said["plan-memory"])
 
 
 def test_the_pass_and_the_op_are_named_at_the_graph_landing() -> None:
@@ -147,10 +145,9 @@ def test_the_pass_and_the_op_are_named_at_the_graph_landing() -> None:
 
 @pytest.mark.parametrize(("after", "change", "message"), [
     ("fuse", swap_one_subtraction, "first at "),
-    ("outline", swap_one_subtraction, "@k_MatMul_0"),
-    ("vectorize", swap_one_subtraction, "@k_MatMul_0"),
-    ("vectorize", fill_one_mask, "(leaves its|outside a) buffer"),
-    ("plan-memory", one_place_for_all, "does not read what it read before"),
+    ("outline", swap_one_subtraction, r"@k_\w+ \(of MatMul_0 \+ Sub_1"),
+    ("vectorize", swap_one_subtraction, r"@k_\w+ \(of MatMul_0 \+ Sub_1"),
+    ("vectorize", fill_masks, "(leaves its|outside a) buffer"),
 ])  # fmt: skip
 @pytest.mark.parametrize("batch", ["6", "?"])
 def test_the_pass_and_the_kernel_are_named(
@@ -160,9 +157,14 @@ def test_the_pass_and_the_kernel_are_named(
         run(network(batch), arrays(6), before_and(after, change))
 
 
+def test_memory_that_is_written_over_is_found_where_it_is_read() -> None:
+    with pytest.raises(ResultChanged, match="(?s)the pass edited changed a result: @k_.*does not read what it read"):
+        run(network("?"), arrays(6), before_and("plan-memory", one_place_for_all))
+
+
 @pytest.mark.parametrize(("after", "change"), [("tile", swap_one_subtraction), ("plan-memory", one_place_for_all)])
 def test_a_module_from_a_dump_is_its_own_measure(after: str, change: Callable[[Operation], None]) -> None:
-    module, context = parse_module(network("6")), PassContext()
+    module, context = parse_module(network("?")), PassContext()
     *way, wrong = before_and(after, change)
     PassManager(way).run(module, context)
     check = CheckEach(arrays(6), context=context)
