@@ -34,7 +34,7 @@ X, Y = np.array([1, -2, 3, 0], np.float32), np.array([0.5, 1.5, -1, 4], np.float
 
 
 def network(batch: str) -> str:
-    """Two matrix products with a subtraction and a softmax over the rows between them; 37 columns leave a masked tail."""
+    """Two products with a subtraction and a softmax over the rows between them; 37 columns leave a masked tail."""
     a, w, b = f"tensor<{batch}x9xf32{_symbols(batch)}>", "tensor<9x37xf32>", "tensor<37xf32>"
     h, v, o = f"tensor<{batch}x37xf32{_symbols(batch)}>", "tensor<37x5xf32>", f"tensor<{batch}x5xf32{_symbols(batch)}>"
     return f"""builtin.module {{
