@@ -158,7 +158,7 @@ def test_the_pass_and_the_kernel_are_named(
 
 
 def test_memory_that_is_written_over_is_found_where_it_is_read() -> None:
-    with pytest.raises(ResultChanged, match="(?s)the pass edited changed a result: @k_.*does not read what it read"):
+    with pytest.raises(ResultChanged, match=r"(?s)the pass edited changed a result: @k_.*does not read what it read"):
         run(network("?"), arrays(6), before_and("plan-memory", one_place_for_all))
 
 
