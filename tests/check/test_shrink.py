@@ -32,8 +32,9 @@ def shapes(function: FuncOp) -> list[list[tuple[int, ...]]]:
             for copy in shrunk_kernels(function)]  # fmt: skip
 
 
-SUM = """identities = [0.0 : f32], operandSegmentSizes = array<i32: 3, 3, {inputs}, {sources}, 1, 0, 0>}} : (index, index,
-  index, index, index, index, {types}) -> () {{
+SUM = """identities = [0.0 : f32],
+  operandSegmentSizes = array<i32: 3, 3, {inputs}, {sources}, 1, 0, 0>}} : (index, index, index,
+  index, index, index, {types}) -> () {{
 ^bb0(%e: f32{arguments}):
   loop.yield %e : f32
 }} {{
