@@ -199,9 +199,9 @@ class CpuModel:
 
     def _error(self, code: int, op: int, value: int) -> RuntimeError:
         if not 0 <= op < len(self._sites):
-            return RuntimeError(f"the model stopped with code {code} (value {value})")
+            return RuntimeError(f"the model stopped with code {code}", value)
         site = self._sites[op]
-        return RuntimeError(f"{site.label or 'an operation'}: {site.message} (value {value})")
+        return RuntimeError(site.message, value, site.label or "an operation")
 
 
 def build(module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False) -> CpuModel:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ELEMENTS
 from stepwell.ir.constraints import TENSOR
@@ -48,7 +48,7 @@ class GraphOp(Op):
         try:
             with np.errstate(all="ignore"):
                 made = self.interpret(None, *arrays)
-        except (IRError, NotImplementedError):
+        except (IRError, RuntimeError, NotImplementedError):
             return None  # reported where the op is run
         made = made if isinstance(made, tuple) else (made,)
         name = self.results[0].name or "folded"

@@ -19,7 +19,7 @@ from stepwell.dialects.graph.base import (
 from stepwell.dialects.graph.shape import check_list, list_length, list_size, show_shape
 from stepwell.dialects.graph.slicing import slice_bounds
 from stepwell.dialects.graph.symbols import DataDependentOp, ShapedByTypeOp, fresh_dim, run_time_shape
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.attrkinds import INT, INTS, enum
 from stepwell.ir.constraints import INDEX_LIST, TENSOR
@@ -403,8 +403,8 @@ class ReverseSequenceOp(GraphOp):
     def interpret(self, frame: Any, *args: Any) -> Any:
         x, lengths = args
         steps = x.shape[self.time_axis]
-        if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
-            raise IRError(f"sequence lengths {lengths.tolist()} are not all in 0 to {steps}")
+        if (bad := (lengths < 0) | (lengths > steps)).any():
+            raise RuntimeError(f"a sequence length is not in 0 to {steps}", int(lengths[bad][0]))
         moved = np.moveaxis(x, (self.batch_axis, self.time_axis), (0, 1))
         out = moved.copy()
         for batch, length in enumerate(lengths):

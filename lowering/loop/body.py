@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from stepwell.dialects import arith, buffer, math, vector
 from stepwell.dialects.arith import with_element
+from stepwell.dialects.arith_proofs import is_never
 from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.check import RequireOp
 from stepwell.dialects.generic_meaning import single_op
 from stepwell.dialects.loop import IndexOp, YieldOp
 from stepwell.errors import IRError
@@ -33,9 +35,13 @@ class ScalarCode:
     """Emits scalar regions on scalars and vectors of a number of lanes.
 
     Index arithmetic is kept as linear forms as long as it is linear, so that a read whose place moves with the lanes
-    becomes a vector load."""
+    becomes a vector load. `mask` tells the lanes that exist (None: all): the others, which hold anything, neither fail
+    a requirement nor divide by what they hold."""
 
-    def __init__(self, index: IndexBuilder, lanes: int, indices: Sequence[LinearIndex]) -> None:
+    def __init__(
+        self, index: IndexBuilder, lanes: int, indices: Sequence[LinearIndex], mask: Value | None = None
+    ) -> None:
+        self.mask = mask
         self.index = index
         self.builder = index.builder
         self.lanes = lanes
@@ -87,12 +93,24 @@ class ScalarCode:
             mapping.update(zip(op.operands, values, strict=True))
             self.builder.insert(op.clone(mapping))
             return
-        values = [self.broadcast(value) for value in values]
+        values = self._defused(op, [self.broadcast(value) for value in values])
         shape = VectorType((self.lanes,), element_of(values[0].type))
         types = [with_element(shape, element_of(result.type)) for result in op.results]
         copy = type(op).make(values, types, op.properties, op.attributes, loc=op.loc)
         self.builder.insert(copy)
         mapping.update(zip(op.results, copy.results, strict=True))
+
+    def _defused(self, op: Operation, values: list[Value]) -> list[Value]:
+        """The operands of a vector op such that lanes which do not exist do no harm."""
+        if self.mask is None:
+            return values
+        if isinstance(op, RequireOp):
+            holds = self.builder.insert(arith.constant(1, self.mask.type)).result
+            values[0] = self.builder.insert(arith.SelectOp(self.mask, values[0], holds)).result
+        elif isinstance(op, arith.DIVISIONS) and not is_never(op.rhs, 0):
+            one = self.builder.insert(arith.constant(1, values[1].type)).result
+            values[1] = self.builder.insert(arith.SelectOp(self.mask, values[1], one)).result
+        return values
 
     # Index arithmetic
 

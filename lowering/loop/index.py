@@ -75,11 +75,12 @@ class IndexBuilder:
         return self._binary(arith.MaxSIOp, a, b)
 
     def floordiv(self, a: Value, b: Value) -> Value:
-        """a // b, rounded down, b > 0"""
+        """a // b, rounded down, b > 0. A b that is not known counts as at least 1, as it is wherever the quotient is
+        used, so that the division may run anywhere."""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.constant(x // y)
-        return a if y == 1 else self._binary(arith.FloorDivSIOp, a, b)
+        return a if y == 1 else self._binary(arith.FloorDivSIOp, a, self.maximum(b, self.constant(1)))
 
     def mod(self, a: Value, b: Value) -> Value:
         """a - b * (a // b), b > 0"""

@@ -26,6 +26,13 @@ def rotary_embedding(op: RotaryEmbeddingOp, c: Conversion) -> Value:
     x[.., partner of j]; what lies behind the pairs passes"""
     result, half = result_type(op), tensor_type(op.cos).shape[-1]
 
+    def row_of(p: Places, position: Value) -> Value:
+        rows = tensor_type(op.cos).shape[0]
+        row = p.index_of(position, op.positions is not None and reads_unsigned(op.positions))
+        p.require(p.compare("lt", row, p.size(rows), unsigned=True), row,
+                  f"a position is outside the {rows} rows of the rotation tables")  # fmt: skip
+        return row
+
     def body(p: Places, x: Value, *args: Value) -> Value:
         *position, source, cos, sin = args
         b, h, s, j = (p.at(axis) for axis in range(4))
@@ -38,7 +45,7 @@ def rotary_embedding(op: RotaryEmbeddingOp, c: Conversion) -> Value:
             first = p.compare("lt", j, p.size(half))
             pair = p.select(first, j, p.sub(j, p.size(half)))
             partner = p.select(first, p.add(j, p.size(half)), p.sub(j, p.size(half)))
-        places = [p.index_of(position[0], reads_unsigned(op.positions)), pair] if op.positions else [b, s, pair]
+        places = [row_of(p, position[0]), pair] if position else [b, s, pair]
         c_, s_, other = (p.widened(v) for v in (p.read(cos, places), p.read(sin, places),
                                                 p.read(source, [b, h, s, partner])))  # fmt: skip
         own = p.widened(x)
