@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from stepwell.dialects import arith, loop
+from stepwell.dialects import arith, loop, vector
 from stepwell.dialects.arith import constant_int
+from stepwell.dialects.arith_proofs import known_lanes
 from stepwell.errors import IRError
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import BlockArgument, Value
@@ -122,7 +123,7 @@ def known_multiple(value: Value) -> int:
 
 
 def known_range(value: Value) -> tuple[int | None, int | None]:
-    """Inclusive bounds of an index as far as they are known."""
+    """Inclusive bounds of an index, in all lanes, as far as they are known."""
     constant = constant_int(value)
     if constant is not None:
         return constant, constant
@@ -134,7 +135,24 @@ def known_range(value: Value) -> tuple[int | None, int | None]:
             if low is not None and high is not None and step:
                 last = max(low, low + (high - 1 - low) // step * step)
             return low, last
+    lanes = known_lanes(value)
+    if lanes is not None:
+        return min(lanes), max(lanes)
+    op = value.defining_op
+    if isinstance(op, vector.ExtractOp):
+        return known_range(op.operands[0])
+    if isinstance(op, (arith.MinSIOp, arith.MaxSIOp)):
+        lows, highs = zip(known_range(op.lhs), known_range(op.rhs), strict=True)
+        if isinstance(op, arith.MinSIOp):
+            return _if_known(min, lows, all), _if_known(min, highs, any)
+        return _if_known(max, lows, any), _if_known(max, highs, all)
     return None, None
+
+
+def _if_known(pick: Callable[..., int], edges: Sequence[int | None], enough: Callable[..., bool]) -> int | None:
+    """The least or largest of the edges that are known, where `enough` (all or any) of them are."""
+    known = [edge for edge in edges if edge is not None]
+    return pick(known) if known and enough(edge is not None for edge in edges) else None
 
 
 @attrs.frozen
@@ -216,6 +234,17 @@ class LinearIndex:
     def lane_factor(self) -> int:
         """How far the index moves from one lane to the next."""
         return sum(factor for term, factor in self.terms.items() if isinstance(term, Lane))
+
+    def is_within(self, size: int) -> bool:
+        """Whether the index is in [0, size) for certain, in all lanes."""
+        low = high = self.constant
+        for term, factor in self.terms.items():
+            first, last = _range(term)
+            if first is None or last is None:
+                return False
+            low += min(factor * first, factor * last)
+            high += max(factor * first, factor * last)
+        return 0 <= low and high < size
 
     @property
     def key(self) -> tuple[frozenset[tuple[Term, int]], int]:
