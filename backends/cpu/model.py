@@ -22,6 +22,7 @@ from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
 from stepwell.ir.passes import PassContext
+from stepwell.lowering.loop.sanitize import Sanitize
 
 from . import jit, native
 from .emit import EmittedModule, Site, emit_module
@@ -204,15 +205,17 @@ class CpuModel:
         return RuntimeError(site.message, value, site.label or "an operation")
 
 
-def build(module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False) -> CpuModel:
+def build(
+    module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False, sanitize: bool = False
+) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
     `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
-    the times of the launches as one more output (see `timer`). Raises
-    TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
+    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory.
+    Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
-    lowered, emitted = _emitted(module, target, profile)
+    lowered, emitted = _emitted(module, target, profile, sanitize)
     objects = jit.compile_objects(emitted.texts, target)
     code = jit.load(objects, native.externals())
     if threads is not None and threads > 1:
@@ -245,8 +248,12 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
     return jit.compile_objects(_emitted(module, target)[1].texts, target)
 
 
-def _emitted(module: Operation, target: CpuTarget, profile: bool = False) -> tuple[Operation, EmittedModule]:
+def _emitted(
+    module: Operation, target: CpuTarget, profile: bool = False, sanitize: bool = False
+) -> tuple[Operation, EmittedModule]:
     lowered = module.clone()
+    if sanitize:
+        Sanitize().run(lowered, PassContext(target))
     Spmd(profile).run(lowered, PassContext(target))
     return lowered, emit_module(lowered, target)
 

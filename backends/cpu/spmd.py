@@ -18,12 +18,13 @@ import attrs
 
 from stepwell.dialects import arith, buffer, cpu, func, kernel, loop
 from stepwell.dialects.builtin import ModuleOp
+from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import PassError
 from stepwell.ir.attributes import StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
-from stepwell.ir.opdef import PURE, has_trait
+from stepwell.ir.opdef import PURE, Trait, has_trait
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import DYNAMIC, F32, INDEX, MemRefType, TensorType
 from stepwell.lowering.loop.index import IndexBuilder
@@ -131,7 +132,7 @@ class Grains:
 
 def _is_preparation(op: Operation) -> bool:
     """Whether an op may run again for every grain: it has no effect but on memory of the thread's own."""
-    return has_trait(op, PURE) or isinstance(op, buffer.LocalOp)
+    return has_trait(op, PURE) or has_trait(op, Trait.IDEMPOTENT) or isinstance(op, buffer.LocalOp)
 
 
 def _depends_on(value: Value, blocks: Sequence[Block]) -> bool:
@@ -228,16 +229,28 @@ def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = F
         if isinstance(op, kernel.LaunchOp):
             if op.callee not in kernels:
                 raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
+            check_arguments(op, kernels[op.callee].function)
             launch(op, kernels[op.callee], timer)
         elif isinstance(op, buffer.LoadOp) and not isinstance(op.next, buffer.LoadOp):
             # The program itself has read memory: no thread may overwrite it before all have read it.
             Builder.after(op).insert(cpu.BarrierOp(slots=0))
         elif isinstance(op, buffer.StoreOp):
             _by_thread_0(Builder.before(op), op)
+        elif isinstance(op, RequireOp) and not isinstance(op.next, RequireOp):
+            # What is launched next may rely on it.
+            Builder.after(op).insert(cpu.BarrierOp(slots=0))
     drop_idle_barriers(function.body.block)
     end = function.body.block.terminator
     if isinstance(end.prev, cpu.BarrierOp):
         end.prev.erase()  # the end of a call is a barrier
+
+
+def check_arguments(op: kernel.LaunchOp, function: FuncOp) -> None:
+    """Raise PassError where a launch gives a kernel other types than it takes."""
+    given, taken = [value.type for value in op.inputs], [argument.type for argument in function.arguments]
+    if given != taken:
+        shown = [f"({', '.join(map(str, types))})" for types in (given, taken)]
+        raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee} with {shown[0]}; it takes {shown[1]}")
 
 
 def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> None:

@@ -244,7 +244,7 @@ class LinearIndex:
                 return False
             low += min(factor * first, factor * last)
             high += max(factor * first, factor * last)
-        return 0 <= low and high < size
+        return low >= 0 and high < size
 
     @property
     def key(self) -> tuple[frozenset[tuple[Term, int]], int]:
