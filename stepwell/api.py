@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepwell.compiler import Options, backend, context_of, lower, machine_of, profiler
-from stepwell.errors import InputError
+from stepwell.errors import InputError, RuntimeError
 from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
@@ -131,12 +131,15 @@ class Model:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
-        if self._is_direct and all(map(_fits, values, self._dtypes)):
-            direct: list[Array] = self._program.run(values)
-            return direct
-        arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
-        results = self._program.run(arrays)
-        return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+        try:
+            if self._is_direct and all(map(_fits, values, self._dtypes)):
+                direct: list[Array] = self._program.run(values)
+                return direct
+            arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
+            results = self._program.run(arrays)
+            return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+        except MemoryError as error:
+            raise RuntimeError(f"out of memory: {error}") from None
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))

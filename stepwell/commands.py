@@ -244,7 +244,9 @@ class _Job:
     def _arrays(self, inputs: Sequence[Port]) -> list[Array]:
         if self.args.inputs is None:
             sizes = {name: usual for name, (_, usual, _) in self.options.hints.items()}
-            return sample_inputs(inputs, sizes, self.args.seed)
+            from stepwell.backends.cpu.machine import available_bytes
+
+            return sample_inputs(inputs, sizes, self.args.seed, available_bytes())
         try:
             with np.load(self.args.inputs, allow_pickle=False) as given:
                 found = {name: given[name] for name in given.files}

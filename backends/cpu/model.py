@@ -9,11 +9,12 @@ out once per combination of input shapes; a later call with shapes that were see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
 from stepwell.dialects.cpu import NextGrainOp
 from stepwell.dialects.func import FuncOp
@@ -24,7 +25,7 @@ from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, sy
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.loop.sanitize import Sanitize
 
-from . import jit, native
+from . import jit, machine, native
 from .emit import EmittedModule, Site, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .signature import Port, Signature, dim_attribute
@@ -33,6 +34,9 @@ from .target import CpuTarget, check_runs_here
 from .team import Team
 
 Array = np.ndarray[Any, Any]
+
+LARGE = 1 << 28
+"""Bytes from which on a call asks whether the machine has them."""
 
 MOST_PLANS = 4096
 """Combinations of input shapes that a model remembers."""
@@ -45,6 +49,12 @@ class Plan:
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     arena: int
     scratch: int
+    is_large: bool
+
+    @property
+    def output_bytes(self) -> int:
+        """The size of all outputs."""
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.outputs)
 
 
 class CpuModel:
@@ -86,6 +96,8 @@ class CpuModel:
         except (AttributeError, KeyError, TypeError):
             arrays = [self._adapted(index, value) for index, value in enumerate(self._counted(arrays))]
             plan = self._plan(tuple(array.shape for array in arrays))
+        if plan.is_large:
+            self._check_memory(plan)
         outputs = [np.empty(shape, dtype) for shape, dtype in plan.outputs]
         while True:
             memory = self._take(plan)
@@ -147,7 +159,10 @@ class CpuModel:
         scratch = self._size(self._scratch_bytes, symbols, "scratch memory")
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
-        plan = self._plans[shapes] = Plan(outputs, arena, scratch)
+        plan = Plan(outputs, arena, scratch, False)
+        if plan.output_bytes + arena + scratch > LARGE:
+            plan = evolve(plan, is_large=True)
+        self._plans[shapes] = plan
         return plan
 
     def _solve(self, shapes: tuple[tuple[int, ...], ...]) -> dict[str, int]:
@@ -184,6 +199,21 @@ class CpuModel:
         raise InputError(f"the size of {what} depends on {', '.join(missing)}, which no input determines")
 
     # Memory
+
+    def _check_memory(self, plan: Plan) -> None:
+        """Raise RuntimeError where a call needs more memory than there is: the kernel would grant it, and end the
+        process when it is used."""
+        threads = Team.get().size
+        held = max((arena.size + scratch.size for arena, scratch in self._memory), default=0)
+        needed = plan.output_bytes + plan.arena + plan.scratch * threads
+        free = machine.available_bytes()
+        if free is not None and needed > free + held:
+            parts = {"outputs": plan.output_bytes, "intermediates": plan.arena, "scratch": plan.scratch * threads}
+            shown = ", ".join(f"{name} {machine.shown_bytes(size)}" for name, size in parts.items())
+            raise RuntimeError(
+                f"a call with inputs of these sizes needs {machine.shown_bytes(needed)} of memory ({shown}), and "
+                f"{machine.shown_bytes(free + held)} are free: give it smaller inputs"
+            )
 
     def _take(self, plan: Plan) -> tuple[Array, Array]:
         """Arena and scratch memory of at least the plan's sizes; what is too small is dropped."""
