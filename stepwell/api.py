@@ -121,6 +121,8 @@ class Model:
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]
+        if not isinstance(feeds, Mapping):
+            raise InputError(f"arrays are given by name ({_listed(expected)}), not in a {type(feeds).__name__}")
         if missing := [name for name in expected if name not in feeds]:
             raise InputError(f"no array for input {', '.join(map(repr, missing))}; there are {_listed(expected)}")
         if unknown := [name for name in feeds if name not in expected]:

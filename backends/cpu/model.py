@@ -19,11 +19,12 @@ from attrs import evolve, frozen
 from stepwell.dialects.cpu import NextGrainOp
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import InputError, RuntimeError, TargetError
-from stepwell.ir.attributes import ElementsAttr
+from stepwell.ir.attributes import ArrayAttr, ElementsAttr, StringAttr
 from stepwell.ir.core import Operation
-from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
+from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, parse_dim, solve_for, symbol
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.loop.sanitize import Sanitize
+from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import jit, machine, native
 from .emit import EmittedModule, Site, emit_module
@@ -69,6 +70,7 @@ class CpuModel:
         program: str,
         constants: Sequence[Array],
         *,
+        demands: Sequence[tuple[Dim, str]] = (),
         parallel: bool = True,
     ) -> None:
         self.inputs = signature.inputs
@@ -76,6 +78,7 @@ class CpuModel:
         self._arena_bytes = signature.arena_bytes
         self._scratch_bytes = scratch_bytes
         self._sites = tuple(sites)
+        self._demands = tuple(demands)
         self._arguments = [_argument(port) for port in self.inputs]
         outputs = [
             Argument(port.dtype, tuple(d if isinstance(d, int) else None for d in port.dims)) for port in self.outputs
@@ -151,10 +154,20 @@ class CpuModel:
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         symbols = self._solve(shapes)
+        for zero, reason in self._demands:
+            if not free_symbols(zero) - symbols.keys() and evaluate(zero, symbols) != 0:
+                met = ", ".join(f"{name} = {symbols[name]}" for name in sorted(free_symbols(zero)))
+                raise InputError(f"inputs of these sizes do not fit together: {reason} (with {met})")
         outputs = tuple(
             (tuple(self._size(dim, symbols, f"output {port.name!r}") for dim in port.dims), port.dtype)
             for port in self.outputs
         )
+        for port, (shape, _) in zip(self.outputs, outputs, strict=True):
+            if any(size < 0 for size in shape):
+                raise InputError(
+                    f"with inputs of these sizes output {port.name!r} would have shape {_shape_text(shape)}: they are "
+                    "too small for the model"
+                )
         arena = self._size(self._arena_bytes, symbols, "the arena")
         scratch = self._size(self._scratch_bytes, symbols, "scratch memory")
         if len(self._plans) >= MOST_PLANS:
@@ -253,7 +266,7 @@ def build(
     function = program_of(lowered)
     return CpuModel(
         Signature.of(function), dim_attribute(function, SCRATCH), emitted.sites, code, emitted.program,
-        [aligned_constant(elements) for elements in emitted.constants],
+        [aligned_constant(elements) for elements in emitted.constants], demands=demands_of(function),
         parallel=threads != 1 and shares_work(lowered),
     )  # fmt: skip
 
@@ -294,6 +307,13 @@ def program_of(module: Operation) -> FuncOp:
     if len(programs) != 1:
         raise TargetError(f"a module to compile has one program, not {len(programs)}")
     return programs[0]
+
+
+def demands_of(function: FuncOp) -> list[tuple[Dim, str]]:
+    """The sizes that must be 0 when the program is called, and what is wrong where one is not."""
+    kept = function.attributes.get(DEMANDS)
+    texts = [text.value for text in kept.values if isinstance(text, StringAttr)] if isinstance(kept, ArrayAttr) else []
+    return [(parse_dim(zero), reason) for zero, reason in zip(texts[::2], texts[1::2], strict=False)]
 
 
 def aligned_constant(elements: ElementsAttr) -> Array:

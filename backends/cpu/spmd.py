@@ -318,8 +318,37 @@ def _wait_behind(op: loop.ForOp) -> None:
     if barriers and all(_is_idle(barrier) for barrier in barriers):
         for barrier in barriers:
             barrier.erase()
+        if not _is_short(op):
+            _wait_now_and_then(op)
         op.attributes[ALONE] = UnitAttr()
         Builder.after(op).insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
+
+
+ROUNDS = 64
+"""Rounds of a loop that thread 0 runs alone between two looks for errors and signals."""
+
+
+def _is_short(op: loop.ForOp) -> bool:
+    """Whether a loop surely ends after a few rounds."""
+    bounds = [arith.constant_int(value) for value in (op.lower, op.upper, op.step)]
+    low, high, step = bounds
+    return low is not None and high is not None and step is not None and high - low <= ROUNDS * step
+
+
+def _wait_now_and_then(op: loop.ForOp) -> None:
+    """Let the threads meet in some rounds: a long loop must end where an error is reported or Ctrl-C is hit.
+
+    for %i { a }  ->  for %i { a; if (%i - lower) % (64 * step) == 0 { barrier } }"""
+    builder = Builder.before(op.block.terminator)
+    index = IndexBuilder(builder)
+    period = index.mul(op.step, index.constant(ROUNDS))
+    place = builder.insert(arith.RemUIOp(index.sub(op.induction, op.lower), period)).result
+    due = builder.insert(arith.CmpIOp(place, index.constant(0), predicate="eq")).result
+    choice = builder.insert(loop.IfOp.build(due))
+    choice.otherwise.remove(choice.otherwise.block)
+    inside = Builder.at_end(choice.then.block, op.loc)
+    inside.insert(cpu.BarrierOp(slots=0))
+    inside.insert(loop.YieldOp(()))
 
 
 def _grain_loop(op: kernel.LaunchOp, builder: Builder, total: Value) -> None:

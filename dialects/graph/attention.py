@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, broadcast_shapes, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, enum, type_attr_of
@@ -33,6 +34,8 @@ def need_equal(what: str, *sizes: Dim) -> None:
     known = {size for size in sizes if isinstance(size, int)}
     if len(known) > 1:
         raise IRError(f"{what} differ: {', '.join(map(str, sizes))}")
+    for size in sizes[1:]:
+        demand_equal(sizes[0], size, what)
 
 
 def need_grouped(query_heads: Dim, heads: Dim) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.dialects.graph.demands import demand_broadcast
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ELEMENTS
@@ -156,6 +157,7 @@ def broadcast_dim(a: Dim, b: Dim) -> Dim:
         return b
     if isinstance(a, int) and isinstance(b, int):
         raise IRError(f"sizes {a} and {b} do not broadcast")
+    demand_broadcast(a, b)
     if isinstance(a, int) or isinstance(b, int):
         return a if isinstance(a, int) else b
     return dim_max(a, b)

@@ -16,6 +16,7 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.shape import check_list, list_length, list_size, show_shape
 from stepwell.dialects.graph.slicing import slice_bounds
 from stepwell.dialects.graph.symbols import DataDependentOp, ShapedByTypeOp, fresh_dim, run_time_shape
@@ -37,11 +38,12 @@ def check_axis(axis: int, rank: int) -> None:
 
 def agree(a: Dim, b: Dim, what: str) -> Dim:
     """The size that two dims share; the plainer of the two. Raises IRError where they are proven to differ."""
-    if a == b or (isinstance(a, int) and not isinstance(b, int)):
+    if a == b:
         return a
     if proven_different(a, b):
         raise IRError(f"{what}: sizes {a} and {b} differ")
-    return b if isinstance(b, int) else a
+    demand_equal(a, b, what)
+    return b if isinstance(b, int) and not isinstance(a, int) else a
 
 
 class TransposeOp(GraphOp):
@@ -177,6 +179,7 @@ def _part_types(x: Value, sizes: Sequence[Dim], axis: int) -> list[Type]:
         total = total + size
     if proven_different(total, shape[axis]):
         raise IRError(f"axis {axis} of size {shape[axis]} cannot be split into {show_shape(sizes)}")
+    demand_equal(total, shape[axis], f"the parts of axis {axis}")
     return [tensor_type(x).with_shape([*shape[:axis], size, *shape[axis + 1 :]]) for size in sizes]
 
 
