@@ -229,7 +229,6 @@ def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = F
         if isinstance(op, kernel.LaunchOp):
             if op.callee not in kernels:
                 raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
-            check_arguments(op, kernels[op.callee].function)
             launch(op, kernels[op.callee], timer)
         elif isinstance(op, buffer.LoadOp) and not isinstance(op.next, buffer.LoadOp):
             # The program itself has read memory: no thread may overwrite it before all have read it.
@@ -243,14 +242,6 @@ def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = F
     end = function.body.block.terminator
     if isinstance(end.prev, cpu.BarrierOp):
         end.prev.erase()  # the end of a call is a barrier
-
-
-def check_arguments(op: kernel.LaunchOp, function: FuncOp) -> None:
-    """Raise PassError where a launch gives a kernel other types than it takes."""
-    given, taken = [value.type for value in op.inputs], [argument.type for argument in function.arguments]
-    if given != taken:
-        shown = [f"({', '.join(map(str, types))})" for types in (given, taken)]
-        raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee} with {shown[0]}; it takes {shown[1]}")
 
 
 def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> None:

@@ -21,7 +21,9 @@ from stepwell.dialects import arith, buffer, vector
 from stepwell.dialects.buffer import memref_type
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.kernel import LaunchOp
 from stepwell.dialects.loop import IfOp, yield_values
+from stepwell.errors import PassError
 from stepwell.ir.attr_parser import AttributeParser
 from stepwell.ir.attributes import StringAttr
 from stepwell.ir.builder import Builder
@@ -35,13 +37,27 @@ from stepwell.lowering.to_loop.outline import measured_symbols
 
 @attrs.frozen
 class Sanitize(Pass):
-    """Check the bounds of every load, store and view; for modules at the end of the loop landing."""
+    """Check the bounds of every load, store and view; for modules at the end of the loop landing.
+
+    Raises PassError where a launch does not fit the kernel."""
 
     name: ClassVar[str] = "sanitize"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        for function in list(module.walk_of(FuncOp)):
+        functions = {function.sym_name: function for function in module.walk_of(FuncOp)}
+        for launch in module.walk_of(LaunchOp):
+            if launch.callee in functions:
+                check_arguments(launch, functions[launch.callee])
+        for function in functions.values():
             _Checks(function).write()
+
+
+def check_arguments(op: LaunchOp, function: FuncOp) -> None:
+    """Raise PassError where a launch gives a kernel other types than it takes."""
+    given, taken = [value.type for value in op.inputs], [argument.type for argument in function.arguments]
+    if given != taken:
+        shown = [f"({', '.join(map(str, types))})" for types in (given, taken)]
+        raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee} with {shown[0]}; it takes {shown[1]}")
 
 
 class _Checks:

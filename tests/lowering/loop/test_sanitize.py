@@ -156,7 +156,7 @@ def test_types_that_do_not_fit(old: str, new: str, error: Any, words: str) -> No
     text = program(COPY, 0).replace(old, new)
     text = text.replace("@k(%a, %b) : (memref<8xf32>", "@k(%a, %b) : (memref<4xf32>") if "<4xf32>" in new[:30] else text
     with pytest.raises(error, match=words):
-        run(text, sanitize=False)
+        run(text)
 
 
 def test_a_constant_of_another_size() -> None:
