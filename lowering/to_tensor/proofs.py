@@ -32,14 +32,14 @@ def bounds(value: Value) -> tuple[int, int] | None:
 
 def checked_place(p: Places, indices: Value, index: Value, axis: int, size: Dim) -> Value:
     """The place along an axis of this size that one element of the tensor `indices` names: negative ones count from the
-    back, one out of range ends the run and is moved inside until then, where there is an inside."""
+    back, one out of range ends the run and is moved inside until then, where there is an inside. What is read there
+    needs no guard of its own."""
     place, limit = p.index_of(index, is_unsigned(indices.type)), p.size(size)
     found = bounds(indices)
     wrapped = place if found is not None and found[0] >= 0 else p.wrapped(place, limit)
     if not always_inside(indices, size):
         p.require(p.compare("lt", wrapped, limit, unsigned=True), place, out_of_range(axis, size))
-        return p.between(wrapped, p.whole(0), p.sub(limit, p.whole(1)))
-    return wrapped
+    return p.between(wrapped, p.whole(0), p.sub(limit, p.whole(1)))
 
 
 def always_inside(indices: Value, size: Dim) -> bool:
