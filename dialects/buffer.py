@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -232,6 +233,12 @@ class ConstantOp(Op):
     value: ElementsAttr = attr(ELEMENTS)
     result: Value = result(MEMREF)
 
+    def verify_op(self) -> None:
+        type_, given = memref_type(self.result), self.value.tensor_type
+        size = math.prod(given.static_shape) * numpy_dtype(given).itemsize
+        if not type_.is_static or math.prod(type_.shape) * numpy_dtype(type_).itemsize != size:
+            raise IRError(f"the {size} bytes of {given} are not those of {type_}")
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         type_ = memref_type(self.result)
         return self.value.numpy().view(numpy_dtype(type_)).reshape(type_.shape)
@@ -288,6 +295,34 @@ class SliceOp(Op):
         if not 0 <= place < array.shape[0]:
             raise IRError(f"row {place} of a buffer of {array.shape[0]} rows")
         return array[place, ...]
+
+
+class PartOp(Op):
+    """Consecutive elements of a dense buffer, from a constant element on, as a dense buffer of static shape.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<1x4x8xf32>
+    %r = buffer.part %m {offset = 8} : memref<1x4x8xf32> to memref<1x2x8xf32>
+    ```
+    """
+
+    name = "buffer.part"
+    traits = frozenset({PURE})
+    assembly = "$memory attr-dict `:` type($memory) `to` type($result)"
+    memory: Value = operand(MEMREF)
+    offset: int = attr(INT)
+    result: Value = result(MEMREF)
+
+    def verify_op(self) -> None:
+        source, part = memref_type(self.memory), memref_type(self.result)
+        if not part.is_static or source.layout is not None or part.layout is not None:
+            raise IRError(f"a part is dense and of static shape, unlike {part} of {source}")
+        if self.offset < 0 or (source.is_static and self.offset + math.prod(part.shape) > math.prod(source.shape)):
+            raise IRError(f"{part} from element {self.offset} on leaves {source}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        shape = memref_type(self.result).shape
+        return args[0].reshape(-1)[self.offset : self.offset + math.prod(shape)].reshape(shape)
 
 
 class RebaseOp(Op):

@@ -343,6 +343,16 @@ def row(e: FunctionEmitter, op: buffer.SliceOp) -> None:
     e.memory[op.result] = Memory(buffer.memref_type(op.result), start, memory.sizes[1:], memory.strides[1:])
 
 
+@emits(buffer.PartOp)
+def part(e: FunctionEmitter, op: buffer.PartOp) -> None:
+    """The pointer moves on by a constant."""
+    memory = e.memory[op.memory]
+    start = displaced(e, memory, memory.origin)
+    size = element_bytes(memory.type.element)
+    moved = e.pure(f"getelementptr i8, ptr {start}, i64 {op.offset * size}", start, str(op.offset * size))
+    _made(e, op.result, moved, [])
+
+
 @emits(buffer.RebaseOp)
 def rebase(e: FunctionEmitter, op: buffer.RebaseOp) -> None:
     """The pointer moves back by the base; terms that an index adds again cancel out."""

@@ -442,3 +442,35 @@ builtin.module {
     module = parse_module(text)
     verify(module)
     np.testing.assert_array_equal(model.build(module, target.host()).run([a])[0], a[2])
+
+
+PARTS = """
+builtin.module {
+  func.func private @k(%a: memref<3x4xf32>, %b: memref<2x3x4xf32>) attributes {kernel} {
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %c3 = arith.constant 3 : index
+    %front = buffer.part %b {offset = 0} : memref<2x3x4xf32> to memref<3x4xf32>
+    %back = buffer.part %b {offset = 12} : memref<2x3x4xf32> to memref<3x4xf32>
+    loop.for %r = %c0 to %c3 step %c1 {
+      %x = vector.load %a[%r, %c0] : memref<3x4xf32>, vector<4xf32>
+      vector.store %x, %front[%r, %c0] : memref<3x4xf32>, vector<4xf32>
+      %y = arith.addf %x, %x : vector<4xf32>
+      vector.store %y, %back[%r, %c0] : memref<3x4xf32>, vector<4xf32>
+      loop.yield
+    }
+    func.return
+  }
+  func.func @main(%a: memref<3x4xf32> {sw.tensor = "tensor<3x4xf32>"},
+                  %b: memref<2x3x4xf32> {sw.out, sw.tensor = "tensor<2x3x4xf32>"}) {
+    kernel.launch @k(%a, %b) : (memref<3x4xf32>, memref<2x3x4xf32>) -> ()
+    func.return
+  }
+}
+"""
+
+
+def test_parts_of_a_buffer(both: Any) -> None:
+    a = np.arange(12, dtype=np.float32).reshape(3, 4)
+    (b,) = both(PARTS, [a])
+    assert b.tolist() == np.stack([a, 2 * a]).tolist()
