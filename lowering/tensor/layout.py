@@ -277,9 +277,7 @@ def split_reduction(op: GenericOp, position: int, block: int) -> None:
     rank = len(op.iterators)
     exprs: list[AffineExpr] = [dim(d) for d in range(rank)]
     exprs[position] = dim(position) * block + dim(rank)
-    ranges = [(0, n - 1 if isinstance(n, int) else None) for n in op.sizes.dims]
-    ranges[position] = (0, size // block - 1)
-    maps = [m.replace_dims(exprs, rank + 1).simplify([*ranges, (0, block - 1)]) for m in op.maps]
+    maps = [m.replace_dims(exprs, rank + 1) for m in op.maps]
     names = list(op.names)
     sizes = list(op.sizes.dims)
     sizes[position] = size // block
