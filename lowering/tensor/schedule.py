@@ -12,18 +12,19 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
-from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.dialects.tensor import GenericOp, KernelOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.ir.types import bit_width
+from stepwell.ir.types import FloatType, bit_width
 from stepwell.lowering.tensor.machine import Machine
 
 TYPICAL = 128  # the size assumed for a symbolic dim
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least
+PARTIAL = 256  # multiply-adds in one sum: rounding errors grow with the root of the length
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
 
 
@@ -208,7 +209,8 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll)
+    partial = PARTIAL if all(isinstance(tensor_type(v).element, FloatType) for v in space.op.results) else 0
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=partial)
 
 
 def _contraction_loops(

@@ -78,6 +78,9 @@ def targets(subject: Subject) -> Finding:
         except TargetError as error:
             said.append(f"{target} left out: {error}")
             continue
+        except StepwellError as error:
+            problems.append(f"{target}: {type(error).__name__}: {error}")
+            continue
         problems += [f"{target}: {found}"] if found else []
         finding = precise_on(subject, target)
         problems += [f"{target}: {finding.detail}"] if finding.status == "fail" else []
