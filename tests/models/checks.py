@@ -8,11 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import onnx
 
 import stepwell
@@ -184,10 +182,11 @@ def cost(subject: Subject) -> Finding:
     launches = list(lowered.walk_of(LaunchOp))
     spmd = lowered.clone()
     Spmd().run(spmd, PassContext(machine_of(Options())))
+    barriers = sum(1 for _ in spmd.walk_of(BarrierOp))
     arena, bound = _arena(subject, model)
     return Finding.of(
         [], f"{seconds:.1f} s", seconds=seconds, arena=arena, bound=bound, rss_compiling=compiling, rss=running,
-        launches=len(launches), kernels=len({op.callee for op in launches}), barriers=len(list(spmd.walk_of(BarrierOp))),
+        launches=len(launches), kernels=len({op.callee for op in launches}), barriers=barriers,
         model_bytes=subject.path.stat().st_size,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
     python -m tests.models.dumps                    # all of benchmarks/models
     python -m tests.models.dumps mlp_b64 unet_dyn    # some
+    python -m tests.models.dumps --referees-only     # quicker: dumps are not read back
 
 Each dump is read back and verified by ourselves first; its generic form, with the section that names its weights, goes
 to mlir-minimal-opt and mlir-opt (see `tests.referee`). Weights have the right sizes and made-up values, since no text
@@ -66,25 +67,29 @@ def dumps(name: str) -> Iterator[tuple[str, Operation]]:
             yield next(labels), module
 
 
-def refusals(module: Operation) -> str:
-    """What is wrong with a module's dump: it cannot be read back, or a referee refuses it. Nothing, if all is well."""
+def refusals(module: Operation, *, again: bool = True) -> str:
+    """What is wrong with a module's dump: it cannot be read back, or a referee refuses it. Nothing, if all is well.
+
+    Reading back takes longer than the referees do; `again` says whether to."""
     unique_blob_names(module)
     places = {key: f"weights.bin:0:{blob.array.nbytes}:{0:032x}" for key, blob in blobs_of(module).items()}
-    section = "\n" + resources_text(places) if places else "\n"
-    text = print_op(module, _DUMP) + section
-    try:
-        again = parse_module(text, "dump")
-        verify(again)
-    except StepwellError as error:
-        return f"it cannot be read back: {error}"
-    if generic_text(again) != generic_text(module):
-        return "read back, it prints otherwise"
-    return "".join(complaints(referee, [generic_text(again) + section]) for referee in (MINIMAL, FULL))
+    section = resources_text(places) if places else ""
+    generic = generic_text(module)
+    if again:
+        try:
+            copy = parse_module(f"{print_op(module, _DUMP)}\n{section}", "dump")
+            verify(copy)
+        except StepwellError as error:
+            return f"it cannot be read back: {error}"
+        if generic_text(copy) != generic:
+            return "read back, it prints otherwise"
+    return "".join(complaints(referee, [generic + section]) for referee in (MINIMAL, FULL))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="names in benchmarks/models (default: all)")
+    parser.add_argument("--referees-only", action="store_true", help="do not read dumps back, which takes longest")
     args = parser.parse_args(argv)
     if unknown := sorted({*args.models} - {*NAMES}):
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}")
@@ -94,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in args.models or NAMES:
         start, refused = time.perf_counter(), {}
         for pass_, module in dumps(name):
-            if said := refusals(module):
+            if said := refusals(module, again=not args.referees_only):
                 refused[pass_] = said
         failed += len(refused)
         print(f"{name}: {len(refused)} of {len(PASSES)} dumps refused, {time.perf_counter() - start:.0f} s", flush=True)

@@ -84,7 +84,8 @@ def test_parts_of_several_dims(kernel: int, channels: int) -> None:
         f"  func.return %y : {y}\n}} }}"
     )
     rng = np.random.default_rng(channels)
-    image, weight = rng.random((1, channels, 20, 20), np.float32), rng.random((16, channels, kernel, kernel), np.float32)
+    image = rng.random((1, channels, 20, 20), np.float32)
+    weight = rng.random((16, channels, kernel, kernel), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(image[0].astype(np.float64), (kernel, kernel), (1, 2))
     exact = np.einsum("cyxkl,ockl->oyx", windows, weight.astype(np.float64))
     assert np.max(np.abs(model(image, weight)[0] - exact) / exact) < 40 * ROUNDING
