@@ -209,8 +209,16 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    partial = PARTIAL if all(isinstance(tensor_type(v).element, FloatType) for v in space.op.results) else 0
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=partial)
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=_partial(space))
+
+
+def _partial(space: Space) -> int:
+    """The length of a partial sum: none where the whole is no longer, or is exact."""
+    sizes = [space.op.sizes.dims[d] for d in space.reduction]
+    known = [size for size in sizes if isinstance(size, int)]
+    is_short = len(known) == len(sizes) and math.prod(known) <= PARTIAL
+    is_float = all(isinstance(tensor_type(value).element, FloatType) for value in space.op.results)
+    return PARTIAL if is_float and not is_short else 0
 
 
 def _contraction_loops(
