@@ -1,19 +1,22 @@
 """`#tensor.schedule`: how a kernel's loops are cut, as data that can be read, edited and searched.
 
     #tensor.schedule<loops = [parallel n0: n by 256, parallel m0: m by 120, k0: k by 512],
-                     register = {m: 6, n: 64}, vector = n by 16, unroll = 2, partial = 256, stages = {softmax: m0}>
+                     register = {m: 6, n: 64}, vector = n by 16, unroll = 2, partial = 256,
+                     stages = {s0: at m0 <loops = [], register = {c: 64}, vector = c by 16>}>
 
 The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in
 registers, `vector` the dim that runs along the lanes and how many there are, `unroll` the copies of the innermost
-reduction step. `partial` is the length of a partial sum: a reduction of more steps adds up sums of so many, whose
-rounding errors grow with the length of each and their number instead of the length of the whole; 0 is one sum. `stages`
-says, for stages other than the root, the loop at which they are computed, `register` or
-`inline`."""
+reduction step. `partial` is the length of a partial sum: a reduction of more steps adds up sums of so many, so that its
+rounding errors grow with the length of a part and the number of parts; 0 is one sum. `stages` says, for stages other
+than the root, the loop of the root at which they are computed, for the tile that the root needs there, and how that
+tile is cut in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
+
+import attrs
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+WHOLE_KERNEL = "kernel"  # the place of a stage that is computed before the root's loops
 
 
 @interned
@@ -40,6 +44,19 @@ class LoopSpec(Attribute):
 
 
 @interned
+class StageSpec(Attribute):
+    """`s0: at m0 <...>`: a stage of the kernel, the root's loop in which it is computed (`kernel`: before
+    all of them), and its own tiles."""
+
+    name: str
+    at: str
+    schedule: ScheduleAttr
+
+    def __str__(self) -> str:
+        return f"{self.name}: at {self.at} {self.schedule.print_parameters()}"
+
+
+@interned
 class ScheduleAttr(Attribute):
     """How the root's loops are cut, and where the other stages are computed."""
 
@@ -49,7 +66,7 @@ class ScheduleAttr(Attribute):
     vector: str
     lanes: int = 1
     unroll: int = 1
-    stages: tuple[tuple[str, str], ...] = ()
+    stages: tuple[StageSpec, ...] = ()
     partial: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -59,6 +76,10 @@ class ScheduleAttr(Attribute):
                 raise IRError(f"{name}: a tile holds at least one element, not {size}")
         if self.partial < 0:
             raise IRError(f"partial: the length of a sum cannot be {self.partial}")
+
+    def with_loops(self, loops: Iterable[LoopSpec] = (), stages: Iterable[StageSpec] = ()) -> ScheduleAttr:
+        """The same register tile inside other loops."""
+        return attrs.evolve(self, loops=tuple(loops), stages=tuple(stages))
 
     def register_size(self, dim: str) -> int:
         """Elements of a dim in the register tile; 1 where it is not named."""
@@ -74,7 +95,7 @@ class ScheduleAttr(Attribute):
         if self.partial:
             parts.append(f"partial = {self.partial}")
         if self.stages:
-            parts.append(f"stages = {{{', '.join(f'{name}: {place}' for name, place in self.stages)}}}")
+            parts.append(f"stages = {{{', '.join(map(str, self.stages))}}}")
         return f"<{', '.join(parts)}>"
 
     @staticmethod
@@ -86,7 +107,7 @@ class ScheduleAttr(Attribute):
         parser.expect("[")
         loops = parser.comma_list("]", lambda: _parse_loop(parser))
         register: list[tuple[str, int]] = []
-        stages: list[tuple[str, str]] = []
+        stages: list[StageSpec] = []
         vector, lanes, unroll, partial = "", 1, 1, 0
         while parser.accept(","):
             key = parser.bare()
@@ -96,7 +117,7 @@ class ScheduleAttr(Attribute):
                 register = parser.comma_list("}", lambda: _pair(parser, parser.integer))
             elif key == "stages":
                 parser.expect("{")
-                stages = parser.comma_list("}", lambda: _pair(parser, parser.bare))
+                stages = parser.comma_list("}", lambda: _parse_stage(parser))
             elif key == "vector":
                 vector = parser.bare()
                 parser.expect("by")
@@ -115,6 +136,13 @@ def _pair(parser: Parser, value: Callable[[], T]) -> tuple[str, T]:
     name = parser.bare()
     parser.expect(":")
     return name, value()
+
+
+def _parse_stage(parser: Parser) -> StageSpec:
+    name = parser.bare()
+    parser.expect(":")
+    parser.expect("at")
+    return StageSpec(name, parser.bare(), ScheduleAttr.parse_parameters(parser))
 
 
 def _parse_loop(parser: Parser) -> LoopSpec:

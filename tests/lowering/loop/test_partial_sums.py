@@ -17,7 +17,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.lowering.pipeline import phases
-from stepwell.lowering.tensor.schedule import PARTIAL
+from stepwell.lowering.tensor.tiles import PARTIAL
 
 ROUNDING = 2.0**-24
 ENDS = [1, 2, PARTIAL - 1, PARTIAL, PARTIAL + 1, 3 * PARTIAL - 2, 3 * PARTIAL, 3 * PARTIAL + 7]
