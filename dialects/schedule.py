@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-import attrs
-
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.interned import interned
@@ -79,7 +77,9 @@ class ScheduleAttr(Attribute):
 
     def with_loops(self, loops: Iterable[LoopSpec] = (), stages: Iterable[StageSpec] = ()) -> ScheduleAttr:
         """The same register tile inside other loops."""
-        return attrs.evolve(self, loops=tuple(loops), stages=tuple(stages))
+        return ScheduleAttr(
+            tuple(loops), self.register, self.vector, self.lanes, self.unroll, tuple(stages), self.partial
+        )  # fmt: skip
 
     def register_size(self, dim: str) -> int:
         """Elements of a dim in the register tile; 1 where it is not named."""
