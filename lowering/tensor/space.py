@@ -76,8 +76,12 @@ class Space:
 
 
 def without_unit_ends(map_: AffineMap, value: Value) -> AffineMap:
-    """(i, j, k) -> (i, j) for a tensor of shape [4, 8, 1]: its second axis is the one with neighbours in memory."""
+    """(i, j, k) -> (i, j) for a tensor of shape [4, 8, 1]: its second axis is the one with neighbours in memory.
+
+    A tensor with symbolic sizes keeps its map: masks of unknown size need the last axis."""
     shape = list(tensor_type(value).shape)
+    if not tensor_type(value).is_static:
+        return map_
     while len(shape) > 1 and shape[-1] == 1:
         shape.pop()
     return AffineMap(map_.num_dims, map_.num_symbols, map_.results[: len(shape)])

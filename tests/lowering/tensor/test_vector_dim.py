@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import stepwell
 from stepwell.backends.cpu import target
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
@@ -26,3 +28,15 @@ def test_a_convolution_of_one_pixel_is_no_scalar_code(channels: int, size: int, 
     (contraction,) = [s for s in schedules if isinstance(s, ScheduleAttr) and (s.partial or s.unroll > 1)]
     assert contraction.lanes == 16
     assert contraction.vector.startswith(expected)
+
+
+def test_last_axes_of_one_element_and_symbolic_sizes_before_them() -> None:
+    x = 'tensor<?x3x?x1xi64, #graph.shape<["batch", "n"]>>'
+    y, x = x.replace("i64", "i1"), x.replace("i64", "si64")
+    model = stepwell.compile(
+        f"builtin.module {{\n func.func @main(%x: {x}) -> {y} {{ %y = graph.cast %x {{to = i1}} : ({x}) -> {y} "
+        f"func.return %y : {y} }} }}"
+    )
+    for shape in ((1, 3, 1, 1), (2, 3, 37, 1), (0, 3, 5, 1)):
+        values = np.arange(np.prod(shape), dtype=np.int64).reshape(shape) % 3
+        np.testing.assert_array_equal(model(values), values != 0)
