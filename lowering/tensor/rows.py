@@ -46,8 +46,6 @@ def join_rows(kernels: Sequence[Sequence[GenericOp]], context: PassContext) -> l
             grown = False
             for stage in _producers(rows, owner):
                 answer = _try(rows, stage, machine)
-                if isinstance(answer, Rows) and Rows.of([s for s in stages if s in answer.stages]) is None:
-                    answer = "its rows depend on the order in which stages are joined"
                 if isinstance(answer, Rows):
                     rows, grown = answer, True
                     joined.add(stage)
