@@ -13,6 +13,8 @@ from stepwell.dialects.graph.base import (
     GraphOp,
     constant_array,
     content,
+    content_array,
+    content_of,
     is_content_type,
     shape_of,
     tensor_type,
@@ -101,11 +103,14 @@ class GatherOp(GraphOp):
         return [tensor_type(self.x).with_shape(picked)]
 
     def infer_content(self) -> Content | None:
-        found, indices = content(self.x), known_integers(self.indices)
+        found, indices = content_array(self.x), known_integers(self.indices)
         if found is None or indices is None or not is_content_type(self.result.type):
             return None
-        in_range = all(-len(found) <= index < len(found) for index in indices)
-        return tuple(found[index] for index in indices) if in_range else None
+        size = found.shape[self.axis]
+        if not all(-size <= index < size for index in indices):
+            return None
+        places = np.array(indices, np.int64).reshape(tensor_type(self.indices).static_shape)
+        return content_of(np.take(found, places, self.axis))
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         x, indices = args
@@ -137,7 +142,7 @@ class GatherElementsOp(GraphOp):
 
     def infer_content(self) -> Content | None:
         found, indices = content(self.x), known_integers(self.indices)
-        if found is None or indices is None or not is_content_type(self.result.type):
+        if found is None or indices is None or len(shape_of(self.x)) != 1 or not is_content_type(self.result.type):
             return None
         in_range = all(-len(found) <= index < len(found) for index in indices)
         return tuple(found[index] for index in indices) if in_range else None
