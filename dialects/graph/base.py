@@ -156,9 +156,9 @@ def content_array(value: Value | None) -> Array | None:
     return array.reshape(_tensor(value.type).static_shape)
 
 
-def content_of(array: Array) -> Content:
-    """The inverse of `content_array`."""
-    return tuple(array.reshape(-1))
+def content_of(array: Any) -> Content:
+    """The inverse of `content_array`; NumPy may have taken a lone element out of its array."""
+    return tuple(np.asarray(array, object).reshape(-1))
 
 
 # Broadcasting

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from stepwell.dialects import arith, buffer, vector
 from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.loop import IfOp, yield_values
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
+from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
 from stepwell.ir.types import VectorType
 from stepwell.lowering.loop.index import IndexBuilder, LinearIndex
@@ -100,15 +102,20 @@ class Memory:
     def _store_lane_by_lane(
         self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask
     ) -> None:
-        """Lanes without an element write the last one that exists again, with its own value."""
-        index = self.index
-        last = self.lanes if mask is None else mask
-        if not isinstance(last, int):
-            raise IRError("lanes that are not neighbours cannot be stored under a mask known at run time")
-        for lane in range(last):
-            places = self._places(map_, [_at_lane(index, form, lane, None) for form in indices])
+        """Lanes without an element write nothing; the first one always has an element."""
+        for lane in range(mask if isinstance(mask, int) else self.lanes):
+            places = self._places(map_, [form.at_lane(lane) for form in indices])
+            at = [place.value() for place in places]
             element = self.builder.insert(vector.ExtractOp(value, static_position=[lane])).result
-            self.builder.insert(buffer.StoreOp(element, memory, [place.value() for place in places]))
+            builder = self.builder
+            if lane and isinstance(mask, Value):
+                exists = self.builder.insert(arith.CmpIOp(self.index.constant(lane), mask, predicate="slt")).result
+                choice = self.builder.insert(IfOp.build(exists))
+                yield_values(Builder.at_end(choice.otherwise.block, builder.loc))
+                builder = Builder.at_end(choice.then.block, builder.loc)
+            builder.insert(buffer.StoreOp(element, memory, at))
+            if builder is not self.builder:
+                yield_values(builder)
 
 
 def neighbours(memory: Value, factors: Sequence[int]) -> bool:
