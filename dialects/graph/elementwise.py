@@ -163,11 +163,16 @@ def _remainder_by(compute: Compute) -> Compute:
 def _divide_dims(a: Dim, b: Dim) -> Dim | None:
     if isinstance(b, int) and b > 0:
         return a // b if not isinstance(a, int) or a >= 0 else -((-a) // b)
-    return None
+    return a // b if _sizes(a, b) else None
 
 
 def _modulo_dims(a: Dim, b: Dim) -> Dim | None:
-    return a % b if isinstance(b, int) and b > 0 else None
+    return a % b if (isinstance(b, int) and b > 0) or _sizes(a, b) else None
+
+
+def _sizes(a: Dim, b: Dim) -> bool:
+    """Whether a and a symbolic divisor b are never negative; that b is not 0 is checked where the size is computed."""
+    return not isinstance(b, int) and proven_non_negative(a) and proven_non_negative(b)
 
 
 def _power(base: Any, exponent: Any) -> Any:
