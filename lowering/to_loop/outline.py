@@ -27,6 +27,7 @@ from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+from stepwell.lowering.to_loop.scatter import convert_scatter
 
 FLOPS = "sw.flops"
 """A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
@@ -85,7 +86,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.ConstantOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.ScatterOp, tensor.SizeOp,
+    *CONTROL,
 )  # fmt: skip
 
 
@@ -153,6 +155,8 @@ class Program:
             op.result.replace_all_uses_with(self.index.dim(op.of.dims[0], self.symbols))
         elif isinstance(op, KernelOp):
             self._launch(op)
+        elif isinstance(op, tensor.ScatterOp):
+            convert_scatter(self, op)
         elif isinstance(op, CONTROL):
             convert_control(self, op)
         elif isinstance(op, func.ReturnOp):
