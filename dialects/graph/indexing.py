@@ -253,10 +253,19 @@ class OneHotOp(DataDependentOp):
             raise IRError(f"depth {depth} is negative")
         return [tensor_type(self.values).with_shape((*shape[: self.axis], depth, *shape[self.axis :]))]
 
+    def infer_content(self) -> Content | None:
+        values, places, size = content(self.values), known_integers(self.indices), scalar_dim(self.depth)
+        if values is None or places is None or not isinstance(size, int) or not is_content_type(self.result.type):
+            return None
+        array = np.array(places, np.int64).reshape(tensor_type(self.indices).static_shape)
+        return content_of(self._chosen(array, size, np.array(values, object)))
+
     def compute(self, frame: Any, *args: Any) -> Any:
         indices, depth, values = args
         size = int(np.asarray(depth).reshape(-1)[0])
-        wide = np.asarray(indices).astype(np.int64)
-        wrapped = np.expand_dims(np.where(wide < 0, wide + size, wide), self.axis)
-        places = np.arange(size).reshape([-1 if axis == self.axis else 1 for axis in range(wide.ndim + 1)])
-        return np.take(values, (wrapped == places).astype(np.int64))
+        return self._chosen(np.asarray(indices).astype(np.int64), size, values)
+
+    def _chosen(self, indices: Array, size: int, values: Array) -> Array:
+        wrapped = np.expand_dims(np.where(indices < 0, indices + size, indices), self.axis)
+        places = np.arange(size).reshape([-1 if axis == self.axis else 1 for axis in range(indices.ndim + 1)])
+        return np.asarray(np.take(values, (wrapped == places).astype(np.int64)))
