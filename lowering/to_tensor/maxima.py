@@ -36,7 +36,7 @@ def max_pool_indices(op: MaxPoolIndicesOp, c: Conversion) -> list[Value]:
     places, taps = [2 + axis for axis in range(rank)], [2 + rank + axis for axis in range(rank)]
 
     def body(s: Scalars, value: Value) -> list[Value]:
-        return [value, position(s, op, window, values.shape, spatial)]
+        return [value, position(s, window, values.shape, spatial)]
 
     def combine(s: Scalars, a: Value, at: Value, b: Value, other: Value) -> list[Value]:
         better, same = s.compare("gt", b, a, unsigned), s.compare("eq", b, a, unsigned)
@@ -55,11 +55,13 @@ def max_pool_indices(op: MaxPoolIndicesOp, c: Conversion) -> list[Value]:
         maps=[AffineMap(total, 0, exprs) for exprs in maps], body=body, combine=combine,
         identities=[least(wide, unsigned), attribute_of(NOWHERE, I64)],
     )  # fmt: skip
+    if op.column_major:
+        where = map_generic(c, [where], indices, lambda s, number: _by_columns(s, number, spatial))
     return [found if wide is element else map_generic(c, [found], values, lambda s, v: v), where]
 
 
-def position(s: Scalars, op: MaxPoolIndicesOp, window: Window, shape: Sequence[Dim], spatial: Sequence[Dim]) -> Value:
-    """The position of a tap in the flattened input; that of padding is NOWHERE."""
+def position(s: Scalars, window: Window, shape: Sequence[Dim], spatial: Sequence[Dim]) -> Value:
+    """The row-major position of a tap in the flattened input; that of padding is NOWHERE."""
     rank, inside = window.rank, s.compare("ge", s.index(0), s.constant(0, INDEX))
     at: list[Value] = []
     for axis, size in enumerate(spatial):
@@ -70,7 +72,20 @@ def position(s: Scalars, op: MaxPoolIndicesOp, window: Window, shape: Sequence[D
         for condition in (s.compare("ge", at[-1], s.constant(0, INDEX)), s.compare("lt", at[-1], s.size(size))):
             inside = s.both(inside, condition)
     number = s.add(s.mul(s.index(0), s.size(shape[1])), s.index(1))
-    order = list(range(rank))[:: -1 if op.column_major else 1]
-    for axis in order:
-        number = s.add(s.mul(number, s.size(spatial[axis])), at[axis])
+    for axis, size in enumerate(spatial):
+        number = s.add(s.mul(number, s.size(size)), at[axis])
     return s.select(inside, s.emit(arith.IndexCastOp(number, result_types=[I64])), s.constant(NOWHERE, I64))
+
+
+def _by_columns(s: Scalars, number: Value, spatial: Sequence[Dim]) -> Value:
+    """A position whose spatial axes count column-major, from the row-major one."""
+    rest = s.emit(arith.IndexCastOp(number, result_types=[INDEX]))
+    at: list[Value] = []
+    for size in reversed(spatial):
+        length = s.maximum(s.size(size), s.constant(1, INDEX))
+        above = s.emit(arith.FloorDivSIOp(rest, length))
+        at.append(s.sub(rest, s.mul(above, length)))
+        rest = above
+    for place, size in zip(at, reversed(spatial), strict=True):
+        rest = s.add(s.mul(rest, s.size(size)), place)
+    return s.emit(arith.IndexCastOp(rest, result_types=[I64]))
