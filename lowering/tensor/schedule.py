@@ -12,10 +12,10 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
-from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import dim
-from stepwell.ir.core import Operation
+from stepwell.ir.core import BlockArgument, Operation, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import bit_width
@@ -65,15 +65,29 @@ class Space:
             [d for d, kind in kinds if kind == "parallel"], [d for d, kind in kinds if kind != "parallel"],
         )  # fmt: skip
 
-    def vector_dim(self) -> int | None:
-        """The parallel dim along which all results, or else a reduction dim along which an input, are contiguous."""
-        for d in self.parallel:
-            if self.sizes[d] > 1 and all(runs_along(m, d) for m in self.op.output_maps):
-                return d
+    def vector_dim(self, lanes: int) -> int | None:
+        """The dim whose neighbours fill a vector: a parallel dim along which all results are contiguous, or a reduction
+        dim of at least two vectors along which an input is. The one along which fewest inputs are read in strides wins,
+        and among equals a parallel one, which needs no sum across lanes."""
+        found = [d for d in self.parallel if self.sizes[d] > 1 and all(runs_along(m, d) for m in self.op.output_maps)]
         for d in reversed(self.reduction):
-            if any(m.results and m.results[-1] == dim(d) for m in self.op.input_maps):
-                return d
-        return None
+            ending = any(m.results[-1:] == (dim(d),) for m in self.op.input_maps)
+            if (self.sizes[d] >= 2 * lanes and self.has_neighbours(d)) or (ending and not found):
+                found.append(d)
+        return min(found, key=self.strided_inputs, default=None)
+
+    def has_neighbours(self, d: int) -> bool:
+        """Whether some input is contiguous along a dim."""
+        return any(d in m.used_dims() and not moves_in_strides(m, d) for m in self.op.input_maps)
+
+    def strided_inputs(self, d: int) -> int:
+        """How many inputs one step along a dim leads to anything but the next element; constants are not counted, since
+        they can be laid out as they are read."""
+        return sum(
+            moves_in_strides(map_, d)
+            for value, map_ in zip(self.op.inputs, self.op.input_maps, strict=True)
+            if not is_constant(value)
+        )
 
     def row_dim(self, vector: int) -> int | None:
         """The parallel dim whose rows share the vectors loaded along `vector`: the largest that those inputs lack."""
@@ -93,6 +107,20 @@ def runs_along(map_: AffineMap, d: int) -> bool:
     return last == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
 
 
+def moves_in_strides(map_: AffineMap, d: int) -> bool:
+    """Whether neighbours along a dim that reaches a tensor are neither one element nor neighbours there."""
+    if d not in map_.used_dims() or runs_along(map_, d):
+        return False
+    return map_.results[-1].coefficient(d) != 1 or any(d in place.dims for place in map_.results[:-1])
+
+
+def is_constant(value: Value) -> bool:
+    """Whether a kernel's inside stands for a constant of the model."""
+    if isinstance(value, BlockArgument) and isinstance(value.block.parent_op, KernelOp):
+        value = value.block.parent_op.inputs[value.index]
+    return isinstance(value.defining_op, ConstantOp)
+
+
 def size_of(size: Dim) -> int:
     """A size for counting; an empty dim counts as 1."""
     return max(1, size) if isinstance(size, int) else TYPICAL
@@ -110,7 +138,7 @@ def lanes_of(op: GenericOp, machine: Machine, extent: int) -> int:
 def schedule_of(op: GenericOp, machine: Machine) -> ScheduleAttr:
     """The schedule of a kernel whose root is `op`."""
     space = Space.of(op)
-    vector = space.vector_dim()
+    vector = space.vector_dim(machine.vector_bytes // 4)
     if vector is None:
         return _plain(space)
     lanes = lanes_of(op, machine, space.sizes[vector])
