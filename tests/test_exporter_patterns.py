@@ -275,3 +275,15 @@ def test_deformable_convolution() -> None:
                   pads=[1, 1, 1, 1])]  # fmt: skip
     model = made(nodes, {"x": ["n", 4, 8, 7], "o": ["n", 36, 4, 7], "m": ["n", 18, 4, 7]}, ["y"], constants, opset=19)
     agrees(model, *({"x": normal(n, 4, 8, 7), "o": 2 * normal(n, 36, 4, 7), "m": normal(n, 18, 4, 7)} for n in (1, 3)))
+
+
+def test_rows_of_a_norm_times_a_mask() -> None:
+    """The mask has fewer dims than the rows that the norm shares; it is computed beside them."""
+    nodes = [
+        node("LayerNormalization", ["x", "scale", "shift"], ["n"]), node("Unsqueeze", ["m", "last"], ["wide"]),
+        node("Cast", ["wide"], ["kept"], to=TensorProto.INT64), node("Cast", ["kept"], ["mask"], to=TensorProto.FLOAT),
+        node("Mul", ["n", "mask"], ["y"]),
+    ]  # fmt: skip
+    constants = {"scale": np.ones(32, np.float32), "shift": np.zeros(32, np.float32), "last": whole(2)}
+    model = made(nodes, {"x": ["b", "s", 32], "m": ["b", "s"]}, ["y"], constants)
+    agrees(model, *({"x": normal(b, s, 32), "m": np.ones((b, s), np.float32)} for b, s in ((2, 7), (1, 40))))

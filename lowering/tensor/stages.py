@@ -100,13 +100,21 @@ class Rows:
 
     @staticmethod
     def of(stages: Sequence[Stage]) -> Rows | None:
-        """The rows of a kernel's stages; None where one of them is not computed row by row."""
-        rows = Rows.of_root(stages[-1])
-        for stage in reversed(stages[:-1]):
-            joined = rows.joined(stage)
-            if isinstance(joined, str):
+        """The rows of a kernel's stages; None where one of them is not computed row by row.
+
+        A stage may only fit once another one has left out rows that it does not have, in whatever order they stand."""
+        rows, waiting = Rows.of_root(stages[-1]), list(stages[:-1])
+        while waiting:
+            for stage in reversed(waiting):
+                if any(_reads(other, stage) for other in waiting):
+                    continue
+                joined = rows.joined(stage)
+                if isinstance(joined, Rows):
+                    rows = joined
+                    waiting.remove(stage)
+                    break
+            else:
                 return None
-            rows = joined
         return rows
 
     @property
@@ -167,6 +175,11 @@ class Rows:
         reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
         wanted = Counter(str(reader.root.sizes.dims[row[reader]]) for row in lost)
         return wanted <= reduced
+
+
+def _reads(reader: Stage, stage: Stage) -> bool:
+    """Whether a stage reads what leaves another one."""
+    return reader is not stage and any(value in stage.results for op in reader.ops for value in op.inputs)
 
 
 def _kept(dims: Sequence[dict[Stage, int]], found: Sequence[int | str | None]) -> list[dict[Stage, int]]:
