@@ -30,7 +30,7 @@ def load_source(source: Any, shapes: Shapes | None = None) -> tuple[Operation, H
     if isinstance(source, (str, os.PathLike)) and Path(os.fspath(source)).suffix == ".mlir":
         try:
             return _checked(read_module(os.fspath(source))), _only_hints(shapes)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise ModelError(f"{os.fspath(source)} cannot be read: {error}") from None
     return _import(source, shapes)
 

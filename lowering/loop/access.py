@@ -80,16 +80,18 @@ class Memory:
 
     def store(self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> None:
         """Write a value at the place of each lane; a scalar where all lanes are one place."""
-        places = self._places(map_, indices)
+        try:
+            places = self._places(map_, indices)
+        except IRError:
+            self._store_lane_by_lane(self._in_lanes(value), memory, map_, indices, mask)
+            return
         factors = [place.lane_factor for place in places]
         if not any(factors):
             if isinstance(value.type, VectorType):
                 value = self.builder.insert(vector.ExtractOp(value, static_position=[0])).result
             self.builder.insert(buffer.StoreOp(value, memory, [place.value() for place in places]))
             return
-        if not isinstance(value.type, VectorType):
-            type_ = VectorType((self.lanes,), value.type)
-            value = self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
+        value = self._in_lanes(value)
         if not neighbours(memory, factors):
             self._store_lane_by_lane(value, memory, map_, indices, mask)
             return
@@ -102,20 +104,28 @@ class Memory:
     def _store_lane_by_lane(
         self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask
     ) -> None:
-        """Lanes without an element write nothing; the first one always has an element."""
-        for lane in range(mask if isinstance(mask, int) else self.lanes):
-            places = self._places(map_, [form.at_lane(lane) for form in indices])
-            at = [place.value() for place in places]
+        """Lanes without an element write nothing: behind a number of lanes known at run time, each asks whether it is
+        one of them."""
+        last = mask if isinstance(mask, int) else self.lanes
+        for lane in range(last):
             element = self.builder.insert(vector.ExtractOp(value, static_position=[lane])).result
-            builder = self.builder
-            if lane and isinstance(mask, Value):
-                exists = self.builder.insert(arith.CmpIOp(self.index.constant(lane), mask, predicate="slt")).result
-                choice = self.builder.insert(IfOp.build(exists))
-                yield_values(Builder.at_end(choice.otherwise.block, builder.loc))
-                builder = Builder.at_end(choice.then.block, builder.loc)
-            builder.insert(buffer.StoreOp(element, memory, at))
-            if builder is not self.builder:
-                yield_values(builder)
+            places = [place.value() for place in self._places(map_, [form.at_lane(lane) for form in indices])]
+            write = buffer.StoreOp(element, memory, places)
+            if isinstance(mask, Value):
+                exists = arith.CmpIOp(self.index.constant(lane), mask, predicate="slt")
+                choice = self.builder.insert(IfOp.build(self.builder.insert(exists).result))
+                choice.otherwise.remove(choice.otherwise.block)
+                inside = Builder.at_end(choice.then.block, self.builder.loc)
+                inside.insert(write)
+                yield_values(inside)
+            else:
+                self.builder.insert(write)
+
+    def _in_lanes(self, value: Value) -> Value:
+        if isinstance(value.type, VectorType):
+            return value
+        type_ = VectorType((self.lanes,), value.type)
+        return self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
 
 
 def neighbours(memory: Value, factors: Sequence[int]) -> bool:

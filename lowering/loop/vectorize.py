@@ -138,6 +138,11 @@ class RegisterTile:
 
     # Values
 
+    @staticmethod
+    def _mask(memory: Memory, point: Point) -> Value | None:
+        """The lanes of a point that exist; None: all."""
+        return None if point.mask is None else memory.mask(point.mask)
+
     def _body_values(
         self, builder: Builder, memory: Memory, point: Point, steps: dict[int, LinearIndex], *,
         skip_product: bool = False,
@@ -148,7 +153,7 @@ class RegisterTile:
             memory.load(value, map_, indices, point.mask)
             for value, map_ in zip(self.parts.body_inputs, self.parts.input_maps, strict=False)
         ]
-        code = ScalarCode(self._indexer(builder), self.lanes, indices)
+        code = ScalarCode(self._indexer(builder), self.lanes, indices, self._mask(memory, point))
         loaded.extend(self.parts.sources)
         return code.factors(self.parts.body, loaded) if skip_product else code.run(self.parts.body, loaded)
 
@@ -274,7 +279,8 @@ class RegisterTile:
         for n, point in enumerate(points):
             start = (n * copies + copy) * count
             old = made[start : start + count]
-            code = ScalarCode(self._indexer(builder), self.lanes, self._indices(builder, point, steps))
+            indices = self._indices(builder, point, steps)
+            code = ScalarCode(self._indexer(builder), self.lanes, indices, self._mask(memory, point))
             if self.fuses:
                 a, b = self._body_values(builder, memory, point, steps, skip_product=True)
                 new = [code.fma(a, b, old[0])]
@@ -336,7 +342,7 @@ class RegisterTile:
             memory.load(value, map_, indices, point.mask)
             for value, map_ in zip(self.parts.inputs[count:], self.parts.input_maps[count:], strict=True)
         ]
-        code = ScalarCode(memory.index, self.lanes, indices)
+        code = ScalarCode(memory.index, self.lanes, indices, self._mask(memory, point))
         self._store(memory, point, code.run(self.parts.finalize, [*accumulators, *extra, *self.parts.sources]))
 
 

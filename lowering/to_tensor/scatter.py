@@ -1,6 +1,6 @@
 """Writing through indices: places are computed by a map, then the updates are written one after the other.
 
-An index out of range is an error of the graph op; here its update is lost."""
+An index out of range ends the run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from stepwell.lowering.to_tensor.places import (
     reshaped,
     result_type,
 )
+from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
 
 NOWHERE = -1  # the place of an update that is left out
@@ -53,7 +54,7 @@ def scatter_elements(op: ScatterElementsOp, c: Conversion) -> Value:
 
     def place(p: Places, source: Value) -> Value:
         index = p.read(source, [p.at(other) for other in range(rank)])
-        found = p.wrapped(p.index_of(index, reads_unsigned(op.indices)), p.size(result.shape[axis]))
+        found = checked_place(p, op.indices, index, axis, result.shape[axis])
         inside = [p.compare("lt", p.at(other), p.size(given[other])) for other in shorter]
         return p.integer_of(p.select(p.all_of(inside), found, p.whole(NOWHERE)) if inside else found, I64)
 
@@ -76,12 +77,10 @@ def scatter_nd(op: ScatterNDOp, c: Conversion) -> Value:
     indices = reshaped(c, c.new(op.indices), [count, depth])
 
     def place(p: Places, *numbers: Value) -> Value:
-        total, inside = p.whole(0), []
-        for number, size in zip(numbers, sizes, strict=True):
-            found = p.wrapped(p.index_of(number, reads_unsigned(op.indices)), p.size(size))
-            inside += [p.compare("ge", found, p.whole(0)), p.compare("lt", found, p.size(size))]
-            total = p.add(p.mul(total, p.size(size)), found)
-        return p.integer_of(p.select(p.all_of(inside), total, p.whole(NOWHERE)) if inside else total, I64)
+        total = p.whole(0)
+        for axis, (number, size) in enumerate(zip(numbers, sizes, strict=True)):
+            total = p.add(p.mul(total, p.size(size)), checked_place(p, op.indices, number, axis, size))
+        return p.integer_of(total, I64)
 
     maps = [[dim(0), const(position)] for position in range(depth)]
     places = moved(c, TensorType((count,), I64), place, inputs=[indices] * depth, maps=maps)
@@ -137,6 +136,10 @@ def tensor_scatter(op: TensorScatterOp, c: Conversion) -> Value:
     def body(p: Places, old: Value, *rest: Value) -> Value:
         *first, source = rest
         begin = p.index_of(first[0], False) if first else p.whole(0)
+        if first and not op.circular:
+            end = p.add(begin, p.size(steps))
+            inside = [p.compare("ge", begin, p.whole(0)), p.compare("le", end, p.size(size))]
+            p.require(p.all_of(inside), begin, f"a write position leaves axis {axis} of size {size}")
         places = [p.at(other) for other in range(result.rank)]
         step = p.sub(p.at(axis), begin)
         if op.circular:
