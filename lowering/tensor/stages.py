@@ -100,22 +100,27 @@ class Rows:
 
     @staticmethod
     def of(stages: Sequence[Stage]) -> Rows | None:
-        """The rows of a kernel's stages; None where one of them is not computed row by row.
-
-        A stage may only fit once another one has left out rows that it does not have, in whatever order they stand."""
-        rows, waiting = Rows.of_root(stages[-1]), list(stages[:-1])
-        while waiting:
-            for stage in reversed(waiting):
-                if any(_reads(other, stage) for other in waiting):
-                    continue
-                joined = rows.joined(stage)
+        """The rows of a kernel's stages; None where one of them is not computed row by row."""
+        rows = Rows.of_root(stages[-1])
+        pending = list(stages[:-1])
+        while pending:
+            # A stage joins once its readers have lost the rows that it does not have, in whatever order that is.
+            for stage in reversed(pending):
+                joined = rows.joined(stage) if rows.reads_all(stage, pending) else "its readers come first"
                 if isinstance(joined, Rows):
                     rows = joined
-                    waiting.remove(stage)
+                    pending.remove(stage)
                     break
             else:
                 return None
         return rows
+
+    def reads_all(self, stage: Stage, others: Sequence[Stage]) -> bool:
+        """Whether no other stage than these reads a stage's result."""
+        (result,) = stage.results
+        inside = {op for other in others if other is not stage for op in other.ops} - {op for s in self.stages
+                                                                                       for op in s.ops}  # fmt: skip
+        return not any(user in inside for user in result.users)
 
     @property
     def root(self) -> Stage:
@@ -175,11 +180,6 @@ class Rows:
         reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
         wanted = Counter(str(reader.root.sizes.dims[row[reader]]) for row in lost)
         return wanted <= reduced
-
-
-def _reads(reader: Stage, stage: Stage) -> bool:
-    """Whether a stage reads what leaves another one."""
-    return reader is not stage and any(value in stage.results for op in reader.ops for value in op.inputs)
 
 
 def _kept(dims: Sequence[dict[Stage, int]], found: Sequence[int | str | None]) -> list[dict[Stage, int]]:
