@@ -23,6 +23,7 @@ from stepwell.dialects.tensor_control import IfOp as IfOp
 from stepwell.dialects.tensor_control import RowOp as RowOp
 from stepwell.dialects.tensor_control import WhileOp as WhileOp
 from stepwell.dialects.tensor_control import is_condition as is_condition
+from stepwell.dialects.tensor_scatter import ScatterOp as ScatterOp
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRING, STRINGS, attr_of

@@ -29,6 +29,7 @@ from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.borders import border_function
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+from stepwell.lowering.to_loop.scatter import convert_scatter
 
 
 def buffer_type(type_: Type) -> MemRefType:
@@ -82,8 +83,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.BorderOp, tensor.ConstantOp, tensor.JoinOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp,
-    *CONTROL,
+    KernelOp, tensor.BorderOp, tensor.ConstantOp, tensor.JoinOp, tensor.ReshapeOp, tensor.RowOp, tensor.ScatterOp,
+    tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
@@ -153,6 +154,8 @@ class Program:
             op.result.replace_all_uses_with(self.index.dim(op.of.dims[0], self.symbols))
         elif isinstance(op, KernelOp):
             self._launch(op)
+        elif isinstance(op, tensor.ScatterOp):
+            convert_scatter(self, op)
         elif isinstance(op, CONTROL):
             convert_control(self, op)
         elif isinstance(op, func.ReturnOp):
