@@ -15,13 +15,14 @@ import numpy as np
 
 from stepwell.dialects import buffer, kernel
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.heap import read_descriptor
 from stepwell.dialects.tensor import GenericOp
 from stepwell.errors import PassError, StepwellError
 from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation, Value
-from stepwell.ir.dims import DimExpr, evaluate, parse_dim
+from stepwell.ir.dims import DimExpr, evaluate, free_symbols, parse_dim
 from stepwell.ir.instruments import Quiet
-from stepwell.ir.interpreter import run_function
+from stepwell.ir.interpreter import Frame, run_function
 from stepwell.ir.location import FusedLoc, Location
 from stepwell.ir.passes import Pass
 from stepwell.ir.registry import REGISTRY
@@ -122,20 +123,37 @@ def interpret(module: Operation, inputs: Sequence[Any], budget: int = BUDGET) ->
     if function.function_type.results:
         results = [np.asarray(r) for r in run_function(function, arrays, observer=recorder)]
     else:
-        made = [np.zeros([_size(d, symbols) for d in port.type.shape], port.storage) for port in outputs]
+        made = [_written(port, symbols) for port in outputs]
         memory = [*arrays, *made]
+        heap = function.arguments[len(memory)].type if len(function.arguments) > len(memory) + 1 else None
+        if isinstance(heap, MemRefType):
+            memory.append(np.zeros(heap.shape, np.int64))
         arena = function.attributes.get("sw.arena")
         if isinstance(arena, StringAttr):
             memory.append(np.zeros(_size(parse_dim(arena.value), symbols), np.int8))
         recorder.bind(function.arguments, memory)
-        run_function(function, memory, observer=recorder)
-        results = made
+        frame = Frame(observer=recorder)  # it keeps the heap until the results are read
+        run_function(function, memory, frame)
+        pairs = zip(made, outputs, strict=True)
+        results = [read_descriptor(array, port.storage) if port.published else array for array, port in pairs]
     results = [port.restore(array) for port, array in zip(outputs, results, strict=True)]
     return Run(results, recorder.found, recorder.accumulation, landing_of(module))
 
 
+def _written(port: Port, symbols: dict[str, int]) -> Array:
+    """Memory for a result, or for its descriptor."""
+    if port.published:
+        return np.zeros(1 + port.type.rank, np.int64)
+    return np.zeros([_size(d, symbols) for d in port.type.shape], port.storage)
+
+
 def _size(dim: Any, symbols: dict[str, int]) -> int:
     return evaluate(dim, symbols) if isinstance(dim, DimExpr) else int(dim)
+
+
+def _known_size(dim: Any, symbols: dict[str, int]) -> int:
+    """A size, 1 where data decide it."""
+    return _size(dim, {name: symbols.get(name, 1) for name in free_symbols(dim)})
 
 
 class _Recorder:
@@ -160,7 +178,7 @@ class _Recorder:
             raise TooLong("the interpreter's budget is spent")
         if isinstance(op, GenericOp):
             pairs = zip(op.sizes.dims, op.iterators, strict=True)
-            length = math.prod(_size(dim, self.symbols) for dim, kind in pairs if kind == "reduction")
+            length = math.prod(_known_size(dim, self.symbols) for dim, kind in pairs if kind == "reduction")
             self.accumulation = max(self.accumulation, length)
         if op.parent is not self.block:
             return

@@ -1,4 +1,4 @@
-"""Selections: the largest elements by counting, and positions that are known without looking at the data."""
+"""Selections: the largest elements by counting, and the places of elements that are not zero."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from stepwell.dialects.graph.shape import known_scalar, product
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
-from stepwell.ir.types import I64, FloatType
-from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, result_type
+from stepwell.ir.types import I1, I64, FloatType, TensorType
+from stepwell.lowering.to_tensor.born import bear
+from stepwell.lowering.to_tensor.compact import places_of_marks, running_sums, total_of
+from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers
 
 
@@ -64,21 +66,38 @@ def top_k(op: TopKOp, c: Conversion) -> list[Value]:
 
 @lowers(NonZeroOp)
 def non_zero(op: NonZeroOp, c: Conversion) -> Value:
-    """graph.non_zero of a broadcast number that is not 0  ->  out[r, i] = i floordiv (sizes behind r) mod size of r"""
-    result, shape = result_type(op), shape_of(op.x)
-    scalar = known_scalar(op.x)
-    if scalar is None:
-        raise NoMatch("the positions depend on data")
+    """graph.non_zero %x  ->  %sums = running sums of (x != 0); tensor.born; out[r, i] = the position of the i-th one as a
+    coordinate, p[i] floordiv (sizes behind r) mod size of r
 
-    def body(p: Places) -> Value:
-        found = p.whole(0)
+    All elements of a broadcast number that is not 0 are found without a look at them."""
+    shape, x = shape_of(op.x), c.new(op.x)
+    scalar = known_scalar(op.x)
+    positions: Value | None = None
+    if scalar is None:
+        flat = reshaped(c, x, [product(shape)])
+        sums = running_sums(c, moved(c, TensorType((product(shape),), I64), _is_marked, inputs=[flat], maps=[dims(1)]))
+        if op.new_dims:
+            bear(op, c, {op.new_dims[0]: (total_of(c, sums), product(shape))})
+        positions = places_of_marks(c, sums, shape_of(op.result)[1])
+    result = result_type(op)
+
+    def body(p: Places, *found: Value) -> Value:
+        position = p.index_of(found[0], False) if found else p.at(1)
+        coordinate = p.whole(0)
         for axis, size in enumerate(shape):
             rest = p.maximum(p.size(product(shape[axis + 1 :])), p.whole(1))
-            position = p.mod(p.floordiv(p.at(1), rest), p.maximum(p.size(size), p.whole(1)))
-            found = p.select(p.compare("eq", p.at(0), p.whole(axis)), position, found)
-        return p.integer_of(found, I64)
+            along = p.mod(p.floordiv(position, rest), p.maximum(p.size(size), p.whole(1)))
+            coordinate = p.select(p.compare("eq", p.at(0), p.whole(axis)), along, coordinate)
+        return p.integer_of(coordinate, I64)
 
-    return moved(c, result, body)
+    inputs = [] if positions is None else [positions]
+    return moved(c, result, body, inputs=inputs, maps=[[dim(1)]] * len(inputs))
+
+
+def _is_marked(p: Places, x: Value) -> Value:
+    """1 for what is not zero, NaN included."""
+    x = p.widened(x)
+    return p.one_or_zero(x if x.type is I1 else p.compare("ne", x, p.constant(0, x.type)), I64)
 
 
 @lowers(UniqueOp, NonMaxSuppressionOp)

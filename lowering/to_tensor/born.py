@@ -1,0 +1,56 @@
+"""Sizes that data decide: `tensor.born` before the ops whose results have them.
+
+An op of the graph landing names the symbols that it brings in `new_dims`. Where this module, or a rule that gives
+`sizes_by_data`, says how the numbers are computed, they are bound first, and the op is lowered like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stepwell.dialects.graph.symbols import DataDependentOp
+from stepwell.dialects.tensor import BornOp, DimsAttr
+from stepwell.ir.attributes import UnitAttr
+from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.dims import Dim
+from stepwell.ir.types import I64, TensorType
+from stepwell.lowering.to_tensor.places import BORN, reshaped
+from stepwell.lowering.to_tensor.rules import lowers
+
+Sizes = Mapping[str, tuple[Value, "Dim | None"]]
+"""Symbol -> a tensor<i64> with its number, and the most that it can be."""
+
+COUNT = TensorType((), I64)
+
+_SIZES: dict[type[Operation], Callable[[Any, Conversion], Sizes]] = {}
+
+SizeRule = Callable[[Any, Conversion], Sizes]
+
+
+def sizes_by_data(*classes: type[Operation]) -> Callable[[SizeRule], SizeRule]:
+    """Register a function that computes the sizes that ops of some classes bring. It raises NoMatch to refuse."""
+
+    def register(function: SizeRule) -> SizeRule:
+        for cls in classes:
+            _SIZES[cls] = function
+        return function
+
+    return register
+
+
+@lowers(Operation)
+def born_sizes(op: Operation, c: Conversion) -> None:
+    """graph.op {new_dims = ["k"]}  ->  tensor.born %n {symbol = "k"}; graph.op"""
+    if not isinstance(op, DataDependentOp) or not op.new_dims or type(op) not in _SIZES or BORN in op.attributes:
+        raise NoMatch("")
+    bear(op, c, _SIZES[type(op)](op, c))
+    raise NoMatch("")
+
+
+def bear(op: Operation, c: Conversion, sizes: Sizes) -> None:
+    """From here on the symbols are the numbers in tensors of one i64: those that an op brings, all or some of them."""
+    for name, (size, most) in sizes.items():
+        attribute = DimsAttr((most,)) if most is not None else None
+        c.insert(BornOp(reshaped(c, size, ()), symbol=name, at_most=attribute))
+    op.attributes[BORN] = UnitAttr()
