@@ -43,18 +43,20 @@ def check_heap(value: Value) -> None:
 
 
 class SizeOp(Op):
-    """A number that data have told, from here on the size `of`; at most `at_most` (an expression over sizes) where that
-    is known. A run-time error where it is negative or too large.
+    """A number that data have told, from here on the size `of`. A run-time error where it is negative or more than the
+    most, which `at_most` repeats as an expression over sizes where it is one.
 
     ```mlir
     %n = "test.value"() : () -> index
-    %k = heap.size %n {at_most = "4*batch", of = "k"} : index
+    %most = "test.value"() : () -> index
+    %k = heap.size %n upto %most {at_most = "4*batch", of = "k"} : index
     ```
     """
 
     name = "heap.size"
-    assembly = "$number attr-dict `:` type($number)"
+    assembly = "$number `upto` $most attr-dict `:` type($number)"
     number: Value = operand(INDEX_TYPE)
+    most: Value = operand(INDEX_TYPE)
     of: str = attr(STRING)
     at_most: str | None = attr(STRING, default=None)
     result: Value = result(INDEX_TYPE)
@@ -68,7 +70,7 @@ class SizeOp(Op):
         return [INDEX]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        return np.int64(checked_size(self.loc.label, self.of, int(args[0])))
+        return np.int64(checked_size(self.loc.label, self.of, int(args[0]), int(args[1])))
 
 
 class ReserveOp(Op):
@@ -161,9 +163,9 @@ def descriptor_type(rank: int) -> MemRefType:
     return MemRefType((1 + rank,), I64)
 
 
-def checked_size(label: str, symbol: str, size: int) -> int:
-    """A size that data tell. Raises RuntimeError where it is none."""
-    if not 0 <= size <= MOST:
+def checked_size(label: str, symbol: str, size: int, most: int = MOST) -> int:
+    """A size that data tell. Raises RuntimeError where it is negative or more than the most."""
+    if not 0 <= size <= most:
         raise RuntimeError(f"{label or 'an operation'}: {size_message(symbol)} (value {size})")
     return size
 

@@ -2,8 +2,8 @@
 
 `tensor.generic` is the usual tileable op: an iteration space, an affine map per operand, a scalar body, and for
 reductions a monoid. `tensor.kernel` groups tileable ops into one function to be, with a `#tensor.schedule`.
-`tensor.for`, `tensor.while` and `tensor.if` are the control flow of the program around kernels, and `tensor.born` brings
-sizes into it that only data tell."""
+`tensor.for`, `tensor.while` and `tensor.if` are the control flow of the program around kernels, and
+`tensor.born` brings sizes into it that only data tell."""
 
 from __future__ import annotations
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.heap import checked_size
-from stepwell.dialects.tensor_base import DimsAttr, tensor_type
+from stepwell.dialects.heap import MOST, checked_size
+from stepwell.dialects.tensor_base import DimsAttr, concrete, tensor_type
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import STRING, attr_of
 from stepwell.ir.constraints import INT_TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.opdef import Op, attr, operand
 from stepwell.ir.types import I64
+
 
 class BornOp(Op):
     """From here on a symbol is the number that a tensor of one element holds. A run-time error where the number is
@@ -43,6 +44,7 @@ class BornOp(Op):
             raise IRError(f"one largest size, not {len(self.at_most.dims)}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        size = checked_size(self.loc.label, self.symbol, int(np.asarray(args[0]).reshape(-1)[0]))
+        most = concrete(self.at_most.dims[0], frame) if self.at_most is not None else MOST
+        size = checked_size(self.loc.label, self.symbol, int(np.asarray(args[0]).reshape(-1)[0]), most)
         frame.state.setdefault("symbols", {})[self.symbol] = size
         return ()

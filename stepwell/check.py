@@ -28,7 +28,7 @@ from stepwell.ir.passes import Pass
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Array, main_function, ports_of, symbols_of
+from stepwell.ports import Array, Port, main_function, ports_of, symbols_of
 
 BUDGET = 400_000  # operations that the interpreter runs for one check, some seconds
 

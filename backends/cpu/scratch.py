@@ -30,7 +30,8 @@ def scratch_bytes(program: FuncOp) -> Dim:
     """Bytes for one thread, a multiple of 64: the most that any launch takes. Raises PassError where the size of a
     local buffer follows from no input."""
     signature = Signature.of(program)
-    sizes = Sizes(symbols=frozenset(name for port in signature.inputs for dim in port.dims for name in free_symbols(dim)))
+    dims = [dim for port in signature.inputs for dim in port.dims]
+    sizes = Sizes(symbols=frozenset(name for dim in dims for name in free_symbols(dim)))
     for argument, port in zip(program.arguments, (*signature.inputs, *signature.outputs), strict=False):
         sizes.shapes[argument] = [(dim, dim) for dim in port.dims]
     most: Dim = 0

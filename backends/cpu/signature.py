@@ -36,8 +36,9 @@ class Port:
 @frozen
 class Signature:
     """The arguments of a program in their order: inputs, outputs, the heap and the arena where there are such.
-    `arena_bytes` is the arena's size over the symbols of the inputs' dims, `segments` counts those of the heap (0: there
-    is none)."""
+
+    `arena_bytes` is the arena's size over the symbols of the inputs' dims, `segments` counts those of the heap (0 where
+    there is none)."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -65,7 +66,7 @@ class Signature:
                 type_ = function.arguments[number].type
                 segments = type_.shape[0] if isinstance(type_, MemRefType) else 0
         if kinds != sorted(kinds, key=("in", "out", "heap", "arena").index):
-            raise PassError(f"@{function.sym_name}: arguments must be inputs, then outputs, then the heap and the arena")
+            raise PassError(f"@{function.sym_name}: arguments must be inputs, outputs, the heap, the arena")
         ports = []
         for index, (argument, attributes) in enumerate(zip(function.arguments, described, strict=True)):
             ports.append(_port(index, argument.name, argument.type, attributes))

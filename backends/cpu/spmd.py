@@ -265,10 +265,9 @@ ALONE = "cpu.alone"
 
 
 def check_size(op: heap.SizeOp) -> None:
-    """%k = heap.size %n  ->  if %n < 0 or %n > the most { cpu.report }; cpu.barrier, which all threads leave by"""
+    """%k = heap.size %n upto %m  ->  if %n < 0 or %n > %m { cpu.report }; cpu.barrier, which all threads leave by"""
     builder = Builder.before(op)
-    index = IndexBuilder(builder)
-    bad = builder.insert(arith.CmpIOp(op.number, index.constant(heap.MOST), predicate="ugt")).result
+    bad = builder.insert(arith.CmpIOp(op.number, op.most, predicate="ugt")).result
     choice = loop.IfOp.build(bad)
     choice.otherwise.remove(choice.otherwise.block)
     inside = Builder.at_end(choice.then.block, op.loc)

@@ -9,8 +9,8 @@ Where data decide a size, the program is cut: buffers whose sizes depend on it a
 place in a segment of the heap, which is reserved where the size is known. A part is named by the last of the sizes that
 its buffers depend on; the first part, whose sizes follow from the inputs, is the arena.
 
-%k = heap.size %i {of = "k"}; %a = buffer.alloc(%k) : memref<?xf32>
-->  %k = heap.size %i {of = "k"}; heap.reserve %heap[%0], %bytes; %part = heap.segment %heap[%0](%bytes)
+%k = heap.size %i upto %m {of = "k"}; %a = buffer.alloc(%k) : memref<?xf32>
+->  %k = heap.size %i upto %m {of = "k"}; heap.reserve %heap[%0], %bytes; %part = heap.segment %heap[%0](%bytes)
     %a = buffer.view %part[%offset](%k) : memref<?xi8> to memref<?xf32>"""
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 
 import attrs
 
-from stepwell.dialects import buffer, func, heap, kernel
+from stepwell.dialects import arith, buffer, func, heap, kernel
+from stepwell.dialects.arith import constant_int
 from stepwell.errors import PassError
 from stepwell.ir.attributes import ArrayAttr, DenseArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
@@ -157,7 +158,7 @@ class _Planner:
     def _segment(self, index: IndexBuilder, heap_: Value, number: int, plan: Plan) -> Value:
         """The memory of a part, reserved where its last size is known."""
         self._check_known(plan.size)
-        size, segment = index.dim(plan.size, self.symbols), index.constant(number)
+        size, segment = SaturatingIndex(index.builder).dim(plan.size, self.symbols), index.constant(number)
         index.builder.insert(heap.ReserveOp(heap_, segment, size))
         made = heap.SegmentOp(heap_, segment, size, result_types=[heap.SEGMENT_TYPE])
         return index.builder.insert(made).result
@@ -195,6 +196,22 @@ class _Planner:
         missing = sorted(free_symbols(size) - self.symbols.keys())
         if missing:
             raise PassError(f"@{self.function.sym_name}: no argument tells the size {', '.join(missing)} of a buffer")
+
+
+class SaturatingIndex(IndexBuilder):
+    """Index arithmetic on sizes that data decide: a product that no memory holds stays a number that no memory holds,
+    instead of wrapping to a small one."""
+
+    LIMIT = 1 << 56
+
+    def mul(self, a: Value, b: Value) -> Value:
+        """min(a * b, LIMIT), for a and b that are not negative"""
+        made = super().mul(a, b)
+        if constant_int(made) is not None or constant_int(a) == 1 or constant_int(b) == 1:
+            return made
+        most, limit = self.floordiv(self.constant(self.LIMIT), self.maximum(b, self.constant(1))), self.LIMIT
+        over = self.builder.insert(arith.CmpIOp(a, most, predicate="sgt")).result
+        return self.builder.insert(arith.SelectOp(over, self.constant(limit), made)).result
 
 
 def typical_sizes(context: PassContext) -> dict[str, int]:

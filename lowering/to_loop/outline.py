@@ -1,10 +1,10 @@
 """Leaves the tensor landing: each `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
 
 %y = tensor.kernel %x { generic }  ->  %y = buffer.alloc(); kernel.launch @k(%x, %y)     func @k { loop.stage }
-tensor.born %n {symbol = "k"}      ->  %i = buffer.load %n[]; %k = heap.size %i {of = "k"}
+tensor.born %n {symbol = "k"}      ->  %i = buffer.load %n[]; %k = heap.size %i upto %m {of = "k"}
 
-A result whose sizes follow from the inputs is written to memory of the caller's. Where data decide them the caller gives
-a descriptor, in which the program writes where the result lies and what sizes it has."""
+A result whose sizes follow from the inputs is written to memory of the caller's. Where data decide them the caller
+gives a descriptor, in which the program writes where the result lies and what sizes it has."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.BornOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.ConstantOp, tensor.BornOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp,
+    *CONTROL,
 )  # fmt: skip
 
 
@@ -186,8 +187,10 @@ class Program:
         zeros = [self.index.constant(0) for _ in buffer.memref_type(memory).shape]
         loaded = self.builder.insert(buffer.LoadOp(memory, zeros)).result
         number = self.builder.insert(arith.IndexCastOp(loaded, result_types=[INDEX])).result
-        most = str(op.at_most.dims[0]) if op.at_most is not None else None
-        size = self.builder.insert(heap.SizeOp(number, of=op.symbol, at_most=most, loc=op.loc)).result
+        most = op.at_most.dims[0] if op.at_most is not None else heap.MOST
+        limit = self.index.dim(most, self.symbols)
+        text = str(most) if op.at_most is not None else None
+        size = self.builder.insert(heap.SizeOp(number, limit, of=op.symbol, at_most=text, loc=op.loc)).result
         size.name = op.symbol
         self.symbols[op.symbol] = size
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stepwell.dialects.graph.symbols import DataDependentOp
-from stepwell.dialects.tensor import BornOp, DimsAttr
+from stepwell.dialects.tensor import BornOp, DimsAttr, tensor_type
+from stepwell.ir.affine_expr import const
 from stepwell.ir.attributes import UnitAttr
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import I64, TensorType
-from stepwell.lowering.to_tensor.places import BORN, reshaped
+from stepwell.ir.types import I64, IntegerType, TensorType
+from stepwell.lowering.to_tensor.places import BORN, moved, reads_unsigned, reshaped
 from stepwell.lowering.to_tensor.rules import lowers
 
 Sizes = Mapping[str, tuple[Value, "Dim | None"]]
@@ -54,3 +55,21 @@ def bear(op: Operation, c: Conversion, sizes: Sizes) -> None:
         attribute = DimsAttr((most,)) if most is not None else None
         c.insert(BornOp(reshaped(c, size, ()), symbol=name, at_most=attribute))
     op.attributes[BORN] = UnitAttr()
+
+
+def as_size(c: Conversion, value: Value) -> Value:
+    """The number in a graph value of one integer, as tensor<i64>. Raises NoMatch where it may hold several."""
+    type_ = tensor_type(value)
+    if any(size != 1 for size in type_.shape):
+        raise NoMatch(f"a size is one number; {type_} may hold another number of them")
+    return entry(c, value, None)
+
+
+def entry(c: Conversion, value: Value, position: int | None) -> Value:
+    """One of the integers in a graph value, as tensor<i64>; `position` None where it holds only one."""
+    type_ = tensor_type(value)
+    assert isinstance(type_.element, IntegerType)
+    unsigned, place = reads_unsigned(value), [const(position or 0)] * type_.rank
+    return moved(
+        c, COUNT, lambda p, number: p.resized(number, I64, unsigned), inputs=[c.new(value)], maps=[place]
+    )

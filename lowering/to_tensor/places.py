@@ -30,7 +30,6 @@ from stepwell.ir.types import (
 from stepwell.lowering.to_tensor.rules import dim_names, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
-
 BORN = "sw.born"
 """The attribute of a graph op whose `new_dims` are bound."""
 
