@@ -98,7 +98,7 @@ class ReserveOp(Op):
     def interpret(self, frame: Any, *args: Any) -> Any:
         heap, segment, size = args[0], int(args[1]), int(args[2])
         memory = frame.state.setdefault("heap", {})
-        if heap[segment, 1] < size:
+        if heap[segment, 1] < size or segment not in memory:
             memory[segment] = np.zeros(size, np.int8)
             heap[segment] = memory[segment].ctypes.data, size
         return ()

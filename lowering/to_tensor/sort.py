@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 import numpy as np
 
 from stepwell.dialects.tensor import WhileOp, YieldOp, tensor_type
@@ -16,14 +17,12 @@ from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import I1, I64, TensorType
-from stepwell.lowering.to_tensor.compact import SEARCH_BITS
+from stepwell.lowering.to_tensor.compact import SCALAR, bisected
 from stepwell.lowering.to_tensor.control import constant
 from stepwell.lowering.to_tensor.places import Places, dims, moved
 
 Before = Callable[[Places, Value, Value], Value]
 """Whether one key comes before another, and not where they are equal."""
-
-SCALAR = TensorType((), I64)
 
 
 def sorted_rows(c: Conversion, keys: Value, before: Before) -> tuple[Value, Value]:
@@ -64,33 +63,53 @@ def along_rows(c: Conversion, x: Value, places: Value) -> Value:
 
 def _merged(c: Conversion, keys: Value, run: Value, before: Before) -> Value:
     """The place of the element that comes i-th when neighbouring runs are merged."""
-    type_ = tensor_type(keys)
-    size = type_.shape[1]
-    bits = max(size - 1, 0).bit_length() if isinstance(size, int) else SEARCH_BITS
+    type_ = tensor_type(keys).with_element(I64)
+    ends = RunEnds(tensor_type(keys).shape[1])
 
-    def body(p: Places, length: Value, source: Value) -> Value:
-        length = p.index_of(length, False)
-        total = p.size(size)
-        begin = p.mul(p.floordiv(p.at(1), p.add(length, length)), p.add(length, length))
-        middle = p.minimum(p.add(begin, length), total)
-        end = p.minimum(p.add(middle, length), total)
-        order = p.sub(p.at(1), begin)
+    def first_wins(p: Places, source: Value, first: Value, second: Value) -> Value:
+        """Whether an element of the first run goes before one of the second: it does where they are equal."""
+        a, b = (p.read(source, [p.at(0), place]) for place in (first, second))
+        return p.compare("eq", before(p, b, a), p.constant(0, I1))
 
-        def first_wins(first: Value, second: Value) -> Value:
-            """Whether an element of the first run goes before one of the second: it does where they are equal."""
-            a, b = (p.read(source, [p.at(0), place]) for place in (first, second))
-            return p.compare("eq", before(p, b, a), p.constant(0, I1))
+    def least(p: Places, length: Value) -> Value:
+        _, middle, end, order = ends.of(p, length)
+        return p.integer_of(p.maximum(p.sub(order, p.sub(end, middle)), p.whole(0)), I64)
 
-        found = p.maximum(p.sub(order, p.sub(end, middle)), p.whole(0))
+    def step(p: Places, length: Value, found: Value, bit: Value, source: Value) -> Value:
+        begin, middle, _, order = ends.of(p, length)
+        candidate = p.add(p.index_of(found, False), p.index_of(bit, False))
         most = p.minimum(order, p.sub(middle, begin))
-        for bit in reversed(range(bits)):
-            candidate = p.add(found, p.whole(1 << bit))
-            last = p.sub(p.add(begin, candidate), p.whole(1))
-            wins = first_wins(last, p.add(middle, p.sub(order, candidate)))
-            found = p.select(p.both(p.compare("le", candidate, most), wins), candidate, found)
-        first, second = p.add(begin, found), p.add(middle, p.sub(order, found))
+        last = p.sub(p.add(begin, candidate), p.whole(1))
+        wins = first_wins(p, source, last, p.add(middle, p.sub(order, candidate)))
+        moves = p.both(p.compare("le", candidate, most), wins)
+        return p.integer_of(p.select(moves, candidate, p.index_of(found, False)), I64)
+
+    def place(p: Places, length: Value, found: Value, source: Value) -> Value:
+        begin, middle, end, order = ends.of(p, length)
+        number = p.index_of(found, False)
+        first, second = p.add(begin, number), p.add(middle, p.sub(order, number))
         left, right = p.compare("lt", first, middle), p.compare("ge", second, end)
-        takes_first = p.both(left, p.either(right, first_wins(first, second)))
+        takes_first = p.both(left, p.either(right, first_wins(p, source, first, second)))
         return p.integer_of(p.select(takes_first, first, second), I64)
 
-    return moved(c, type_.with_element(I64), body, inputs=[run], maps=[[]], sources=[keys])
+    found = bisected(
+        c, moved(c, type_, least, inputs=[run], maps=[[]]), run, lambda found, bit: moved(
+            c, type_, step, inputs=[run, found, bit], maps=[[], dims(2), []], sources=[keys]
+        )
+    )  # fmt: skip
+    return moved(c, type_, place, inputs=[run, found], maps=[[], dims(2)], sources=[keys])
+
+
+@attrs.frozen
+class RunEnds:
+    """The two runs that the element at (row, i) of a merged row comes from."""
+
+    size: Dim
+
+    def of(self, p: Places, run: Value) -> tuple[Value, Value, Value, Value]:
+        """(begin of the first, begin of the second, its end, how many elements of the two come before i)"""
+        length, total = p.index_of(run, False), p.size(self.size)
+        both = p.maximum(p.add(length, length), p.whole(1))
+        begin = p.mul(p.floordiv(p.at(1), both), both)
+        middle = p.minimum(p.add(begin, length), total)
+        return begin, middle, p.minimum(p.add(middle, length), total), p.sub(p.at(1), begin)

@@ -93,14 +93,17 @@ class Suppression:
         bear(op, c, {name: (most, self.boxes)})
         self.width = symbol(name)
 
-        def place(p: Places, source: Value) -> Value:
-            number = p.add(before_row(p, p.at(0), source), p.integer_of(p.at(1), I64))
-            flat = first_above(p, source, total, number)
-            column = p.sub(flat, p.mul(p.at(0), p.size(self.boxes)))
-            inside = p.compare("lt", column, p.size(self.boxes))
-            return p.select(inside, p.integer_of(column, I64), p.constant(ABSENT, I64))
+        def number(p: Places, source: Value) -> Value:
+            return p.add(before_row(p, p.at(0), source), p.integer_of(p.at(1), I64))
 
-        return moved(c, TensorType((self.rows, self.width), I64), place, sources=[sums])
+        def column(p: Places, flat: Value) -> Value:
+            made = p.sub(p.index_of(flat, False), p.mul(p.at(0), p.size(self.boxes)))
+            inside = p.compare("lt", made, p.size(self.boxes))
+            return p.select(inside, p.integer_of(made, I64), p.constant(ABSENT, I64))
+
+        found = TensorType((self.rows, self.width), I64)
+        flat = first_above(c, sums, moved(c, found, number, sources=[sums]))
+        return moved(c, found, column, inputs=[flat], maps=[dims(2)])
 
     def _scores_of(self, scores: Value, found: Value) -> Value:
         """The candidates' scores; -inf, which is above no threshold, where there is none."""
