@@ -34,7 +34,7 @@ from stepwell.ir.types import DYNAMIC, I8, I64, MemRefType, TensorType, Type, nu
 from stepwell.lowering.loop.arena import Plan, Planned, at_typical, lower_bound, plan_arena
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.loop.lifetimes import Positions, buffer_roots, lifetimes
-from stepwell.lowering.to_loop.outline import measured_symbols
+from stepwell.lowering.to_loop.outline import DESCRIPTOR, measured_symbols
 
 ARENA_TYPE = MemRefType((DYNAMIC,), I8)
 
@@ -220,10 +220,12 @@ def typical_sizes(context: PassContext) -> dict[str, int]:
 
 
 def argument_types(function: func.FuncOp) -> list[Type]:
-    """The arguments' tensor types with their symbolic dims, from `sw.tensor`; the memref types where that lacks."""
+    """The arguments' tensor types with their symbolic dims, from `sw.tensor`; the memref types where that lacks, and of
+    descriptors, which tell nothing before the run."""
     types: list[Type] = []
     for n, argument in enumerate(function.arguments):
-        text = function.argument_attributes(n).get("sw.tensor")
+        given = function.argument_attributes(n)
+        text = None if DESCRIPTOR in given else given.get("sw.tensor")
         types.append(type_from_text(text.value) if isinstance(text, StringAttr) else argument.type)
     return types
 

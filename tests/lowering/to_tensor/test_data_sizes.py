@@ -25,7 +25,8 @@ def ints(*values: int) -> Any:
 
 
 @pytest.mark.parametrize(("element", "triples"), [
-    (SI64, [(2, 9, 3), (9, 2, -3), (0, 0, 1), (5, 1, 1), (-4, 40, 1)]), (F32, [(0, 1, 0.125), (1, 0, -0.25), (3, 3, 1)]),
+    (SI64, [(2, 9, 3), (9, 2, -3), (0, 0, 1), (5, 1, 1), (-4, 40, 1)]),
+    (F32, [(0, 1, 0.125), (1, 0, -0.25), (3, 3, 1)]),
 ])  # fmt: skip
 def test_range(element: Type, triples: Any) -> None:
     dtype = np.int64 if element is SI64 else np.float32
