@@ -1,16 +1,17 @@
 """`#tensor.schedule`: how a kernel's loops are cut, as data that can be read, edited and searched.
 
     #tensor.schedule<loops = [parallel n0: n by 256, parallel m0: m by 120, k0: k by 512],
-                     register = {m: 6, n: 64}, vector = n by 16, unroll = 2, stages = {softmax: m0}>
+                     register = {m: 6, n: 64}, vector = n by 16, unroll = 2,
+                     stages = {s0: at m0 <loops = [], register = {c: 64}, vector = c by 16>}>
 
 The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in
 registers, `vector` the dim that runs along the lanes and how many there are, `unroll` the copies of the innermost
-reduction step. `stages` says, for stages other than the root, the loop at which they are computed, `register` or
-`inline`."""
+reduction step. `stages` says, for stages other than the root, the loop of the root at which they are computed, for the
+tile that the root needs there, and how that tile is cut in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from stepwell.errors import IRError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+WHOLE_KERNEL = "kernel"  # the place of a stage that is computed before the root's loops
 
 
 @interned
@@ -38,6 +40,19 @@ class LoopSpec(Attribute):
 
 
 @interned
+class StageSpec(Attribute):
+    """`s0: at m0 <...>`: a stage of the kernel, the root's loop in which it is computed (`kernel`: before
+    all of them), and its own tiles."""
+
+    name: str
+    at: str
+    schedule: ScheduleAttr
+
+    def __str__(self) -> str:
+        return f"{self.name}: at {self.at} {self.schedule.print_parameters()}"
+
+
+@interned
 class ScheduleAttr(Attribute):
     """How the root's loops are cut, and where the other stages are computed."""
 
@@ -47,13 +62,17 @@ class ScheduleAttr(Attribute):
     vector: str
     lanes: int = 1
     unroll: int = 1
-    stages: tuple[tuple[str, str], ...] = ()
+    stages: tuple[StageSpec, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         for name, size in (*self.register, *((loop.label, loop.tile) for loop in self.loops), ("vector", self.lanes),
                            ("unroll", self.unroll)):  # fmt: skip
             if size < 1:
                 raise IRError(f"{name}: a tile holds at least one element, not {size}")
+
+    def with_loops(self, loops: Iterable[LoopSpec] = (), stages: Iterable[StageSpec] = ()) -> ScheduleAttr:
+        """The same register tile inside other loops."""
+        return ScheduleAttr(tuple(loops), self.register, self.vector, self.lanes, self.unroll, tuple(stages))
 
     def register_size(self, dim: str) -> int:
         """Elements of a dim in the register tile; 1 where it is not named."""
@@ -67,7 +86,7 @@ class ScheduleAttr(Attribute):
         if self.unroll != 1:
             parts.append(f"unroll = {self.unroll}")
         if self.stages:
-            parts.append(f"stages = {{{', '.join(f'{name}: {place}' for name, place in self.stages)}}}")
+            parts.append(f"stages = {{{', '.join(map(str, self.stages))}}}")
         return f"<{', '.join(parts)}>"
 
     @staticmethod
@@ -79,7 +98,7 @@ class ScheduleAttr(Attribute):
         parser.expect("[")
         loops = parser.comma_list("]", lambda: _parse_loop(parser))
         register: list[tuple[str, int]] = []
-        stages: list[tuple[str, str]] = []
+        stages: list[StageSpec] = []
         vector, lanes, unroll = "", 1, 1
         while parser.accept(","):
             key = parser.bare()
@@ -89,7 +108,7 @@ class ScheduleAttr(Attribute):
                 register = parser.comma_list("}", lambda: _pair(parser, parser.integer))
             elif key == "stages":
                 parser.expect("{")
-                stages = parser.comma_list("}", lambda: _pair(parser, parser.bare))
+                stages = parser.comma_list("}", lambda: _parse_stage(parser))
             elif key == "vector":
                 vector = parser.bare()
                 parser.expect("by")
@@ -106,6 +125,13 @@ def _pair(parser: Parser, value: Callable[[], T]) -> tuple[str, T]:
     name = parser.bare()
     parser.expect(":")
     return name, value()
+
+
+def _parse_stage(parser: Parser) -> StageSpec:
+    name = parser.bare()
+    parser.expect(":")
+    parser.expect("at")
+    return StageSpec(name, parser.bare(), ScheduleAttr.parse_parameters(parser))
 
 
 def _parse_loop(parser: Parser) -> LoopSpec:

@@ -26,7 +26,7 @@ from stepwell.dialects.tensor_control import WhileOp as WhileOp
 from stepwell.dialects.tensor_control import is_condition as is_condition
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr
-from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRINGS, attr_of
+from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRING, STRINGS, attr_of
 from stepwell.ir.constraints import INDEX_TYPE, TENSOR
 from stepwell.ir.core import Region, Value
 from stepwell.ir.opdef import CONSTANT, PURE, Op, Trait, attr, operand, operands, region, regions, result, results
@@ -167,7 +167,8 @@ class GenericOp(Op):
     which it may `tensor.read` at places that it computes, and yields values. Without
     reduction dims these are the results' elements. With them, `combine` merges (accumulators, values) into accumulators,
     associatively, starting from `identities`. `maps` lists the inputs' maps, then the results', which use the parallel
-    dims alone. `names` names the dims for schedules.
+    dims alone. `names` names the dims for schedules. In a kernel of several stages `stage` is the one that the op belongs
+    to; an op of the stage `inline` is computed wherever it is read.
 
     ```mlir
     %a = "test.value"() : () -> tensor<4x8xf32>
@@ -194,6 +195,7 @@ class GenericOp(Op):
     maps: Sequence[AffineMap] = attr(MAPS)
     names: Sequence[str] = attr(STRINGS)
     identities: Sequence[Attribute] = attr(ATTRS, default=())
+    stage: str | None = attr(STRING, default=None)
     body: Region = region()
     reducers: Sequence[Region] = regions()
 

@@ -2,6 +2,8 @@
 
 Map into reader:     t[i] = exp(x[i]); y[i] = t[i] + b[i]        ->  y[i] = exp(x[i]) + b[i]
 Map behind a sum:    t[m,n] = sum_k a*b; y[m,n] = relu(t[m,n])   ->  one stage whose `finalize` is relu
+
+In a kernel of several stages, only what is of one stage, and maps of the stage `inline`, which have many readers.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import element_of
-from stepwell.lowering.loop.stage import StageParts, clone_body, joined_region, kernel_functions
+from stepwell.lowering.loop.stage import StageParts, clone_body, joined_region, kernel_functions, stage_name
 from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.stages import INLINE
 
 
 @attrs.frozen
@@ -40,6 +43,9 @@ class InlineStages(Pass):
             if len(writers) != 1 or not readers or len(writers[0].outputs) != 1:
                 continue
             producer = writers[0]
+            name = stage_name(producer)
+            if name != INLINE and any(stage_name(reader) != name for reader in readers):
+                continue
             if producer.combine is None:
                 if all(reading_dims(producer, reader, local.result) is not None for reader in readers):
                     for reader in readers:

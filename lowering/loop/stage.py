@@ -36,6 +36,7 @@ class StageParts:
     first: Value | None
     last: Value | None
     label: str | None
+    stage: str | None
     loc: Location
 
     @staticmethod
@@ -46,7 +47,8 @@ class StageParts:
             list(stage.offsets), list(stage.sizes), list(stage.inputs), list(stage.sources), list(stage.outputs),
             list(stage.iterators), list(stage.input_maps), list(stage.output_maps), dim_names(stage),
             list(stage.identities), stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
-            regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label, stage.loc,
+            regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label,
+            stage_name(stage), stage.loc,
         )  # fmt: skip
 
     @property
@@ -68,6 +70,8 @@ class StageParts:
             loc=self.loc,
         )  # fmt: skip
         stage.attributes["names"] = ArrayAttr(tuple(map(StringAttr, self.names)))
+        if self.stage is not None:
+            stage.attributes["stage"] = StringAttr(self.stage)
         return builder.insert(stage)
 
     def copy(self) -> StageParts:
@@ -77,6 +81,12 @@ class StageParts:
             combine=self.combine.clone({}) if self.combine else None,
             finalize=self.finalize.clone({}) if self.finalize else None,
         )  # fmt: skip
+
+
+def stage_name(stage: StageOp) -> str | None:
+    """The name by which the kernel's schedule knows a stage; None where there is but one."""
+    name = stage.attributes.get("stage")
+    return name.value if isinstance(name, StringAttr) else None
 
 
 def dim_names(stage: StageOp) -> list[str]:

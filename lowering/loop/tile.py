@@ -3,26 +3,28 @@
 loop.stage [0, 0, 0] [M, N, K]
 ->  loop.parallel n0 { loop.parallel m0 { loop.for n { loop.for m { loop.stage [m, n, 0] [6, 64, K] } } } }
 
-A register tile that does not divide its dim leaves a tail: of constant size where the dim is, masked along the vector
-dim and one by one along the others where it is not. A reduction dim cut by a loop makes partial sums in the outputs.
+A register tile that does not divide its dim leaves a tail: of constant size where the dim is; else masked along the
+vector dim, and in tiles of half the size each time along the others. A reduction dim cut by a loop makes partial sums
+in the outputs. The stages that are not the root are cut where the schedule places them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects import arith, loop
+from stepwell.dialects import arith, func, loop
 from stepwell.dialects.arith import constant_int
 from stepwell.dialects.loop import REDUCTION, ForOp, ParallelOp, StageOp
-from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
+from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr
 from stepwell.errors import PassError
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.lowering.loop.attach import Extent, boxes, given_memory, local_memory, whole_extents
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.loop.stage import StageParts, kernel_functions
 
@@ -35,35 +37,47 @@ class Tile(Pass):
 
     def run(self, module: Operation, context: PassContext) -> None:
         for function in kernel_functions(module):
-            schedule = function.attributes.get("schedule")
+            schedule = function.attributes.pop("schedule", None)
             stages = list(function.walk_of(StageOp))
-            if not isinstance(schedule, ScheduleAttr) or not stages:
-                continue
-            if any(stage.parent_op is not function for stage in stages):
-                continue  # cut before
-            if len(stages) != 1:
-                raise PassError(f"@{function.sym_name}: {len(stages)} stages are left and only one can be tiled")
-            Nest(stages[0], schedule).build()
+            if isinstance(schedule, ScheduleAttr) and stages:
+                Nest(stages[-1], schedule, attached_stages(function, stages[:-1], schedule)).build()
 
 
-@attrs.frozen
-class Extent:
-    """The part of a dim that is still to be cut: [offset, offset + size), size constant or not.
+@attrs.frozen(eq=False)
+class Attached:
+    """A stage that is computed in a loop of the root."""
 
-    `whole` is the size of the dim as far as it is constant, `aligned` a number that divides every cut made so far."""
+    stage: StageOp
+    at: str
+    schedule: ScheduleAttr
 
-    offset: Value
-    size: Value
-    whole: int | None
-    aligned: int = 0
+
+def attached_stages(function: func.FuncOp, stages: Sequence[StageOp], schedule: ScheduleAttr) -> list[Attached]:
+    """The stages before the root, each with its place. Raises PassError for a stage without one."""
+    specs = {spec.name: spec for spec in schedule.stages}
+    labels = [WHOLE_KERNEL, *(spec.label for spec in schedule.loops)]
+    found = []
+    for stage in stages:
+        spec = specs.get(StageParts.of(stage).stage or "")
+        if spec is None:
+            raise PassError(f"@{function.sym_name}: the schedule has no place for the stage {stage.label or stage}")
+        if spec.at not in labels:
+            raise PassError(f"stage {spec.name} is placed at {spec.at!r}; the kernel's loops are {', '.join(labels)}")
+        found.append(Attached(stage, spec.at, spec.schedule))
+    return found
 
 
 class Nest:
     """Builds the loops around copies of one stage."""
 
-    def __init__(self, stage: StageOp, schedule: ScheduleAttr) -> None:
+    def __init__(
+        self, stage: StageOp, schedule: ScheduleAttr, attached: Sequence[Attached] = (),
+        memory: dict[Value, Value] | None = None,
+    ) -> None:  # fmt: skip
         self.stage = stage
         self.schedule = schedule
+        self.attached = attached
+        self.memory = {} if memory is None else memory  # the kernel's local buffers -> the parts that are kept
         self.parts = StageParts.of(stage)
         self.dims = {name: position for position, name in enumerate(self.parts.names)}
         for spec in schedule.loops:
@@ -71,10 +85,18 @@ class Nest:
                 raise PassError(f"the schedule cuts {spec.dim!r}; the kernel's dims are {', '.join(self.dims)}")
 
     def build(self) -> None:
-        """Replace the stage by its nest."""
-        zero_based = [Extent(o, s, constant_int(s)) for o, s in zip(self.parts.offsets, self.parts.sizes, strict=True)]
-        self._loops(list(self.schedule.loops), zero_based, Builder.before(self.stage), None, None)
-        self.stage.erase()
+        """Replace the stages by the nest."""
+        self.cut(whole_extents(self.stage), Builder.before(self.stage))
+        for stage in (self.stage, *(attached.stage for attached in reversed(self.attached))):
+            stage.erase()
+        for memory in self.memory:
+            if memory.defining_op is not None and not memory.has_uses:
+                memory.defining_op.erase()
+
+    def cut(self, extents: list[Extent], builder: Builder) -> None:
+        """Insert the loops over a part of the stage."""
+        self._attach(WHOLE_KERNEL, extents, builder)
+        self._loops(list(self.schedule.loops), extents, builder, None, None)
 
     def _loops(
         self, specs: list[LoopSpec], extents: list[Extent], builder: Builder, first: Value | None, last: Value | None
@@ -88,6 +110,7 @@ class Nest:
         extent = extents[position]
         size = constant_int(extent.size)
         if size is not None and size <= spec.tile:
+            self._attach(spec.label, extents, builder)
             self._loops(rest, extents, builder, first, last)
             return
         upper = index.add(extent.offset, extent.size)
@@ -103,13 +126,29 @@ class Nest:
         else:
             tile = inside.minimum(inside.constant(spec.tile), inside.sub(upper, iv))
         extents = list(extents)
-        extents[position] = Extent(iv, tile, extent.whole, math.gcd(extent.aligned, spec.tile))
+        extents[position] = Extent(iv, tile, extent.whole, math.gcd(extent.aligned, spec.tile), spec.tile)
         if reduces:
             first = _both(inner, first, inner.insert(arith.CmpIOp(iv, extent.offset, predicate="eq")).result)
             end = inside.add(iv, step)
             last = _both(inner, last, inner.insert(arith.CmpIOp(end, upper, predicate="sge")).result)
+        self._attach(spec.label, extents, inner)
         self._loops(rest, extents, inner, first, last)
         loop.yield_values(inner)
+
+    def _attach(self, label: str, extents: list[Extent], builder: Builder) -> None:
+        """Compute the stages that are placed in a loop, for the part of the root that its body covers."""
+        if not any(attached.at == label for attached in self.attached):
+            return
+        stages = [attached.stage for attached in self.attached]
+        parts = boxes(stages, self.stage, extents, IndexBuilder(builder))
+        for n, attached in enumerate(self.attached):
+            if attached.at == label:
+                given = given_memory(attached.stage, parts, [*stages[n + 1 :], self.stage])
+                if given in self.memory:
+                    self.memory[attached.stage.outputs[0]] = self.memory[given]
+                else:
+                    self.memory.update(local_memory(attached.stage, parts[attached.stage], builder))
+                Nest(attached.stage, attached.schedule, (), self.memory).cut(parts[attached.stage], builder)
 
     def _register_dims(self) -> list[tuple[int, int, bool]]:
         """(position, tile, is the vector dim) of every parallel dim: those of the register tile, vector dim first."""
@@ -139,21 +178,40 @@ class Nest:
             self._register(rest, smaller, inner, first, last)
 
         index = IndexBuilder(builder)
-        aligned = extent.aligned % tile == 0 if extent.aligned else True
         upper = index.add(extent.offset, extent.size)
-        if tile == 1 or (extent.whole is not None and aligned and extent.whole % tile == 0):
+        rest_size = size % tile if size is not None else self._known_rest(extent, tile)
+        if tile == 1 or rest_size == 0:
             self._run(builder, extent.offset, upper, tile, tile, body, position)
             return
         tiles = index.floordiv(extent.size, index.constant(tile))
         middle = index.add(extent.offset, index.mul(tiles, index.constant(tile)))
         self._run(builder, extent.offset, middle, tile, tile, body, position)
-        if extent.whole is not None and aligned:
-            rest_size = extent.whole % tile
+        if rest_size is not None:
             self._run(builder, middle, upper, tile, rest_size, body, position)
         elif is_vector:
             self._masked_tail(builder, middle, upper, tile, body, position)
         else:
-            self._run(builder, middle, upper, 1, 1, body, position)
+            self._halved_tails(builder, middle, upper, tile, body, position)
+
+    @staticmethod
+    def _known_rest(extent: Extent, tile: int) -> int | None:
+        """What is left of the last tile, where it is the same wherever a part of the dim ends."""
+        aligned = extent.aligned % tile == 0 if extent.aligned else True
+        return extent.whole % tile if extent.whole is not None and aligned else None
+
+    def _halved_tails(
+        self, builder: Builder, lower: Value, upper: Value, tile: int, body: Callable[[Builder, Value, Value], None],
+        position: int,
+    ) -> None:  # fmt: skip
+        """Smaller and smaller tiles of powers of two, each of which runs as often as it fits; a map's need no more than
+        the smallest."""
+        sizes = [1 << bit for bit in range(tile.bit_length()) if 1 << bit < tile]
+        for size in reversed(sizes if self.parts.combine is not None else sizes[:1]):
+            index = IndexBuilder(builder)
+            count = index.mul(index.floordiv(index.sub(upper, lower), index.constant(size)), index.constant(size))
+            middle = index.add(lower, count)
+            self._run(builder, lower, middle if size > 1 else upper, size, size, body, position)
+            lower = middle
 
     def _run(
         self, builder: Builder, lower: Value, upper: Value, step: int, count: int,
@@ -190,7 +248,10 @@ class Nest:
         parts.offsets = [extent.offset for extent in extents]
         parts.sizes = [extent.size for extent in extents]
         parts.first, parts.last = first, last
-        parts.build(builder)
+        parts.inputs = [self.memory.get(value, value) for value in parts.inputs]
+        parts.outputs = [self.memory.get(value, value) for value in parts.outputs]
+        made = parts.build(builder)
+        made.attributes["schedule"] = self.schedule.with_loops()
 
 
 def _sequential(lower: Value, upper: Value, step: Value, label: str | None = None) -> ForOp:

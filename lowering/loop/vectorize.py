@@ -38,8 +38,8 @@ class Vectorize(Pass):
 
     def run(self, module: Operation, context: PassContext) -> None:
         for function in kernel_functions(module):
-            schedule = function.attributes.pop("schedule", None)
             for stage in list(function.walk_of(StageOp)):
+                schedule = stage.attributes.get("schedule")
                 plain = ScheduleAttr((), (), "", 1)
                 RegisterTile(stage, schedule if isinstance(schedule, ScheduleAttr) else plain).emit()
 

@@ -17,6 +17,7 @@ from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.location import fused
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.rows import join_rows
 from stepwell.lowering.tensor.separate import separate_results
 
 
@@ -46,8 +47,9 @@ class Fuse(Pass):
             for op in list(function.walk()):
                 if isinstance(op, GenericOp) and not isinstance(op.parent_op, KernelOp):
                     self._place(op, groups, context)
-            for group in dict.fromkeys(groups.values()):
-                outline_kernel(group)
+            kernels = [group.ops for op, group in groups.items() if group.last is op]
+            for ops in join_rows(kernels, context) if self.enabled else kernels:
+                outline_kernel(Group(ops))
                 context.count("kernels")
 
     def _place(self, op: GenericOp, groups: dict[GenericOp, Group], context: PassContext) -> None:

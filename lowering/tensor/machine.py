@@ -6,6 +6,10 @@ from typing import Any
 
 import attrs
 
+from stepwell.ir.dims import Dim
+
+TYPICAL = 128  # the size assumed for a symbolic dim
+
 
 @attrs.frozen
 class Machine:
@@ -27,3 +31,8 @@ class Machine:
         return Machine(
             target.vector_bytes, target.vector_registers, target.fma_per_cycle, 2, 4, target.l1d_bytes, target.l2_bytes
         )
+
+
+def size_of(size: Dim) -> int:
+    """A size for counting; an empty dim counts as 1."""
+    return max(1, size) if isinstance(size, int) else TYPICAL

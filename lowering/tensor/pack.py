@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import attrs
@@ -19,7 +20,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import BlockArgument, Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import TensorType
-from stepwell.lowering.tensor.schedule import root_of
+from stepwell.lowering.tensor.stages import stages_of
 
 
 @attrs.frozen
@@ -31,13 +32,21 @@ class PackConstants(Pass):
     def run(self, module: Operation, context: PassContext) -> None:
         packed: dict[object, Value] = {}
         for kernel in module.walk_of(KernelOp):
-            schedule = kernel.schedule
-            root = root_of(kernel)
-            if schedule is None or not root.has_reduction or schedule.vector not in root.names:
-                continue
-            for index in range(len(root.inputs)):
-                if pack_operand(kernel, root, index, schedule, packed):
-                    context.count("constants packed")
+            for root, schedule in scheduled_roots(kernel):
+                if root.has_reduction and schedule.vector in root.names:
+                    for index in range(len(root.inputs)):
+                        if pack_operand(kernel, root, index, schedule, packed):
+                            context.count("constants packed")
+
+
+def scheduled_roots(kernel: KernelOp) -> Iterator[tuple[GenericOp, ScheduleAttr]]:
+    """The op that gives each stage of a kernel its loops, and how they are cut."""
+    schedule = kernel.schedule
+    if schedule is not None:
+        stages = stages_of(kernel)
+        yield stages[-1].root, schedule
+        by_name = {spec.name: spec.schedule for spec in schedule.stages}
+        yield from ((stage.root, by_name[stage.name]) for stage in stages[:-1] if stage.name in by_name)
 
 
 def pack_operand(

@@ -307,7 +307,8 @@ def _kernel_key(op: KernelOp) -> str:
 
 def _kernel_name(op: KernelOp) -> str:
     kinds = [inner for inner in op.body.block if isinstance(inner, GenericOp)]
-    root = next((inner for inner in kinds if inner.has_reduction), kinds[-1] if kinds else None)
+    last = [inner for inner in kinds if inner.stage == kinds[-1].stage]
+    root = next((inner for inner in last if inner.has_reduction), kinds[-1] if kinds else None)
     label = root.loc.label if root is not None else ""
     label = label.split(" + ")[0].strip("/").replace("/", "_")
     clean = "".join(c if c.isalnum() or c == "_" else "_" for c in label)[:40].strip("_")
@@ -385,6 +386,8 @@ class KernelBuilder:
             loc=generic.loc,
         )
         stage.attributes["names"] = generic.properties["names"]
+        if generic.stage is not None:
+            stage.attributes["stage"] = generic.properties["stage"]
         self.builder.insert(stage)
 
     def _loop_region(self, region: Region, rank: int) -> Region:

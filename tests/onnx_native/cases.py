@@ -89,7 +89,7 @@ def native_results(model: Any, arrays: list[Any]) -> list[Any]:
     """Run a model; where it does not compile as it is, with what shapes it as constants: integers and flags of rank 0
     or 1, then floats too (scales)."""
     for kinds in ("", "biu", "biuf"):
-        constant, left = _with_constants(model, arrays, kinds)
+        constant, left = with_constants(model, arrays, kinds)
         try:
             compiled = stepwell.compile(constant)
         except StepwellError:
@@ -101,7 +101,8 @@ def native_results(model: Any, arrays: list[Any]) -> list[Any]:
     return found if isinstance(found, tuple) else [found]
 
 
-def _with_constants(model: Any, arrays: list[Any], kinds: str) -> tuple[Any, list[Any]]:
+def with_constants(model: Any, arrays: list[Any], kinds: str) -> tuple[Any, list[Any]]:
+    """The model with inputs of rank 0 and 1 whose dtype is of one of the kinds as constants, and the other arrays."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     del made.graph.input[:]

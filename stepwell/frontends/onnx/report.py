@@ -74,18 +74,18 @@ class Report:
 
 
 def operator(problem: Problem) -> str:
-    """`Gelu (com.microsoft, opset 1)`."""
-    return f"{problem.op} ({problem.domain or 'ai.onnx'}, opset {problem.version})"
+    """`Gelu (com.microsoft, opset 1)`; the name alone of an op of the IR."""
+    return f"{problem.op} ({problem.domain or 'ai.onnx'}, opset {problem.version})" if problem.version else problem.op
 
 
-def report_text(label: str, problems: Sequence[Problem]) -> str:
+def report_text(label: str, problems: Sequence[Problem], what: str = "imported") -> str:
     """The problems grouped: by operator, most frequent first, then by what is not a node; inside by reason."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         groups.setdefault(operator(problem) if problem.op else problem.kind, []).append(problem)
     ordered = sorted(groups.items(), key=lambda item: (not item[1][0].op, -len(item[1])))
     noun = "problem" if len(problems) == 1 else "problems"
-    lines = [f"{label} cannot be imported: {len(problems)} {noun}"]
+    lines = [f"{label} cannot be {what}: {len(problems)} {noun}"]
     for title, members in ordered:
         count = f": {len(members)} node{'s' if len(members) > 1 else ''}" if members[0].op else ""
         lines += ["", f"{title}{count}", *_reasons(members)]

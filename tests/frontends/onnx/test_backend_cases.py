@@ -27,6 +27,17 @@ SKIPPED = {
     "test_affine_grid_3d_align_corners_expanded": "data decides the rank of a value",
 }
 
+# Cases whose expected outputs are less exact than ours: parts of their names, and the tolerance in units in the last
+# place of the largest element. All others are held to their own tolerance.
+COARSE = {
+    # Attention in bf16 and f16: expected is rounded after every step, ours once at the end.
+    "test_attention_4d_causal_bf16": 2, "test_attention_4d_causal_fp16": 2, "test_attention_4d_padded_kv_bf16": 2,
+    "test_attention_4d_causal_padded_kv_bf16": 2, "test_attention_4d_attn_mask_causal_bf16": 2,
+    "test_attention_3d_causal_bf16": 2,
+    # A signal that is transformed there and back by f32 steps: zeros are expected to be 2e-6 beside elements of 54.
+    "test_dft_inverse": 1,
+}  # fmt: skip
+
 
 def is_covered(model: Any) -> bool:
     """Whether every node has a rule, and every input and output is a tensor of numbers."""
@@ -87,7 +98,8 @@ def test_case(case: Any) -> None:
             if b.dtype.kind in "biu" or "int" in b.dtype.name:
                 np.testing.assert_array_equal(a, b)
             else:
-                ulp = 2 * float(finfo(b.dtype).eps)  # the cases' own tolerance is meant for f32
+                units = next((units for part, units in COARSE.items() if part in case.name), 0)
+                ulp = units * float(finfo(b.dtype).eps)
                 a, b = (x.astype(np.complex128 if x.dtype.kind == "c" else np.float64) for x in (a, b))
-                atol = max(case.atol, ulp * np.max(np.abs(b), where=np.isfinite(b), initial=1.0))
+                atol = max(case.atol, ulp * np.max(np.abs(b), where=np.isfinite(b), initial=0.0))
                 np.testing.assert_allclose(a, b, rtol=max(case.rtol, ulp), atol=atol)

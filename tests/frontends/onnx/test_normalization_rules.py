@@ -142,6 +142,15 @@ def test_instance_norm(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(node("InstanceNormalization", x, SCALE, BIAS, version=6), expected, 1e-3, 1e-5)
 
 
+def test_instance_normalization_of_f64_keeps_f64_statistics() -> None:
+    x = X.astype(np.float64) + 1000
+    centred = x - x.mean(2, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(2, keepdims=True) + float(np.float32(1e-5)))
+    ones = np.ones(3)
+    made = node("InstanceNormalization", x, ones, 0 * ones, version=6)
+    np.testing.assert_allclose(made, expected, 1e-11)
+
+
 @pytest.mark.parametrize(("order", "axis"), [(1, 0), (2, -1)])
 def test_lp_norm_of_zeros_is_zero(order: int, axis: int) -> None:
     x = f32([[3, 0], [-4, 0], [0, 0]])

@@ -12,7 +12,7 @@ from stepwell.dialects.graph.reduction import ReduceOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, in_f32, reshaped, scalar, unary, widened
 from stepwell.ir.core import Value
-from stepwell.ir.types import F32
+from stepwell.ir.types import F32, F64
 
 # Added to the variance, this is the 1e-9 that MeanVarianceNormalization adds to a deviation of 0.
 MVN_EPSILON = 1e-18
@@ -87,8 +87,9 @@ def _channel_mean(node: Node, x: Value, keepdims: bool) -> Value:
 
 @rule("InstanceNormalization")
 def instance_norm(node: Node) -> Value:
-    """InstanceNormalization -> group_norm with every channel its own group"""
-    return node.insert(GroupNormOp(*node.inputs(), epsilon=node.float("epsilon", 1e-5))).result
+    """InstanceNormalization -> group_norm with every channel its own group, its statistics in x's type, f32 at least"""
+    stash = F64 if tensor_type(node.input(0)).element is F64 else F32
+    return node.insert(GroupNormOp(*node.inputs(), epsilon=node.float("epsilon", 1e-5), stash=stash)).result
 
 
 @rule("GroupNormalization")

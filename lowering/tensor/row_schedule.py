@@ -1,0 +1,103 @@
+"""Writes the schedule of a kernel whose stages share rows: loops over rows, and in them a block of rows in which one
+stage is computed after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import attrs
+
+from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr, StageSpec
+from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.register import RegisterTile, best_tile, space_cycles
+from stepwell.lowering.tensor.rows import row_bytes
+from stepwell.lowering.tensor.space import Space
+from stepwell.lowering.tensor.stages import Rows, Stage
+from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, schedule_of
+
+LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
+
+def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
+    """One stage after the other, all of it at once."""
+    made = {stage: schedule_of(Space.of(stage.root), machine).with_loops() for stage in rows.stages}
+    return made[rows.root].with_loops(
+        stages=[StageSpec(stage.name, WHOLE_KERNEL, made[stage]) for stage in rows.stages[:0:-1]]
+    )
+
+
+def row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
+    """Loops over rows, outermost first, down to a block of rows in which every stage is computed."""
+    root = rows.root.root
+    dims = sorted((row[rows.root] for row in rows.dims), key=lambda d: d)
+    last = next(row for row in rows.dims if row[rows.root] == dims[-1])
+    sizes = {d: size_of(root.sizes.dims[d]) for d in dims}
+    block = min(sizes[dims[-1]], row_block(rows, last, machine))
+    grain = block
+    if block <= ROWS_AT_ONCE:  # small grains
+        work = max(math.prod(map(size_of, s.root.sizes.dims)) for s in rows.stages) // math.prod(sizes.values())
+        grain = max(1, GRAIN_ELEMENTS // (work * block)) * block
+    names = root.names
+    loops = [LoopSpec(f"{names[d]}0", names[d], 1, True) for d in dims[:-1]]
+    loops.append(LoopSpec(f"{names[dims[-1]]}0", names[dims[-1]], grain, True))
+    if grain > block:
+        loops.append(LoopSpec(f"{names[dims[-1]]}1", names[dims[-1]], block))
+    made = {stage: _stage_schedule(stage, rows, last, block, machine) for stage in rows.stages}
+    inner = [StageSpec(stage.name, loops[-1].label, made[stage]) for stage in rows.stages[:0:-1]]
+    return made[rows.root].with_loops(loops, inner)
+
+
+def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
+    """How many rows are computed together: as many as fill vectors where neighbouring rows are neighbours in memory, as
+    many as share the loads of a contraction's other operand, else one."""
+    lanes = machine.vector_bytes // 4
+    if any(Space.of(stage.root).vector_dim(lanes) == last[stage] for stage in rows.stages if stage.root.inputs):
+        return lanes * (4 if row_bytes(rows) * 4 * lanes <= machine.l1_bytes else 1)
+    contractions = [stage for stage in rows.stages if stage.root.has_reduction and shares_loads(stage, last[stage])]
+    if not contractions:
+        return ROWS_AT_ONCE if row_bytes(rows) * ROWS_AT_ONCE <= machine.l1_bytes else 1
+    bytes_ = max(1, row_bytes(rows))
+    most = max(machine.l1_bytes // 2 // bytes_, min(machine.l2_bytes // 4 // bytes_, LEAST_BLOCK))
+
+    def cycles(block: int) -> float:
+        return sum(_block_cycles(stage, last[stage], block, machine) for stage in contractions)
+
+    count = size_of(rows.root.root.sizes.dims[last[rows.root]])
+
+    def all_cycles(block: int) -> float:
+        return count // block * cycles(block) + (cycles(count % block) if count % block else 0)
+
+    # A block that is no multiple of the register tile has to divide the rows, or else its tail is cut in small pieces.
+    tiles = {_best_tile(count, Space.of(stage.root), last[stage], machine).rows for stage in contractions}
+    whole = [n for n in range(1, 65) if count % n == 0 or all(n % rows == 0 for rows in tiles)]
+    return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
+
+
+def shares_loads(stage: Stage, row: int) -> bool:
+    """Whether neighbouring rows read the same elements of an operand."""
+    return any(row not in map_.used_dims() for map_ in stage.root.input_maps)
+
+
+def _block_cycles(stage: Stage, row: int, rows: int, machine: Machine) -> float:
+    """Cycles of a contraction over a block of rows."""
+    space = Space.of(stage.root)
+    columns = math.prod(space.sizes[d] for d in space.parallel if d != row)
+    depth = math.prod(space.sizes[d] for d in space.reduction)
+    best = _best_tile(rows, space, row, machine)
+    return depth * space_cycles(best, rows, columns, machine.vector_bytes // 4, machine)
+
+
+def _best_tile(rows: int, space: Space, row: int, machine: Machine) -> RegisterTile:
+    columns = math.prod(space.sizes[d] for d in space.parallel if d != row)
+    return best_tile(rows, columns, machine.vector_bytes // 4, machine)
+
+
+def _stage_schedule(
+    stage: Stage, rows: Rows, last: Mapping[Stage, int], block: int, machine: Machine
+) -> ScheduleAttr:
+    """How one stage's part of a block of rows is cut."""
+    space = Space.of(stage.root)
+    sizes = list(space.sizes)
+    for row in rows.dims:
+        sizes[row[stage]] = block if row is last else 1
+    return schedule_of(attrs.evolve(space, sizes=sizes), machine).with_loops()

@@ -1,0 +1,98 @@
+"""A tileable op's iteration space as the cost model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import dim
+from stepwell.ir.core import BlockArgument, Value
+from stepwell.ir.types import bit_width
+from stepwell.lowering.tensor.machine import Machine, size_of
+
+
+@attrs.frozen(eq=False)
+class Space:
+    """A generic's iteration space as the cost model sees it."""
+
+    op: GenericOp
+    names: Sequence[str]
+    sizes: Sequence[int]
+    parallel: Sequence[int]
+    reduction: Sequence[int]
+
+    @staticmethod
+    def of(op: GenericOp) -> Space:
+        """Symbolic sizes count as TYPICAL."""
+        kinds = list(enumerate(op.iterators))
+        return Space(
+            op, op.names, [size_of(d) for d in op.sizes.dims],
+            [d for d, kind in kinds if kind == "parallel"], [d for d, kind in kinds if kind != "parallel"],
+        )  # fmt: skip
+
+    def vector_dim(self, lanes: int) -> int | None:
+        """The dim whose neighbours fill a vector: a parallel dim along which all results are contiguous, or a reduction
+        dim of at least two vectors along which an input is. The one along which fewest inputs are read in strides wins,
+        and among equals a parallel one, which needs no sum across lanes."""
+        found = [d for d in self.parallel if self.sizes[d] > 1 and all(runs_along(m, d) for m in self.op.output_maps)]
+        for d in reversed(self.reduction):
+            ending = any(m.results[-1:] == (dim(d),) for m in self.op.input_maps)
+            if (self.sizes[d] >= 2 * lanes and self.has_neighbours(d)) or (ending and not found):
+                found.append(d)
+        return min(found, key=self.strided_inputs, default=None)
+
+    def has_neighbours(self, d: int) -> bool:
+        """Whether some input is contiguous along a dim."""
+        return any(d in m.used_dims() and not moves_in_strides(m, d) for m in self.op.input_maps)
+
+    def strided_inputs(self, d: int) -> int:
+        """How many inputs one step along a dim leads to anything but the next element; constants are not counted, since
+        they can be laid out as they are read."""
+        return sum(
+            moves_in_strides(map_, d)
+            for value, map_ in zip(self.op.inputs, self.op.input_maps, strict=True)
+            if not is_constant(value)
+        )
+
+    def row_dim(self, vector: int) -> int | None:
+        """The parallel dim whose rows share the vectors loaded along `vector`: the largest that those inputs lack."""
+        shared: set[int] = set(self.parallel) - {vector}
+        for map_ in self.op.input_maps:
+            if vector in map_.used_dims() and len(self.op.inputs) > 1:
+                shared -= map_.used_dims()
+        candidates = shared or set(self.parallel) - {vector}
+        return max(candidates, key=lambda d: (self.sizes[d] > 1, d), default=None)
+
+
+def runs_along(map_: AffineMap, d: int) -> bool:
+    """Whether neighbours along a dim are neighbours in memory: its last index is `d` or `d mod block`."""
+    if not map_.results:
+        return False
+    last = map_.results[-1]
+    return last == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
+
+
+def moves_in_strides(map_: AffineMap, d: int) -> bool:
+    """Whether neighbours along a dim that reaches a tensor are neither one element nor neighbours there."""
+    if d not in map_.used_dims() or runs_along(map_, d):
+        return False
+    return map_.results[-1].coefficient(d) != 1 or any(d in place.dims for place in map_.results[:-1])
+
+
+def is_constant(value: Value) -> bool:
+    """Whether a kernel's inside stands for a constant of the model."""
+    if isinstance(value, BlockArgument) and isinstance(value.block.parent_op, KernelOp):
+        value = value.block.parent_op.inputs[value.index]
+    return isinstance(value.defining_op, ConstantOp)
+
+
+def lanes_of(op: GenericOp, machine: Machine, extent: int) -> int:
+    """Lanes of a vector: as many of the widest element as fill a register, no more than the extent needs."""
+    bits = max(bit_width(value.type) for value in (*op.inputs, *op.results))
+    lanes = machine.vector_bytes * 8 // max(32, bits)
+    while lanes > 1 and lanes // 2 >= extent:
+        lanes //= 2
+    return lanes

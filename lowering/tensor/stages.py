@@ -1,0 +1,190 @@
+"""A kernel's stages, and the rows that they share.
+
+A stage is a reduction with the maps behind it, or a chain of maps: what becomes one `loop.stage`. The last stage is the
+root, whose loops the kernel has. Where the others are computed row by row of it, what passes between them is one row:
+
+    p[r] = max(x[r, c]); e[r, c] = exp(x[r, c] - p[r]); t[r] = sum(e[r, c]); y[r, c] = e[r, c] / t[r]     rows: r
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim
+from stepwell.lowering.tensor.maps import dims_through
+
+INLINE = "inline"
+
+
+@attrs.frozen(eq=False)
+class Stage:
+    """Ops that become one `loop.stage`, in order."""
+
+    ops: Sequence[GenericOp]
+    name: str = ""
+
+    @property
+    def root(self) -> GenericOp:
+        """The op whose iteration space the stage has: its reduction, or its last map."""
+        return next((op for op in self.ops if op.has_reduction), self.ops[-1])
+
+    @property
+    def results(self) -> Sequence[Value]:
+        """What leaves the stage."""
+        return self.ops[-1].results
+
+    def in_root_dims(self) -> dict[GenericOp, AffineMap]:
+        """The dims of each op as expressions of the root's."""
+        root = self.root
+        found = {root: AffineMap.identity(len(root.iterators))}
+        for op in self.ops[list(self.ops).index(root) + 1 :]:  # maps behind the reduction
+            for value, read in zip(op.inputs, op.input_maps, strict=True):
+                producer = value.defining_op
+                if isinstance(producer, GenericOp) and producer in found and op not in found:
+                    dims = dims_through(read, producer.output_maps[0])
+                    if dims is not None:
+                        found[op] = dims.compose(found[producer])
+        for op in reversed(self.ops):  # maps computed where they are read
+            for reader in found.copy():
+                for value, read in zip(reader.inputs, reader.input_maps, strict=True):
+                    if value.defining_op is op and op not in found:
+                        dims = dims_through(op.output_maps[0], read)
+                        if dims is not None:
+                            found[op] = dims.compose(found[reader])
+        return found
+
+
+def stages_of(kernel: KernelOp) -> list[Stage]:
+    """The stages of a kernel, the root last."""
+    return stages_among(op for op in kernel.body.block if isinstance(op, GenericOp))
+
+
+def stages_among(ops: Iterable[GenericOp]) -> list[Stage]:
+    """Ops grouped by the stage that they name, in the order of the last op of each; what is computed inline belongs to
+    every stage that reads it."""
+    members: dict[str, dict[GenericOp, None]] = {}
+    for op in ops:
+        if op.stage != INLINE:
+            name = op.stage or ""
+            members[name] = {**members.pop(name, {}), **dict.fromkeys(_inlined_into(op)), op: None}
+    return [Stage(list(found), name) for name, found in members.items()]
+
+
+def _inlined_into(op: GenericOp) -> Iterator[GenericOp]:
+    """The ops whose elements are computed where this one reads them, in order."""
+    for value in op.inputs:
+        producer = value.defining_op
+        if isinstance(producer, GenericOp) and producer.stage == INLINE:
+            yield from _inlined_into(producer)
+            yield producer
+
+
+@attrs.frozen(eq=False)
+class Rows:
+    """The parallel dims that all stages have in common: for each, the dim of every stage's root."""
+
+    stages: tuple[Stage, ...]
+    dims: tuple[dict[Stage, int], ...]
+
+    @staticmethod
+    def of_root(stage: Stage) -> Rows:
+        """One stage alone: all of its parallel dims."""
+        kinds = enumerate(stage.root.iterators)
+        return Rows((stage,), tuple({stage: d} for d, kind in kinds if kind == "parallel"))
+
+    @staticmethod
+    def of(stages: Sequence[Stage]) -> Rows | None:
+        """The rows of a kernel's stages; None where one of them is not computed row by row."""
+        rows = Rows.of_root(stages[-1])
+        for stage in reversed(stages[:-1]):
+            joined = rows.joined(stage)
+            if isinstance(joined, str):
+                return None
+            rows = joined
+        return rows
+
+    @property
+    def root(self) -> Stage:
+        """The stage whose loops run over the rows."""
+        return self.stages[0]
+
+    def sizes(self) -> list[Dim]:
+        """How many rows there are along each dim."""
+        return [self.root.root.sizes.dims[row[self.root]] for row in self.dims]
+
+    def inner(self, stage: Stage) -> list[int]:
+        """The dims of a stage that run within a row."""
+        taken = {row[stage] for row in self.dims}
+        return [d for d in range(len(stage.root.iterators)) if d not in taken]
+
+    def joined(self, stage: Stage) -> Rows | str:
+        """These rows with a stage more, whose result only these stages read; a reason where it has other rows.
+
+        Rows are lost where the stage does not have them: its result is then kept for all of them, which is right for
+        what it has reduced, and for the operand that a contraction, the root, reads again for every output of a row."""
+        (result,) = stage.results
+        to_root = stage.in_root_dims()
+        last = stage.ops[-1]
+        if last not in to_root:
+            return "its maps do not follow one another element by element"
+        written = last.output_maps[0].compose(to_root[last])
+        dims = list(self.dims)
+        for reader in self.stages:
+            readers_dims = reader.in_root_dims()
+            for op in reader.ops:
+                for value, map_ in zip(op.inputs, op.input_maps, strict=True):
+                    if value is not result:
+                        continue
+                    if op not in readers_dims:
+                        return "it is read in another order"
+                    read = map_.compose(readers_dims[op])
+                    found = [_in_producer(row[reader], written, read, stage.root) for row in dims]
+                    if any(isinstance(d, str) for d in found):
+                        return "rows overlap"
+                    sizes = reader.root.sizes.dims
+                    lost = [row for row, d in zip(dims, found, strict=True) if d is None and sizes[row[reader]] != 1]
+                    if lost and not self._may_be_shared(lost, reader, op, stage):
+                        return "it is the same for several rows"
+                    new = [{**row, stage: d} for row, d in zip(dims, found, strict=True) if isinstance(d, int)]
+                    if any(row[stage] != known.get(stage, row[stage]) for row, known in zip(new, _kept(dims, found),
+                                                                                           strict=True)):  # fmt: skip
+                        return "it is read at several rows"
+                    dims = new
+        return Rows((*self.stages, stage), tuple(dims))
+
+    def _may_be_shared(self, lost: list[dict[Stage, int]], reader: Stage, op: GenericOp, stage: Stage) -> bool:
+        """Whether several rows may read one result."""
+        if reader is self.root and op is reader.root and op.has_reduction:
+            along = set().union(*(expr.dims for map_ in op.output_maps for expr in map_.results[-1:]))
+            if {row[reader] for row in lost} <= along:
+                return True
+        reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
+        wanted = Counter(str(reader.root.sizes.dims[row[reader]]) for row in lost)
+        return wanted <= reduced
+
+
+def _kept(dims: Sequence[dict[Stage, int]], found: Sequence[int | str | None]) -> list[dict[Stage, int]]:
+    return [row for row, d in zip(dims, found, strict=True) if isinstance(d, int)]
+
+
+def _in_producer(row: int, written: AffineMap, read: AffineMap, producer: GenericOp) -> int | str | None:
+    """The producer's dim that a reader's row is; None where the place read does not depend on the row."""
+    for made, place in zip(written.results, read.results, strict=True):
+        if row not in place.dims:
+            continue
+        d = made.dim_index
+        if place.dim_index is None or d is None or producer.iterators[d] != "parallel":
+            return "overlap"
+        return d
+    return None
+
+
+def reduction_dims(op: GenericOp) -> list[int]:
+    """Positions of the dims that are reduced."""
+    return [d for d, kind in enumerate(op.iterators) if kind != "parallel"]

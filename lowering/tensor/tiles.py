@@ -1,0 +1,118 @@
+"""How one stage's iteration space is cut: the register tile, the vectors, and the loops around them.
+
+The choices are counted from the target's description (lowering/tensor/register.py). The number of threads is no part of
+the count: it shares out grains, and never changes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
+from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.register import RegisterTile, best_tile
+from stepwell.lowering.tensor.space import Space, lanes_of
+
+GRAIN_ELEMENTS = 16384  # elements of a map in one grain
+GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least
+MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
+ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
+
+
+def schedule_of(space: Space, machine: Machine) -> ScheduleAttr:
+    """The schedule of one stage."""
+    vector = space.vector_dim(machine.vector_bytes // 4)
+    if vector is None:
+        return _plain(space)
+    lanes = lanes_of(space.op, machine, space.sizes[vector])
+    if vector in space.reduction:
+        return _along_reduction(space, vector, lanes)
+    if space.reduction:
+        return _contraction(space, vector, lanes, machine)
+    return _map(space, vector, lanes)
+
+
+def _plain(space: Space) -> ScheduleAttr:
+    return ScheduleAttr(tuple(_outer_loops(space, GRAIN_ELEMENTS)), (), "none", 1)
+
+
+def _map(space: Space, vector: int, lanes: int) -> ScheduleAttr:
+    vectors = max(1, min(4, space.sizes[vector] // lanes))
+    register = ((space.names[vector], vectors * lanes),)
+    loops = _outer_loops(space, GRAIN_ELEMENTS, {vector: vectors * lanes})
+    return ScheduleAttr(tuple(loops), register, space.names[vector], lanes)
+
+
+def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
+    """Several rows at once, so that the sums across the lanes of one overlap with the work of the others."""
+    row = space.row_dim(vector)
+    rows = min(ROWS_AT_ONCE, space.sizes[row]) if row is not None else 1
+    work = math.prod(space.sizes[d] for d in space.reduction)
+    names = space.names
+    loops = _outer_loops(space, max(1, GRAIN_ELEMENTS // max(1, work)), {row: rows} if row is not None else None)
+    unroll = max(1, min(2 * ROWS_AT_ONCE // rows // 2, space.sizes[vector] // lanes))
+    register = ((names[row], rows),) if row is not None and rows > 1 else ()
+    return ScheduleAttr(tuple(loops), register, names[vector], lanes, unroll)
+
+
+def _outer_loops(space: Space, elements: int, least: Mapping[int, int] | None = None) -> Iterator[LoopSpec]:
+    """Parallel loops over the outer dims, so that one grain has about `elements` points; tiles are multiples of
+    `least` where it names their dim."""
+    tiles: dict[int, int] = {}
+    block = 1
+    for d in reversed(space.parallel):
+        unit = (least or {}).get(d, 1)
+        tiles[d] = max(1, min(space.sizes[d], -(-elements // block)))
+        tiles[d] = -(-tiles[d] // unit) * unit
+        block *= tiles[d]
+    for d in space.parallel:
+        if tiles[d] < space.sizes[d] or not isinstance(space.op.sizes.dims[d], int):
+            yield LoopSpec(f"{space.names[d]}0", space.names[d], tiles[d], True)
+
+
+def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> ScheduleAttr:
+    row = space.row_dim(vector)
+    rows, columns = space.sizes[row] if row is not None else 1, space.sizes[vector]
+    best = best_tile(rows, columns, lanes, machine)
+    names = space.names
+    register = [(names[row], best.rows)] if row is not None else []
+    register.append((names[vector], best.vectors * lanes))
+    loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
+    unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll)
+
+
+def _contraction_loops(
+    space: Space, vector: int, row: int | None, tile: RegisterTile, lanes: int, machine: Machine
+) -> Iterator[LoopSpec]:
+    """Parallel tiles sized for the caches and for enough grains, then the long reduction in parts."""
+    depth = math.prod(space.sizes[d] for d in space.reduction)
+    panel = tile.vectors * lanes
+    columns = max(panel, 256 // panel * panel)
+    rows = max(tile.rows, 120 // tile.rows * tile.rows)
+    row_size = space.sizes[row] if row is not None else 1
+    outer = [d for d in space.parallel if d not in (vector, row)]
+    others = math.prod(space.sizes[d] for d in outer)
+    if min(rows, row_size) < 64:  # few rows pass before the panels are read again: they have to stay in L2
+        columns = max(panel, min(columns, machine.l2_bytes // 2 // (4 * depth) // panel * panel))
+    wanted = min(MAX_GRAINS, max(1, row_size * space.sizes[vector] * others * depth // GRAIN_STEPS))
+
+    def grains() -> int:
+        return others * -(-space.sizes[vector] // columns) * -(-row_size // rows)
+
+    while grains() < wanted and (rows > tile.rows or columns > panel):
+        if rows > tile.rows and (rows // tile.rows >= columns // panel or columns == panel):
+            rows = max(tile.rows, rows // 2 // tile.rows * tile.rows)
+        else:
+            columns = max(panel, columns // 2 // panel * panel)
+    streamed = {d for m in space.op.input_maps if vector in m.used_dims() for d in m.used_dims()}
+    first = [d for d in outer if d in streamed]
+    # A kernel that one thread ends before another has woken up is not shared out.
+    shared = wanted > 1 or not all(isinstance(size, int) for size in space.op.sizes.dims)
+    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in first)
+    yield LoopSpec(f"{space.names[vector]}0", space.names[vector], columns, shared)
+    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in outer if d not in first)
+    if row is not None:
+        yield LoopSpec(f"{space.names[row]}0", space.names[row], rows, shared)
+    if len(space.reduction) == 1 and depth * panel * 4 > machine.l2_bytes // 2 and row_size > tile.rows:
+        yield LoopSpec(f"{space.names[space.reduction[0]]}0", space.names[space.reduction[0]], 512)
