@@ -1,6 +1,7 @@
-"""Sizes that only data tell: the op of the tensor dialect that brings a symbol into the program.
+"""Sizes that only data tell: the ops of the tensor dialect that bring symbols into the program.
 
-Everything behind it in the program may mention the symbol in its types and sizes, as it may those of the arguments."""
+Everything behind them in the program may mention the symbols in its types and sizes, as it may those of the
+arguments."""
 
 from __future__ import annotations
 
@@ -11,11 +12,38 @@ import numpy as np
 from stepwell.dialects.heap import MOST, checked_size
 from stepwell.dialects.tensor_base import DimsAttr, concrete, tensor_type
 from stepwell.errors import IRError
-from stepwell.ir.attrkinds import STRING, attr_of
-from stepwell.ir.constraints import INT_TENSOR
+from stepwell.ir.attrkinds import INT, STRING, attr_of
+from stepwell.ir.constraints import INT_TENSOR, TENSOR
 from stepwell.ir.core import Value
+from stepwell.ir.dims import symbol
 from stepwell.ir.opdef import Op, attr, operand
 from stepwell.ir.types import I64
+
+
+class MeasureOp(Op):
+    """From here on a symbol is the size of a tensor along an axis: of one that control flow has made, which may have
+    another size each time.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<4x?xf32, #graph.shape<["k"]>>
+    tensor.measure %x {axis = 1, symbol = "k"} : tensor<4x?xf32, #graph.shape<["k"]>>
+    ```
+    """
+
+    name = "tensor.measure"
+    assembly = "$x attr-dict `:` type($x)"
+    x: Value = operand(TENSOR)
+    symbol: str = attr(STRING)
+    axis: int = attr(INT)
+
+    def verify_op(self) -> None:
+        shape = tensor_type(self.x).shape
+        if not 0 <= self.axis < len(shape) or shape[self.axis] != symbol(self.symbol):
+            raise IRError(f"axis {self.axis} of {self.x.type} is not {self.symbol!r}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        frame.state.setdefault("symbols", {})[self.symbol] = int(np.shape(args[0])[self.axis])
+        return ()
 
 
 class BornOp(Op):

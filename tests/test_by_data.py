@@ -83,6 +83,26 @@ def best_above() -> Any:
     return model(nodes, [("scores", F, ["n"]), ("k", I, [1])], outputs, {"limit": np.float32(0.5)})
 
 
+def branches() -> Any:
+    """A condition chooses between values of different sizes, one of which data decide."""
+    empty: Any = []
+    sides = [
+        helper.make_graph(nodes, "side", empty, [helper.make_tensor_value_info(nodes[-1].output[0], F, None)])
+        for nodes in (
+            [helper.make_node("Greater", ["x", "limit"], ["mask"]),
+             helper.make_node("Compress", ["x", "mask"], ["few"], axis=0)],
+            [helper.make_node("Concat", ["x", "x", "more"], ["many"], axis=0)],
+        )
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("If", ["c"], ["chosen"], then_branch=sides[0], else_branch=sides[1]),
+        helper.make_node("Mul", ["chosen", "chosen"], ["squared"]),
+    ]
+    ports = [("c", TensorProto.BOOL, []), ("x", F, ["n"])]
+    constants = {"limit": np.float32(0.0), "more": np.float32([5, 6])}
+    return model(nodes, ports, [("chosen", F, ["k"]), ("squared", F, ["k"])], constants)
+
+
 CASES = {
     "detection": (detection, [detection_inputs(count) for count in (1, 7, 40, 200)]),
     "masked rows": (masked_rows, [
@@ -91,6 +111,10 @@ CASES = {
     "best above": (best_above, [
         {"scores": np.random.default_rng(n).random(n).astype(np.float32), "k": np.array([min(n, 20)])}
         for n in (1, 10, 100)
+    ]),
+    "branches": (branches, [
+        {"c": np.array(c), "x": np.random.default_rng(n).standard_normal(n).astype(np.float32)}
+        for n in (0, 1, 5, 100) for c in (True, False)
     ]),
 }  # fmt: skip
 

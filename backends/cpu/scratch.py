@@ -92,6 +92,9 @@ class Sizes:
             return self.shape(op.memory)
         if isinstance(op, buffer.SliceOp):
             return self.shape(op.memory)[1:]
+        if isinstance(op, loop.IfOp) and isinstance(memory, OpResult):
+            ends = [side.block.terminator.operands[memory.index] for side in op.regions]
+            return [_either(a, b) for a, b in zip(*map(self.shape, ends), strict=True)]
         first = carried_from(memory)
         if first is not None:
             return self.shape(first)

@@ -90,8 +90,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.BornOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp,
-    *CONTROL,
+    KernelOp, tensor.ConstantOp, tensor.BornOp, tensor.MeasureOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp,
+    tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
@@ -174,6 +174,9 @@ class Program:
             convert_control(self, op)
         elif isinstance(op, tensor.BornOp):
             self._born(op)
+        elif isinstance(op, tensor.MeasureOp):
+            number = self.builder.insert(buffer.DimOp(self.buffers[op.x], axis=op.axis)).result
+            self._size(op, op.symbol, number, None)
         elif isinstance(op, func.ReturnOp):
             for number in self.published:
                 self.builder.insert(heap.PublishOp(self.buffers[self.results[number]], self.outputs[number]))
@@ -187,12 +190,14 @@ class Program:
         zeros = [self.index.constant(0) for _ in buffer.memref_type(memory).shape]
         loaded = self.builder.insert(buffer.LoadOp(memory, zeros)).result
         number = self.builder.insert(arith.IndexCastOp(loaded, result_types=[INDEX])).result
-        most = op.at_most.dims[0] if op.at_most is not None else heap.MOST
-        limit = self.index.dim(most, self.symbols)
-        text = str(most) if op.at_most is not None else None
-        size = self.builder.insert(heap.SizeOp(number, limit, of=op.symbol, at_most=text, loc=op.loc)).result
-        size.name = op.symbol
-        self.symbols[op.symbol] = size
+        self._size(op, op.symbol, number, op.at_most.dims[0] if op.at_most is not None else None)
+
+    def _size(self, op: Operation, name: str, number: Value, most: Dim | None) -> None:
+        limit = self.index.dim(heap.MOST if most is None else most, self.symbols)
+        text = None if most is None else str(most)
+        size = self.builder.insert(heap.SizeOp(number, limit, of=name, at_most=text, loc=op.loc)).result
+        size.name = name
+        self.symbols[name] = size
 
     def bind(self, value: Value, memory: Value) -> None:
         """A tensor lies in this memory."""

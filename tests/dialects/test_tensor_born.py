@@ -46,3 +46,31 @@ def test_a_size_holds_from_the_op_on() -> None:
 def test_a_size_is_one_number(old: str, new: str) -> None:
     with pytest.raises(StepwellError, match=r"a size is one i64|one largest size|i64"):
         verify(parse_module(TEXT.replace(old, new)))
+
+
+def test_a_branch_decides_a_size_that_is_measured_behind_it() -> None:
+    text = """
+    builtin.module {
+      func.func @main(%c: tensor<i1>, %x: tensor<4xf32>, %y: tensor<2xf32>) -> tensor<?xf32, #graph.shape<["k"]>> {
+        %r = tensor.if %c : (tensor<i1>) -> tensor<?xf32, #graph.shape<["k"]>> {
+          tensor.yield %x : tensor<4xf32>
+        } {
+          tensor.yield %y : tensor<2xf32>
+        }
+        tensor.measure %r {axis = 0, symbol = "k"} : tensor<?xf32, #graph.shape<["k"]>>
+        func.return %r : tensor<?xf32, #graph.shape<["k"]>>
+      }
+    }
+    """
+    module = parse_module(text)
+    verify(module)
+    main = module.regions[0].block.first
+    assert main is not None
+    sizes = [run_function(main, [np.bool_(c), np.zeros(4), np.zeros(2)])[0].shape for c in (True, False)]
+    assert sizes == [(4,), (2,)]
+    for old, new, words in (
+        ('symbol = "k"', 'symbol = "q"', "is not 'q'"), ("axis = 0", "axis = 1", "axis 1 of"),
+        ("tensor<2xf32>", "tensor<2xf64>", "yields the results"),
+    ):  # fmt: skip
+        with pytest.raises(StepwellError, match=words):
+            verify(parse_module(text.replace(old, new)))
