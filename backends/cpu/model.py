@@ -197,8 +197,8 @@ class CpuModel:
         try:
             memory = self._memory.pop()
         except IndexError:
-            heap = (Heap.of(self._segments),) if self._segments else ()
-            return *heap, aligned_bytes(plan.arena), new_scratch(plan.scratch)
+            made = [Heap.of(self._segments)] if self._segments else []
+            return *made, aligned_bytes(plan.arena), new_scratch(plan.scratch)
         *heap, arena, scratch = memory
         if arena.size < plan.arena:
             arena = aligned_bytes(plan.arena)

@@ -135,7 +135,7 @@ class _Planner:
         slots = 0
         for part, plan in plans.items():
             builder = Builder.at_start(self.function.entry) if part is None else Builder.after(part)
-            memory = arena
+            memory: Value = arena
             if part is None:
                 self._measure(plans, builder)
             else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.dialects import buffer, loop
 from stepwell.dialects.arith import SubIOp, index_constant
-from stepwell.dialects.tensor import ForOp, IfOp, WhileOp, tensor_type
+from stepwell.dialects.tensor import ForOp, IfOp, WhileOp
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.types import DYNAMIC
@@ -90,23 +90,25 @@ def _if(program: Program, op: IfOp) -> None:
     made = loop.IfOp.build(truth, [buffer_type(value.type) for value in op.outputs])
     program.builder.insert(made)
     for side, new in zip(op.regions, made.regions, strict=True):
-        values = list(side.block.terminator.operands)
         ends = _converted(program, side.block, new.block)
         builder = Builder.at_end(new.block, op.loc)
-        ends = [_opened(program, builder, *pair) for pair in zip(values, ends, made.results, strict=True)]
-        loop.yield_values(builder, ends)
+        loop.yield_values(builder, [_opened(builder, *pair) for pair in zip(ends, made.results, strict=True)])
     _bind(program, op.outputs, made.results)
 
 
-def _opened(program: Program, builder: Builder, value: Value, memory: Value, result: Value) -> Value:
+def _opened(builder: Builder, memory: Value, result: Value) -> Value:
     """The memory of a branch's value, under the result's type, which leaves sizes open that the value's type knows.
 
     yield %a : memref<4xf32>  ->  yield (buffer.reshape %a(%4) : memref<4xf32> to memref<?xf32>)"""
     if memory.type is result.type:
         return memory
     index = IndexBuilder(builder)
-    pairs = zip(tensor_type(value).shape, buffer.memref_type(result).shape, strict=True)
-    sizes = [index.dim(size, program.symbols) for size, known in pairs if known == DYNAMIC]
+    shape = buffer.memref_type(memory).shape
+    sizes = [
+        index.constant(size) if size != DYNAMIC else builder.insert(buffer.DimOp(memory, axis=axis)).result
+        for axis, (size, known) in enumerate(zip(shape, buffer.memref_type(result).shape, strict=True))
+        if known == DYNAMIC
+    ]
     return builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[result.type])).result
 
 

@@ -178,8 +178,8 @@ class Program:
             number = self.builder.insert(buffer.DimOp(self.buffers[op.x], axis=op.axis)).result
             self._size(op, op.symbol, number, None)
         elif isinstance(op, func.ReturnOp):
-            for number in self.published:
-                self.builder.insert(heap.PublishOp(self.buffers[self.results[number]], self.outputs[number]))
+            for place in self.published:
+                self.builder.insert(heap.PublishOp(self.buffers[self.results[place]], self.outputs[place]))
             op.set_operands(())
         elif op.dialect == "tensor":
             raise PassError(f"{op.op_name} (from {op.loc.label}) stands outside a kernel")

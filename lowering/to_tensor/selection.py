@@ -26,8 +26,7 @@ def top_k(op: TopKOp, c: Conversion) -> list[Value]:
     In rows of at most COUNTED elements, places are found by counting; longer rows, and those of unknown length, are
     sorted."""
     if op.new_dims:
-        size = as_size(c, op.k)
-        bear(op, c, {op.new_dims[0]: (size, shape_of(op.x)[op.axis])})
+        bear(op, c, {op.new_dims[0]: (as_size(c, op.k), shape_of(op.x)[op.axis])})
     size = shape_of(op.x)[op.axis]
     return _counted(op, c) if isinstance(size, int) and size <= COUNTED else _sorted(op, c)
 
