@@ -26,7 +26,7 @@ class LaunchOp(Op):
     inputs: Sequence[Value] = operands()
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        return frame.call(self, self.callee, args)
+        return frame.launch(self, args, lambda: frame.call(self, self.callee, args))
 
 
 DIALECT = Dialect.of_module("kernel", globals().values(), __doc__, landing="loop")

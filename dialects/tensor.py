@@ -398,7 +398,7 @@ class KernelOp(Op):
             raise IRError("the body yields the results")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        return frame.run_region(self.body, args)
+        return frame.launch(self, args, lambda: frame.run_region(self.body, args))
 
 
 def empty(type_: TensorType, frame: Any) -> Any:

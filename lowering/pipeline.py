@@ -18,7 +18,9 @@ from stepwell.ir.passes import Pass, Phase, parse_pipeline
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 
-LANDINGS = ("graph", "tensor", "loop")
+# The landings, and the phase at which a module enters each.
+ENTRIES = {"graph": "pre-optimise", "tensor": "post-optimise", "loop": "loop"}
+LANDINGS = tuple(ENTRIES)
 
 
 @attrs.frozen
@@ -33,15 +35,19 @@ class PhaseSpec:
 
 PIPELINE = (
     PhaseSpec(
-        "graph", "WHAT is computed: constants folded, algebra simplified, equal things computed once", "graph",
+        "pre-optimise", "WHAT is computed: constants folded, algebra simplified, equal things computed once", "graph",
         ("canonicalize", "cse", "dce"),
+    ),
+    PhaseSpec(
+        "optimise", "the ops that the exporter took apart, and replacements that pay", "graph",
+        ("recognize", "cse", "dce"),
     ),
     PhaseSpec(
         "to-tensor", "graph ops become tileable ops on signless tensors", "tensor",
         ("to-tensor", "cse"),
     ),
     PhaseSpec(
-        "tensor", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
+        "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
         ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
     ),
     PhaseSpec(
@@ -70,6 +76,7 @@ PASSES = {
     "canonicalize": "stepwell.lowering.graph.canonicalize:Canonicalize",
     "cse": "stepwell.lowering.graph.cse:CommonSubexpressions",
     "dce": "stepwell.lowering.graph.dce:DeadCode",
+    "recognize": "stepwell.lowering.graph.recognize:Recognize",
     "to-tensor": "stepwell.lowering.to_tensor.convert:ToTensor",
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
@@ -117,11 +124,11 @@ def passes_by_name() -> dict[str, type[Pass]]:
 def phases(start: str = "graph", stop: str = "loop") -> list[Phase]:
     """The phases that lead a module at the landing `start` to the end of the landing `stop`.
 
-    A module enters a landing at the beginning of that landing's own phase; passes leave alone what is done already."""
+    Passes leave alone what is done already."""
     first, last = _landing_index(start), _landing_index(stop)
     if first > last:
         raise PassError(f"the way leads down: there is none from the {start} landing to the {stop} landing")
-    begin = next(index for index, spec in enumerate(PIPELINE) if spec.name == start)
+    begin = next(index for index, spec in enumerate(PIPELINE) if spec.name == ENTRIES[start])
     end = max(index for index, spec in enumerate(PIPELINE) if spec.landing == stop)
     return [_phase(spec) for spec in PIPELINE[begin : end + 1]]
 
@@ -137,8 +144,10 @@ def _phase(spec: PhaseSpec) -> Phase:
 
 
 def parse(text: str) -> list[Pass | Phase]:
-    """A textual pipeline, `graph(canonicalize,cse),to-tensor`. Raises PassError with a caret."""
-    return parse_pipeline(text, find_pass, [spec.name for spec in PIPELINE])
+    """A textual pipeline, `graph(canonicalize,cse),to-tensor`: groups have a phase's or a landing's name.
+
+    Raises PassError with a caret."""
+    return parse_pipeline(text, find_pass, [*LANDINGS, *(spec.name for spec in PIPELINE)])
 
 
 def landing_of(module: Operation) -> str:

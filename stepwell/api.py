@@ -151,7 +151,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def add_outputs(module: Operation, names: Sequence[str]) -> None:
-    """Let @main return the values of these ONNX names as well. Raises InputError for an unknown name."""
+    """Let @main return the values of these ONNX names as well.
+
+    Raises InputError for an unknown name, and below the graph landing, where values are not what the names say."""
+    if names and landing_of(module) != "graph":
+        raise InputError(f"{_listed(names)}: intermediates can be had of models that enter at the graph landing only")
     function = main_function(module)
     known = {name: value for name, value in onnx_names.named_values(function)
              if value.owner_block is function.entry}  # fmt: skip

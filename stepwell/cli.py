@@ -91,9 +91,9 @@ def _add_actions(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--inputs", type=Path, metavar="NPZ", help="arrays by input name (default: made-up ones)")
     group.add_argument("--outputs", type=Path, metavar="NPZ", help="with --run: write the outputs there")
     group.add_argument("--seed", type=int, default=0, help="of made-up inputs (default: 0)")
-    group.add_argument("--bench", action="store_true", help="time calls: median and spread")
+    group.add_argument("--bench", action="store_true", help="time calls: median and spread; then as --profile")
     group.add_argument("--profile", action="store_true", help="the time of every kernel, largest first")
-    group.add_argument("--check-each", action="store_true", help="interpret the IR after every pass, compare results")
+    group.add_argument("--check-each", action="store_true", help="find the pass that changed a result")
     group.add_argument("--report", action="store_true", help="kernels, memory, statistics, time")
     group.add_argument("--probe", action="append", default=[], metavar="NAME",
                        help="run, and show the values of an ONNX name")  # fmt: skip

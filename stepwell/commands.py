@@ -115,7 +115,7 @@ class _Job:
         if args.check_each:
             return self._check(module, context)
         if args.probe:
-            return self._probe(module)
+            self._add_probes(module)
         if args.pipeline:
             self._lower(module, context, "loop", pipeline.parse(args.pipeline))
             self._write_ir(module)
@@ -124,7 +124,7 @@ class _Job:
         self._lower(module, context, "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop")
         if args.report:
             sys.stdout.write(show.report(module, context, self.timing))
-        if args.run or args.bench or args.profile:
+        if args.run or args.bench or args.profile or args.probe:
             self._call(module, machine)
         elif stop in pipeline.LANDINGS and (args.to or not args.report):
             self._write_ir(module)
@@ -213,20 +213,20 @@ class _Job:
         feeds = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
         if self.args.run:
             self._show(model.run(feeds))
+        if self.args.probe:
+            found = model.run(feeds, fetch=self.args.probe)
+            self._show({name: found[name] for name in self.args.probe})
         if self.args.bench:
-            sys.stdout.write(show.bench(model, arrays) + "\n")
-        if self.args.profile:
-            sys.stdout.write(show.profile(model.profile(feeds)))
+            sys.stdout.write(show.bench(model, arrays, show.BENCH_SECONDS) + "\n")
+        if self.args.bench or self.args.profile:
+            sys.stdout.write(show.profile(model.profile(feeds, show.BENCH_SECONDS)))
 
-    def _probe(self, module: Operation) -> int:
-        from stepwell.api import compile_module
+    def _add_probes(self, module: Operation) -> None:
+        """Let the program give what is probed as further outputs."""
+        from stepwell.api import add_outputs
 
-        model = compile_module(module, self.options)
-        arrays = self._arrays(model.inputs)
-        feeds = {port.name: array for port, array in zip(model.inputs, arrays, strict=True)}
-        found = model.run(feeds, fetch=self.args.probe)
-        self._show({name: found[name] for name in self.args.probe})
-        return 0
+        known = {port.name for ports in ports_of(main_function(module)) for port in ports}
+        add_outputs(module, [name for name in dict.fromkeys(self.args.probe) if name not in known])
 
     def _show(self, arrays: dict[str, Array]) -> None:
         for name, array in arrays.items():
@@ -252,7 +252,7 @@ class _Job:
         from stepwell.check import CheckEach
 
         inputs, _ = ports_of(main_function(module))
-        check = CheckEach(self._arrays(inputs))
+        check = CheckEach(self._arrays(inputs), context=context)
         items = pipeline.parse(self.args.pipeline) if self.args.pipeline else pipeline.phases(
             pipeline.landing_of(module), self.args.to if self.args.to in pipeline.LANDINGS else "loop")  # fmt: skip
         from stepwell.ir.passes import PassManager

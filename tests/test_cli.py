@@ -129,6 +129,22 @@ def test_probing_an_intermediate(model: Path, tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == "sum: float32[1, 3]\n[[-2.  2.  3.]]\n"
 
 
+def test_probing_shows_what_is_done_on_the_way(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lower("--probe", "sum", "--probe", "x", "--print-after", "fuse", "--timing", model) == 0
+    shown = capsys.readouterr()
+    assert [line.partition(":")[0] for line in shown.out.splitlines() if ": " in line] == ["sum", "x"]
+    assert "// ----- after fuse" in shown.err
+    assert "(backend)" in shown.err
+
+
+def test_probing_below_the_graph_landing(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lower("--to", "tensor", "-o", tmp_path / "t.mlir", model) == 0
+    assert lower("--probe", "sum", tmp_path / "t.mlir") == 1
+    assert "sum: intermediates can be had of models that enter at the graph landing only" in capsys.readouterr().err
+
+
 def test_checking_each_pass(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lower("--check-each", model) == 0
     assert capsys.readouterr().out.endswith("no pass changed a result\n")
@@ -144,7 +160,11 @@ def test_the_report(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_timing_calls(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stepwell.show.BENCH_SECONDS", 0.0)
     assert lower("--bench", model) == 0
-    assert " calls\n" in capsys.readouterr().out
+    call, head, *rows = capsys.readouterr().out.splitlines()
+    assert call.startswith("median ")
+    assert call.endswith(" calls")
+    assert head.split() == ["kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "nodes"]
+    assert any(row.startswith("k_") and "Add_0" in row and "Relu_1" in row for row in rows)
 
 
 def test_objects_become_a_library(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, enum, type_attr_of
 from stepwell.ir.constraints import BOOL_TENSOR, FLOAT_TENSOR, INDEX_LIST, INT_TENSOR
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, proven_equal
 from stepwell.ir.opdef import attr, operand, optional_operand, result, results
 from stepwell.ir.types import FloatType, TensorType, Type, numpy_dtype
 
 SCORES = enum("raw", "capped", "biased", "probabilities")
+UNDEFINED = enum("masked", "zero", "nan")
 FLOAT_TYPE = type_attr_of(lambda t: isinstance(t, FloatType), "a float type")
 
 
@@ -51,8 +53,12 @@ class AttentionOp(GraphOp):
       * lengths [b]: keys from there on are padding;
       * causal: keys after the query's position, which is offset + its index; offset [1] or [b] (absent: 0);
       * left and right (-1: unbounded): keys more than so many places before or after the query's position.
-    A query whose keys are all forbidden gives zeros. `softcap` c > 0 maps a score x to c * tanh(x / c). Softmax is
-    computed in `precision` (absent: f32 for narrower floats), everything else in f32 for narrower floats.
+    `softcap` c > 0 maps a score x to c * tanh(x / c). Where an i1 mask is false, the score is `fill`: -inf forbids the
+    key. Softmax is computed in `precision` (absent: f32 for narrower floats), everything else in f32 for narrower
+    floats. A query whose softmax is not defined has these weights:
+      * `undefined = "masked"`: zeros where the bias forbids all its keys, else NaN, as ONNX says;
+      * `"zero"`: zeros, also where a score is NaN or inf, as where(is_nan(p), 0, p) gives;
+      * `"nan"`: NaN, as softmax gives.
 
     `scores` asks for a second result [b, heads, s, t]: the raw or capped or biased scores, or the probabilities. Stands
     for ONNX Attention (Vaswani et al. 2017; groups: Ainslie et al. 2023).
@@ -79,6 +85,8 @@ class AttentionOp(GraphOp):
     softcap: float = attr(FLOAT, default=0.0)
     precision: Type | None = attr(FLOAT_TYPE, default=None)
     scores: str | None = attr(SCORES, default=None)
+    fill: float = attr(FLOAT, default=-math.inf)
+    undefined: str = attr(UNDEFINED, default="masked")
     output: Value = result(FLOAT_TENSOR)
     exposed: Sequence[Value] = results(FLOAT_TENSOR)
 
@@ -106,6 +114,8 @@ class AttentionOp(GraphOp):
         if not 1 <= len(mask) <= 4:
             raise IRError(f"the mask needs rank 1 to 4, not {len(mask)}")
         broadcast_shapes(mask[:-1], full[:-1])
+        if self.fill != -math.inf and not proven_equal(mask[-1], full[-1]):
+            raise IRError(f"a mask that fills scores in is for all {full[-1]} keys, not for {mask[-1]}")
         if isinstance(mask[-1], int) and isinstance(full[-1], int) and mask[-1] > full[-1]:
             raise IRError(f"the mask is for {mask[-1]} keys, there are {full[-1]}")
 
@@ -115,12 +125,11 @@ class AttentionOp(GraphOp):
         repeats = q.shape[1] // max(k.shape[1], 1)
         k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
         with np.errstate(all="ignore"):
-            root = np.asarray(abs(self.scale) ** 0.5, q.dtype)
-            raw = np.matmul(q * root * np.asarray(np.sign(self.scale), q.dtype), np.swapaxes(k * root, 2, 3))
+            raw = np.matmul(q * np.asarray(self.scale, q.dtype), np.swapaxes(k, 2, 3))
             capped = np.tanh(raw / self.softcap) * self.softcap if self.softcap > 0 else raw
             bias = self.bias(given, raw.shape, raw.dtype)
-            biased = capped + bias
-            weights = _masked_softmax(biased.astype(self._softmax_dtype(raw.dtype)), bias)
+            biased = self._filled(capped, given) + bias
+            weights = _weights(biased.astype(self._softmax_dtype(raw.dtype)), bias, self.undefined)
             probabilities = weights.astype(q.dtype)
             made = np.matmul(probabilities.astype(v.dtype), v)
         dtype = numpy_dtype(self.results[0].type)
@@ -131,6 +140,13 @@ class AttentionOp(GraphOp):
     def _present(self) -> list[str]:
         names = ("query", "key", "value", "mask", "lengths", "offset")
         return [name for name in names if getattr(self, name) is not None]
+
+    def _filled(self, scores: Array, given: dict[str, Any]) -> Array:
+        """The scores, `fill` where an i1 mask is false, unless that forbids."""
+        mask = np.asarray(given.get("mask", 0))
+        if mask.dtype != np.bool_ or self.fill == -math.inf:
+            return scores
+        return np.where(mask, scores, np.asarray(self.fill, scores.dtype))
 
     def _softmax_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         wanted = dtype if self.precision is None else numpy_dtype(self.precision)
@@ -146,7 +162,7 @@ class AttentionOp(GraphOp):
             mask = np.asarray(given["mask"])
             lack = [(0, 0)] * (mask.ndim - 1) + [(0, t - mask.shape[-1])]
             if mask.dtype == np.bool_:
-                allowed = allowed & np.pad(mask, lack)
+                allowed = allowed & np.pad(mask | (self.fill != -math.inf), lack)
             else:
                 bias = bias + np.pad(widened(mask).astype(dtype), lack, constant_values=-np.inf)
         if "lengths" in given:
@@ -162,23 +178,27 @@ class AttentionOp(GraphOp):
         return np.where(allowed, bias, np.asarray(-np.inf, dtype))
 
 
-def _masked_softmax(scores: Array, bias: Array) -> Array:
-    """Softmax over the last axis; rows that the bias forbids altogether are zeros."""
+def _weights(scores: Array, bias: Array, undefined: str) -> Array:
+    """Softmax over the last axis, undefined rows as the op says."""
     if scores.shape[-1] == 0:
         return scores
     peak = np.max(scores, axis=-1, keepdims=True)
-    powers = np.exp(scores - np.where(np.isneginf(peak), 0, peak))
+    powers = np.exp(scores - (peak if undefined == "nan" else np.where(np.isneginf(peak), 0, peak)))
     total = powers.sum(axis=-1, keepdims=True)
     weights = powers / np.where(total == 0, 1, total)
-    forbidden = np.isneginf(bias).all(axis=-1, keepdims=True)
-    return np.where(forbidden, np.zeros((), scores.dtype), weights).astype(scores.dtype)
+    if undefined == "masked":
+        weights = np.where(np.isneginf(bias).all(axis=-1, keepdims=True), 0, weights)
+    elif undefined == "zero":
+        weights = np.where(np.isnan(weights), 0, weights)
+    return np.asarray(weights.astype(scores.dtype))
 
 
 class RotaryEmbeddingOp(GraphOp):
     """Rotates pairs of the last axis of x [b, heads, s, d] by angles of the position.
 
-    cos and sin are [b, s, r / 2], or, with positions [b, s], tables [rows, r / 2] that they index. The first r elements
-    are rotated, the rest passes: pairs (i, i + r / 2), or (2i, 2i + 1) where `interleaved`. Stands for ONNX
+    cos and sin are [b, s, r / 2], either of b and s may be 1, or, with positions [b, s], tables [rows, r / 2] that they
+    index. The first r elements are rotated, the rest passes: pairs (i, i + r / 2), or (2i, 2i + 1) where `interleaved`.
+    Stands for ONNX
     RotaryEmbedding (Su et al. 2021).
 
     ```mlir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import ClassVar
 
 import attrs
@@ -11,6 +12,8 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import apply_greedily
 from stepwell.lowering.graph.simplify import all_patterns
 
+DRIVER = ("fold", "dead code")  # what the driver does without patterns
+
 
 @attrs.frozen
 class Canonicalize(Pass):
@@ -19,4 +22,11 @@ class Canonicalize(Pass):
     name: ClassVar[str] = "canonicalize"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        apply_greedily(module, all_patterns())
+        count_rewrites(context, apply_greedily(module, all_patterns(), remark=context.remark))
+
+
+def count_rewrites(context: PassContext, applied: Counter[str]) -> None:
+    """Tell how often each pattern was applied."""
+    for name, times in applied.items():
+        if name not in DRIVER:
+            context.count(f"rewrites: {name.replace('_', ' ')}", times)

@@ -1,18 +1,22 @@
-"""Attention and rotary position embedding -> contractions, reductions over keys, and maps."""
+"""Attention -> contractions, reductions over keys, and maps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepwell.dialects import math
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.attention import AttentionOp, RotaryEmbeddingOp
+from stepwell.dialects.graph.attention import AttentionOp
+from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, proven_equal
 from stepwell.ir.types import F32, I1, TensorType, Type, bit_width
-from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, result_type
+from stepwell.lowering.to_tensor.placed import Placed
+from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned
 from stepwell.lowering.to_tensor.reductions import ReducedAxes
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic
 from stepwell.lowering.to_tensor.scalars import Scalars
@@ -20,71 +24,53 @@ from stepwell.lowering.to_tensor.scalars import Scalars
 MINUS_INFINITY = float("-inf")
 
 
-@lowers(RotaryEmbeddingOp)
-def rotary_embedding(op: RotaryEmbeddingOp, c: Conversion) -> Value:
-    """graph.rotary_embedding %x, %cos, %sin  ->  out[.., j] = cos * x[.., j] + (j first of its pair ? -sin : sin) *
-    x[.., partner of j]; what lies behind the pairs passes"""
-    result, half = result_type(op), tensor_type(op.cos).shape[-1]
-
-    def body(p: Places, x: Value, *args: Value) -> Value:
-        *position, source, cos, sin = args
-        b, h, s, j = (p.at(axis) for axis in range(4))
-        if op.interleaved:
-            two = p.whole(2)
-            pair = p.floordiv(j, two)
-            first = p.compare("eq", p.mod(j, two), p.whole(0))
-            partner = p.select(first, p.add(j, p.whole(1)), p.sub(j, p.whole(1)))
-        else:
-            first = p.compare("lt", j, p.size(half))
-            pair = p.select(first, j, p.sub(j, p.size(half)))
-            partner = p.select(first, p.add(j, p.size(half)), p.sub(j, p.size(half)))
-        places = [p.index_of(position[0], reads_unsigned(op.positions)), pair] if op.positions else [b, s, pair]
-        c_, s_, other = (p.widened(v) for v in (p.read(cos, places), p.read(sin, places),
-                                                p.read(source, [b, h, s, partner])))  # fmt: skip
-        own = p.widened(x)
-        turned = p.add(p.mul(c_, own), p.mul(p.select(first, p.negate(s_), s_), other))
-        inside = p.compare("lt", j, p.mul(p.size(half), p.whole(2)))
-        return p.narrowed(p.select(inside, turned, own), result.element)
-
-    x, cos, sin = (c.new(value) for value in (op.x, op.cos, op.sin))
-    inputs, maps = [x], [dims(4)]
-    if op.positions is not None:
-        inputs.append(c.new(op.positions))
-        maps.append([dim(0), dim(2)])
-    return moved(c, result, body, inputs=inputs, maps=maps, sources=[x, cos, sin])
-
-
 @lowers(AttentionOp)
 def attention(op: AttentionOp, c: Conversion) -> list[Value]:
-    """graph.attention %q, %k, %v  ->  raw = scale * q k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
-    e / sum(e) v
+    """graph.attention %q, %k, %v  ->  raw = (scale * q) k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
+    (e / sum(e)) v
 
-    The square root of the scale goes to each side, as in the ONNX definition. Rows without an allowed key are zeros."""
-    query, key = c.new(op.query), c.new(op.key)
+    The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not."""
+    query, key = tensor_type(op.query), tensor_type(op.key)
     result = tensor_type(op.output)
-    (b, heads, s, size), (_, groups, t, _) = tensor_type(query).shape, tensor_type(key).shape
+    (b, heads, s, size), (_, groups, t, _) = query.shape, key.shape
     wide = accumulator_type(result.element)
-    shape = (b, heads, s, t)
-    root, sign = abs(op.scale) ** 0.5, -1.0 if op.scale < 0 else 1.0
+    scores = TensorType((b, heads, s, t), wide)
     group = _group(heads, groups)
-
-    def scaled(x: Value, factor: float) -> Value:
-        type_ = tensor_type(x).with_element(wide)
-        return map_generic(c, [x], type_, lambda z, v: z.mul(v, z.constant(factor, v.type)))
-
-    raw = _product(c, scaled(query, root * sign), scaled(key, root), TensorType(shape, wide), size,
-                   [dim(0), dim(1), dim(2), dim(4)], [dim(0), group, dim(3), dim(4)])  # fmt: skip
+    raw = _product(c, _scaled(op, c, wide), (dim(0), dim(1), dim(2), dim(4)),
+                   _turned(op, c), (dim(0), group, dim(4), dim(3)), scores, size)  # fmt: skip
     capped = raw
     if op.softcap > 0:
-        capped = map_generic(c, [raw], TensorType(shape, wide), lambda z, v: _capped(z, v, op.softcap))
-    biased = _with_bias(op, c, capped, shape, wide)
-    weights = _masked_softmax(op, c, biased, shape, wide)
-    output = _product(c, weights, c.new(op.value), result, t, [dim(0), dim(1), dim(2), dim(4)],
-                      [dim(0), group, dim(4), dim(3)])  # fmt: skip
+        capped = map_generic(c, [raw], scores, lambda z, v: _capped(z, v, op.softcap))
+    biased = _with_bias(op, c, capped, scores.shape, wide)
+    powers, total = _powers(op, c, biased, wide)
+    places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
+    weights = _divided(c, powers, total, result.element)
+    output = _product(c, Placed.of(c, weights), places[0], Placed.behind(c, op.value), places[1], result, t)
     if op.scores is None:
         return [output]
     exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": weights}[op.scores]
-    return [output, map_generic(c, [exposed], TensorType(shape, result.element), lambda z, v: v)]
+    return [output, map_generic(c, [exposed], scores.with_element(result.element), lambda z, v: v)]
+
+
+def _scaled(op: AttentionOp, c: Conversion, wide: Type) -> Placed:
+    """scale * q"""
+    placed = Placed.behind(c, op.query)
+    if op.scale == 1.0:
+        return placed
+    type_ = tensor_type(op.query).with_element(wide)
+    maps = [AffineMap(4, 0, placed.at(dims(4)))]
+    return Placed.of(c, map_generic(c, [placed.tensor], type_, lambda z, v: z.mul(v, z.constant(op.scale, v.type)),
+                                    maps=maps))  # fmt: skip
+
+
+def _turned(op: AttentionOp, c: Conversion) -> Placed:
+    """The keys as [b, groups, d, t]"""
+    placed = Placed.behind(c, op.key)
+    if placed.axes[2] == 3:
+        return Placed(placed.tensor, tuple(placed.axes[n] for n in (0, 1, 3, 2)))
+    b, groups, t, size = tensor_type(op.key).shape
+    turned = tensor_type(placed.tensor).with_shape((b, groups, size, t))
+    return Placed.of(c, moved(c, turned, inputs=[placed.tensor], maps=[placed.at([dim(0), dim(1), dim(3), dim(2)])]))
 
 
 def _capped(s: Scalars, x: Value, cap: float) -> Value:
@@ -105,14 +91,14 @@ def _group(heads: Dim, groups: Dim) -> AffineExpr:
 
 
 def _product(
-    c: Conversion, lhs: Value, rhs: Value, result: TensorType, depth: Dim, left: list[AffineExpr],
-    right: list[AffineExpr],
+    c: Conversion, lhs: Placed, left: Sequence[AffineExpr], rhs: Placed, right: Sequence[AffineExpr],
+    result: TensorType, depth: Dim,
 ) -> Value:  # fmt: skip
     """result[d0 .. d3] = sum over d4 of lhs[left] * rhs[right]"""
     accumulator = accumulator_type(result.element)
     return reduce_generic(
-        c, [lhs, rhs], result, sizes=[*result.shape, depth], iterators=["parallel"] * 4 + ["reduction"],
-        maps=[AffineMap(5, 0, left), AffineMap(5, 0, right), AffineMap(5, 0, [dim(d) for d in range(4)])],
+        c, [lhs.tensor, rhs.tensor], result, sizes=[*result.shape, depth], iterators=["parallel"] * 4 + ["reduction"],
+        maps=[AffineMap(5, 0, lhs.at(left)), AffineMap(5, 0, rhs.at(right)), AffineMap(5, 0, dims(4))],
         names=["b", "h", "m", "n", "k"], body=lambda z, x, y: z.mul(x, y), combine=lambda z, x, y: z.add(x, y),
         identity=attribute_of(0, accumulator), accumulator=accumulator,
     )  # fmt: skip
@@ -120,14 +106,17 @@ def _product(
 
 def _with_bias(op: AttentionOp, c: Conversion, scores: Value, shape: tuple[Dim, ...], wide: Type) -> Value:
     """The scores plus the float mask, -inf where anything forbids the key."""
-    sources = [c.new(value) for value in (op.mask, op.lengths, op.offset) if value is not None]
+    mapped = None if op.mask is None else _mask_places(shape_of(op.mask), shape)
+    late = [None if mapped else op.mask, op.lengths, op.offset]
+    sources = [c.new(value) for value in late if value is not None]
 
     def body(p: Places, score: Value, *given: Value) -> Value:
         rest = iter(given)
         places = [p.at(axis) for axis in range(4)]
         allowed: list[Value] = []
         if op.mask is not None:
-            score = _masked(p, op, next(rest), score, places, allowed)
+            truth = next(rest) if mapped else _mask_at(p, op, next(rest), places)
+            score = _masked(p, op, truth, score, allowed)
         if op.lengths is not None:
             length = p.read(next(rest), [places[0]])
             allowed.append(p.compare("lt", places[3], p.index_of(length, reads_unsigned(op.lengths))))
@@ -146,15 +135,35 @@ def _with_bias(op: AttentionOp, c: Conversion, scores: Value, shape: tuple[Dim, 
             score = p.select(p.all_of(allowed), score, p.constant(MINUS_INFINITY, wide))
         return score
 
-    if not sources and not op.causal and op.left < 0 and op.right < 0:
+    if op.mask is None and not sources and not op.causal and op.left < 0 and op.right < 0:
         return scores
-    return moved(c, TensorType(shape, wide), body, inputs=[scores], maps=[dims(4)], sources=sources)
+    inputs, maps = [scores], [dims(4)]
+    if op.mask is not None and mapped:
+        inputs.append(c.new(op.mask))
+        maps.append(mapped)
+    return moved(c, TensorType(shape, wide), body, inputs=inputs, maps=maps, sources=sources)
 
 
-def _masked(
-    p: Places, op: AttentionOp, mask: Value, score: Value, places: list[Value], allowed: list[Value]
-) -> Value:  # fmt: skip
-    """A mask of truths joins `allowed`; one of floats is added. Behind its last key everything is forbidden."""
+def _mask_places(mask: Sequence[Dim], scores: Sequence[Dim]) -> list[AffineExpr] | None:
+    """Where a mask that broadcasts to the scores is read; None where run time decides, or keys lie behind its last."""
+    sizes = list(zip(mask, scores[4 - len(mask) :], strict=True))
+    if not proven_equal(*sizes[-1]) or not all(size == 1 or proven_equal(size, other) for size, other in sizes):
+        return None
+    return [const(0) if size == 1 and n < 3 else dim(n) for n, size in enumerate(mask, start=4 - len(mask))]
+
+
+def _masked(p: Places, op: AttentionOp, mask: Value, score: Value, allowed: list[Value]) -> Value:
+    """A mask of truths that forbid keys joins `allowed`, another one fills scores in; one of floats is added."""
+    if mask.type is not I1:
+        return p.add(score, p.narrowed(p.widened(mask), score.type))
+    if op.fill != MINUS_INFINITY:
+        return p.select(mask, score, p.constant(op.fill, score.type))
+    allowed.append(mask)
+    return score
+
+
+def _mask_at(p: Places, op: AttentionOp, mask: Value, places: list[Value]) -> Value:
+    """The mask's element for a score; behind its last key everything is forbidden."""
     type_ = tensor_type(mask)
     zero, one = p.whole(0), p.whole(1)
     at = []
@@ -163,30 +172,39 @@ def _masked(
         at.append(place if isinstance(size, int) and size != 1 else p.select(stays, zero, place))
     at.append(places[-1])
     if type_.element is I1:
-        allowed.append(p.read(mask, at))
-        return score
-    forbidden = p.constant(MINUS_INFINITY, type_.element)
-    return p.add(score, p.narrowed(p.widened(p.read(mask, at, forbidden)), score.type))
+        return p.read(mask, at)
+    return p.read(mask, at, p.constant(MINUS_INFINITY, type_.element))
 
 
-def _masked_softmax(op: AttentionOp, c: Conversion, biased: Value, shape: tuple[Dim, ...], wide: Type) -> Value:
-    """Softmax over the keys; a row of -inf gives zeros."""
-    element = tensor_type(op.output).element
+def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[Value, Value]:
+    """e = exp(x - p) with p = max(x), and its sum over the keys; of an undefined row they are what the op says."""
     working: Type = wide
     if op.precision is not None:
         working = op.precision if bit_width(op.precision) > 32 else F32
-    space = ReducedAxes(shape, (3,))
-    x = map_generic(c, [biased], TensorType(shape, working), lambda z, v: v) if working is not wide else biased
+    scores = tensor_type(biased).with_element(working)
+    space = ReducedAxes(scores.shape, (3,))
+    x = map_generic(c, [biased], scores, lambda z, v: v) if working is not wide else biased
     peak = space.merge(c, "max", x)
 
     def power(z: Scalars, v: Value, top: Value) -> Value:
-        low = z.compare("eq", top, z.constant(MINUS_INFINITY, top.type))
-        return z.unary(math.ExpOp, z.sub(v, z.select(low, z.constant(0.0, top.type), top)))
+        zero, infinity = z.constant(0.0, top.type), z.constant(-MINUS_INFINITY, top.type)
+        if op.undefined == "masked":
+            top = z.select(z.compare("eq", top, z.constant(MINUS_INFINITY, top.type)), zero, top)
+        made = z.unary(math.ExpOp, z.sub(v, top))
+        if op.undefined == "zero":
+            made = z.select(z.compare("lt", z.unary(math.AbsFOp, top), infinity), made, zero)
+        return made
 
-    def weight(z: Scalars, e: Value, total: Value) -> Value:
-        empty = z.compare("eq", total, z.constant(0.0, total.type))
-        return z.narrowed(z.divf(e, z.select(empty, z.constant(1.0, total.type), total)), element)
+    powers = map_generic(c, [x, peak], scores, power, maps=[None, space.spread_map])
+    return powers, space.merge(c, "sum", powers)
 
-    powers = map_generic(c, [x, peak], TensorType(shape, working), power, maps=[None, space.spread_map])
-    total = space.merge(c, "sum", powers)
-    return map_generic(c, [powers, total], TensorType(shape, element), weight, maps=[None, space.spread_map])
+
+def _divided(c: Conversion, x: Value, total: Value, element: Type) -> Value:
+    """x / total of its row; a row whose e are zeros stays so."""
+
+    def quotient(z: Scalars, v: Value, sum_: Value) -> Value:
+        empty = z.compare("eq", sum_, z.constant(0.0, sum_.type))
+        return z.narrowed(z.divf(v, z.select(empty, z.constant(1.0, sum_.type), sum_)), element)
+
+    type_ = tensor_type(x).with_element(element)
+    return map_generic(c, [x, total], type_, quotient, maps=[None, AffineMap(4, 0, dims(3))])

@@ -15,6 +15,9 @@ from stepwell.ir.symbols import lookup
 from stepwell.ir.types import TensorType
 
 Observer = Callable[[Operation, Sequence[Any]], None]
+Launcher = Callable[[Operation, Sequence[Any], Callable[[], Any]], Any]
+"""`launcher(op, arguments, run)` runs a kernel in place of `run()` and gives what that would."""
+LAUNCHER = "launcher"
 
 
 class Frame:
@@ -85,6 +88,11 @@ class Frame:
         if self.observer is not None:
             self.observer(op, results)
 
+    def launch(self, op: Operation, arguments: Sequence[Any], run: Callable[[], Any]) -> Any:
+        """Run a kernel: `run()`, or what the launcher given to `run_function` makes of it."""
+        launcher: Launcher | None = self.state.get(LAUNCHER)
+        return run() if launcher is None else launcher(op, arguments, run)
+
     def call(self, op: Operation, callee: str, arguments: Sequence[Any]) -> tuple[Any, ...]:
         """Run the function `@callee` as seen from `op`."""
         return run_function(lookup(op, callee), arguments, self)
@@ -95,13 +103,18 @@ def run_function(
     arguments: Sequence[Any],
     outer: Frame | None = None,
     observer: Observer | None = None,
+    launcher: Launcher | None = None,
 ) -> tuple[Any, ...]:
     """Run a function on arrays (memrefs and scalars at lower landings); returns its results.
+
+    `launcher` runs the kernels that it meets.
 
     The symbols of tensor types get their values from the arrays' sizes. Raises IRError where these contradict."""
     frame = Frame(None, observer if observer is not None else outer.observer if outer else None)
     if outer is not None:
         frame.state = outer.state
+    if launcher is not None:
+        frame.state = {**frame.state, LAUNCHER: launcher}
     types = [argument.type for argument in function.regions[0].entry.arguments]
     if any(isinstance(type_, TensorType) for type_ in types):
         symbols = bind_symbols(types, [np.shape(content) for content in arguments])

@@ -43,11 +43,19 @@ def pattern(function: Callable[[Any, Rewriter], bool]) -> Pattern:
     return Pattern(function.__name__, None if root is Operation else root, function, doc=function.__doc__ or "")
 
 
-class Rewriter:
-    """Changes the IR on behalf of a pattern and tells the driver what has changed."""
+Remarker = Callable[[Operation, str], None]  # records a decision about an op, and why
 
-    def __init__(self, listener: Callable[[Operation], None] = lambda op: None) -> None:
+
+class Rewriter:
+    """Changes the IR on behalf of a pattern and tells the driver what has changed.
+
+    `remark` records a decision that people may want to hear of."""
+
+    def __init__(
+        self, listener: Callable[[Operation], None] = lambda op: None, remark: Remarker = lambda op, message: None
+    ) -> None:
         self._changed = listener
+        self.remark = remark
         self.builder: Builder | None = None
 
     def set_before(self, op: Operation) -> None:
@@ -137,15 +145,17 @@ class _Worklist:
 MAX_REWRITES_PER_OP = 64  # rewrites of one program, per operation in it, before a cycle is assumed
 
 
-def apply_greedily(root: Operation, patterns: Iterable[Pattern], *, fold: bool = True) -> bool:
-    """Fold, drop dead pure ops and apply patterns until nothing changes. Returns whether anything did.
+def apply_greedily(
+    root: Operation, patterns: Iterable[Pattern], *, fold: bool = True, remark: Remarker = lambda op, message: None
+) -> Counter[str]:
+    """Fold, drop dead pure ops and apply patterns until nothing changes. Returns how often each did, by name.
 
     Raises PassError naming the most applied pattern when the rewriting does not come to an end."""
     by_class: dict[type[Operation] | None, list[Pattern]] = {}
     for candidate in sorted(patterns, key=lambda p: -p.benefit):
         by_class.setdefault(candidate.root, []).append(candidate)
     worklist = _Worklist()
-    rewriter = Rewriter(worklist.push)
+    rewriter = Rewriter(worklist.push, remark)
     ops = [op for op in root.walk() if op is not root]
     for op in reversed(ops):
         worklist.push(op)
@@ -160,7 +170,7 @@ def apply_greedily(root: Operation, patterns: Iterable[Pattern], *, fold: bool =
             if applied.total() > budget:
                 looping, count = applied.most_common(1)[0]
                 raise PassError(f"rewriting does not end: {looping!r} was applied {count} times, lately to {item!r}")
-    return bool(applied)
+    return applied
 
 
 def _step(

@@ -147,10 +147,25 @@ FORMS = {
         %r = graph.attention %q, %k, %k, %m, %n {{scale = 0.25, right = 2,
           operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0>}} : (tensor<2x4x3x8xf32>, tensor<2x2x5x8xf32>,
           tensor<2x2x5x8xf32>, tensor<4xi1>, tensor<2xsi32>) -> tensor<2x4x3x8xf32>""",
+    "attention that keeps NaN": f"""%q = {V} tensor<2x4x3x8xf32>
+        %k = {V} tensor<2x2x5x8xf32>
+        %m = {V} tensor<3x5xf32>
+        %r = graph.attention %q, %k, %k, %m {{scale = 0.25, softcap = 2.0, undefined = "nan",
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}}
+          : (tensor<2x4x3x8xf32>, tensor<2x2x5x8xf32>, tensor<2x2x5x8xf32>, tensor<3x5xf32>) -> tensor<2x4x3x8xf32>""",
+    "attention that fills scores in": f"""%q = {V} tensor<2x4x3x8xf32>
+        %m = {V} tensor<3x3xi1>
+        %r = graph.attention %q, %q, %q, %m {{scale = 0.25, fill = -1.0e9, undefined = "zero",
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}}
+          : (tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>, tensor<3x3xi1>) -> tensor<2x4x3x8xf32>""",
     "attention that exposes": f"""%q = {V} tensor<2x4x3x8xf32>
         %r, %s = graph.attention %q, %q, %q {{scale = 0.25, causal = true, softcap = 2.0, scores = "capped", {S3}}}
           : (tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>)
           -> (tensor<2x4x3x8xf32>, tensor<2x4x3x3xf32>)""",
+    "rotation by one table": f"""%x = {V} tensor<2x4x3x8xf32>
+        %c = {V} tensor<1x3x4xf32>
+        %r = graph.rotary_embedding %x, %c, %c
+          : (tensor<2x4x3x8xf32>, tensor<1x3x4xf32>, tensor<1x3x4xf32>) -> tensor<2x4x3x8xf32>""",
     "rotation of a part": f"""%x = {V} tensor<2x4x3x8xf32>
         %c = {V} tensor<9x2xf32>
         %p = {V} tensor<2x3xsi32>

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 
 from stepwell.dialects.graph.attention import AttentionOp, RotaryEmbeddingOp
+from stepwell.dialects.graph.base import ConstantOp
+from stepwell.dialects.graph.movement import TransposeOp
+from stepwell.errors import IRError
+from stepwell.ir.attributes import elements
+from stepwell.ir.core import Operation, Value
 from tests.lowering.to_tensor.descent import descend
 
 RANDOM = np.random.default_rng(7)
@@ -62,3 +67,64 @@ def test_rotary_embedding(interleaved: bool, half: int) -> None:
     tables, positions = (normal(9, half), normal(9, half)), np.array([[0, 8, 1], [3, 2, 2]])
     descend(lambda x, c, s, p: RotaryEmbeddingOp(x, c, s, p, interleaved=interleaved), x, *tables, positions,
             symbolic=True, native=True)  # fmt: skip
+
+
+INFINITY = np.inf
+SPECIAL_MASK = np.array(
+    [[0, -INFINITY, 1, 0, 0], [-INFINITY] * 5, [INFINITY, 0, 0, 0, 0]], np.float32
+)  # one key forbidden; no key left; a score that softmax cannot take
+
+
+@pytest.mark.parametrize("undefined", ["masked", "zero", "nan"])
+@pytest.mark.parametrize("value", [1.0, np.nan, np.inf])
+def test_queries_whose_softmax_is_not_defined(undefined: str, value: float) -> None:
+    q, v = Q.copy(), V.copy()
+    q[1, 0, 0, 0] = value
+    v[0, 0, 0, 0] = value
+    made, *_ = descend(
+        lambda q, k, v, m: AttentionOp(q, k, v, m, scale=0.5, undefined=undefined), q, K, v, SPECIAL_MASK, native=True
+    )
+    if value == 1.0:
+        nan_rows = {"masked": [2], "zero": [], "nan": [1, 2]}[undefined]
+        assert [row for row in range(3) if np.isnan(made[0, 0, row]).any()] == nan_rows
+
+
+@pytest.mark.parametrize("fill", [-1e9, 2.5])
+def test_filled_scores(fill: float) -> None:
+    mask = RANDOM.integers(0, 2, (3, 5)).astype(np.bool_)
+    mask[1] = False
+    descend(lambda q, k, v, m: AttentionOp(q, k, v, m, scale=0.5, fill=fill), Q, K, V, mask, native=True)
+
+
+def test_filled_scores_need_a_mask_for_all_keys() -> None:
+    mask = ConstantOp(value=elements(np.ones((3, 4), np.bool_))).result
+    q, k, v = (ConstantOp(value=elements(x)).result for x in (Q, K, V))
+    with pytest.raises(IRError, match="for all 5 keys, not for 4"):
+        AttentionOp(q, k, v, mask, scale=1.0, fill=-1e9)
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1, 3], [0, 1, 3, 2], [1, 0, 2, 3]], ids=str)
+def test_operands_that_lie_in_another_order(order: list[int]) -> None:
+    back = [order.index(n) for n in range(4)]
+
+    def build(q: Value, k: Value, v: Value) -> Operation:
+        q, k, v = (TransposeOp(x, permutation=back).result for x in (q, k, v))
+        return AttentionOp(q, k, v, scale=0.5)
+
+    descend(build, *(np.ascontiguousarray(x.transpose(order)) for x in (Q, K, V)), native=True)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotation_by_tables_that_broadcast(batch: int, rows: int, interleaved: bool) -> None:
+    x, cos, sin = normal(2, 4, 3, 8), normal(batch, rows, 4), normal(batch, rows, 4)
+    descend(lambda x, c, s: RotaryEmbeddingOp(x, c, s, interleaved=interleaved), x, cos, sin, native=True)
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1, 3], [0, 1, 3, 2]], ids=str)
+def test_rotation_of_heads_that_lie_in_another_order(order: list[int]) -> None:
+    back = [order.index(n) for n in range(4)]
+    x = np.ascontiguousarray(normal(2, 4, 3, 8).transpose(order))
+    descend(lambda x, c, s: RotaryEmbeddingOp(TransposeOp(x, permutation=back).result, c, s), x, normal(2, 3, 4),
+            normal(2, 3, 4), native=True)  # fmt: skip

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stepwell.dialects.graph import attention as graph
 from stepwell.dialects.graph.base import shape_of
-from stepwell.frontends.onnx.exports.composing import Item, as_int64, integers, number_of, reshaped, scalar
+from stepwell.frontends.onnx.exports.composing import (
+    Item,
+    as_int64,
+    cast,
+    finish,
+    integers,
+    number_of,
+    reshaped,
+    scalar,
+    wide,
+)
 from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.frontends.onnx.writer import Writer, element_of, exports
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, divide_exact
 from stepwell.ir.types import I1
 
 SCORES = ("raw", "capped", "biased", "probabilities")
@@ -24,7 +36,12 @@ def attention(op: graph.AttentionOp, writer: Writer) -> None:
 
         allowed = mask and (key < length) and (key <= position) and (position - left <= key <= position + right)
         Attention(q, k, v, allowed), for a mask of floats Attention(q, k, v, where(allowed, mask, -inf))
+
+    What ONNX does otherwise, scores that are filled in and queries whose softmax is not defined, is written out.
     """
+    if op.undefined != "masked" or op.fill != -np.inf:
+        _write_out(op, writer)
+        return
     mask, causal = _mask(op, writer)
     outputs: list[Value | None] = [op.output, None, None, *op.exposed]
     writer.node(
@@ -34,6 +51,43 @@ def attention(op: graph.AttentionOp, writer: Writer) -> None:
         softmax_precision=None if op.precision is None else number_of(op.precision),
         qk_matmul_output_mode=SCORES.index(op.scores) if op.scores else None,
     )  # fmt: skip
+
+
+def _write_out(op: graph.AttentionOp, writer: Writer) -> None:
+    """MatMul(softmax(MatMul(scale * q, transpose(k)) + mask), v), in f32 for narrower floats"""
+    by_position = [op.lengths, op.offset]
+    if op.undefined == "masked" or op.scores or op.causal or max(op.left, op.right) >= 0 or any(by_position):
+        raise Unsupported("attention that fills scores in, or keeps NaN, and forbids keys by their position")
+    element = wide(element_of(op.query))
+    query, key, value = (cast(writer, x, element) for x in (op.query, op.key, op.value))
+    heads = shape_of(op.query)[1]
+    key, value = (_repeated(writer, x, shape_of(of), heads) for x, of in ((key, op.key), (value, op.value)))
+    scaled = writer.make("Mul", [query, scalar(writer, op.scale, element)])
+    scores = writer.make("MatMul", [scaled, writer.make("Transpose", [key], perm=[0, 1, 3, 2])])
+    if op.softcap > 0:
+        cap = scalar(writer, op.softcap, element)
+        scores = writer.make("Mul", [writer.make("Tanh", [writer.make("Div", [scores, cap])]), cap])
+    if op.mask is not None and element_of(op.mask) is I1:
+        scores = writer.make("Where", [op.mask, scores, scalar(writer, op.fill, element)])
+    elif op.mask is not None:
+        scores = writer.make("Add", [scores, cast(writer, op.mask, element)])
+    weights = writer.make("Softmax", [scores], axis=3)
+    if op.undefined == "zero":
+        weights = writer.make("Where", [writer.make("IsNaN", [weights]), scalar(writer, 0, element), weights])
+    finish(writer, writer.make("MatMul", [weights, value]), element, op.output)
+
+
+def _repeated(writer: Writer, x: Item, shape: Sequence[Dim], heads: Dim) -> Item:
+    """[b, groups, t, d] -> [b, heads, t, d], each group for as many heads; itself where there are as many."""
+    b, groups, t, size = shape
+    if groups == heads:
+        return x
+    times = divide_exact(heads, groups)
+    if times is None:
+        raise Unsupported("query heads and groups of unknown number")
+    apart = reshaped(writer, x, (b, groups, 1, t, size))
+    every = writer.make("Expand", [apart, writer.shape((b, groups, times, t, size))])
+    return reshaped(writer, every, (b, heads, t, size))
 
 
 def _mask(op: graph.AttentionOp, writer: Writer) -> tuple[Item | None, bool]:
@@ -114,7 +168,7 @@ def rotary_embedding(op: graph.RotaryEmbeddingOp, writer: Writer) -> None:
     known how many elements are rotated, of that part of x, with the rest behind it"""
     half, size = shape_of(op.cos)[-1], shape_of(op.x)[-1]
     positions = None if op.positions is None else as_int64(writer, op.positions)
-    tables: list[Item | None] = [op.cos, op.sin, positions]
+    tables: list[Item | None] = [*(_for_every_row(writer, table, op) for table in (op.cos, op.sin)), positions]
     interleaved = int(op.interleaved) or None
     if 2 * half == size or isinstance(half, int):
         dim = 2 * half if isinstance(half, int) and 2 * half != size else None
@@ -125,6 +179,15 @@ def rotary_embedding(op: graph.RotaryEmbeddingOp, writer: Writer) -> None:
     turned, rest = (writer.make("Slice", [op.x, *ends, axis]) for ends in ((start, middle), (middle, end)))
     turned = writer.make("RotaryEmbedding", [turned, *tables], interleaved=interleaved)
     writer.node("Concat", [turned, rest], op.results, axis=3)
+
+
+def _for_every_row(writer: Writer, table: Value, op: graph.RotaryEmbeddingOp) -> Item:
+    """[b or 1, s or 1, r / 2] -> [b, s, r / 2]; a table that positions index as it is"""
+    b, _, s, _ = shape_of(op.x)
+    whole = (b, s, shape_of(table)[-1])
+    if op.positions is not None or shape_of(table) == whole:
+        return table
+    return writer.make("Expand", [table, writer.shape(whole)])
 
 
 @exports(graph.LinearAttentionOp)

@@ -1,0 +1,157 @@
+"""Rewrites of a graph that might pay, each as a pair of models that compute the same, timed in turns on one thread.
+
+    python -m benchmarks.rewrites
+
+The ratio is the time of the first form through that of the second: above 1 the rewrite pays. Time is the process's CPU
+time, so that other work on the machine disturbs it little."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.compare import difference
+
+Array = npt.NDArray[Any]
+RANDOM = np.random.default_rng(0)
+ROUNDS, SECONDS = 12, 0.08  # of each form
+PIXELS = 28
+
+
+def normal(*shape: int) -> Array:
+    """Random f32 numbers."""
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def model(nodes: Sequence[Any], x: Sequence[int], outputs: Mapping[str, Sequence[int]], **weights: Array) -> Any:
+    """An ONNX model with one input `x`."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()]
+    constants = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in weights.items()]
+    graph = helper.make_graph(list(nodes), "pair", infos, results, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def sibling_products(rows: int, depth: int, sizes: Sequence[int]) -> tuple[Any, Any, Array]:
+    """Products of one x with several weights, split into heads; and one wide product whose columns are split."""
+    from onnx.helper import make_node
+
+    weights = [normal(depth, size) / 30 for size in sizes]
+    shapes = {f"s{n}": np.array([1, rows, size // 64, 64]) for n, size in enumerate(sizes)}
+    outputs = {f"o{n}": [1, size // 64, rows, 64] for n, size in enumerate(sizes)}
+    heads = [
+        node
+        for n in range(len(sizes))
+        for node in (
+            make_node("Reshape", [f"y{n}", f"s{n}"], [f"r{n}"]),
+            make_node("Transpose", [f"r{n}"], [f"o{n}"], perm=[0, 2, 1, 3]),
+        )
+    ]
+    products = [make_node("MatMul", ["x", f"w{n}"], [f"y{n}"]) for n in range(len(sizes))]
+    split = make_node("Split", ["y", "sizes"], [f"y{n}" for n in range(len(sizes))], axis=2)
+    named = {f"w{n}": w for n, w in enumerate(weights)}
+    apart = model([*products, *heads], [1, rows, depth], outputs, **named, **shapes)
+    wide = model(
+        [make_node("MatMul", ["x", "w"], ["y"]), split, *heads], [1, rows, depth], outputs,
+        w=np.concatenate(weights, axis=1), sizes=np.array(sizes), **shapes,
+    )  # fmt: skip
+    return apart, wide, normal(1, rows, depth)
+
+
+def sibling_convolutions(channels: int, sizes: Sequence[int]) -> tuple[Any, Any, Array]:
+    """1x1 convolutions with ReLU of one x; and one of them all, whose channels are split."""
+    from onnx.helper import make_node
+
+    weights = [normal(size, channels, 1, 1) / 20 for size in sizes]
+    outputs = {f"o{n}": [1, size, PIXELS, PIXELS] for n, size in enumerate(sizes)}
+    nodes = [
+        node
+        for n in range(len(sizes))
+        for node in (make_node("Conv", ["x", f"w{n}"], [f"c{n}"]), make_node("Relu", [f"c{n}"], [f"o{n}"]))
+    ]
+    merged = [
+        make_node("Conv", ["x", "w"], ["c"]),
+        make_node("Relu", ["c"], ["r"]),
+        make_node("Split", ["r", "sizes"], list(outputs), axis=1),
+    ]
+    shape = [1, channels, PIXELS, PIXELS]
+    apart = model(nodes, shape, outputs, **{f"w{n}": w for n, w in enumerate(weights)})
+    wide = model(merged, shape, outputs, w=np.concatenate(weights), sizes=np.array(sizes))
+    return apart, wide, normal(*shape)
+
+
+def space_to_depth(kernel: int, pad: int) -> tuple[Any, Any, Array]:
+    """A convolution of a 224x224 image by steps of 2; and one by steps of 1 over blocks of 2x2 pixels."""
+    from onnx.helper import make_node
+
+    weights, size = normal(64, 3, kernel, kernel) / 10, (224 + 2 * pad - kernel) // 2 + 1
+    shift = pad % 2  # the padding in front becomes a whole number of blocks
+    edge = kernel + shift + (kernel + shift) % 2
+    wide = np.zeros((64, 3, edge, edge), np.float32)
+    wide[:, :, shift : shift + kernel, shift : shift + kernel] = weights
+    blocks = wide.reshape(64, 3, edge // 2, 2, edge // 2, 2).transpose(0, 3, 5, 1, 2, 4)
+    before = (pad + shift) // 2
+    behind = max(size - 1 - (112 + before - edge // 2), 0)
+    outputs = {"y": [1, 64, size, size]}
+    plain = model([make_node("Conv", ["x", "w"], ["y"], strides=[2, 2], pads=[pad] * 4)], [1, 3, 224, 224], outputs,
+                  w=weights)  # fmt: skip
+    nodes = [
+        make_node("SpaceToDepth", ["x"], ["d"], blocksize=2),
+        make_node("Conv", ["d", "w"], ["y"], pads=[before, before, behind, behind]),
+    ]
+    blocked = model(nodes, [1, 3, 224, 224], outputs, w=blocks.reshape(64, 12, edge // 2, edge // 2))
+    return plain, blocked, normal(1, 3, 224, 224)
+
+
+CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
+    "QKV products merged, 128 rows, 768 -> 3 x 768": lambda: sibling_products(128, 768, (768, 768, 768)),
+    "QKV products merged, 1 row, 768 -> 3 x 768": lambda: sibling_products(1, 768, (768, 768, 768)),
+    "QKV products merged, 128 rows, 512 -> 512 + 2 x 256": lambda: sibling_products(128, 512, (512, 256, 256)),
+    "1x1 convolutions merged, 192 -> 64 + 96 + 16": lambda: sibling_convolutions(192, (64, 96, 16)),
+    "7x7 by 2 -> 4x4 on blocks": lambda: space_to_depth(7, 3),
+    "3x3 by 2 -> 2x2 on blocks": lambda: space_to_depth(3, 0),
+}
+
+
+def _per_call(call: Callable[[], object]) -> float:
+    """CPU seconds of one call, over SECONDS of them."""
+    call()
+    start, calls = time.process_time(), 0
+    while time.process_time() - start < SECONDS:
+        call()
+        calls += 1
+    return (time.process_time() - start) / calls
+
+
+def measure(first: Any, second: Any, x: Array) -> tuple[float, float]:
+    """The median CPU times of two models, in turns. Raises ValueError where they do not agree."""
+    import stepwell
+
+    compiled = [stepwell.compile(source, threads=1) for source in (first, second)]
+    made = [out if isinstance(out, tuple) else (out,) for out in (each(x) for each in compiled)]
+    if (found := difference(made[0], made[1], rtol=1e-3, atol=1e-3)) is not None:
+        raise ValueError(f"the two forms do not compute the same: {found}")
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for each, taken in zip(compiled, times, strict=True):
+            taken.append(_per_call(lambda each=each: each(x)))  # type: ignore[misc]
+    return float(np.median(times[0])), float(np.median(times[1]))
+
+
+def table() -> Iterator[str]:
+    """A line for each rewrite."""
+    for name, build in CASES.items():
+        first, second = measure(*build())
+        yield f"{name:<56} {first * 1e6:9.1f} us {second * 1e6:9.1f} us  {first / second:5.2f}"
+
+
+if __name__ == "__main__":
+    for line in table():
+        sys.stdout.write(line + "\n")

@@ -1,0 +1,57 @@
+"""Whether two arrays hold the same result: exactly for integers and bools, within a tolerance for floats.
+
+The tolerance comes from the element type and the longest accumulation; the places of NaN and infinities must agree."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from stepwell.errors import PassError
+from stepwell.ports import Array
+
+
+class ResultChanged(PassError):
+    """A pass changed what the program computes."""
+
+
+def tolerance(dtype: np.dtype[Any], accumulation: int) -> float:
+    """The relative error allowed, of the largest value; 0 for what must be exact.
+
+    Sums of n terms in another order differ by about sqrt(n) roundings; the factor leaves room for a chain of ops."""
+    if dtype.kind not in "fcV":
+        return 0.0
+    try:
+        step = float(np.finfo(dtype).eps)
+    except ValueError:
+        import ml_dtypes
+
+        step = float(ml_dtypes.finfo(dtype).eps)
+    return 32 * step * (1 + math.sqrt(accumulation))
+
+
+def difference(a: Array, b: Array, accumulation: int) -> str | None:
+    """How two arrays differ beyond the tolerance; None where they agree."""
+    if a.shape != b.shape or numpy_kind(a) != numpy_kind(b):
+        return f"{a.dtype}{list(a.shape)} became {b.dtype}{list(b.shape)}"
+    allowed = tolerance(a.dtype, accumulation)
+    if allowed == 0:
+        wrong = np.asarray(a != b.view(a.dtype))
+        return f"{int(wrong.sum())} of {a.size} elements differ" if wrong.any() else None
+    wide = np.complex128 if a.dtype.kind == "c" else np.float64
+    x, y = a.astype(wide), b.astype(wide)
+    finite = np.isfinite(x)
+    if not np.array_equal(np.isnan(x), np.isnan(y)) or not np.array_equal(x[np.isinf(x)], y[np.isinf(x)]):
+        return "NaN or infinities are at other places"
+    if not np.array_equal(finite, np.isfinite(y)) or not finite.any():
+        return None if np.array_equal(finite, np.isfinite(y)) else "NaN or infinities are at other places"
+    error = float(np.max(np.abs(x[finite] - y[finite])))
+    limit = allowed * max(float(np.max(np.abs(x[finite]))), float(np.finfo(np.float32).tiny))
+    return f"largest error {error:.3g}, allowed are {limit:.3g}" if error > limit else None
+
+
+def numpy_kind(array: Array) -> tuple[str, int]:
+    """What must agree of element types: signs are lost on the way down, sizes are not."""
+    return ("i" if array.dtype.kind in "iu" else array.dtype.kind, array.dtype.itemsize)

@@ -1,0 +1,173 @@
+"""`--check-each` as an instrument around passes: what is run before and after each, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from stepwell.errors import StepwellError
+from stepwell.ir.core import Operation
+from stepwell.ir.instruments import Quiet
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.lowering.pipeline import landing_of
+from stepwell.ports import main_function, ports_of, symbols_of
+
+from .compare import ResultChanged
+from .interpret import BUDGET, Run, TooLong, compare_all, fingerprint, first_difference, interpret
+from .kernels import Checked, KernelChecks
+from .launches import KernelRecorder, Launch, Outlined, Recorder, Replay
+from .shrink import ShrunkKernels
+
+PROGRAM_BUDGET = 50_000_000  # operations of a program around its kernels: loops run as often as the model says
+
+
+@attrs.frozen
+class Outcome:
+    """What one pass's check found: `checked` says what was run on both sides, `skipped` what was not, and why."""
+
+    pass_name: str
+    checked: str = ""
+    skipped: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"checked ({self.checked})"] if self.checked else []
+        return f"{self.pass_name}: " + "; ".join([*parts, *([f"skipped: {self.skipped}"] if self.skipped else [])])
+
+
+class CheckEach(Quiet):
+    """Runs the module around every pass on the same inputs. Raises ResultChanged after a pass that changed a result;
+    `report()` lists what was run."""
+
+    def __init__(self, inputs: Sequence[Any], budget: int = BUDGET, context: PassContext | None = None) -> None:
+        self.inputs = list(inputs)
+        self.budget = budget
+        self.outcomes: list[Outcome] = []
+        self.failure: str | None = None
+        self._reference: Run | None = None
+        self._made: KernelRecorder | None = None
+        self._launches: list[Launch] = []
+        self._seen: tuple[Any, ...] = ()  # the module's fingerprint, below the tensor landing that of its program
+        self._kernels = KernelChecks(budget)
+        self._shrunk = ShrunkKernels(context or PassContext())
+
+    def before(self, pass_: Pass, module: Operation) -> None:
+        if self._reference is None:
+            below = landing_of(module) == "loop"
+            self._reference = self._first_below(module) if below else self._first_whole(module)
+
+    def after(self, pass_: Pass, module: Operation) -> None:
+        try:
+            below = landing_of(module) == "loop"
+            outcome = self._check_below(pass_, module) if below else self._check_whole(pass_, module)
+        except StepwellError as error:
+            self.failure = f"the pass {pass_} changed a result: {error}"
+            raise ResultChanged(self.failure) from error
+        self.outcomes.append(outcome)
+
+    def report(self) -> str:
+        """Which passes were checked, and the failure if there is one."""
+        lines = [str(outcome) for outcome in self.outcomes]
+        return "\n".join([*lines, self.failure or "no pass changed a result"]) + "\n"
+
+    # Down to the end of the tensor landing
+
+    def _interpreted(self, module: Operation) -> Run:
+        ports, _ = ports_of(main_function(module))
+        arrays = [port.accept(value) for port, value in zip(ports, self.inputs, strict=True)]
+        self._made = KernelRecorder(symbols_of(ports, arrays))
+        return interpret(module, self.inputs, PROGRAM_BUDGET, self._made)
+
+    def _first_whole(self, module: Operation) -> Run:
+        self._seen = fingerprint(module)
+        return self._interpreted(module)
+
+    def _check_whole(self, pass_: Pass, module: Operation) -> Outcome:
+        before = self._reference
+        assert before is not None
+        now = fingerprint(module)
+        if now == self._seen:
+            return Outcome(str(pass_), f"{before.landing} -> {before.landing}; unchanged")
+        run = self._interpreted(module)
+        self._compare(before, run)
+        self._reference, self._seen = run, now
+        return Outcome(str(pass_), f"{before.landing} -> {run.landing}; interpreted")
+
+    def _compare(self, before: Run, run: Run) -> None:
+        found = compare_all(before.results, run.results, before, run)
+        if found is not None:
+            culprit = first_difference(before, run)
+            raise ResultChanged(found + (f"\n  first at {culprit}" if culprit else ""))
+
+    # Below it
+
+    def _first_below(self, module: Operation) -> Run:
+        """A module that comes from a dump: what it computes now is the measure."""
+        self._kernels.update(module)
+        recorder = Recorder(self._kernels.run)
+        run = self._program_run(module, recorder)
+        self._keep(module, recorder.launches)
+        return run
+
+    def _keep(self, module: Operation, launches: list[Launch]) -> None:
+        self._launches, self._seen = launches, fingerprint(main_function(module))
+        self._kernels.keep(launches, module)
+
+    def _program_run(self, module: Operation, launcher: Any) -> Run:
+        return interpret(module, self.inputs, PROGRAM_BUDGET, launcher)
+
+    def _check_below(self, pass_: Pass, module: Operation) -> Outcome:
+        before = self._reference
+        assert before is not None
+        changed = self._kernels.update(module)
+        if before.landing != "loop":
+            said = self._check_outlined(module, before)
+            self._shrunk.add(module)
+            checked = self._kernels.check(changed)
+        else:
+            self._shrunk.check(pass_)
+            checked = self._kernels.check(changed)
+            said = self._check_program(module, before)
+        kernels = self._said_of_kernels(checked)
+        return Outcome(str(pass_), f"{before.landing} -> loop; {said}; {kernels}", "; ".join(checked.skipped.values()))
+
+    def _said_of_kernels(self, checked: Checked) -> str:
+        if not checked.changed:
+            return "kernels unchanged"
+        ways = [
+            (checked.scalar, "run as scalar code"), (checked.interpreted, "interpreted"),
+            (self._shrunk.count, "shrunk ones interpreted"),
+        ]  # fmt: skip
+        return f"{_counted(checked.changed, 'kernel')} changed: " + ", ".join(f"{n} {way}" for n, way in ways if n)
+
+    def _check_outlined(self, module: Operation, before: Run) -> str:
+        """tensor -> loop: every launch reads what its `tensor.kernel` was given."""
+        assert self._made is not None
+        outlined = Outlined(self._made.made)
+        self._made = None
+        run = self._program_run(module, outlined)
+        self._compare(before, run)
+        self._keep(module, outlined.launches)
+        self._reference = run
+        return f"{_counted(len(outlined.launches), 'launch', 'launches')} compared"
+
+    def _check_program(self, module: Operation, before: Run) -> str:
+        now = fingerprint(main_function(module))
+        if now == self._seen:
+            return "program unchanged"
+        replay = Replay(self._kernels.run, self._launches)
+        try:
+            run = self._program_run(module, replay)
+        except TooLong as error:
+            return f"program not run: a kernel takes {error}"
+        if not replay.is_lost and replay.count != len(self._launches):
+            raise ResultChanged(f"{len(self._launches)} launches became {replay.count}")
+        self._compare(before, run)
+        self._seen, self._reference = now, run
+        return f"program run, {_counted(replay.count, 'launch', 'launches')}"
+
+
+def _counted(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
+

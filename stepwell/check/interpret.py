@@ -1,0 +1,180 @@
+"""One interpretation of a whole module in NumPy, with what its ops gave, and where two of them differ first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from stepwell.dialects import buffer, kernel
+from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.func import FuncOp
+from stepwell.dialects.heap import read_descriptor
+from stepwell.dialects.tensor import GenericOp
+from stepwell.errors import StepwellError
+from stepwell.ir.attributes import ElementsAttr, StringAttr
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.dims import DimExpr, evaluate, free_symbols, parse_dim
+from stepwell.ir.interpreter import Frame, Launcher, run_function
+from stepwell.ir.location import FusedLoc, Location
+from stepwell.ir.printer import print_op
+from stepwell.ir.registry import REGISTRY
+from stepwell.ir.types import MemRefType, TensorType
+from stepwell.lowering.pipeline import landing_of
+from stepwell.ports import Array, Port, main_function, ports_of, symbols_of
+
+from .compare import difference
+
+BUDGET = 400_000  # operations that the interpreter runs for one check, some seconds
+
+
+class TooLong(StepwellError):
+    """The interpreter has run its budget of operations."""
+
+
+@attrs.frozen
+class Run:
+    """One interpretation: results in order, and the values that ops of each location gave."""
+
+    results: list[Array]
+    by_location: dict[str, list[tuple[str, Array]]]
+    accumulation: int
+    landing: str
+
+
+def interpret(
+    module: Operation, inputs: Sequence[Any], budget: int = BUDGET, launcher: Launcher | None = None
+) -> Run:
+    """Run a module at any landing on arrays (as its ports describe them); `launcher` runs its kernels.
+
+    Raises TooLong, and what an op raises."""
+    function = main_function(module)
+    ports, outputs = ports_of(function)
+    arrays = [port.accept(value) for port, value in zip(ports, inputs, strict=True)]
+    symbols = symbols_of(ports, arrays)
+    recorder = _Recorder(function, symbols, budget)
+    if function.function_type.results:
+        made = run_function(function, arrays, observer=recorder, launcher=launcher)
+        results = [np.asarray(result) for result in made]
+    else:
+        written = [_written(port, symbols) for port in outputs]
+        memory = [*arrays, *written]
+        if any("sw.heap" in function.argument_attributes(n) for n in range(len(function.arguments))):
+            memory.append(np.zeros(memref_type(function.arguments[len(memory)]).shape, np.int64))
+        arena = function.attributes.get("sw.arena")
+        if isinstance(arena, StringAttr):
+            memory.append(np.zeros(_size(parse_dim(arena.value), symbols), np.int8))
+        recorder.bind(function.arguments, memory)
+        frame = Frame()
+        frame.state.update(heap={}, published=[])  # what descriptors tell of lives as long as the frame
+        run_function(function, memory, frame, observer=recorder, launcher=launcher)
+        pairs = zip(written, outputs, strict=True)
+        results = [read_descriptor(array, port.storage) if port.published else array for array, port in pairs]
+    results = [port.restore(array) for port, array in zip(outputs, results, strict=True)]
+    return Run(results, recorder.found, recorder.accumulation, landing_of(module))
+
+
+def _written(port: Port, symbols: Mapping[str, int]) -> Array:
+    """Memory for a result, or for its descriptor."""
+    if port.published:
+        return np.zeros(1 + port.type.rank, np.int64)
+    return np.zeros([_size(d, symbols) for d in port.type.shape], port.storage)
+
+
+def _size(dim: Any, symbols: Mapping[str, int]) -> int:
+    return evaluate(dim, symbols) if isinstance(dim, DimExpr) else int(dim)
+
+
+class _Recorder:
+    """Observes the program's ops: keeps a copy of what each gives, by location, and counts operations."""
+
+    def __init__(self, function: FuncOp, symbols: Mapping[str, int], budget: int) -> None:
+        self.block = function.body.block
+        self.symbols = symbols
+        self.budget = budget
+        self.accumulation = 1
+        self.found: dict[str, list[tuple[str, Array]]] = {}
+        self._memory: dict[Value, Any] = {}
+        self._count = 0
+
+    def bind(self, values: Sequence[Value], contents: Sequence[Any]) -> None:
+        """Note what memrefs stand for."""
+        self._memory.update(zip(values, contents, strict=True))
+
+    def __call__(self, op: Operation, results: Sequence[Any]) -> None:
+        self._count += 1
+        if self._count > self.budget:
+            raise TooLong("the interpreter's budget is spent")
+        if isinstance(op, GenericOp):
+            self.accumulation = max(self.accumulation, terms_of(op, self.symbols))
+        if op.parent is not self.block:
+            return
+        for value, content in zip(op.results, results, strict=True):
+            if isinstance(value.type, MemRefType):
+                self._memory[value] = content
+            elif isinstance(value.type, TensorType):
+                self._keep(op, content)
+                self.accumulation = max(self.accumulation, _longest_sum(op))
+        if isinstance(op, kernel.LaunchOp):
+            for memory in op.operands:
+                if isinstance(memory.type, MemRefType) and not isinstance(memory.defining_op, buffer.ConstantOp):
+                    self._keep(op, self._memory[memory])
+
+    def _keep(self, op: Operation, content: Any) -> None:
+        array = np.array(content)
+        if array.dtype.kind != "O":
+            self.found.setdefault(last_label(op.loc), []).append((op.op_name, array))
+
+
+def terms_of(op: GenericOp, symbols: Mapping[str, int]) -> int:
+    """How many terms each result of a generic adds up; sizes that data decide count as 1."""
+    dims = [dim for dim, kind in zip(op.sizes.dims, op.iterators, strict=True) if kind == "reduction"]
+    known = {name: symbols.get(name, 1) for dim in dims for name in free_symbols(dim)}
+    return math.prod(_size(dim, known) for dim in dims)
+
+
+def _longest_sum(op: Operation) -> int:
+    """An estimate from above of how many terms a graph op adds up: the elements of an operand per row."""
+    if REGISTRY.landing(op.dialect) != "graph":
+        return 1
+    types = [value.type for value in op.operands if isinstance(value.type, TensorType) and value.type.is_static]
+    return max((math.prod(type_.static_shape[1:]) for type_ in types), default=1)
+
+
+def fingerprint(op: Operation) -> tuple[Any, ...]:
+    """Equal before and after a pass that changed nothing: the text, and which constants it names."""
+    blobs = [value for inner in op.walk() for value in inner.properties.values() if isinstance(value, ElementsAttr)]
+    return (print_op(op), *map(id, blobs))
+
+
+def last_label(loc: Location) -> str:
+    """The name of the last of the ops that an op does the work of: its result is theirs."""
+    return loc.locations[-1].label if isinstance(loc, FusedLoc) else loc.label
+
+
+def compare_all(before: Sequence[Array], after: Sequence[Array], a: Run, b: Run) -> str | None:
+    """The first difference between results."""
+    if len(before) != len(after):
+        return f"{len(before)} results became {len(after)}"
+    for number, (x, y) in enumerate(zip(before, after, strict=True)):
+        found = difference(x, y, max(a.accumulation, b.accumulation))
+        if found is not None:
+            return f"output {number}: {found}"
+    return None
+
+
+def first_difference(a: Run, b: Run) -> str | None:
+    """The first location, in the order of the program before the pass, whose value is not computed any more though
+    something of its size is; with the ops on both sides."""
+    accumulation = max(a.accumulation, b.accumulation)
+    for label, values in a.by_location.items():
+        now = b.by_location.get(label, [])
+        name, value = values[-1]
+        same_size = [(other, array.reshape(value.shape)) for other, array in now if array.size == value.size]
+        found = [difference(value, array, accumulation) for _, array in same_size]
+        if found and all(item is not None for item in found):
+            return f"{label or 'an op without a location'}: {name} became {same_size[-1][0]} ({found[-1]})"
+    return None

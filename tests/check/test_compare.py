@@ -1,0 +1,43 @@
+"""What counts as a different result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from stepwell.check import difference
+
+ONES = np.ones(4, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "accumulation", "message"),
+    [
+        (lambda a: a, 1, None),
+        (lambda a: a * np.float32(1 + 1e-6), 1, None),
+        (lambda a: a * np.float32(1 + 1e-4), 1, "largest error"),
+        (lambda a: a * np.float32(1 + 1e-4), 10_000, None),
+        (lambda a: np.where(np.arange(4) == 1, np.float32(np.nan), a), 1, "NaN"),
+        (lambda a: np.where(np.arange(4) == 1, np.float32(np.inf), a), 1, "NaN or inf"),
+        (lambda a: a[:3], 1, r"float32\[4\] became float32\[3\]"),
+        (lambda a: a.astype(np.float64), 1, r"became float64\[4\]"),
+    ],
+)
+def test_differences(change: Callable[..., np.ndarray], accumulation: int, message: str | None) -> None:  # type: ignore[type-arg]
+    found = difference(ONES, change(ONES), accumulation)
+    assert found is None if message is None else found is not None and message.replace("\\", "") in found
+
+
+def test_integers_are_compared_exactly_whatever_their_sign() -> None:
+    a = np.array([200, 1], np.uint8)
+    assert difference(a, a.view(np.int8), 1) is None
+    assert difference(a, a + np.uint8(1), 1000) == "2 of 2 elements differ"
+
+
+def test_special_values_at_the_same_places_agree() -> None:
+    a = np.array([np.nan, np.inf, -np.inf, 1], np.float32)
+    assert difference(a, a.copy(), 1) is None
+    assert difference(a[:3], a[:3].copy(), 1) is None
+    assert difference(a, np.array([np.nan, -np.inf, -np.inf, 1], np.float32), 1) is not None

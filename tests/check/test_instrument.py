@@ -1,0 +1,190 @@
+"""Passes that change results are found, with the op or the kernel; those that do not are left in peace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+import pytest
+
+from stepwell.check import CheckEach, ResultChanged
+from stepwell.dialects import arith, buffer, vector
+from stepwell.dialects.arith import SubFOp, index_constant
+from stepwell.dialects.graph.elementwise import AddOp, SubOp
+from stepwell.ir.attributes import DenseAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Operation
+from stepwell.ir.parser import parse_module
+from stepwell.ir.passes import Pass, PassContext, PassManager
+from stepwell.lowering.pipeline import parse, phases
+
+T = "tensor<4xf32>"
+SMALL = f"""builtin.module {{
+  func.func @main(%x: {T}, %y: {T}) -> ({T}, {T}) {{
+    %a = graph.exp %x : ({T}) -> {T} loc("Exp_0")
+    %b = graph.add %a, %y : ({T}, {T}) -> {T} loc("Add_1")
+    %c = graph.mul %b, %x : ({T}, {T}) -> {T} loc("Mul_2")
+    func.return %b, %c : {T}, {T}
+  }}
+}}"""
+X, Y = np.array([1, -2, 3, 0], np.float32), np.array([0.5, 1.5, -1, 4], np.float32)
+
+
+def network(batch: str) -> str:
+    """Two products with a subtraction and a softmax over the rows between them; 37 columns leave a masked tail."""
+    a, w, b = f"tensor<{batch}x9xf32{_symbols(batch)}>", "tensor<9x37xf32>", "tensor<37xf32>"
+    h, v, o = f"tensor<{batch}x37xf32{_symbols(batch)}>", "tensor<37x5xf32>", f"tensor<{batch}x5xf32{_symbols(batch)}>"
+    return f"""builtin.module {{
+      func.func @main(%x: {a}, %w: {w}, %b: {b}, %v: {v}) -> {o} {{
+        %0 = graph.matmul %x, %w : ({a}, {w}) -> {h} loc("MatMul_0")
+        %1 = graph.sub %0, %b : ({h}, {b}) -> {h} loc("Sub_1")
+        %2 = graph.softmax %1 {{axes = array<i64: 0>}} : ({h}) -> {h} loc("Softmax_2")
+        %3 = graph.matmul %2, %v : ({h}, {v}) -> {o} loc("MatMul_3")
+        func.return %3 : {o}
+      }}
+    }}"""
+
+
+def _symbols(batch: str) -> str:
+    return ', #graph.shape<["n"]>' if batch == "?" else ""
+
+
+def arrays(batch: int) -> list[np.ndarray[Any, Any]]:
+    random = np.random.default_rng(1)
+    return [random.standard_normal(shape).astype(np.float32) for shape in ((batch, 9), (9, 37), (37,), (37, 5))]
+
+
+@attrs.frozen
+class Edited(Pass):
+    """Apply a change to the module."""
+
+    name: ClassVar[str] = "edited"
+    change: Callable[[Operation], None]
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        self.change(module)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def add_becomes_sub(module: Operation) -> None:
+    for op in list(module.walk_of(AddOp)):
+        made = SubOp(op.lhs, op.rhs, loc=op.loc)
+        assert op.parent is not None
+        op.parent.insert_before(op, made)
+        op.replace_with(made.results)
+
+
+def nothing(module: Operation) -> None:
+    pass
+
+
+def swap_one_subtraction(module: Operation) -> None:
+    op = next(op for op in module.walk_of(SubFOp) if op.lhs is not op.rhs)
+    op.set_operands([op.rhs, op.lhs])
+
+
+def fill_masks(module: Operation) -> None:
+    for op in module.walk():
+        if isinstance(op, vector.MaskedStoreOp):
+            mask = op.mask.type
+            every = DenseAttr(mask, np.ones(mask.shape, np.bool_).tobytes())  # type: ignore[attr-defined, arg-type]
+            op.set_operand(len(op.indices) + 1, Builder.before(op).insert(arith.ConstantOp(value=every)).result)
+
+
+def one_place_for_all(module: Operation) -> None:
+    for op in module.walk_of(buffer.ViewOp):
+        op.set_operand(1, Builder.before(op).insert(index_constant(0)).result)
+
+
+def run(text: str, inputs: Sequence[Any], passes: Sequence[Any]) -> CheckEach:
+    context = PassContext()
+    check = CheckEach(inputs, context=context)
+    PassManager(passes, [check]).run(parse_module(text), context)
+    return check
+
+
+def before_and(stage: str, change: Callable[[Operation], None]) -> list[Any]:
+    """The way down to the end of a pass, and one more pass."""
+    way = [pass_ for phase in phases("graph", "loop") for pass_ in phase.passes]
+    names = [str(pass_) for pass_ in way]
+    return [*way[: names.index(stage) + 1], Edited(change)]
+
+
+@pytest.mark.parametrize(("text", "inputs"), [
+    (SMALL, [X, Y]), (network("6"), arrays(6)), (network("?"), arrays(6)), (network("?"), arrays(1)),
+])  # fmt: skip
+def test_the_whole_way_down_is_checked(text: str, inputs: Sequence[Any]) -> None:
+    check = run(text, inputs, phases("graph", "loop"))
+    assert [outcome.skipped for outcome in check.outcomes if outcome.skipped] == []
+    ways = ["graph -> graph", "graph -> tensor", "tensor -> tensor", "tensor -> loop", "loop -> loop"]
+    assert list(dict.fromkeys(outcome.checked.partition(";")[0] for outcome in check.outcomes)) == ways
+    assert check.report().endswith("no pass changed a result\n")
+
+
+def test_the_report_says_what_was_run() -> None:
+    check = run(network("6"), arrays(6), phases("graph", "loop"))
+    said = {outcome.pass_name: outcome.checked for outcome in check.outcomes}
+    kernels = r"(\d+) kernels? changed: \1 run as scalar code, \d+ shrunk ones interpreted"
+    assert re.fullmatch(f"loop -> loop; program unchanged; {kernels}", said["vectorize"])
+    assert said["assign-layouts"] == "tensor -> tensor; unchanged"
+    assert said["fuse"] == "tensor -> tensor; interpreted"
+    assert re.fullmatch(rf"tensor -> loop; \d+ launch(?:es)? compared; {kernels}", said["outline"])
+    assert re.fullmatch(r"loop -> loop; program run, \d+ launch(?:es)?; kernels unchanged", said["plan-memory"])
+
+
+def test_the_pass_and_the_op_are_named_at_the_graph_landing() -> None:
+    with pytest.raises(ResultChanged, match="the pass edited changed a result: output 0") as caught:
+        run(SMALL, [X, Y], [Edited(nothing), Edited(add_becomes_sub), Edited(nothing)])
+    assert "first at Add_1: graph.add became graph.sub" in str(caught.value)
+
+
+@pytest.mark.parametrize(("after", "change", "message"), [
+    ("fuse", swap_one_subtraction, "first at "),
+    ("outline", swap_one_subtraction, r"@k_\w+ \(of MatMul_0 \+ Sub_1"),
+    ("vectorize", swap_one_subtraction, r"@k_\w+ \(of MatMul_0 \+ Sub_1"),
+    ("vectorize", fill_masks, "(leaves its|outside a) buffer"),
+])  # fmt: skip
+@pytest.mark.parametrize("batch", ["6", "?"])
+def test_the_pass_and_the_kernel_are_named(
+    after: str, change: Callable[[Operation], None], message: str, batch: str
+) -> None:
+    with pytest.raises(ResultChanged, match=f"(?s)the pass edited changed a result: .*{message}"):
+        run(network(batch), arrays(6), before_and(after, change))
+
+
+def test_memory_that_is_written_over_is_found_where_it_is_read() -> None:
+    with pytest.raises(ResultChanged, match=r"(?s)the pass edited changed a result: @k_.*does not read what it read"):
+        run(network("?"), arrays(6), before_and("plan-memory", one_place_for_all))
+
+
+@pytest.mark.parametrize(("after", "change"), [("tile", swap_one_subtraction), ("plan-memory", one_place_for_all)])
+def test_a_module_from_a_dump_is_its_own_measure(after: str, change: Callable[[Operation], None]) -> None:
+    module, context = parse_module(network("?")), PassContext()
+    *way, wrong = before_and(after, change)
+    PassManager(way).run(module, context)
+    check = CheckEach(arrays(6), context=context)
+    PassManager(parse("cse,dce"), [check]).run(module, context)
+    with pytest.raises(ResultChanged, match="the pass edited changed a result: @k_"):
+        PassManager([wrong], [check]).run(module, context)
+
+
+def test_a_kernel_without_scalar_form_is_interpreted() -> None:
+    """f16 has none."""
+    text = SMALL.replace("f32", "f16")
+    check = run(text, [X.astype(np.float16), Y.astype(np.float16)], phases("graph", "loop"))
+    said = {outcome.pass_name: outcome.checked for outcome in check.outcomes}
+    assert "2 kernels changed: 2 interpreted, " in said["outline"]
+
+
+def test_what_takes_too_long_is_skipped_and_said_so() -> None:
+    context = PassContext()
+    check = CheckEach([X.astype(np.float16), Y.astype(np.float16)], budget=5, context=context)
+    PassManager(phases("graph", "loop"), [check]).run(parse_module(SMALL.replace("f32", "f16")), context)
+    said = {outcome.pass_name: outcome.skipped for outcome in check.outcomes}
+    assert said["fuse"] == ""
+    assert said["outline"].endswith("no plain code for f16 and takes more than 5 interpreted operations")
