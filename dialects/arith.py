@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.arith_flags import FASTMATH, OVERFLOW, FastMathAttr, OverflowAttr
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import Attribute, DenseAttr, ElementsAttr, FloatAttr, IntegerAttr
 from stepwell.ir.attrkinds import TYPED, int_enum
 from stepwell.ir.constraints import ANY, BOOL_LIKE, FLOAT_LIKE, INT_LIKE, SCALAR_LIKE
@@ -223,14 +223,20 @@ def _binary(name: str, words: str, compute: Callable[..., Any], *, is_float: boo
     return type(f"{camel}Op", (BinaryOp,), members)
 
 
-def _nonzero(divisor: Any) -> None:
+ZERO_DIVISOR = "division of an integer by zero"
+
+
+def check_divisor(dividend: Any, divisor: Any) -> None:
+    """Raise RuntimeError with the first dividend whose integer divisor is zero."""
     if not np.all(divisor):
-        raise IRError("integer division by zero")
+        dividend, divisor = np.broadcast_arrays(dividend, divisor)
+        for number in dividend[divisor == 0].flat[:1]:
+            raise RuntimeError(ZERO_DIVISOR, int(number))
 
 
 def _signed_division(a: Any, b: Any) -> tuple[Any, Any]:
     """Quotient and remainder rounded towards zero."""
-    _nonzero(b)
+    check_divisor(a, b)
     a, b = np.asarray(a), np.asarray(b)
     if np.any((b == -1) & (a == np.iinfo(a.dtype).min)):
         raise IRError("signed division overflows")
@@ -240,7 +246,7 @@ def _signed_division(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _floordiv(a: Any, b: Any) -> Any:
-    _nonzero(b)
+    check_divisor(a, b)
     return np.floor_divide(a, b)
 
 
@@ -252,7 +258,7 @@ def _ceildiv(a: Any, b: Any) -> Any:
 def _unsigned(compute: Callable[[Any, Any], Any], divides: bool = False) -> Callable[..., Any]:
     def run(a: Any, b: Any) -> Any:
         if divides:
-            _nonzero(b)
+            check_divisor(a, b)
         made = np.asarray(compute(as_unsigned(a), as_unsigned(b)))
         return made.view(np.asarray(a).dtype)
 
@@ -317,6 +323,9 @@ MaxSIOp = _binary("arith.maxsi", "Signed maximum.", np.maximum, is_float=False, 
 MinSIOp = _binary("arith.minsi", "Signed minimum.", np.minimum, is_float=False, commutative=True)
 MaxUIOp = _binary("arith.maxui", "Unsigned maximum.", _unsigned(np.maximum), is_float=False, commutative=True)
 MinUIOp = _binary("arith.minui", "Unsigned minimum.", _unsigned(np.minimum), is_float=False, commutative=True)
+
+
+DIVISIONS = (DivSIOp, DivUIOp, RemSIOp, RemUIOp, FloorDivSIOp, CeilDivSIOp)
 
 
 class NegFOp(ElementwiseOp):

@@ -233,6 +233,12 @@ class ConstantOp(Op):
     value: ElementsAttr = attr(ELEMENTS)
     result: Value = result(MEMREF)
 
+    def verify_op(self) -> None:
+        type_, given = memref_type(self.result), self.value.tensor_type
+        size = math.prod(given.static_shape) * numpy_dtype(given).itemsize
+        if not type_.is_static or math.prod(type_.shape) * numpy_dtype(type_).itemsize != size:
+            raise IRError(f"the {size} bytes of {given} are not those of {type_}")
+
     def interpret(self, frame: Any, *args: Any) -> Any:
         type_ = memref_type(self.result)
         return self.value.numpy().view(numpy_dtype(type_)).reshape(type_.shape)

@@ -107,7 +107,7 @@ class ReportOp(Op):
     message: str = attr(STRING)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        raise RuntimeError(f"{self.loc.label or 'an operation'}: {self.message} ({int(args[0])})")
+        raise RuntimeError(self.message, int(args[0]), self.loc.label or "an operation")
 
 
 DIALECT = Dialect.of_module("cpu", globals().values(), __doc__, landing="target")

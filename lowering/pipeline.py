@@ -91,6 +91,7 @@ PASSES = {
     "expand-math": "stepwell.lowering.loop.expand_math:ExpandMath",
     "hoist": "stepwell.lowering.loop.hoist:Hoist",
     "plan-memory": "stepwell.lowering.loop.plan_memory:PlanMemory",
+    "sanitize": "stepwell.lowering.loop.sanitize:Sanitize",
 }
 
 _plugins: dict[str, type[Pass]] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepwell.compiler import Options, backend, context_of, lower, machine_of, profiler
-from stepwell.errors import InputError
+from stepwell.errors import InputError, RuntimeError
 from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
@@ -29,15 +29,17 @@ def compile(
     precision: str = "f32",
     shapes: Shapes | None = None,
     threads: int | None = None,
+    sanitize: bool = False,
 ) -> Model:
     """Compile a model for a target, for any value of its symbolic sizes.
 
     `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
-    (least, usual, most) of a symbol. Raises ModelError for what cannot be imported, TargetError for a target or
+    (least, usual, most) of a symbol. With `sanitize` machine code checks the bounds of every access to memory: slow,
+    and meant for IR that was edited. Raises ModelError for what cannot be imported, TargetError for a target or
     precision that is unknown or that this machine cannot run."""
     module, hints = load_source(source, shapes)
-    return compile_module(module, Options(target, precision, threads, hints))
+    return compile_module(module, Options(target, precision, threads, hints, sanitize))
 
 
 def compile_module(module: Operation, options: Options) -> Model:
@@ -47,7 +49,7 @@ def compile_module(module: Operation, options: Options) -> Model:
     context = context_of(options, machine)
     lower(module, "loop", context)
     inputs, outputs = ports_of(main_function(module))
-    program = backend().build(module, machine, threads=options.threads)
+    program = backend().build(module, machine, threads=options.threads, sanitize=options.sanitize)
     return Model(program, inputs, outputs, context, origin, options, module)
 
 
@@ -119,6 +121,8 @@ class Model:
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]
+        if not isinstance(feeds, Mapping):
+            raise InputError(f"arrays are given by name ({_listed(expected)}), not in a {type(feeds).__name__}")
         if missing := [name for name in expected if name not in feeds]:
             raise InputError(f"no array for input {', '.join(map(repr, missing))}; there are {_listed(expected)}")
         if unknown := [name for name in feeds if name not in expected]:
@@ -129,12 +133,15 @@ class Model:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
-        if self._is_direct and all(map(_fits, values, self._dtypes)):
-            direct: list[Array] = self._program.run(values)
-            return direct
-        arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
-        results = self._program.run(arrays)
-        return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+        try:
+            if self._is_direct and all(map(_fits, values, self._dtypes)):
+                direct: list[Array] = self._program.run(values)
+                return direct
+            arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
+            results = self._program.run(arrays)
+            return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+        except MemoryError as error:
+            raise RuntimeError(f"out of memory: {error}") from None
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))

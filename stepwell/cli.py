@@ -11,11 +11,13 @@ from stepwell import __version__
 from stepwell.errors import StepwellError
 
 DESCRIPTION = "Lower an ONNX model, or IR at any landing, and show, run, time or check what comes out."
+INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
 TO_IR, TO_CODE = ("graph", "tensor", "loop"), ("llvm", "asm", "obj", "onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; answers the exit status: 0, 1 where the work failed, 2 for a wrong command line."""
+    """Run the command; answers the exit status: 0, 1 where the work failed, 2 for a wrong command line,
+    130 where it was interrupted."""
     parser = make_parser()
     try:
         args = parser.parse_args(argv)
@@ -31,10 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands.execute(args)
     except StepwellError as error:
         _report(error)
-    except OSError as error:
-        sys.stderr.write(f"lower: {error.strerror}: {error.filename}\n" if error.filename else f"lower: {error}\n")
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        sys.stderr.write(f"lower: {error.strerror}: {error.filename}\n" if error.filename else f"lower: {error}\n")
+    except MemoryError as error:
+        sys.stderr.write(f"lower: out of memory: {error}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("lower: interrupted\n")
+        return INTERRUPTED
     return 1
 
 
@@ -64,6 +71,8 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--target", default="cpu", help="cpu (this machine), x86-64-v4, x86-64-v3, x86-64, aarch64")
     group.add_argument("--precision", default="f32", help="element type of float arithmetic (default: f32)")
     group.add_argument("--threads", type=int, metavar="N", help="threads of the team (default: the usable cores)")
+    group.add_argument("--sanitize", action=argparse.BooleanOptionalAction, default=None,
+                       help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip
     group.add_argument("--shapes", action="append", default=[], metavar="NAME=N|LEAST,USUAL,MOST",
                        help="fix a symbolic size, or say what is usual (guides schedules only)")  # fmt: skip
     group.add_argument("--pipeline", metavar="TEXT", help="run these passes: 'graph(canonicalize,cse),to-tensor'")

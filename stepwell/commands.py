@@ -89,7 +89,7 @@ class _Job:
         start = time.perf_counter()
         module, hints = load_source(self._source(), self.shapes)
         self.timing.add("(load)", time.perf_counter() - start)
-        self.options = Options(args.target, args.precision, args.threads, hints)
+        self.options = Options(args.target, args.precision, args.threads, hints, self._sanitizes())
         machine = machine_of(self.options) if self._needs_target() else None
         context = context_of(self.options, machine)
         status = self._act(module, context, machine)
@@ -98,6 +98,11 @@ class _Job:
         if args.timing:
             sys.stderr.write(self.timing.table() + "\n")
         return status
+
+    def _sanitizes(self) -> bool:
+        """Whether bounds are checked: as told, else where IR of any origin is run."""
+        args = self.args
+        return bool(args.source_ir and args.run) if args.sanitize is None else bool(args.sanitize)
 
     def _source(self) -> Any:
         if self.args.source_ir is None:
@@ -203,7 +208,9 @@ class _Job:
         if self.progress:
             self.progress.show("making machine code")
         start = time.perf_counter()
-        program = backend().build(module, machine, threads=self.options.threads)
+        program = backend().build(
+            module, machine, threads=self.options.threads, sanitize=self.options.sanitize
+        )
         self.timing.add("(backend)", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()
@@ -237,7 +244,9 @@ class _Job:
     def _arrays(self, inputs: Sequence[Port]) -> list[Array]:
         if self.args.inputs is None:
             sizes = {name: usual for name, (_, usual, _) in self.options.hints.items()}
-            return sample_inputs(inputs, sizes, self.args.seed)
+            from stepwell.backends.cpu.machine import available_bytes
+
+            return sample_inputs(inputs, sizes, self.args.seed, available_bytes())
         try:
             with np.load(self.args.inputs, allow_pickle=False) as given:
                 found = {name: given[name] for name in given.files}

@@ -18,12 +18,14 @@ PRECISIONS = ("f32",)
 
 @attrs.frozen
 class Options:
-    """What a compilation is told. `threads` None: all cores that the process may use."""
+    """What a compilation is told. `threads` None: all cores that the process may use. `sanitize`: machine code checks
+    the bounds of every access to memory."""
 
     target: str = "cpu"
     precision: str = "f32"
     threads: int | None = None
     hints: Hints = attrs.Factory(dict)
+    sanitize: bool = False
 
     def __attrs_post_init__(self) -> None:
         if self.precision not in PRECISIONS:

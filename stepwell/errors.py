@@ -36,4 +36,17 @@ class TargetError(StepwellError):
 
 
 class RuntimeError(StepwellError):
-    """A compiled model met a run-time error (an index out of range, a division by zero); names the ONNX node."""
+    """A model met an error while it ran (an index out of range, a division by zero): where, what, and the value.
+
+    `where` names the ONNX node, `value` is the offending number; either may be missing."""
+
+    def __init__(self, problem: str, value: int | None = None, where: str = "") -> None:
+        shown = problem if value is None else f"{problem} (value {value})"
+        super().__init__(f"{where}: {shown}" if where else shown)
+        self.problem = problem
+        self.value = value
+        self.where = where
+
+    def at(self, where: str, what: str) -> RuntimeError:
+        """The same error with its place and the op it came from, where it has none."""
+        return self if self.where else RuntimeError(f"{what}: {self.problem}", self.value, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,12 +127,22 @@ def symbols_of(ports: Sequence[Port], arrays: Sequence[Array]) -> dict[str, int]
 DEFAULT_SIZE = 4  # of a symbolic dim, in inputs that are made up
 
 
-def sample_inputs(ports: Sequence[Port], sizes: Mapping[str, int] | None = None, seed: int = 0) -> list[Array]:
+def sample_inputs(
+    ports: Sequence[Port], sizes: Mapping[str, int] | None = None, seed: int = 0, limit: int | None = None
+) -> list[Array]:
     """Made-up inputs, the same for the same seed: normally distributed floats, small integers, random bools.
 
-    `sizes` gives symbols their values (default: 4)."""
+    `sizes` gives symbols their values (default: 4). Raises InputError where they need more than `limit` bytes while
+    they are made, and where there is no memory for them."""
     random = np.random.default_rng(seed)
-    return [_sample(port, sizes or {}, random) for port in ports]
+    for port in ports:
+        shape = tuple(_sized(dim, sizes or {}) for dim in port.type.shape)
+        if limit is not None and math.prod(shape) * (8 + port.dtype.itemsize) > limit:
+            raise InputError(f"input {port.name!r} of shape {list(shape)} does not fit into memory: set smaller sizes")
+    try:
+        return [_sample(port, sizes or {}, random) for port in ports]
+    except MemoryError as error:
+        raise InputError(f"made-up inputs do not fit into memory: {error}") from None
 
 
 def _sample(port: Port, sizes: Mapping[str, int], random: np.random.Generator) -> Array:

@@ -32,7 +32,9 @@ class InterpretingBackend:
     def __init__(self) -> None:
         self.builds = 0
 
-    def build(self, module: Operation, target: Any, *, threads: int | None = None) -> InterpretingProgram:
+    def build(
+        self, module: Operation, target: Any, *, threads: int | None = None, sanitize: bool = False
+    ) -> InterpretingProgram:
         self.builds += 1
         return InterpretingProgram(module)
 

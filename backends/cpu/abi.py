@@ -26,7 +26,7 @@ NO_OP = -1
 RUNTIME_DECLARATIONS = """\
 declare i64 @sw_next(ptr, i64)
 declare i64 @sw_barrier(ptr, i64, i64)
-declare void @sw_report(ptr, i64, i64, i64)
+declare void @sw_report(ptr, i64, i64, i64) cold
 declare i64 @sw_now()
 declare i64 @sw_reserve(ptr, i64)
 """

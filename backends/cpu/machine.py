@@ -44,6 +44,46 @@ def cache_bytes(level: int, root: Path = _ROOT) -> int | None:
     return None
 
 
+def available_bytes(root: Path = _ROOT) -> int | None:
+    """The memory that the process may still take without being killed: what the kernel calls available, with free swap,
+    and at most what the memory limits of the process's cgroup and all its parents leave. None where it is not told."""
+    fields = dict(line.split(":", 1) for line in (_read(root / "proc/meminfo") or "").splitlines() if ":" in line)
+    free = [_kilobytes(fields.get(name, "")) for name in ("MemAvailable", "SwapFree")]
+    found = [] if free[0] is None else [free[0] + (free[1] or 0)]
+    return min([*found, *_left_by_cgroups(root)], default=None)
+
+
+def _kilobytes(text: str) -> int | None:
+    number = text.strip().removesuffix(" kB")
+    return int(number) << 10 if number.isdecimal() else None
+
+
+# (controller, mount, limit, usage, name of the page cache in memory.stat, which is given back when needed)
+_MEMORY_FILES = (
+    ("", "", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _left_by_cgroups(root: Path) -> Iterator[int]:
+    for controllers, path in _cgroups(root):
+        for controller, mount, limit, usage, cache in _MEMORY_FILES:
+            if controller in controllers.split(","):
+                for folder in _upwards(root / "sys/fs/cgroup" / mount, path):
+                    most, used = _read(folder / limit) or "", _read(folder / usage) or ""
+                    if most.isdecimal() and used.isdecimal():
+                        stat = dict(line.split(" ", 1) for line in (_read(folder / "memory.stat") or "").splitlines())
+                        yield max(0, int(most) - int(used) + int(stat.get(cache, "0")))
+
+
+def shown_bytes(count: int) -> str:
+    """`1.5 GiB`: a number of bytes for people."""
+    size, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{count} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+
+
 def _affinity() -> Collection[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)

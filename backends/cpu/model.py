@@ -9,22 +9,25 @@ out once per combination of input shapes; a later call with shapes that were see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
 from stepwell.dialects.cpu import NextGrainOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.errors import InputError, RuntimeError, TargetError
-from stepwell.ir.attributes import ElementsAttr
+from stepwell.ir.attributes import ArrayAttr, ElementsAttr, StringAttr
 from stepwell.ir.core import Operation
-from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
+from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, parse_dim, solve_for, symbol
 from stepwell.ir.passes import PassContext
+from stepwell.lowering.loop.sanitize import Sanitize
+from stepwell.lowering.to_tensor.demands import DEMANDS
 
-from . import jit, native
+from . import jit, machine, native
 from .emit import EmittedModule, Site, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .heap import Heap
@@ -34,6 +37,9 @@ from .target import CpuTarget, check_runs_here
 from .team import Team
 
 Array = np.ndarray[Any, Any]
+
+LARGE = 1 << 28
+"""Bytes from which on a call asks whether the machine has them."""
 
 MOST_PLANS = 4096
 """Combinations of input shapes that a model remembers."""
@@ -46,6 +52,12 @@ class Plan:
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     arena: int
     scratch: int
+    is_large: bool
+
+    @property
+    def output_bytes(self) -> int:
+        """The size of all outputs."""
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.outputs)
 
 
 class CpuModel:
@@ -60,6 +72,7 @@ class CpuModel:
         program: str,
         constants: Sequence[Array],
         *,
+        demands: Sequence[tuple[Dim, str]] = (),
         parallel: bool = True,
     ) -> None:
         self.inputs = signature.inputs
@@ -67,6 +80,7 @@ class CpuModel:
         self._arena_bytes = signature.arena_bytes
         self._scratch_bytes = scratch_bytes
         self._sites = tuple(sites)
+        self._demands = tuple(demands)
         self._arguments = [_argument(port) for port in self.inputs]
         self._segments = signature.segments
         self._published = [number for number, port in enumerate(self.outputs) if port.published]
@@ -89,6 +103,8 @@ class CpuModel:
         except (AttributeError, KeyError, TypeError):
             arrays = [self._adapted(index, value) for index, value in enumerate(self._counted(arrays))]
             plan = self._plan(tuple(array.shape for array in arrays))
+        if plan.is_large:
+            self._check_memory(plan)
         outputs = [np.empty(shape, dtype) for shape, dtype in plan.outputs]
         while True:
             memory = self._take(plan)
@@ -144,16 +160,29 @@ class CpuModel:
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
         symbols = self._solve(shapes)
+        for zero, reason in self._demands:
+            if not free_symbols(zero) - symbols.keys() and evaluate(zero, symbols) != 0:
+                met = ", ".join(f"{name} = {symbols[name]}" for name in sorted(free_symbols(zero)))
+                raise InputError(f"inputs of these sizes do not fit together: {reason} (with {met})")
         outputs = tuple(
             ((1 + len(port.dims),), np.dtype(np.int64)) if port.published else
             (tuple(self._size(dim, symbols, f"output {port.name!r}") for dim in port.dims), port.dtype)
             for port in self.outputs
         )  # fmt: skip
+        for port, (shape, _) in zip(self.outputs, outputs, strict=True):
+            if any(size < 0 for size in shape):
+                raise InputError(
+                    f"with inputs of these sizes output {port.name!r} would have shape {_shape_text(shape)}: they are "
+                    "too small for the model"
+                )
         arena = self._size(self._arena_bytes, symbols, "the arena")
         scratch = self._size(self._scratch_bytes, symbols, "scratch memory")
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
-        plan = self._plans[shapes] = Plan(outputs, arena, scratch)
+        plan = Plan(outputs, arena, scratch, False)
+        if plan.output_bytes + arena + scratch > LARGE:
+            plan = evolve(plan, is_large=True)
+        self._plans[shapes] = plan
         return plan
 
     def _solve(self, shapes: tuple[tuple[int, ...], ...]) -> dict[str, int]:
@@ -191,6 +220,21 @@ class CpuModel:
 
     # Memory
 
+    def _check_memory(self, plan: Plan) -> None:
+        """Raise RuntimeError where a call needs more memory than there is: the kernel would grant it, and end the
+        process when it is used."""
+        threads = Team.get().size
+        held = max((arena.size + scratch.size for *_, arena, scratch in self._memory), default=0)
+        needed = plan.output_bytes + plan.arena + plan.scratch * threads
+        free = machine.available_bytes()
+        if free is not None and needed > free + held:
+            parts = {"outputs": plan.output_bytes, "intermediates": plan.arena, "scratch": plan.scratch * threads}
+            shown = ", ".join(f"{name} {machine.shown_bytes(size)}" for name, size in parts.items())
+            raise RuntimeError(
+                f"a call with inputs of these sizes needs {machine.shown_bytes(needed)} of memory ({shown}), and "
+                f"{machine.shown_bytes(free + held)} are free: give it smaller inputs"
+            )
+
     def _take(self, plan: Plan) -> tuple[Array, ...]:
         """The heap if there is one, arena and scratch memory of at least the plan's sizes; what is too small is
         dropped."""
@@ -208,20 +252,22 @@ class CpuModel:
 
     def _error(self, code: int, op: int, value: int) -> RuntimeError:
         if not 0 <= op < len(self._sites):
-            return RuntimeError(f"the model stopped with code {code} (value {value})")
+            return RuntimeError(f"the model stopped with code {code}", value)
         site = self._sites[op]
-        return RuntimeError(f"{site.label or 'an operation'}: {site.message} (value {value})")
+        return RuntimeError(site.message, value, site.label or "an operation")
 
 
-def build(module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False) -> CpuModel:
+def build(
+    module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False, sanitize: bool = False
+) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
     `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
-    the times of the launches as one more output (see `timer`). Raises
-    TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
+    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory.
+    Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
-    lowered, emitted = _emitted(module, target, profile)
+    lowered, emitted = _emitted(module, target, profile, sanitize)
     objects = jit.compile_objects(emitted.texts, target)
     code = jit.load(objects, native.externals())
     if threads is not None and threads > 1:
@@ -229,7 +275,7 @@ def build(module: Operation, target: CpuTarget, *, threads: int | None = None, p
     function = program_of(lowered)
     return CpuModel(
         Signature.of(function), dim_attribute(function, SCRATCH), emitted.sites, code, emitted.program,
-        [aligned_constant(elements) for elements in emitted.constants],
+        [aligned_constant(elements) for elements in emitted.constants], demands=demands_of(function),
         parallel=threads != 1 and shares_work(lowered),
     )  # fmt: skip
 
@@ -254,8 +300,12 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
     return jit.compile_objects(_emitted(module, target)[1].texts, target)
 
 
-def _emitted(module: Operation, target: CpuTarget, profile: bool = False) -> tuple[Operation, EmittedModule]:
+def _emitted(
+    module: Operation, target: CpuTarget, profile: bool = False, sanitize: bool = False
+) -> tuple[Operation, EmittedModule]:
     lowered = module.clone()
+    if sanitize:
+        Sanitize().run(lowered, PassContext(target))
     Spmd(profile).run(lowered, PassContext(target))
     return lowered, emit_module(lowered, target)
 
@@ -266,6 +316,13 @@ def program_of(module: Operation) -> FuncOp:
     if len(programs) != 1:
         raise TargetError(f"a module to compile has one program, not {len(programs)}")
     return programs[0]
+
+
+def demands_of(function: FuncOp) -> list[tuple[Dim, str]]:
+    """The sizes that must be 0 when the program is called, and what is wrong where one is not."""
+    kept = function.attributes.get(DEMANDS)
+    texts = [text.value for text in kept.values if isinstance(text, StringAttr)] if isinstance(kept, ArrayAttr) else []
+    return [(parse_dim(zero), reason) for zero, reason in zip(texts[::2], texts[1::2], strict=False)]
 
 
 def aligned_constant(elements: ElementsAttr) -> Array:

@@ -93,6 +93,16 @@ def _port(index: int, name: str | None, type_: Type, attributes: Mapping[str, At
     text = attributes.get("sw.tensor")
     tensor = AttributeParser(text.value, label, None).type() if isinstance(text, StringAttr) else None
     if isinstance(tensor, TensorType):
-        return Port(label, numpy_dtype(tensor), tensor.shape, DESCRIPTOR in attributes)
+        published = DESCRIPTOR in attributes
+        if not published and not _lies_in(tensor, type_):
+            raise PassError(f"argument {index} of a program is a buffer {type_} that stands for {tensor}")
+        return Port(label, numpy_dtype(tensor), tensor.shape, published)
     dims = tuple(symbol(f"{label}.{axis}") if dim == DYNAMIC else dim for axis, dim in enumerate(type_.shape))
     return Port(label, numpy_dtype(type_), dims)
+
+
+def _lies_in(tensor: TensorType, memory: MemRefType) -> bool:
+    """Whether a buffer's type fits the tensor type that callers see."""
+    if tensor.rank != memory.rank or numpy_dtype(tensor).itemsize != numpy_dtype(memory).itemsize:
+        return False
+    return all(theirs in (DYNAMIC, mine) for mine, theirs in zip(tensor.shape, memory.shape, strict=True))

@@ -18,12 +18,13 @@ import attrs
 
 from stepwell.dialects import arith, buffer, cpu, func, heap, kernel, loop
 from stepwell.dialects.builtin import ModuleOp
+from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import PassError
 from stepwell.ir.attributes import StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
-from stepwell.ir.opdef import PURE, has_trait
+from stepwell.ir.opdef import PURE, Trait, has_trait
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import DYNAMIC, F32, INDEX, MemRefType, TensorType
 from stepwell.lowering.loop.index import IndexBuilder
@@ -131,7 +132,7 @@ class Grains:
 
 def _is_preparation(op: Operation) -> bool:
     """Whether an op may run again for every grain: it has no effect but on memory of the thread's own."""
-    return has_trait(op, PURE) or isinstance(op, buffer.LocalOp)
+    return has_trait(op, PURE) or has_trait(op, Trait.IDEMPOTENT) or isinstance(op, buffer.LocalOp)
 
 
 def _depends_on(value: Value, blocks: Sequence[Block]) -> bool:
@@ -238,6 +239,9 @@ def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = F
             _by_thread_0(Builder.before(op), op, ends=True)
         elif isinstance(op, (buffer.StoreOp, heap.PublishOp)):
             _by_thread_0(Builder.before(op), op)
+        elif isinstance(op, RequireOp) and not isinstance(op.next, RequireOp):
+            # What is launched next may rely on it.
+            Builder.after(op).insert(cpu.BarrierOp(slots=0))
     drop_idle_barriers(function.body.block)
     end = function.body.block.terminator
     if isinstance(end.prev, cpu.BarrierOp):
@@ -323,8 +327,37 @@ def _wait_behind(op: loop.ForOp) -> None:
     if barriers and all(_is_idle(barrier) for barrier in barriers):
         for barrier in barriers:
             barrier.erase()
+        if not _is_short(op):
+            _wait_now_and_then(op)
         op.attributes[ALONE] = UnitAttr()
         Builder.after(op).insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
+
+
+ROUNDS = 64
+"""Rounds of a loop that thread 0 runs alone between two looks for errors and signals."""
+
+
+def _is_short(op: loop.ForOp) -> bool:
+    """Whether a loop surely ends after a few rounds."""
+    bounds = [arith.constant_int(value) for value in (op.lower, op.upper, op.step)]
+    low, high, step = bounds
+    return low is not None and high is not None and step is not None and high - low <= ROUNDS * step
+
+
+def _wait_now_and_then(op: loop.ForOp) -> None:
+    """Let the threads meet in some rounds: a long loop must end where an error is reported or Ctrl-C is hit.
+
+    for %i { a }  ->  for %i { a; if (%i - lower) % (64 * step) == 0 { barrier } }"""
+    builder = Builder.before(op.block.terminator)
+    index = IndexBuilder(builder)
+    period = index.mul(op.step, index.constant(ROUNDS))
+    place = builder.insert(arith.RemUIOp(index.sub(op.induction, op.lower), period)).result
+    due = builder.insert(arith.CmpIOp(place, index.constant(0), predicate="eq")).result
+    choice = builder.insert(loop.IfOp.build(due))
+    choice.otherwise.remove(choice.otherwise.block)
+    inside = Builder.at_end(choice.then.block, op.loc)
+    inside.insert(cpu.BarrierOp(slots=0))
+    inside.insert(loop.YieldOp(()))
 
 
 def _grain_loop(op: kernel.LaunchOp, builder: Builder, total: Value) -> None:

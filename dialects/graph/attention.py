@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, broadcast_shapes, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, enum, type_attr_of
 from stepwell.ir.constraints import BOOL_TENSOR, FLOAT_TENSOR, INDEX_LIST, INT_TENSOR
 from stepwell.ir.core import Value
@@ -35,6 +36,8 @@ def need_equal(what: str, *sizes: Dim) -> None:
     known = {size for size in sizes if isinstance(size, int)}
     if len(known) > 1:
         raise IRError(f"{what} differ: {', '.join(map(str, sizes))}")
+    for size in sizes[1:]:
+        demand_equal(sizes[0], size, what)
 
 
 def need_grouped(query_heads: Dim, heads: Dim) -> None:
@@ -250,8 +253,9 @@ class RotaryEmbeddingOp(GraphOp):
 
 
 def _rows(table: Array, positions: Array) -> Array:
-    if positions.size and not (positions.min() >= 0 and positions.max() < len(table)):
-        raise IRError(f"positions reach outside the {len(table)} rows of the rotation tables")
+    if (bad := (positions < 0) | (positions >= len(table))).any():
+        reason = f"a position is outside the {len(table)} rows of the rotation tables"
+        raise RuntimeError(reason, int(positions[bad][0]))
     return np.asarray(table[positions])
 
 

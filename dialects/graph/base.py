@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.errors import IRError
+from stepwell.dialects.graph.demands import demand_broadcast
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ELEMENTS
 from stepwell.ir.constraints import TENSOR
@@ -48,7 +49,7 @@ class GraphOp(Op):
         try:
             with np.errstate(all="ignore"):
                 made = self.interpret(None, *arrays)
-        except (IRError, NotImplementedError):
+        except (IRError, RuntimeError, NotImplementedError):
             return None  # reported where the op is run
         made = made if isinstance(made, tuple) else (made,)
         name = self.results[0].name or "folded"
@@ -156,6 +157,7 @@ def broadcast_dim(a: Dim, b: Dim) -> Dim:
         return b
     if isinstance(a, int) and isinstance(b, int):
         raise IRError(f"sizes {a} and {b} do not broadcast")
+    demand_broadcast(a, b)
     if isinstance(a, int) or isinstance(b, int):
         return a if isinstance(a, int) else b
     return dim_max(a, b)

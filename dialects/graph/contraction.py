@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import GraphOp, broadcast_dim, broadcast_shapes, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import STRING
@@ -27,6 +28,7 @@ def matmul_shape(lhs: Sequence[Dim], rhs: Sequence[Dim]) -> tuple[Dim, ...]:
         raise IRError(f"matrix products need operands of rank 2 or more, not {len(lhs)} and {len(rhs)}")
     if isinstance(lhs[-1], int) and isinstance(rhs[-2], int) and lhs[-1] != rhs[-2]:
         raise IRError(f"the inner sizes {lhs[-1]} and {rhs[-2]} of a matrix product differ")
+    demand_equal(lhs[-1], rhs[-2], "the inner sizes of a matrix product")
     return (*broadcast_shapes(lhs[:-2], rhs[:-2]), lhs[-2], rhs[-1])
 
 

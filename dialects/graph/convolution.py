@@ -10,6 +10,7 @@ import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, same_element, shape_of, tensor_type
 from stepwell.dialects.graph.contraction import BYTE_TENSOR, SI32_TENSOR
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.dialects.graph.windows import PADDING, Window, sliding_view, static_sizes
 from stepwell.errors import IRError
@@ -44,6 +45,7 @@ class WindowedOp(GraphOp):
             raise IRError(f"groups must be positive, not {self.groups}")
         if isinstance(x[1], int) and isinstance(w[1], int) and x[1] != w[1] * self.groups:
             raise IRError(f"data has {x[1]} channels, weights expect {self.groups} groups of {w[1]}")
+        demand_equal(x[1], w[1] * self.groups, "the channels of data and weights")
         if isinstance(w[0], int) and w[0] % self.groups:
             raise IRError(f"{w[0]} result channels do not split into {self.groups} groups")
 
@@ -189,6 +191,7 @@ class ConvTransposeOp(GraphOp):
             raise IRError(f"data and weights need the same rank of at least 3, not {len(x)} and {len(w)}")
         if isinstance(x[1], int) and isinstance(w[0], int) and x[1] != w[0]:
             raise IRError(f"data has {x[1]} channels, weights expect {w[0]}")
+        demand_equal(x[1], w[0], "the channels of data and weights")
         if self.groups < 1 or (isinstance(x[1], int) and x[1] % self.groups):
             raise IRError(f"{x[1]} channels do not split into {self.groups} groups")
         if len(self.output_padding) != len(x) - 2:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.dialects.arith import check_divisor
 from stepwell.dialects.graph.base import (
     Compute,
     Content,
@@ -21,7 +22,7 @@ from stepwell.dialects.graph.base import (
     tensor_type,
 )
 from stepwell.dialects.math import vectorize
-from stepwell.errors import IRError
+from stepwell.errors import RuntimeError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.constraints import FLOAT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR, TypeConstraint
 from stepwell.ir.core import Value
@@ -141,22 +142,20 @@ def _divide(a: Any, b: Any) -> Any:
     """Floats: IEEE division. Integers: towards zero; a zero divisor is an error; INT_MIN / -1 wraps."""
     if np.asarray(a).dtype.kind not in "iu":
         return np.divide(a, b)
-    _check_divisor(b)
+    check_divisor(a, b)
     a, b = np.broadcast_arrays(a, b)
     quotient = np.floor_divide(a, b)
     inexact = quotient * b != a
     return quotient + (inexact & ((a < 0) != (b < 0))).astype(quotient.dtype)
 
 
-def _check_divisor(divisor: Any) -> None:
-    if not np.all(divisor):
-        raise IRError("integer division by zero")
+ZERO_TO_NEGATIVE = "zero to a negative integer power"
 
 
 def _remainder_by(compute: Compute) -> Compute:
     def remainder(a: Any, b: Any) -> Any:
         if np.asarray(a).dtype.kind in "iu":
-            _check_divisor(b)
+            check_divisor(a, b)
         return compute(a, b)
 
     return remainder
@@ -179,8 +178,8 @@ def _power(base: Any, exponent: Any) -> Any:
         return np.power(base, np.array(np.broadcast_to(exponent, np.broadcast_shapes(base.shape, exponent.shape))))
     base, exponent = np.broadcast_arrays(base, exponent)
     negative = exponent < 0
-    if np.any(negative & (base == 0)):
-        raise IRError("zero to a negative integer power")
+    if (bad := negative & (base == 0)).any():
+        raise RuntimeError(ZERO_TO_NEGATIVE, int(exponent[bad].flat[0]))
     unit = np.where(base == 1, 1, np.where(base == -1, 1 - 2 * (exponent & 1), 0)) if negative.any() else 0
     return np.where(negative, unit, np.power(base, np.where(negative, 0, exponent))).astype(base.dtype)
 

@@ -20,7 +20,7 @@ from stepwell.dialects.graph.base import (
 from stepwell.dialects.graph.movement import agree, check_axis
 from stepwell.dialects.graph.shape import check_list, show_shape
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import INT
 from stepwell.ir.constraints import INT_TENSOR, NUMERIC_TENSOR, TENSOR
 from stepwell.ir.core import Value
@@ -30,13 +30,18 @@ from stepwell.ir.types import Type
 
 
 def checked_indices(indices: Array, size: int, axis: int) -> Array:
-    """Indices counted from the front. Raises IRError for one outside [-size, size)."""
+    """Indices counted from the front. Raises RuntimeError for one outside [-size, size)."""
     wide = np.asarray(indices).astype(np.int64)
     wrapped = np.where(wide < 0, wide + size, wide)
     bad = (wrapped < 0) | (wrapped >= size)
     if bad.any():
-        raise IRError(f"index {int(wide[bad].flat[0])} is out of range for axis {axis} of size {size}")
+        raise RuntimeError(out_of_range(axis, size), int(wide[bad].flat[0]))
     return wrapped
+
+
+def out_of_range(axis: int, size: Dim) -> str:
+    """What is wrong with an index outside [-size, size)."""
+    return f"index out of range for axis {axis} of size {size}"
 
 
 def check_constant_indices(indices: Value, size: Dim, axis: int) -> None:

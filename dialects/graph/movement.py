@@ -16,10 +16,11 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.shape import check_list, list_length, list_size, show_shape
 from stepwell.dialects.graph.slicing import slice_bounds
 from stepwell.dialects.graph.symbols import DataDependentOp, ShapedByTypeOp, fresh_dim, run_time_shape
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.attrkinds import INT, INTS, enum
 from stepwell.ir.constraints import INDEX_LIST, TENSOR
@@ -37,11 +38,12 @@ def check_axis(axis: int, rank: int) -> None:
 
 def agree(a: Dim, b: Dim, what: str) -> Dim:
     """The size that two dims share; the plainer of the two. Raises IRError where they are proven to differ."""
-    if a == b or (isinstance(a, int) and not isinstance(b, int)):
+    if a == b:
         return a
     if proven_different(a, b):
         raise IRError(f"{what}: sizes {a} and {b} differ")
-    return b if isinstance(b, int) else a
+    demand_equal(a, b, what)
+    return b if isinstance(b, int) and not isinstance(a, int) else a
 
 
 class TransposeOp(GraphOp):
@@ -177,6 +179,7 @@ def _part_types(x: Value, sizes: Sequence[Dim], axis: int) -> list[Type]:
         total = total + size
     if proven_different(total, shape[axis]):
         raise IRError(f"axis {axis} of size {shape[axis]} cannot be split into {show_shape(sizes)}")
+    demand_equal(total, shape[axis], f"the parts of axis {axis}")
     return [tensor_type(x).with_shape([*shape[:axis], size, *shape[axis + 1 :]]) for size in sizes]
 
 
@@ -403,8 +406,8 @@ class ReverseSequenceOp(GraphOp):
     def interpret(self, frame: Any, *args: Any) -> Any:
         x, lengths = args
         steps = x.shape[self.time_axis]
-        if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
-            raise IRError(f"sequence lengths {lengths.tolist()} are not all in 0 to {steps}")
+        if (bad := (lengths < 0) | (lengths > steps)).any():
+            raise RuntimeError(f"a sequence length is not in 0 to {steps}", int(lengths[bad][0]))
         moved = np.moveaxis(x, (self.batch_axis, self.time_axis), (0, 1))
         out = moved.copy()
         for batch, length in enumerate(lengths):

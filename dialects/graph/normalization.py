@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, broadcast_shapes, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal, demand_stretch
 from stepwell.dialects.graph.reduction import accumulating, reduced_shape, require_axes
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import FLOAT, INT, INTS, TYPE
@@ -35,6 +36,8 @@ def _require_fits(what: str, value: Value | None, shape: Sequence[Dim]) -> None:
     )
     if not fits or (all(isinstance(d, int) for d in (*own, *shape)) and broadcast_shapes(own, shape) != tuple(shape)):
         raise IRError(f"{what} of shape {_shown(own)} does not broadcast to {_shown(shape)}")
+    for size, wanted in zip(reversed(own), reversed(shape), strict=False):
+        demand_stretch(size, wanted, what)
 
 
 def _require_channels(what: str, value: Value | None, sizes: Sequence[Dim]) -> None:
@@ -47,6 +50,8 @@ def _require_channels(what: str, value: Value | None, sizes: Sequence[Dim]) -> N
     known = isinstance(own[0], int) and all(isinstance(size, int) for size in sizes)
     if known and own[0] not in sizes:
         raise IRError(f"{what} has {own[0]} elements for {' or '.join(map(str, sizes))} channels")
+    if len(set(sizes)) == 1:
+        demand_equal(own[0], sizes[0], f"{what} and the channels")
 
 
 def _shown(shape: Sequence[Dim]) -> str:

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, FLOAT, FLOATS, STRINGS, enum
@@ -101,6 +102,8 @@ class RecurrentOp(GraphOp):
             if value is not None and not _fits(shape_of(value), wanted):
                 given = ", ".join(map(str, shape_of(value)))
                 raise IRError(f"{name} needs shape [{', '.join(map(str, wanted))}], not [{given}]")
+            for axis, size in enumerate(wanted if value is not None else ()):
+                demand_equal(shape_of(value)[axis], size, f"axis {axis} of {name}")
         self._check_activations()
         element = same_element(*(v for v in self.operands if v is not self.lengths))
         state = self.state_shape()

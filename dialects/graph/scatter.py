@@ -17,7 +17,7 @@ from stepwell.dialects.graph.indexing import (
 )
 from stepwell.dialects.graph.movement import agree, check_axis
 from stepwell.dialects.graph.shape import list_size
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, INT, enum
 from stepwell.ir.constraints import INDEX_LIST, INT_TENSOR, TENSOR
 from stepwell.ir.core import Value
@@ -183,8 +183,8 @@ class TensorScatterOp(GraphOp):
         places = first[:, None] + np.arange(steps)
         if self.circular:
             places = places % max(size, 1)
-        elif places.size and not (places.min() >= 0 and places.max() < size):
-            raise IRError(f"cache positions {int(places.min())} to {int(places.max())} are not all in 0 to {size - 1}")
+        elif places.size and (bad := (first < 0) | (first + steps > size)).any():
+            raise RuntimeError(f"a write position leaves axis {self.axis} of size {size}", int(first[bad][0]))
         out = np.moveaxis(cache, self.axis, 1).copy()
         out[np.arange(cache.shape[0])[:, None], places] = np.moveaxis(update, self.axis, 1)
         return np.moveaxis(out, 1, self.axis)

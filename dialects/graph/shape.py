@@ -18,6 +18,7 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.symbols import ShapedByTypeOp, fresh_dim, run_time_shape
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr, elements
@@ -107,6 +108,7 @@ def check_same_size(shape: Sequence[Dim], dims: Sequence[Dim]) -> None:
     before, after = product(shape), product(dims)
     if proven_different(before, after):
         raise IRError(f"{show_shape(shape)} has {before} elements and {show_shape(dims)} has {after}")
+    demand_equal(before, after, f"the numbers of elements of {show_shape(shape)} and {show_shape(dims)}")
 
 
 class ReshapeOp(ShapedByTypeOp):

@@ -77,7 +77,9 @@ def merge(op: Operation, known: Operation) -> None:
 
 
 def is_mergeable(op: Operation) -> bool:
-    """Whether equal ones of an op may be merged: it is pure, and so is all inside it."""
+    """Whether equal ones of an op may be merged: it is idempotent, or it is pure and so is all inside it."""
+    if has_trait(op, Trait.IDEMPOTENT):
+        return True
     if not op.results or not has_trait(op, Trait.PURE):
         return False
     inside = (inner for region in op.regions for block in region.blocks for outer in block for inner in outer.walk())

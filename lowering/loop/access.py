@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from stepwell.dialects import arith, buffer, vector
 from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.loop import IfOp, yield_values
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
+from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
 from stepwell.ir.types import VectorType
 from stepwell.lowering.loop.index import IndexBuilder, LinearIndex
@@ -78,16 +80,18 @@ class Memory:
 
     def store(self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> None:
         """Write a value at the place of each lane; a scalar where all lanes are one place."""
-        places = self._places(map_, indices)
+        try:
+            places = self._places(map_, indices)
+        except IRError:
+            self._store_lane_by_lane(self._in_lanes(value), memory, map_, indices, mask)
+            return
         factors = [place.lane_factor for place in places]
         if not any(factors):
             if isinstance(value.type, VectorType):
                 value = self.builder.insert(vector.ExtractOp(value, static_position=[0])).result
             self.builder.insert(buffer.StoreOp(value, memory, [place.value() for place in places]))
             return
-        if not isinstance(value.type, VectorType):
-            type_ = VectorType((self.lanes,), value.type)
-            value = self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
+        value = self._in_lanes(value)
         if not neighbours(memory, factors):
             self._store_lane_by_lane(value, memory, map_, indices, mask)
             return
@@ -100,15 +104,28 @@ class Memory:
     def _store_lane_by_lane(
         self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask
     ) -> None:
-        """Lanes without an element write the last one that exists again, with its own value."""
-        index = self.index
-        last = self.lanes if mask is None else mask
-        if not isinstance(last, int):
-            raise IRError("lanes that are not neighbours cannot be stored under a mask known at run time")
+        """Lanes without an element write nothing: behind a number of lanes known at run time, each asks whether it is
+        one of them."""
+        last = mask if isinstance(mask, int) else self.lanes
         for lane in range(last):
-            places = self._places(map_, [_at_lane(index, form, lane, None) for form in indices])
             element = self.builder.insert(vector.ExtractOp(value, static_position=[lane])).result
-            self.builder.insert(buffer.StoreOp(element, memory, [place.value() for place in places]))
+            places = [place.value() for place in self._places(map_, [form.at_lane(lane) for form in indices])]
+            write = buffer.StoreOp(element, memory, places)
+            if isinstance(mask, Value):
+                exists = arith.CmpIOp(self.index.constant(lane), mask, predicate="slt")
+                choice = self.builder.insert(IfOp.build(self.builder.insert(exists).result))
+                choice.otherwise.remove(choice.otherwise.block)
+                inside = Builder.at_end(choice.then.block, self.builder.loc)
+                inside.insert(write)
+                yield_values(inside)
+            else:
+                self.builder.insert(write)
+
+    def _in_lanes(self, value: Value) -> Value:
+        if isinstance(value.type, VectorType):
+            return value
+        type_ = VectorType((self.lanes,), value.type)
+        return self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
 
 
 def neighbours(memory: Value, factors: Sequence[int]) -> bool:

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwell.dialects import arith, buffer, math, vector
-from stepwell.dialects.arith import with_element
+from stepwell.dialects.arith import constant_int, with_element
+from stepwell.dialects.arith_proofs import is_never
 from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.check import RequireOp
 from stepwell.dialects.generic_meaning import single_op
 from stepwell.dialects.loop import IndexOp, YieldOp
 from stepwell.errors import IRError
@@ -33,9 +35,13 @@ class ScalarCode:
     """Emits scalar regions on scalars and vectors of a number of lanes.
 
     Index arithmetic is kept as linear forms as long as it is linear, so that a read whose place moves with the lanes
-    becomes a vector load."""
+    becomes a vector load. `mask` tells the lanes that exist (None: all): the others, which hold anything, neither fail
+    a requirement nor divide by what they hold."""
 
-    def __init__(self, index: IndexBuilder, lanes: int, indices: Sequence[LinearIndex]) -> None:
+    def __init__(
+        self, index: IndexBuilder, lanes: int, indices: Sequence[LinearIndex], mask: Value | None = None
+    ) -> None:
+        self.mask = mask
         self.index = index
         self.builder = index.builder
         self.lanes = lanes
@@ -87,12 +93,24 @@ class ScalarCode:
             mapping.update(zip(op.operands, values, strict=True))
             self.builder.insert(op.clone(mapping))
             return
-        values = [self.broadcast(value) for value in values]
+        values = self._defused(op, [self.broadcast(value) for value in values])
         shape = VectorType((self.lanes,), element_of(values[0].type))
         types = [with_element(shape, element_of(result.type)) for result in op.results]
         copy = type(op).make(values, types, op.properties, op.attributes, loc=op.loc)
         self.builder.insert(copy)
         mapping.update(zip(op.results, copy.results, strict=True))
+
+    def _defused(self, op: Operation, values: list[Value]) -> list[Value]:
+        """The operands of a vector op such that lanes which do not exist do no harm."""
+        if self.mask is None:
+            return values
+        if isinstance(op, RequireOp):
+            holds = self.builder.insert(arith.constant(1, self.mask.type)).result
+            values[0] = self.builder.insert(arith.SelectOp(self.mask, values[0], holds)).result
+        elif isinstance(op, arith.DIVISIONS) and not is_never(op.rhs, 0):
+            one = self.builder.insert(arith.constant(1, values[1].type)).result
+            values[1] = self.builder.insert(arith.SelectOp(self.mask, values[1], one)).result
+        return values
 
     # Index arithmetic
 
@@ -189,44 +207,58 @@ class ScalarCode:
         return self.builder.insert(buffer.DimOp(memory, axis=axis)).result
 
     def _scalar_read(self, memory: Value, indices: Sequence[Value], otherwise: Value) -> Value:
-        """select(inside, memory[clamped], otherwise): no branch, and never an access outside."""
+        """select(inside, memory[clamped], otherwise): no branch, and never an access outside. A source that may be
+        empty has no place to clamp to: it is read by a masked load of one lane."""
+        outside = [n for n, value in enumerate(indices) if not _is_inside(value, memref_type(memory).shape[n])]
+        sizes = {axis: self._size(memory, axis) for axis in outside}
         inside: Value | None = None
-        clamped = []
-        for axis, value in enumerate(indices):
-            size = self._size(memory, axis)
-            low, high = known_range(value)
-            limit = memref_type(memory).shape[axis]
-            if low is not None and high is not None and low >= 0 and limit != DYNAMIC and high < limit:
-                clamped.append(value)
-                continue
-            fits = self.builder.insert(arith.CmpIOp(value, size, predicate="ult")).result
-            inside = fits if inside is None else self.builder.insert(arith.AndIOp(inside, fits)).result
-            last = self.index.maximum(self.index.sub(size, self.index.constant(1)), self.index.constant(0))
-            clamped.append(self.index.maximum(self.index.minimum(value, last), self.index.constant(0)))
-        loaded = self.builder.insert(buffer.LoadOp(memory, clamped)).result
+        for axis, size in sizes.items():
+            inside = self._both(inside, self._fits(indices[axis], size))
         if inside is None:
-            return loaded
+            return self.builder.insert(buffer.LoadOp(memory, indices)).result
+        if any(constant_int(size) in (None, 0) for size in sizes.values()):
+            return self._masked_read(memory, indices, inside, otherwise)
+        places = list(indices)
+        for axis, size in sizes.items():
+            last = self.index.sub(size, self.index.constant(1))
+            places[axis] = self.index.maximum(self.index.minimum(places[axis], last), self.index.constant(0))
+        loaded = self.builder.insert(buffer.LoadOp(memory, places)).result
         return self.builder.insert(arith.SelectOp(inside, loaded, otherwise)).result
 
+    def _masked_read(self, memory: Value, indices: Sequence[Value], inside: Value, otherwise: Value) -> Value:
+        """One element where `inside` holds; nothing is accessed where it does not."""
+        mask, other = (
+            self.builder.insert(vector.BroadcastOp(value, result_types=[VectorType((1,), value.type)])).result
+            for value in (inside, otherwise)
+        )
+        loaded = self.builder.insert(vector.MaskedLoadOp(memory, indices, mask, other)).result
+        return self.builder.insert(vector.ExtractOp(loaded, static_position=[0])).result
+
     def _vector_read(self, memory: Value, forms: Sequence[LinearIndex], otherwise: Value) -> Value:
-        """A masked load whose mask says which lanes are inside."""
+        """A load of the lanes that are inside: masked, where not all of them are for certain."""
         *outer, last = forms
-        mask: Value | None = None
-        clamped = []
-        for axis, form in enumerate(outer):
-            value, size = form.value(), self._size(memory, axis)
-            fits = self.builder.insert(arith.CmpIOp(value, size, predicate="ult")).result
-            mask = fits if mask is None else self.builder.insert(arith.AndIOp(mask, fits)).result
-            clamped.append(value)
-        lanes = self._materialized(last)
-        size = self.broadcast(self._size(memory, len(outer)))
-        inside = self.builder.insert(arith.CmpIOp(lanes, size, predicate="ult")).result
-        if mask is not None:
-            inside = self.builder.insert(arith.AndIOp(inside, self.broadcast(mask))).result
-        start = last.at_lane(0).value()
-        return self.builder.insert(
-            vector.MaskedLoadOp(memory, [*clamped, start], inside, self.broadcast(otherwise))
-        ).result
+        shape = memref_type(memory).shape
+        places = [*(form.value() for form in outer), last.at_lane(0).value()]
+        inside: Value | None = None
+        for axis, value in enumerate(places[:-1]):
+            if not _is_inside(value, shape[axis]):
+                inside = self._both(inside, self._fits(value, self._size(memory, axis)))
+        if inside is not None:
+            inside = self.broadcast(inside)
+        if shape[-1] == DYNAMIC or not last.is_within(shape[-1]):
+            size = self.broadcast(self._size(memory, len(outer)))
+            inside = self._both(inside, self._fits(self._materialized(last), size))
+        type_ = VectorType((self.lanes,), memref_type(memory).element)
+        if inside is None:
+            return self.builder.insert(vector.LoadOp(memory, places, result_types=[type_])).result
+        return self.builder.insert(vector.MaskedLoadOp(memory, places, inside, self.broadcast(otherwise))).result
+
+    def _fits(self, value: Value, size: Value) -> Value:
+        """0 <= value < size"""
+        return self.builder.insert(arith.CmpIOp(value, size, predicate="ult")).result
+
+    def _both(self, a: Value | None, b: Value) -> Value:
+        return b if a is None else self.builder.insert(arith.AndIOp(a, b)).result
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c with one rounding."""
@@ -244,3 +276,9 @@ class ScalarCode:
             upper = [self.builder.insert(vector.ShuffleOp(v, v, mask=order)).result for v in values]
             values = self.run(combine, [*values, *upper])
         return [self.builder.insert(vector.ExtractOp(v, static_position=[0])).result for v in values]
+
+
+def _is_inside(value: Value, size: int) -> bool:
+    """Whether an index is in [0, size) for certain."""
+    low, high = known_range(value)
+    return low is not None and high is not None and low >= 0 and size != DYNAMIC and high < size

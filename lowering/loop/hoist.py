@@ -1,4 +1,5 @@
-"""Moves index arithmetic and other pure ops out of the loops in which nothing they use changes.
+"""Moves index arithmetic and other pure ops out of the loops in which nothing they use changes. A loop may run no
+iteration, so that what may fail stays: a division, unless its divisor is never 0.
 
 loop.for %k { %p = floordivsi %n, 64; ... }  ->  %p = floordivsi %n, 64; loop.for %k { ... }
 """
@@ -10,8 +11,8 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects import loop
+from stepwell.dialects.arith_proofs import may_run_early
 from stepwell.ir.core import Operation, Value
-from stepwell.ir.opdef import PURE, has_trait
 from stepwell.ir.passes import Pass, PassContext
 
 
@@ -31,7 +32,7 @@ def hoist_from(op: Operation) -> int:
     """Move what does not change inside the loop before it; returns how many ops."""
     moved = 0
     for inner in list(op.regions[0].block):
-        if has_trait(inner, PURE) and not inner.regions and all(_is_outside(v, op) for v in inner.operands):
+        if may_run_early(inner) and not inner.regions and all(_is_outside(v, op) for v in inner.operands):
             inner.move_before(op)
             moved += 1
     return moved

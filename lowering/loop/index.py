@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from stepwell.dialects import arith, loop
+from stepwell.dialects import arith, loop, vector
 from stepwell.dialects.arith import constant_int
+from stepwell.dialects.arith_proofs import known_lanes
 from stepwell.errors import IRError
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import BlockArgument, Value
@@ -75,11 +76,12 @@ class IndexBuilder:
         return self._binary(arith.MaxSIOp, a, b)
 
     def floordiv(self, a: Value, b: Value) -> Value:
-        """a // b, rounded down, b > 0"""
+        """a // b, rounded down, b > 0. A b that is not known counts as at least 1, as it is wherever the quotient is
+        used, so that the division may run anywhere."""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.constant(x // y)
-        return a if y == 1 else self._binary(arith.FloorDivSIOp, a, b)
+        return a if y == 1 else self._binary(arith.FloorDivSIOp, a, self.maximum(b, self.constant(1)))
 
     def mod(self, a: Value, b: Value) -> Value:
         """a - b * (a // b), b > 0"""
@@ -121,7 +123,7 @@ def known_multiple(value: Value) -> int:
 
 
 def known_range(value: Value) -> tuple[int | None, int | None]:
-    """Inclusive bounds of an index as far as they are known."""
+    """Inclusive bounds of an index, in all lanes, as far as they are known."""
     constant = constant_int(value)
     if constant is not None:
         return constant, constant
@@ -133,7 +135,24 @@ def known_range(value: Value) -> tuple[int | None, int | None]:
             if low is not None and high is not None and step:
                 last = max(low, low + (high - 1 - low) // step * step)
             return low, last
+    lanes = known_lanes(value)
+    if lanes is not None:
+        return min(lanes), max(lanes)
+    op = value.defining_op
+    if isinstance(op, vector.ExtractOp):
+        return known_range(op.operands[0])
+    if isinstance(op, (arith.MinSIOp, arith.MaxSIOp)):
+        lows, highs = zip(known_range(op.lhs), known_range(op.rhs), strict=True)
+        if isinstance(op, arith.MinSIOp):
+            return _if_known(min, lows, all), _if_known(min, highs, any)
+        return _if_known(max, lows, any), _if_known(max, highs, all)
     return None, None
+
+
+def _if_known(pick: Callable[..., int], edges: Sequence[int | None], enough: Callable[..., bool]) -> int | None:
+    """The least or largest of the edges that are known, where `enough` (all or any) of them are."""
+    known = [edge for edge in edges if edge is not None]
+    return pick(known) if known and enough(edge is not None for edge in edges) else None
 
 
 @attrs.frozen
@@ -215,6 +234,17 @@ class LinearIndex:
     def lane_factor(self) -> int:
         """How far the index moves from one lane to the next."""
         return sum(factor for term, factor in self.terms.items() if isinstance(term, Lane))
+
+    def is_within(self, size: int) -> bool:
+        """Whether the index is in [0, size) for certain, in all lanes."""
+        low = high = self.constant
+        for term, factor in self.terms.items():
+            first, last = _range(term)
+            if first is None or last is None:
+                return False
+            low += min(factor * first, factor * last)
+            high += max(factor * first, factor * last)
+        return low >= 0 and high < size
 
     @property
     def key(self) -> tuple[frozenset[tuple[Term, int]], int]:

@@ -16,6 +16,7 @@ import attrs
 
 from stepwell.dialects import arith, buffer, func, heap, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
+from stepwell.dialects.check import RequireOp
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
 from stepwell.ir import affine_expr
@@ -296,7 +297,8 @@ def kernel_symbols(op: KernelOp) -> list[str]:
 
 
 def _kernel_key(op: KernelOp) -> str:
-    """Text that is equal for kernels that may share one function: no names of values, no locations."""
+    """Text that is equal for kernels that may share one function: no names of values, and of locations only those that
+    the function tells when it fails."""
     copy = op.clone()
     for inner in copy.walk():
         for value in (*inner.results, *(a for r in inner.regions for b in r.blocks for a in b.arguments)):
@@ -305,7 +307,8 @@ def _kernel_key(op: KernelOp) -> str:
 
     printer = Printer(PrintOptions(generic=True))
     printer.region(copy, copy.regions[0])
-    text = printer.text() + str(op.schedule)
+    places = [inner.loc.label for inner in op.walk_of(RequireOp)]
+    text = printer.text() + str(op.schedule) + "".join(f"\n{place}" for place in places)
     copy.drop_all_references()
     return text
 

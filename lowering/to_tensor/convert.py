@@ -18,6 +18,7 @@ from stepwell.ir.registry import REGISTRY
 from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
+from stepwell.lowering.to_tensor.demands import keep_demands
 from stepwell.lowering.to_tensor.rules import RULES, lowers, signless
 
 
@@ -55,6 +56,7 @@ class ToTensor(Pass):
         load_rules()
         for function in module.walk_of(func.FuncOp):
             keep_graph_types(function)
+            keep_demands(function)
             conversion = Conversion(RULES, signless, stands_below, context=context)
             conversion.run(function)
             function.update_type()

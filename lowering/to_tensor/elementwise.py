@@ -14,6 +14,7 @@ from stepwell.ir.core import Operation, Value
 from stepwell.ir.opdef import Op
 from stepwell.ir.types import FloatType, TensorType, is_unsigned
 from stepwell.lowering.to_tensor import integers
+from stepwell.lowering.to_tensor.proofs import never_zero
 from stepwell.lowering.to_tensor.rules import lowers, map_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -123,4 +124,10 @@ def elementwise(op: graph.ElementwiseOp, c: Conversion) -> Value:
     body, unsigned = BODIES[type(op)], is_unsigned(op.operands[0].type)
     result = signless(op.results[0].type)
     assert isinstance(result, TensorType)
-    return map_generic(c, [c.new(v) for v in op.operands], result, lambda s, *x: body(s, unsigned, *x))
+    proven = [never_zero(value) for value in op.operands]
+
+    def scalars(s: Scalars, *x: Value) -> Value:
+        s.nonzero.update(value for value, never in zip(x, proven, strict=True) if never)
+        return body(s, unsigned, *x)
+
+    return map_generic(c, [c.new(v) for v in op.operands], result, scalars)

@@ -1,6 +1,4 @@
-"""Reading through indices: guarded reads at the places that index tensors name.
-
-An index out of range is an error of the graph op. Bodies have no way to report it yet: the element is 0 there."""
+"""Reading through indices: guarded reads at the places that index tensors name. An index out of range ends the run."""
 
 from __future__ import annotations
 
@@ -21,6 +19,7 @@ from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.types import FloatType
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reshaped, result_type
+from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
 
 
@@ -44,7 +43,7 @@ def gather(op: GatherOp, c: Conversion) -> Value:
         if only is not None:
             place = p.size(only if only >= 0 else size + only)
         else:
-            place = p.wrapped(p.index_of(index[0], reads_unsigned(op.indices)), p.size(size))
+            place = checked_place(p, op.indices, index[0], op.axis, size)
         before = [p.at(axis) for axis in range(op.axis)]
         return p.read(source, [*before, place, *(p.at(axis) for axis in range(op.axis + count, rank))])
 
@@ -74,7 +73,7 @@ def gather_elements(op: GatherElementsOp, c: Conversion) -> Value:
 
     def body(p: Places, index: Value, source: Value) -> Value:
         places = [p.at(axis) for axis in range(result.rank)]
-        places[op.axis] = p.wrapped(p.index_of(index, reads_unsigned(op.indices)), p.size(size))
+        places[op.axis] = checked_place(p, op.indices, index, op.axis, size)
         return p.read(source, places)
 
     return moved(c, result, body, inputs=[c.new(op.indices)], maps=[dims(result.rank)], sources=[c.new(op.x)])
@@ -90,8 +89,8 @@ def gather_nd(op: GatherNDOp, c: Conversion) -> Value:
     def body(p: Places, *args: Value) -> Value:
         *numbers, source = args
         places = [p.at(axis) for axis in range(batch)]
-        for number, size in zip(numbers, shape[batch:], strict=False):
-            places.append(p.wrapped(p.index_of(number, reads_unsigned(op.indices)), p.size(size)))
+        for axis, number in enumerate(numbers, start=batch):
+            places.append(checked_place(p, op.indices, number, axis, shape[axis]))
         places.extend(p.at(axis) for axis in range(leading, result.rank))
         return p.read(source, places)
 

@@ -1,20 +1,29 @@
 """Integer arithmetic with the meaning of graph ops, guarded against what machines leave undefined.
 
-Where a graph op calls an operand an error (a zero divisor, zero to a negative power), the result is 0 and nothing
-traps. Guards against operands that are known at compile time are not written."""
+Where a graph op calls an operand an error (a zero divisor, zero to a negative power), the body requires that there is
+none; the result is then 0 and nothing traps until the run ends. Guards against operands that are known at compile time
+are not written."""
 
 from __future__ import annotations
 
 from stepwell.dialects import arith
+from stepwell.dialects.graph.elementwise import ZERO_TO_NEGATIVE
 from stepwell.ir.core import Value
-from stepwell.ir.types import bit_width
+from stepwell.ir.types import I1, bit_width
 from stepwell.lowering.to_tensor.scalars import Scalars
+
+
+def _require_divisor(s: Scalars, a: Value, b: Value) -> None:
+    """End the run where a is divided by zero; the error tells a."""
+    if s.known(b) in (None, 0) and b not in s.nonzero:
+        s.require(s.compare("ne", b, s.constant(0, b.type)), a, arith.ZERO_DIVISOR)
 
 
 def divide(s: Scalars, unsigned: bool, a: Value, b: Value) -> Value:
     """a / b towards zero; the smallest integer by -1 wraps."""
     if s.known(b) not in (None, 0, -1):
         return s.emit((arith.DivUIOp if unsigned else arith.DivSIOp)(a, b))
+    _require_divisor(s, a, b)
     zero, one = s.constant(0, a.type), s.constant(1, a.type)
     is_zero = s.compare("eq", b, zero)
     if unsigned:
@@ -30,6 +39,7 @@ def remainder(s: Scalars, unsigned: bool, a: Value, b: Value) -> Value:
     """a - trunc(a / b) * b, with the dividend's sign."""
     if s.known(b) not in (None, 0, -1):
         return s.emit((arith.RemUIOp if unsigned else arith.RemSIOp)(a, b))
+    _require_divisor(s, a, b)
     one = s.constant(1, a.type)
     idle = s.compare("eq", b, s.constant(0, a.type))
     if unsigned:
@@ -63,6 +73,8 @@ def power(s: Scalars, unsigned: bool, base: Value, exponent: Value) -> Value:
         square = s.mul(square, square)
     if unsigned:
         return made
+    undefined = s.both(s.compare("lt", exponent, zero), s.compare("eq", base, zero))
+    s.require(s.compare("eq", undefined, s.constant(0, I1)), exponent, ZERO_TO_NEGATIVE)
     minus_one = s.constant(-1, base.type)
     sign = s.select(s.compare("ne", s.both(exponent, one), zero), minus_one, one)
     unit = s.select(s.compare("eq", base, minus_one), sign, zero)

@@ -202,7 +202,9 @@ def reverse_sequence(op: ReverseSequenceOp, c: Conversion) -> Value:
     result = result_type(op)
 
     def body(p: Places, length: Value, source: Value) -> Value:
-        count = p.index_of(length, False)
+        count, steps = p.index_of(length, False), result.shape[op.time_axis]
+        inside = p.compare("le", count, p.size(steps), unsigned=True)
+        p.require(inside, count, f"a sequence length is not in 0 to {steps}")
         places = [p.at(axis) for axis in range(result.rank)]
         time = places[op.time_axis]
         back = p.sub(p.sub(count, p.whole(1)), time)

@@ -86,11 +86,12 @@ class Places(Scalars):
         return super().mul(a, b)
 
     def floordiv(self, a: Value, b: Value) -> Value:
-        """a // b of indices, rounded down. b must be positive."""
+        """a // b of indices, rounded down. b must be positive; one that is not known counts as at least 1, so that the
+        division may run where the quotient is not used."""
         x, y = constant_int(a), constant_int(b)
         if x is not None and y is not None:
             return self.whole(x // y)
-        return a if y == 1 else self.emit(arith.FloorDivSIOp(a, b))
+        return a if y == 1 else self.emit(arith.FloorDivSIOp(a, b if y else self.maximum(b, self.whole(1))))
 
     def ceildiv(self, a: Value, b: Value) -> Value:
         """a // b of indices, rounded up. b must be positive."""
@@ -173,10 +174,10 @@ class Places(Scalars):
 PlacesBody = Callable[..., "Value | Sequence[Value]"]
 
 
-def places_region(types: Sequence[Type], body: PlacesBody) -> Region:
-    """A region whose body is written with `Places`, on scalars as they are."""
+def places_region(types: Sequence[Type], body: PlacesBody, source: Operation | None = None) -> Region:
+    """A region whose body is written with `Places`, on scalars as they are; `source` is the op whose meaning it is."""
     block = Block(types)
-    places = Places(Builder.at_end(block))
+    places = Places(Builder.at_end(block), source)
     made = body(places, *block.arguments)
     places.builder.insert(YieldOp([made] if isinstance(made, Value) else list(made)))
     return Region([block])
@@ -195,7 +196,7 @@ def moved(
         inputs,
         sources,
         result_types=[result],
-        regions=[places_region(types, body or (lambda p, x: x))],
+        regions=[places_region(types, body or (lambda p, x: x), c.builder.anchor)],
         sizes=DimsAttr(tuple(result.shape)),
         iterators=["parallel"] * rank,
         maps=[*(AffineMap(rank, 0, exprs) for exprs in maps), AffineMap.identity(rank)],
@@ -217,7 +218,9 @@ def reduced(
         inputs,
         sources,
         result_types=[result],
-        regions=[places_region(types, body), places_region([result.element, result.element], combine)],
+        regions=[
+            places_region(types, body, c.builder.anchor), places_region([result.element, result.element], combine),
+        ],
         sizes=DimsAttr((*result.shape, *over)),
         iterators=["parallel"] * rank + ["reduction"] * len(over),
         maps=[*(AffineMap(space, 0, exprs) for exprs in maps), AffineMap.projection(space, range(rank))],

@@ -53,6 +53,13 @@ def _pairs(op: RotaryEmbeddingOp, c: Conversion) -> Value:
     """The same for pairs side by side, for tables that positions index, and for heads of which a part passes."""
     result, half = result_type(op), tensor_type(op.cos).shape[-1]
 
+    def row_of(p: Places, position: Value) -> Value:
+        rows = tensor_type(op.cos).shape[0]
+        row = p.index_of(position, op.positions is not None and reads_unsigned(op.positions))
+        p.require(p.compare("lt", row, p.size(rows), unsigned=True), row,
+                  f"a position is outside the {rows} rows of the rotation tables")  # fmt: skip
+        return row
+
     def body(p: Places, x: Value, *args: Value) -> Value:
         *position, source, cos, sin = args
         b, h, s, j = (p.at(axis) for axis in range(4))
@@ -66,7 +73,7 @@ def _pairs(op: RotaryEmbeddingOp, c: Conversion) -> Value:
             pair = p.select(first, j, p.sub(j, p.size(half)))
             partner = p.select(first, p.add(j, p.size(half)), p.sub(j, p.size(half)))
         rows = [p.whole(0) if size == 1 else at for size, at in zip(tensor_type(op.cos).shape[:2], (b, s), strict=True)]
-        places = [p.index_of(position[0], reads_unsigned(op.positions)), pair] if op.positions else [*rows, pair]
+        places = [row_of(p, position[0]), pair] if position else [*rows, pair]
         c_, s_, other = (p.widened(v) for v in (p.read(cos, places), p.read(sin, places),
                                                 p.read(source, [b, h, s, partner])))  # fmt: skip
         own = p.widened(x)

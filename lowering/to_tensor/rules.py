@@ -46,10 +46,12 @@ def signless(type_: Type) -> Type:
 Body = Callable[..., "Value | Sequence[Value]"]
 
 
-def scalar_region(types: Sequence[Type], body: Body) -> Region:
-    """A region on scalars; floats narrower than f32 are widened on entry and narrowed once at the end."""
+def scalar_region(types: Sequence[Type], body: Body, source: Operation | None = None) -> Region:
+    """A region on scalars; floats narrower than f32 are widened on entry and narrowed once at the end.
+
+    `source` is the op whose meaning it is, for errors."""
     block = Block(types)
-    scalars = Scalars(Builder.at_end(block))
+    scalars = Scalars(Builder.at_end(block), source)
     arguments = [scalars.widened(argument) for argument in block.arguments]
     made = body(scalars, *arguments)
     values = [made] if isinstance(made, Value) else list(made)
@@ -88,7 +90,7 @@ def map_generic(
             [item.value for item in read],
             tensors,
             result_types=[result],
-            regions=[plain_region(types, scalars)],
+            regions=[plain_region(types, scalars, c.builder.anchor)],
             sizes=DimsAttr(tuple(result.shape)),
             iterators=["parallel"] * result.rank,
             maps=[*(item.map for item in read), AffineMap.identity(result.rank)],
@@ -123,7 +125,7 @@ def reduce_generics(
             inputs,
             sources,
             result_types=results,
-            regions=[scalar_region(elements, body), plain_region(accumulators * 2, combine)],
+            regions=[scalar_region(elements, body, c.builder.anchor), plain_region(accumulators * 2, combine)],
             sizes=DimsAttr(tuple(sizes)),
             iterators=iterators,
             maps=maps,
@@ -134,10 +136,10 @@ def reduce_generics(
     return list(made.outputs)
 
 
-def plain_region(types: Sequence[Type], body: Body) -> Region:
-    """A region on scalars as they are."""
+def plain_region(types: Sequence[Type], body: Body, source: Operation | None = None) -> Region:
+    """A region on scalars as they are; `source` is the op whose meaning it is, for errors."""
     block = Block(types)
-    scalars = Scalars(Builder.at_end(block))
+    scalars = Scalars(Builder.at_end(block), source)
     made = body(scalars, *block.arguments)
     scalars.builder.insert(YieldOp([made] if isinstance(made, Value) else list(made)))
     return Region([block])

@@ -24,6 +24,7 @@ from stepwell.lowering.to_tensor.places import (
     reduced,
     result_type,
 )
+from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
 
 FAR_OUTSIDE = -100.0  # where NaN and infinite coordinates are taken to lie
@@ -208,7 +209,7 @@ def roi_align(op: RoiAlignOp, c: Conversion) -> Value:
         height, width = shape_of(op.x)[2:]
         rows = sample(p, y1, y2, height, 0, op.height)
         columns = sample(p, x1, x2, width, 1, op.width)
-        first = p.wrapped(p.index_of(image, False), p.size(shape_of(op.x)[0]))
+        first = checked_place(p, op.batch_indices, image, 0, shape_of(op.x)[0])
         total: Value | None = None
         for (row, a), (column, b) in itertools.product(rows, columns):
             part = p.mul(p.widened(p.read(source, [first, p.at(1), row, column])), p.mul(a, b))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from stepwell.dialects import arith, math
+from stepwell.dialects.check import RequireOp
 from stepwell.dialects.tensor import DimsAttr, IndexOp, SizeOp
 from stepwell.ir.attributes import FloatAttr, IntegerAttr
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Value
+from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import Op
 from stepwell.ir.types import F32, I1, I64, INDEX, FloatType, IntegerType, Type, bit_width, numpy_dtype
 
 
 class Scalars:
-    """Inserts scalar ops; every method returns the new value. `unsigned` says how integers are read."""
+    """Inserts scalar ops; every method returns the new value. `unsigned` says how integers are read.
 
-    def __init__(self, builder: Builder) -> None:
+    `source` is the op whose meaning this is, for errors; `nonzero` are the values that are proven not to be 0."""
+
+    def __init__(self, builder: Builder, source: Operation | None = None) -> None:
         self.builder = builder
+        self.source = source
+        self.nonzero: set[Value] = set()
 
     def emit(self, op: Op) -> Value:
         """Insert an op with one result."""
@@ -77,6 +82,13 @@ class Scalars:
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         """a where the condition holds, else b"""
         return self.emit(arith.SelectOp(condition, a, b))
+
+    def require(self, condition: Value, value: Value, message: str) -> None:
+        """Where the condition fails, end the run with an error that tells the message and the value."""
+        loc = self.builder.loc
+        if self.source is not None:
+            message, loc = f"{self.source.op_name}: {message}", self.source.loc
+        self.builder.insert(RequireOp(condition, value, message=message, loc=loc))
 
     def both(self, a: Value, b: Value) -> Value:
         """a and b, of truths or of bits"""

@@ -2,7 +2,7 @@
 
 `none` finds the last update of each place by a maximum over the updates' numbers, then reads it; a reduction combines
 all updates that name a place. That visits every pair of place and update (of one line for scatter_elements): right at
-every size, and slow where both are many. An index out of range is an error of the graph op; here its update is lost."""
+every size, and slow where both are many. An index out of range ends the run."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from stepwell.lowering.to_tensor.places import (
     reshaped,
     result_type,
 )
+from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
 
 Update = Callable[..., tuple[Value, Value]]
@@ -67,7 +68,7 @@ def scatter_elements(op: ScatterElementsOp, c: Conversion) -> Value:
     def named(p: Places, source: Value) -> Value:
         """Whether update k of the line is for this place. Lines beyond the indices have no updates."""
         index = p.read(source, line(p))
-        place = p.wrapped(p.index_of(index, reads_unsigned(op.indices)), p.size(shape_of(op.x)[axis]))
+        place = checked_place(p, op.indices, index, axis, shape_of(op.x)[axis])
         inside = [
             p.compare("lt", p.at(other), p.size(size))
             for other, size in enumerate(shape_of(op.indices))
@@ -103,9 +104,10 @@ def scatter_nd(op: ScatterNDOp, c: Conversion) -> Value:
 
     def named(p: Places, numbers: Sequence[Value]) -> Value:
         """Whether an update is for this place."""
-        places = [p.index_of(number, reads_unsigned(op.indices)) for number in numbers]
-        wrapped = [p.wrapped(place, p.size(size)) for place, size in zip(places, shape_of(op.x), strict=False)]
-        return p.all_of([p.compare("eq", place, p.at(axis)) for axis, place in enumerate(wrapped)])
+        places = [
+            checked_place(p, op.indices, number, axis, shape_of(op.x)[axis]) for axis, number in enumerate(numbers)
+        ]
+        return p.all_of([p.compare("eq", place, p.at(axis)) for axis, place in enumerate(places)])
 
     def numbers_at(update: AffineExpr) -> list[list[AffineExpr]]:
         return [[update, const(position)] for position in range(depth)]
@@ -170,6 +172,10 @@ def tensor_scatter(op: TensorScatterOp, c: Conversion) -> Value:
     def body(p: Places, old: Value, *rest: Value) -> Value:
         *first, source = rest
         begin = p.index_of(first[0], False) if first else p.whole(0)
+        if first and not op.circular:
+            end = p.add(begin, p.size(steps))
+            inside = [p.compare("ge", begin, p.whole(0)), p.compare("le", end, p.size(size))]
+            p.require(p.all_of(inside), begin, f"a write position leaves axis {axis} of size {size}")
         places = [p.at(other) for other in range(result.rank)]
         step = p.sub(p.at(axis), begin)
         if op.circular:

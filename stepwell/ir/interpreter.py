@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.errors import IRError, StepwellError
+from stepwell.errors import IRError, RuntimeError, StepwellError
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.opdef import Trait, has_trait
 from stepwell.ir.symbol_values import bind_symbols
@@ -76,6 +76,8 @@ class Frame:
         arguments = [self.get(value) for value in op.operands]
         try:
             made = op.interpret(self, *arguments)
+        except RuntimeError as error:
+            raise error.at(op.loc.label or "an operation", op.op_name) from None
         except StepwellError:
             raise
         except (ArithmeticError, ValueError, TypeError, IndexError, NotImplementedError) as error:

@@ -39,6 +39,7 @@ class Trait(Enum):
     SYMBOL_TABLE = "its region's operations with a sym_name are found by it"
     CONSTANT = "its `value` attribute is its result"
     NO_TERMINATOR = "its region's blocks end without a terminator"
+    IDEMPOTENT = "a second one on the same operands does nothing: it may be merged with the first"
     GRAPH_REGION = "order in its region does not matter"
 
 

@@ -68,7 +68,11 @@ def module_text(module: Operation, weights: WeightsFile, options: PrintOptions =
 def read_module(path: str | os.PathLike[str]) -> Operation:
     """The module in a file, its constants mapped into memory. Raises ParseError, and OSError for the file itself."""
     path = Path(path)
-    return module_of_text(path.read_text(), str(path), path.parent)
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise ParseError(f"{path} cannot be read: it is no text ({error})") from None
+    return module_of_text(text, str(path), path.parent)
 
 
 def module_of_text(text: str, filename: str = "<text>", folder: Path | None = None) -> Operation:

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from stepwell.dialects import arith, math
-from stepwell.dialects.arith import ConstantOp, constant_int
-from stepwell.ir.attributes import ElementsAttr
-from stepwell.ir.core import Value
+from stepwell.dialects.arith_proofs import is_never, known_lanes
+from stepwell.dialects.check import RequireOp
+from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import INDEX, bit_width
 
 from .function import FunctionEmitter, emits
@@ -96,46 +96,44 @@ class Lanes:
         return self.e.emit(f"select {self.mask} {condition}, {self.type} {a}, {self.type} {b}")
 
 
-def known_values(value: Value) -> list[int] | None:
-    """The constants that a value's lanes are."""
-    op = value.defining_op
-    if isinstance(op, ConstantOp) and isinstance(op.value, ElementsAttr):
-        return [int(lane) for lane in op.value.numpy().reshape(-1)]
-    known = constant_int(value)
-    return None if known is None else [known]
+def report_lanes(e: FunctionEmitter, op: Operation, message: str, failed: str, value: Value) -> None:
+    """Report an error where `failed` holds (in any lane), with the value (of the first lane that failed).
+
+    br any(failed), failed, go_on      failed: report; br go_on"""
+    count, type_, text = lane_count(value.type), register_type(value.type), e.value(value)
+    strikes, packed = failed, ""
+    if count is not None:
+        packed = e.emit(f"bitcast <{count} x i1> {failed} to i{count}")
+        strikes = e.emit(f"icmp ne i{count} {packed}, 0")
+    struck, go_on = e.start_block("failed"), e.start_block("go_on")
+    e.line(f"br i1 {strikes}, label %{struck.name}, label %{go_on.name}")
+    e.move_to(struck)
+    if count is not None:
+        lane = e.intrinsic(f"llvm.cttz.i{count}", f"i{count}", (f"i{count}", packed), ("i1", "false"))
+        text = e.emit(f"extractelement {type_} {text}, i{count} {lane}")
+    width = bit_width(value.type)
+    if width < 64:
+        text = e.emit(f"sext i{width} {text} to i64")
+    e.report(message, op, text)
+    e.line(f"br label %{go_on.name}")
+    e.move_to(go_on)
 
 
-def _is_positive(value: Value) -> bool:
-    """Whether a value is above 0 for certain: a constant, or a maximum with one."""
-    known = known_values(value)
-    if known is not None:
-        return all(lane > 0 for lane in known)
-    op = value.defining_op
-    return isinstance(op, arith.MaxSIOp) and any(_is_positive(side) for side in (op.lhs, op.rhs))
+@emits(RequireOp)
+def require(e: FunctionEmitter, op: RequireOp) -> None:
+    """A report where the condition fails."""
+    mask = register_type(op.condition.type)
+    every = "splat (i1 true)" if lane_count(op.condition.type) is not None else "true"
+    report_lanes(e, op, op.message, e.emit(f"xor {mask} {e.value(op.condition)}, {every}"), op.value)
 
 
 def _checked_divisor(e: FunctionEmitter, op: arith.BinaryOp, lanes: Lanes) -> str:
-    """The divisor, with 1 in place of 0; a 0 is reported with the dividend of the first lane."""
+    """The divisor, with 1 in place of 0; a 0 is reported with the dividend of its lane."""
     divisor = e.value(op.rhs)
-    known = known_values(op.rhs)
-    if _is_positive(op.rhs) or (known is not None and all(known)):
+    if is_never(op.rhs, 0):
         return divisor
     zero = lanes.do("icmp eq", divisor, lanes.number(0))
-    any_zero = zero
-    if lanes.count is not None:
-        packed = e.emit(f"bitcast {lanes.mask} {zero} to i{lanes.count}")
-        any_zero = e.emit(f"icmp ne i{lanes.count} {packed}, 0")
-    failed, go_on = e.start_block("zero"), e.start_block("divide")
-    e.line(f"br i1 {any_zero}, label %{failed.name}, label %{go_on.name}")
-    e.move_to(failed)
-    first = e.value(op.lhs)
-    if lanes.count is not None:
-        first = e.emit(f"extractelement {lanes.type} {first}, i64 0")
-    if lanes.width < 64:
-        first = e.emit(f"sext i{lanes.width} {first} to i64")
-    e.report("division of an integer by zero", op, first)
-    e.line(f"br label %{go_on.name}")
-    e.move_to(go_on)
+    report_lanes(e, op, arith.ZERO_DIVISOR, zero, op.lhs)
     return lanes.pick(zero, lanes.number(1), divisor)
 
 
@@ -153,9 +151,8 @@ def divide_signed(e: FunctionEmitter, op: arith.BinaryOp) -> None:
     """sdiv and srem with a divisor of -1 handled apart, corrected by one where the rounding asks for it."""
     lanes = Lanes(e, op.result)
     dividend, divisor = e.value(op.lhs), _checked_divisor(e, op, lanes)
-    known = known_values(op.rhs)
     minus_one = None
-    if not _is_positive(op.rhs) and (known is None or -1 in known):
+    if not is_never(op.rhs, -1):
         minus_one = lanes.do("icmp eq", divisor, lanes.number(-1))
         divisor = lanes.pick(minus_one, lanes.number(1), divisor)
     remainder = "" if isinstance(op, arith.DivSIOp) else lanes.do("srem", dividend, divisor)
@@ -180,7 +177,7 @@ def shift(e: FunctionEmitter, op: arith.BinaryOp) -> None:
     """shl, lshr, ashr"""
     lanes = Lanes(e, op.result)
     value, amount = e.value(op.lhs), e.value(op.rhs)
-    known = known_values(op.rhs)
+    known = known_lanes(op.rhs)
     fits = known is not None and all(0 <= lane < lanes.width for lane in known)
     if isinstance(op, arith.ShRSIOp):
         if not fits:

@@ -78,3 +78,29 @@ def test_cache_sizes_skip_instruction_caches(tmp_path: Path) -> None:
         folder = f"{base}/index{index}"
         lay_out(tmp_path, {f"{folder}/level": level, f"{folder}/type": kind, f"{folder}/size": size})
     assert [machine.cache_bytes(level, tmp_path) for level in (1, 2, 3, 4)] == [48 << 10, 2 << 20, None, None]
+
+
+MEMINFO = "MemTotal: 64 kB\nMemAvailable:      40 kB\nSwapFree:   8 kB\nHugePages_Free: 0"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"proc/meminfo": MEMINFO}, 48 << 10),
+        ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/b/memory.max": "max",
+          "sys/fs/cgroup/a/b/memory.current": "5", "sys/fs/cgroup/a/memory.max": "1000",
+          "sys/fs/cgroup/a/memory.current": "900", "sys/fs/cgroup/a/memory.stat": "anon 1\ninactive_file 50"}, 150),
+        ({"proc/meminfo": MEMINFO, "proc/self/cgroup": "4:memory:/", "sys/fs/cgroup/memory/memory.limit_in_bytes": "70",
+          "sys/fs/cgroup/memory/memory.usage_in_bytes": "80"}, 0),
+    ],
+)  # fmt: skip
+def test_the_memory_that_is_left(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    assert machine.available_bytes(lay_out(tmp_path, files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (1 << 52, "4.0 PiB")]
+)
+def test_sizes_for_people(count: int, expected: str) -> None:
+    assert machine.shown_bytes(count) == expected

@@ -298,3 +298,14 @@ def test_launches_in_loops_run_in_order(name: str, threads: int) -> None:
         np.testing.assert_array_equal(b, expected[1])
     if name == "ops of one thread":
         assert a[0] == last
+
+
+LONG = IN_LOOPS.replace("BODY", f"{ONE}\n{ONE}").replace("%n = arith.constant 50", "%n = arith.constant 1000")
+
+
+def test_a_long_loop_of_one_thread_looks_for_errors_now_and_then() -> None:
+    program = lowered(LONG)
+    around = [op.parent_op.op_name for op in program.walk_of(cpu.BarrierOp) if op.parent_op is not None]
+    assert around == ["loop.if", "func.func"]
+    compiled = model.build(parse_module(LONG), target.host(), threads=2)
+    assert compiled.run([np.zeros(64, np.int64)])[0][0] == 2001

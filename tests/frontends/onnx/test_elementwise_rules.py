@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stepwell.errors import IRError, ModelError
+from stepwell.errors import ModelError, RuntimeError
 from stepwell.frontends.onnx.registry import RULES, Unsupported
 from tests.frontends.onnx.elementwise_harness import Array, assert_matches, node
 
@@ -71,7 +71,7 @@ def test_power_of_mixed_types(base: Array, exponent: Array, expected: Array) -> 
 
 
 def test_zero_to_a_negative_integer_power_is_an_error() -> None:
-    with pytest.raises(IRError, match="zero to a negative integer power"):
+    with pytest.raises(RuntimeError, match="zero to a negative integer power"):
         node("Pow", np.array([0]), np.array([-1]), version=15)
 
 
@@ -93,7 +93,7 @@ def test_modulo(fmod: int, a: Array, b: Array, expected: Array) -> None:
 
 @pytest.mark.parametrize("op_type", ["Div", "Mod"])
 def test_integer_division_by_zero_is_an_error(op_type: str) -> None:
-    with pytest.raises(IRError, match="integer division by zero"):
+    with pytest.raises(RuntimeError, match="integer by zero"):
         node(op_type, np.array([1, 2]), np.array([1, 0]), version=14)
 
 

@@ -7,15 +7,18 @@ The function is what the ops that `build` returns depend on. Arguments take thei
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stepwell.backends.cpu import model, target
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.graph.base import ConstantOp
+from stepwell.errors import RuntimeError
 from stepwell.ir.attributes import elements
 from stepwell.ir.core import Block, Operation, Value
 from stepwell.ir.dims import Dim, evaluate, symbol
@@ -120,15 +123,50 @@ def descend(
     verify(module)
     assert_close(run_function(function_of(module), arguments), expected, rtol, atol)
     if loops:
-        sizes = {f"d{size}": size for array in inputs for size in array.shape}
-        outputs = [np.zeros(_shape(type_, sizes), numpy_dtype(type_)) for type_ in results]
-        for pass_ in TO_LOOPS:
-            pass_.run(module, PassContext())
-            verify(module)
-        signless = [as_signless(array) for array in outputs]
-        run_function(function_of(module), [*arguments, *signless])
-        assert_close(signless, expected, rtol, atol)
+        _to_loops(module)
+        assert_close(_run_loops(module, results, inputs), expected, rtol, atol)
     return expected
+
+
+def fails_alike(build: Build, *inputs: Array, symbolic: bool = False) -> RuntimeError:
+    """Run a function that must fail at the graph, tensor and loop landing and as machine code: each with the same error
+    but for how sizes are written. The graph's is returned."""
+    module = graph_module(build, inputs, symbolic)
+    results = [value.type for value in function_of(module).returned]
+    expected = _failure(lambda: run_function(function_of(module), inputs))
+    failures = {"native": _failure(lambda: run_native(module.clone(), inputs))}
+    ToTensor().run(module, PassContext())
+    arguments = [as_signless(array) for array in inputs]
+    failures["tensor"] = _failure(lambda: run_function(function_of(module), arguments))
+    _to_loops(module)
+    failures["loop"] = _failure(lambda: _run_loops(module, results, inputs))
+    for landing, found in failures.items():
+        assert (_plain(found), found.value) == (_plain(expected), expected.value), landing
+    return expected
+
+
+def _failure(run: Callable[[], object]) -> RuntimeError:
+    with pytest.raises(RuntimeError) as raised:
+        run()
+    return raised.value
+
+
+def _plain(error: RuntimeError) -> str:
+    """What went wrong, without sizes."""
+    return re.sub(r"\bd?\d+\b", "N", error.problem)
+
+
+def _to_loops(module: Operation) -> None:
+    for pass_ in TO_LOOPS:
+        pass_.run(module, PassContext())
+        verify(module)
+
+
+def _run_loops(module: Operation, results: Sequence[Any], inputs: Sequence[Array]) -> list[Array]:
+    sizes = {f"d{size}": size for array in inputs for size in array.shape}
+    outputs = [as_signless(np.zeros(_shape(type_, sizes), numpy_dtype(type_))) for type_ in results]
+    run_function(function_of(module), [*map(as_signless, inputs), *outputs])
+    return outputs
 
 
 def _shape(type_: Any, sizes: dict[str, int]) -> tuple[int, ...]:

@@ -179,6 +179,33 @@ def test_division_of_vectors_by_zero_is_reported(level: target.CpuTarget, name: 
         compiled.run([NUMBERS])
 
 
+def test_a_requirement_ends_the_run(level: target.CpuTarget) -> None:
+    text = each("""%p = arith.cmpi sge, %x, %z : i64
+      check.require %p, %x {message = "a negative number"} : i1, i64 loc("/check")
+      %r = arith.addi %x, %z : i64""")
+    compiled = model.build(parse_module(text), level)
+    with pytest.raises(RuntimeError, match=r"/check: a negative number \(value -7\)"):
+        compiled.run([np.array([1, 2, 3, -7, 5, 6, 7, 8])])
+    assert compiled.run([np.abs(NUMBERS)])[0].tolist() == np.abs(NUMBERS).tolist()
+
+
+@pytest.mark.parametrize("lane", [0, 3, 7])
+def test_a_requirement_tells_the_lane_that_fails(level: target.CpuTarget, lane: int) -> None:
+    text = kernel("""
+    %v = vector.load %a[%c0] : memref<8xi64>, vector<8xi64>
+    %w = arith.trunci %v : vector<8xi64> to vector<8xi16>
+    %n = arith.constant dense<100> : vector<8xi64>
+    %p = arith.cmpi slt, %v, %n : vector<8xi64>
+    check.require %p, %w {message = "too large"} : vector<8xi1>, vector<8xi16>
+    vector.store %v, %b[%c0] : memref<8xi64>, vector<8xi64>""")
+    compiled = model.build(parse_module(text), level)
+    numbers = np.arange(8)
+    assert compiled.run([numbers])[0].tolist() == numbers.tolist()
+    numbers[lane] = 100 + lane
+    with pytest.raises(RuntimeError, match=rf"too large \(value {100 + lane}\)"):
+        compiled.run([numbers])
+
+
 LOW = np.iinfo(np.int64).min
 
 

@@ -1,0 +1,69 @@
+"""What an op demands of sizes that are not known before the model runs: two of them equal, or one that broadcasts.
+
+The checks of type inference refuse what is proven wrong. What is neither proven wrong nor proven right they tell to
+`demand_equal` and its like, which forget it, except inside `recorded()`: there the demands of one op come together, so
+that they can be asked again when the sizes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import attrs
+
+from stepwell.ir.dims import Dim, DimExpr, dim_min, expand_mod, proven_equal, proven_non_negative
+
+
+@attrs.frozen
+class Demand:
+    """A size that must be 0 when the model runs, and what is wrong where it is not."""
+
+    zero: Dim
+    reason: str
+
+
+_record: ContextVar[list[Demand] | None] = ContextVar("demands", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Demand]]:
+    """Collect the demands that checks make inside."""
+    found: list[Demand] = []
+    token = _record.set(found)
+    try:
+        yield found
+    finally:
+        _record.reset(token)
+
+
+def demand_equal(a: Dim, b: Dim, what: str) -> None:
+    """Two sizes must be equal."""
+    record = _record.get()
+    if record is not None and _is_open(a, b) and not proven_equal(a, b):
+        record.append(Demand(expand_mod(a) - expand_mod(b), f"{what}: sizes {a} and {b} differ"))
+
+
+def demand_broadcast(a: Dim, b: Dim) -> None:
+    """Two sizes must be equal, or one of them 1."""
+    record = _record.get()
+    if record is not None and _is_open(a, b) and not proven_equal(a, b):
+        record.append(Demand((a - b) * (a - 1) * (b - 1), f"sizes {a} and {b} do not broadcast"))
+
+
+def demand_stretch(size: Dim, wanted: Dim, what: str) -> None:
+    """A size must be 1 or the wanted one."""
+    record = _record.get()
+    if record is not None and _is_open(size, wanted) and not proven_equal(size, wanted):
+        record.append(Demand((size - wanted) * (size - 1), f"{what}: size {size} does not broadcast to {wanted}"))
+
+
+def demand_size(size: Dim, what: str) -> None:
+    """A size must not be negative."""
+    record = _record.get()
+    if record is not None and isinstance(size, DimExpr) and not proven_non_negative(size):
+        record.append(Demand(dim_min(size, 0), f"{what} would have size {size}, below 0"))
+
+
+def _is_open(a: Dim, b: Dim) -> bool:
+    return isinstance(a, DimExpr) or isinstance(b, DimExpr)
