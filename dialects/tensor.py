@@ -2,7 +2,8 @@
 
 `tensor.generic` is the usual tileable op: an iteration space, an affine map per operand, a scalar body, and for
 reductions a monoid. `tensor.kernel` groups tileable ops into one function to be, with a `#tensor.schedule`.
-`tensor.for`, `tensor.while` and `tensor.if` are the control flow of the program around kernels."""
+`tensor.for`, `tensor.while` and `tensor.if` are the control flow of the program around kernels, and
+`tensor.born` and `tensor.measure` bring sizes into it that only data tell."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ from stepwell.dialects.tensor_base import YieldOp as YieldOp
 from stepwell.dialects.tensor_base import concrete as concrete
 from stepwell.dialects.tensor_base import concrete_shape as concrete_shape
 from stepwell.dialects.tensor_base import tensor_type as tensor_type
+from stepwell.dialects.tensor_born import BornOp as BornOp
+from stepwell.dialects.tensor_born import MeasureOp as MeasureOp
 from stepwell.dialects.tensor_control import ForOp as ForOp
 from stepwell.dialects.tensor_control import IfOp as IfOp
 from stepwell.dialects.tensor_control import RowOp as RowOp

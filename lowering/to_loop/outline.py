@@ -1,7 +1,10 @@
 """Leaves the tensor landing: each `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
 
 %y = tensor.kernel %x { generic }  ->  %y = buffer.alloc(); kernel.launch @k(%x, %y)     func @k { loop.stage }
-"""
+tensor.born %n {symbol = "k"}      ->  %i = buffer.load %n[]; %k = heap.size %i upto %m {of = "k"}
+
+A result whose sizes follow from the inputs is written to memory of the caller's. Where data decide them the caller
+gives a descriptor, in which the program writes where the result lies and what sizes it has."""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects import buffer, func, kernel, loop, tensor
+from stepwell.dialects import arith, buffer, func, heap, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
 from stepwell.ir import affine_expr
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.attributes import ArrayAttr, DictAttr, StringAttr, UnitAttr
+from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.dims import Dim, DimExpr, free_symbols, solve_for, symbol
@@ -30,6 +33,9 @@ from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.borders import border_function
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
 from stepwell.lowering.to_loop.scatter import convert_scatter
+
+DESCRIPTOR = "sw.descriptor"
+"""An output's attribute: the argument is a descriptor of the result, which the program finds memory for."""
 
 
 def buffer_type(type_: Type) -> MemRefType:
@@ -83,8 +89,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.BorderOp, tensor.ConstantOp, tensor.JoinOp, tensor.ReshapeOp, tensor.RowOp, tensor.ScatterOp,
-    tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp, tensor.ReshapeOp,
+    tensor.RowOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
@@ -111,12 +117,23 @@ class Program:
         block = function.body.block
         first = block.first
         self.symbols = measured_symbols(function, types, Builder.at_start(block))
-        outputs = [block.add_argument(buffer_type(value.type), f"out{n}") for n, value in enumerate(results)]
-        self.destinations.update(zip(results, outputs, strict=True))
-        _describe_arguments(function, types, results)
+        self.published = [number for number, value in enumerate(results) if not self._is_sized(value.type)]
+        outputs = [block.add_argument(self._output_type(n, value), f"out{n}") for n, value in enumerate(results)]
+        self.destinations.update((results[n], out) for n, out in enumerate(outputs) if n not in self.published)
+        _describe_arguments(function, types, results, self.published)
+        self.results, self.outputs = results, outputs
         self.convert_from(first)
         function.res_attrs = None
         function.update_type()
+
+    def _is_sized(self, type_: Type) -> bool:
+        """Whether the caller can know the sizes of a result before the call."""
+        return all(free_symbols(dim) <= self.symbols.keys() for dim in open_dims(type_))
+
+    def _output_type(self, number: int, value: Value) -> MemRefType:
+        if number in self.published:
+            return heap.descriptor_type(tensor.tensor_type(value).rank)
+        return buffer_type(value.type)
 
     def convert_from(self, first: Operation | None) -> None:
         """Convert the ops of a block, from one of them on."""
@@ -158,10 +175,32 @@ class Program:
             convert_scatter(self, op)
         elif isinstance(op, CONTROL):
             convert_control(self, op)
+        elif isinstance(op, tensor.BornOp):
+            self._born(op)
+        elif isinstance(op, tensor.MeasureOp):
+            number = self.builder.insert(buffer.DimOp(self.buffers[op.x], axis=op.axis)).result
+            self._size(op, op.symbol, number, None)
         elif isinstance(op, func.ReturnOp):
+            for place in self.published:
+                self.builder.insert(heap.PublishOp(self.buffers[self.results[place]], self.outputs[place]))
             op.set_operands(())
         elif op.dialect == "tensor":
             raise PassError(f"{op.op_name} (from {op.loc.label}) stands outside a kernel")
+
+    def _born(self, op: tensor.BornOp) -> None:
+        """The symbol's value is read from memory by the program itself."""
+        memory = self.buffers[op.size]
+        zeros = [self.index.constant(0) for _ in buffer.memref_type(memory).shape]
+        loaded = self.builder.insert(buffer.LoadOp(memory, zeros)).result
+        number = self.builder.insert(arith.IndexCastOp(loaded, result_types=[INDEX])).result
+        self._size(op, op.symbol, number, op.at_most.dims[0] if op.at_most is not None else None)
+
+    def _size(self, op: Operation, name: str, number: Value, most: Dim | None) -> None:
+        limit = self.index.dim(heap.MOST if most is None else most, self.symbols)
+        text = None if most is None else str(most)
+        size = self.builder.insert(heap.SizeOp(number, limit, of=name, at_most=text, loc=op.loc)).result
+        size.name = name
+        self.symbols[name] = size
 
     def bind(self, value: Value, memory: Value) -> None:
         """A tensor lies in this memory."""
@@ -251,13 +290,16 @@ def makes_part_later(border: tensor.BorderOp) -> bool:
     return False
 
 
-def _describe_arguments(function: func.FuncOp, types: Sequence[Type], results: Sequence[Value]) -> None:
+def _describe_arguments(
+    function: func.FuncOp, types: Sequence[Type], results: Sequence[Value], published: Sequence[int]
+) -> None:
     """Keep what the caller must know of each argument: its names and its (symbolic) tensor type."""
-    described = []
+    described: list[dict[str, Attribute]] = []
     for n, type_ in enumerate(types):
         described.append({**function.argument_attributes(n), "sw.tensor": tensor_attr(type_)})
     for n, value in enumerate(results):
-        described.append({**function.result_attributes(n), "sw.tensor": tensor_attr(value.type), "sw.out": UnitAttr()})
+        kind = {"sw.out": UnitAttr(), **({DESCRIPTOR: UnitAttr()} if n in published else {})}
+        described.append({**function.result_attributes(n), "sw.tensor": tensor_attr(value.type), **kind})
     function.properties["arg_attrs"] = ArrayAttr(tuple(DictAttr.of(d) for d in described))
 
 
