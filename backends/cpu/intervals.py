@@ -64,16 +64,14 @@ class Uses:
     @staticmethod
     def of(function: FuncOp) -> Uses:
         """By its loads and stores. An op that is neither, nor known to leave memory alone, counts as both."""
-        arguments: dict[Value, int] = {}
-        for number, value in enumerate(function.arguments):
-            if isinstance(value.type, MemRefType):
-                arguments[value] = number
-        roots = roots_of(function, arguments)
+        arguments: list[Value] = list(function.arguments)
+        numbers = {value: number for number, value in enumerate(arguments) if isinstance(value.type, MemRefType)}
+        roots = roots_of(function, numbers)
         reads, writes = set[int](), set[int]()
         for op in function.walk():
             if op is function or isinstance(op, _CONTROL) or has_trait(op, PURE) or has_trait(op, Trait.TERMINATOR):
                 continue  # what control flow hands on is in the roots
-            touched = {arguments[root] for operand in op.operands for root in roots.get(operand, ())}
+            touched = {numbers[root] for operand in op.operands for root in roots.get(operand, ())}
             if not isinstance(op, _STORES):
                 reads |= touched
             if not isinstance(op, _LOADS):
