@@ -10,6 +10,10 @@ from stepwell.ir.core import Value
 from stepwell.ir.opdef import Op, attr, operands
 from stepwell.ir.registry import Dialect
 
+PARTS = "sw.parts"
+"""The attribute of a launch with the numbers of its operands of which it writes a part: a box of a joined tensor, which
+no other launch with this attribute writes."""
+
 
 class LaunchOp(Op):
     """Runs a kernel function over all its grains; what it reads was written by launches before it.

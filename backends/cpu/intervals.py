@@ -16,6 +16,7 @@ import attrs
 
 from stepwell.dialects import buffer, kernel, loop, vector
 from stepwell.dialects.func import FuncOp
+from stepwell.ir.attributes import DenseArrayAttr
 from stepwell.ir.core import Block, BlockArgument, Value
 from stepwell.ir.opdef import PURE, Trait, has_trait
 from stepwell.ir.types import MemRefType, bit_width
@@ -90,19 +91,29 @@ class Touched:
 
     reads: tuple[Place, ...]
     writes: tuple[Place, ...]
+    parts: frozenset[Value] = frozenset()
+    """The roots of joined tensors of which it writes a part; two launches write different elements of these."""
 
     @staticmethod
     def of(launch: kernel.LaunchOp, uses: Uses) -> Touched:
         """The places of its arguments."""
-        return Touched(_places(launch, uses.reads), _places(launch, uses.writes))
+        marked = launch.attributes.get(kernel.PARTS)
+        numbers = marked.values if isinstance(marked, DenseArrayAttr) else ()
+        parts = frozenset(Place.of(launch.inputs[int(number)]).root for number in numbers)
+        return Touched(_places(launch, uses.reads), _places(launch, uses.writes), parts)
 
     def conflicts(self, other: Touched) -> bool:
         """Whether one must end before the other begins."""
-        pairs = [
-            *((mine, theirs) for mine in self.writes for theirs in (*other.reads, *other.writes)),
-            *((mine, theirs) for mine in self.reads for theirs in other.writes),
-        ]
-        return any(mine.overlaps(theirs) for mine, theirs in pairs)
+        if any(mine.overlaps(theirs) for mine in self.writes for theirs in other.reads):
+            return True
+        if any(mine.overlaps(theirs) for mine in self.reads for theirs in other.writes):
+            return True
+        joined = self.parts & other.parts
+        return any(
+            mine.overlaps(theirs) and not (mine.root is theirs.root and mine.root in joined)
+            for mine in self.writes
+            for theirs in other.writes
+        )
 
 
 @attrs.frozen

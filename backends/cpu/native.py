@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from . import abi, entry_ir, jit, target, team_block, team_ir
+from . import abi, entry_ir, heap_ir, jit, target, team_block, team_ir
 
 _lock = threading.Lock()
 _code: jit.Code | None = None
@@ -30,7 +30,7 @@ def externals() -> dict[str, int]:
 
 def runtime_ir(arch: str) -> str:
     """The whole run time as one LLVM module."""
-    return team_ir.team_ir(arch) + "\n" + entry_ir.entry_ir(team_block.MAIN_THREAD)
+    return "\n".join([team_ir.team_ir(arch), heap_ir.heap_ir(), entry_ir.entry_ir(team_block.MAIN_THREAD)])
 
 
 def _load() -> jit.Code:

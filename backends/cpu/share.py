@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects import arith, buffer, cpu, func, kernel, loop
+from stepwell.dialects import arith, buffer, cpu, func, heap, kernel, loop
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
@@ -212,7 +212,7 @@ def size_outputs(function: FuncOp) -> None:
     index = IndexBuilder(builder)
     for argument, port in zip(outputs, signature.outputs, strict=True):
         shape = TensorType(port.dims, F32)
-        if not open_dims(shape) or not argument.has_uses:
+        if port.published or not open_dims(shape) or not argument.has_uses:
             continue
         sizes = [index.dim(dim, symbols) for dim in open_dims(shape)]
         sized = buffer.ReshapeOp(argument, sizes, result_types=[argument.type])
@@ -286,9 +286,25 @@ def run_interval(
 def _poll(function: FuncOp) -> None:
     """Look for errors and signals where what comes next relies on it, and in each round of a loop."""
     for op in list(function.walk()):
-        if isinstance(op, RequireOp) and not isinstance(op.next, RequireOp):
+        if isinstance(op, heap.SizeOp):
+            check_size(op)
+        elif isinstance(op, heap.ReserveOp) or (isinstance(op, RequireOp) and not isinstance(op.next, RequireOp)):
             Builder.after(op).insert(cpu.PollOp())
         elif isinstance(op, (loop.ForOp, loop.WhileOp)):
             last = op.body.block.terminator
             if not isinstance(last.prev, (cpu.PollOp, cpu.JoinOp)):
                 Builder.before(last).insert(cpu.PollOp())
+
+
+def check_size(op: heap.SizeOp) -> None:
+    """%k = heap.size %n upto %m  ->  if %n < 0 or %n > %m { cpu.report }; cpu.poll, where the program ends then"""
+    builder = Builder.before(op)
+    bad = builder.insert(arith.CmpIOp(op.number, op.most, predicate="ugt")).result
+    choice = loop.IfOp.build(bad)
+    choice.otherwise.remove(choice.otherwise.block)
+    inside = Builder.at_end(choice.then.block, op.loc)
+    inside.insert(cpu.ReportOp(op.number, message=op.message))
+    inside.insert(loop.YieldOp(()))
+    builder.insert(choice)
+    builder.insert(cpu.PollOp())
+    op.replace_with([op.number])

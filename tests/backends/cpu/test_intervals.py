@@ -51,8 +51,9 @@ builtin.module {
 """
 
 
-def add(*names: str) -> str:
-    return f"kernel.launch @add(%{', %'.join(names)}) : (memref<8xi64>, memref<8xi64>, memref<8xi64>) -> ()"
+def add(*names: str, parts: str = "") -> str:
+    marked = f"{{sw.parts = array<i64: {parts}>}}" if parts else ""
+    return f"kernel.launch @add(%{', %'.join(names)}) {marked} : (memref<8xi64>, memref<8xi64>, memref<8xi64>) -> ()"
 
 
 # What follows each other -> the intervals; a launch is named by its place in the text.
@@ -66,6 +67,13 @@ CASES = {
     "one place of the arena": ([add("x", "x", "b"), add("a", "x", "y"), add("b", "b", "again")], [[0, 1], [2]]),
     "a view that nobody planned": ([add("x", "x", "b"), add("x", "x", "unknown")], [[0], [1]]),
     "parts of one buffer": ([add("x", "x", "low"), add("x", "x", "high")], [[0, 1]]),
+    "marked parts of one buffer": (
+        [add("x", "x", "y", parts="2"), add("x", "x", "y", parts="2"), add("x", "x", "y")], [[0, 1], [2]]
+    ),
+    "a part and its reader": ([add("x", "x", "a", parts="2"), add("a", "x", "a", parts="2")], [[0], [1]]),
+    "parts of two buffers in one place": (
+        [add("x", "x", "a", parts="2"), add("x", "x", "again", parts="2")], [[0], [1]]
+    ),
     "a part twice": ([add("x", "x", "low"), add("x", "x", "high"), add("high", "x", "low")], [[0, 1], [2]]),
     "a look at memory between": (
         [add("x", "x", "a"), "%v = buffer.load %x[%c0] : memref<8xi64>\n" + add("x", "x", "b")], [[0], [1]]
