@@ -16,8 +16,8 @@ A failed attempt leaves REMAINING below 0 until the next interval sets it; a thr
 is at most one for each thread and interval.
 
 All waiting is at a *gate*: an epoch that the releasing thread advances, and a count of sleepers that tells it whether
-anybody needs a wake-up call (Drepper, "Futexes Are Tricky"). Who waits spins first and gives its CPU away now and then:
-the thread it waits for may be queued behind it.
+anybody needs a wake-up call (Drepper, "Futexes Are Tricky"). Who waits spins first, then looks again each time that it
+gets the CPU back, then sleeps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ some microseconds where they make several."""
 WORTH_NS = 30_000
 """Of fewer grains, thread 0 runs one and wakes the sleepers if the rest would take it so long: about the time in which
 a thread wakes up."""
-
+STEADY_NS = 20_000
+"""How long a thread that waits keeps its CPU for itself. From then on it lets others have it each time that it has
+looked: the thread that it waits for may be queued behind it."""
 
 TEXT = """\
 ; ---------------------------------------------------------------- what kernels and programs call
@@ -277,12 +279,12 @@ define internal void @sw_wake(ptr %gate) {
   ret void
 }
 
-; Returns when the gate's epoch is no longer %epoch: spins for %spin nanoseconds, then sleeps.
+; Returns when the gate's epoch is no longer %epoch: looks for it for %spin nanoseconds, then sleeps.
 define internal void @sw_wait(ptr %gate, i32 %epoch, i64 %spin) {
 entry:
   br label %batch
 batch:
-  %began = phi i64 [ 0, %entry ], [ %start, %clock ]
+  %began = phi i64 [ 0, %entry ], [ %start, %patience ], [ %start, %yield ]
   br label %poll
 poll:
   %round = phi i32 [ 0, %batch ], [ %round.next, %pause ]
@@ -295,13 +297,18 @@ pause:
   %again = icmp ult i32 %round.next, 64
   br i1 %again, label %poll, label %clock
 clock:
-  %yielded = call i32 @sched_yield()
   %time = call i64 @sw_clock(i32 1)
   %first = icmp eq i64 %began, 0
   %start = select i1 %first, i64 %time, i64 %began
   %spent = sub i64 %time, %start
   %keep = icmp slt i64 %spent, %spin
-  br i1 %keep, label %batch, label %sleep
+  br i1 %keep, label %patience, label %sleep
+patience:
+  %long = icmp sgt i64 %spent, $STEADY_NS
+  br i1 %long, label %yield, label %batch
+yield:
+  %yielded = call i32 @sched_yield()
+  br label %batch
 sleep:
   %sleepers.p = getelementptr i8, ptr %gate, i64 4
   %asleep = atomicrmw add ptr %sleepers.p, i32 1 seq_cst

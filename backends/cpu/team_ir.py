@@ -318,6 +318,7 @@ def team_ir(arch: str) -> str:
         JOB=JOB,
         EARLY=interval_ir.EARLY,
         WORTH_NS=interval_ir.WORTH_NS,
+        STEADY_NS=interval_ir.STEADY_NS,
         INTERRUPTED=INTERRUPTED,
         NO_OP=NO_OP,
     )

@@ -236,5 +236,5 @@ def flat_types(types: Iterable[Type]) -> list[str]:
 
 
 def task_symbol(kernel: str) -> str:
-    """The name of the task that runs a grain of a kernel."""
-    return f"{kernel}.task"
+    """The name in object code of the task that runs a grain of a kernel: apart from all names of kernels."""
+    return f"stepwell.task.{kernel}"
