@@ -29,7 +29,7 @@ import numpy as np
 import pytest
 from attrs import frozen
 
-from stepwell.backends.cpu import jit, model, native, target, team_ir
+from stepwell.backends.cpu import heap_ir, jit, model, native, target, team_ir
 from stepwell.backends.cpu.abi import ArgsLayout
 from stepwell.backends.cpu.entry import Argument
 
@@ -104,18 +104,23 @@ end:
 
 ; The dynamic loader has set up the C library when it jumps here.
 define void @_start() noreturn {
+entry:
   call void @transfer(i32 0, ptr @header, i64 $HEADER_BYTES)
   %total = load i64, ptr @header
   %results.p = getelementptr i64, ptr @header, i64 1
   %results = load i64, ptr %results.p
   %given.p = getelementptr i64, ptr @header, i64 2
   %given = load i64, ptr %given.p
-  %args.p = getelementptr i64, ptr @header, i64 3
+  %begin.p = getelementptr i64, ptr @header, i64 3
+  %begin = load i64, ptr %begin.p
+  %args.p = getelementptr i64, ptr @header, i64 4
   %args = load ptr, ptr %args.p
-  %threads.p = getelementptr i64, ptr @header, i64 4
+  %threads.p = getelementptr i64, ptr @header, i64 5
   %threads = load i64, ptr %threads.p
-  %parallel.p = getelementptr i64, ptr @header, i64 5
+  %parallel.p = getelementptr i64, ptr @header, i64 6
   %parallel = load i64, ptr %parallel.p
+  %segments.p = getelementptr i64, ptr @header, i64 7
+  %segments = load i64, ptr %segments.p
   %base = inttoptr i64 $BASE to ptr
   ; PROT_READ | PROT_WRITE; MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
   %memory = call ptr @mmap(ptr %base, i64 %total, i32 3, i32 1048610, i32 -1, i64 0)
@@ -123,8 +128,8 @@ define void @_start() noreturn {
   call void @check(i1 %mapped, i32 102)
   ; What nobody has written reads as NaN.
   call void @llvm.memset.p0.i64(ptr %base, i8 -1, i64 %total, i1 false)
-  %rest = getelementptr i8, ptr %base, i64 %results
-  call void @transfer(i32 0, ptr %rest, i64 %given)
+  %table = getelementptr i8, ptr %base, i64 %begin
+  call void @transfer(i32 0, ptr %table, i64 %given)
   %wanted.p = getelementptr i8, ptr @sw_team, i64 $WANTED
   store atomic i64 %threads, ptr %wanted.p monotonic, align 8
   %answer = call i64 @sw_call(ptr @program, ptr %args, i64 %threads, i64 %parallel, ptr null, ptr @report)
@@ -132,6 +137,21 @@ define void @_start() noreturn {
   call void @check(i1 %ran, i32 103)
   call void @transfer(i32 1, ptr @report, i64 24)
   call void @transfer(i32 1, ptr %base, i64 %results)
+  br label %head
+head:
+  %segment = phi i64 [ 0, %entry ], [ %segment.next, %body ]
+  %more = icmp slt i64 %segment, %segments
+  br i1 %more, label %body, label %end
+body:
+  %words = shl i64 %segment, 1
+  %memory.p = getelementptr i64, ptr %table, i64 %words
+  %held = load ptr, ptr %memory.p
+  %capacity.p = getelementptr i64, ptr %memory.p, i64 1
+  %capacity = load i64, ptr %capacity.p
+  call void @transfer(i32 1, ptr %held, i64 %capacity)
+  %segment.next = add i64 %segment, 1
+  br label %head
+end:
   %ended = call i64 @sw_disband()
   call void @exit(i32 0)
   unreachable
@@ -154,6 +174,7 @@ def missing() -> str:
 def of(folder: Path) -> Iterator[None]:
     """Models compiled within it are programs in `folder`, which qemu runs, also after it is left."""
     native.code()
+    argument_of = model._output_argument
 
     def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None) -> Objects:
         return Objects(tuple(objects), Path(tempfile.mkdtemp(dir=folder)))
@@ -161,6 +182,7 @@ def of(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "check_runs_here", lambda _: None)
         patch.setattr(model, "NativeEntry", EmulatedEntry)
+        patch.setattr(model, "_output_argument", lambda port: _output(argument_of(port), port.published))
         patch.setattr(jit, "load", load)
         yield
 
@@ -186,7 +208,7 @@ def link(objects: Objects, program: str) -> Path:
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise jit.CodegenError(f"the objects do not link: {done.stderr[-2000:]}")
+        raise AssertionError(f"the objects do not link: {done.stderr[-2000:]}")
     return made
 
 
@@ -194,14 +216,28 @@ def link(objects: Objects, program: str) -> Path:
 def _runtime() -> list[bytes]:
     machine = target.named("aarch64")
     main = _MAIN.substitute(HEADER_BYTES=_HEADER.size, BASE=BASE, WANTED=team_ir.WANTED)
-    return jit.compile_objects([team_ir.team_ir(machine.arch) + main, _PYTHON], machine)
+    return jit.compile_objects([team_ir.team_ir(machine.arch) + heap_ir.heap_ir() + main, _PYTHON], machine)
+
+
+@frozen
+class _Output(Argument):
+    """An output of the model; what is no such output is the heap's table of segments, and the last one. Of a published
+    output the program gives a descriptor: an address in the heap, and sizes."""
+
+    published: bool
+
+
+def _output(argument: Argument, published: bool) -> _Output:
+    return _Output(argument.dtype, argument.shape, published)
 
 
 @frozen
 class _Image:
-    """The program's memory: results first, which it fills and gives back; then what it is given; then what it uses."""
+    """The program's memory: results first, which it gives back; then what it uses. What it is given begins with the
+    heap's table, which is the last of the results."""
 
     results: int
+    begin: int
     given: bytes
     total: int
     args: int
@@ -222,6 +258,10 @@ class EmulatedEntry:
         self.layout = ArgsLayout(tuple(len(argument.shape) for argument in self.inputs), len(self.outputs))
         self.constants = tuple(constants)
         self.parallel = parallel
+        self.segments = 0
+        if self.outputs and not isinstance(self.outputs[-1], _Output):
+            self.segments = int(self.outputs[-1].shape[0] or 0)
+        self._heap: list[Array] = []
 
         def call(*arrays: Array) -> int | tuple[int, int, int] | None:
             return self._run(arrays)
@@ -236,13 +276,36 @@ class EmulatedEntry:
         inputs, outputs = arrays[: len(self.inputs)], arrays[len(self.inputs) : len(described)]
         arena, scratch = arrays[len(described) :]
         image = self._image(inputs, outputs, arena.nbytes, scratch)
-        header = (image.total, image.results, len(image.given), image.args, scratch.shape[0], int(self.parallel), 0, 0)
-        answer = self._execute(_HEADER.pack(*header) + image.given)
-        for place, output in zip(image.places, outputs, strict=True):
-            made = np.frombuffer(answer, np.uint8, output.nbytes, 24 + place)
-            output.reshape(-1).view(np.uint8)[:] = made
+        header = _HEADER.pack(
+            image.total, image.results, len(image.given), image.begin, image.args, scratch.shape[0],
+            int(self.parallel), self.segments,
+        )  # fmt: skip
+        answer = self._execute(header + image.given)
         code, op, value = struct.unpack_from("<3q", answer)
+        moved = self._moved(answer, image)
+        for place, argument, output in zip(image.places, self.outputs, outputs, strict=True):
+            if isinstance(argument, _Output):
+                output.reshape(-1).view(np.uint8)[:] = np.frombuffer(answer, np.uint8, output.nbytes, 24 + place)
+                if argument.published and not code:
+                    output[0] = moved(int(output[0]))
         return (code, op, value) if code else None
+
+    def _moved(self, answer: bytes, image: _Image) -> Callable[[int], int]:
+        """Where an address in the program's heap is here, until the next call."""
+        segments = np.frombuffer(answer, np.int64, 2 * self.segments, 24 + image.begin).reshape(-1, 2).tolist()
+        at = 24 + image.results
+        self._heap = []
+        for _, capacity in segments:
+            self._heap.append(np.frombuffer(answer, np.uint8, capacity, at))
+            at += capacity
+
+        def moved(address: int) -> int:
+            for (first, capacity), array in zip(segments, self._heap, strict=True):
+                if first <= address < first + capacity:
+                    return int(array.ctypes.data) + address - first
+            raise AssertionError(f"a result lies at {address:#x}, in no segment of the heap: {segments}")
+
+        return moved
 
     def _image(self, inputs: Sequence[Array], outputs: Sequence[Array], arena: int, scratch: Array) -> _Image:
         at = 0
@@ -256,20 +319,22 @@ class EmulatedEntry:
 
         out = [place(array.nbytes) for array in outputs]
         results = at
+        begin = out[-1] if self.segments else results
         sent = [*inputs, *self.constants]
         at_sent = [place(array.nbytes) for array in sent]
         table = place(8 * len(self.constants))
         args = place(8 * self.layout.slots)
         end = at
-        words = [BASE + offset for offset in (*at_sent[: len(inputs)], *out, place(arena), table, place(scratch.nbytes))]
+        used = [place(arena), table, place(scratch.nbytes)]
+        words = [BASE + offset for offset in (*at_sent[: len(inputs)], *out, *used)]
         words += [scratch.shape[1], *(size for array in inputs for size in array.shape)]
-        given = bytearray(end - results)
+        given = bytearray(end - begin)
         for offset, array in zip(at_sent, sent, strict=True):
-            given[offset - results : offset - results + array.nbytes] = array.tobytes()
+            given[offset - begin : offset - begin + array.nbytes] = array.tobytes()
         pointers = [BASE + offset for offset in at_sent[len(inputs) :]]
-        struct.pack_into(f"<{len(pointers)}q", given, table - results, *pointers)
-        struct.pack_into(f"<{len(words)}q", given, args - results, *words)
-        return _Image(results, bytes(given), max(at, _LINE), BASE + args, tuple(out))
+        struct.pack_into(f"<{len(pointers)}q", given, table - begin, *pointers)
+        struct.pack_into(f"<{len(words)}q", given, args - begin, *words)
+        return _Image(results, begin, bytes(given), max(at, _LINE), BASE + args, tuple(out))
 
     def _execute(self, request: bytes) -> bytes:
         command = [QEMU, "-cpu", PROCESSOR, "-L", str(ROOT), str(self.program)]
