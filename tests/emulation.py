@@ -202,7 +202,7 @@ def link(objects: Objects, program: str) -> Path:
         paths.append(objects.folder / f"{number}.o")
         paths[-1].write_bytes(image)
     made = objects.folder / "model"
-    command = [
+    command: list[str | Path] = [
         LINKER, "-o", made, "--entry=_start", f"--defsym=program={program}", "--dynamic-linker",
         ROOT / "lib" / "ld-linux-aarch64.so.1", *paths, ROOT / "lib" / "libc.so.6", ROOT / "lib" / "libm.so.6",
     ]  # fmt: skip

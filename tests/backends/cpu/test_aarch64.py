@@ -106,7 +106,9 @@ CASES: dict[str, tuple[onnx.ModelProto, list[Feeds]]] = {
         for b, s, t in ((1, 1, 1), (3, 9, 21))
     ]),
     "recurrence": (RECURRENCE, [{"x": normal(s, b, 9)} for s, b in ((1, 1), (6, 5))]),
-    "functions": (FUNCTIONS, [{"x": np.append(normal(n) * 3, np.float32([0, 1e-40, 30, -30]))} for n in (3, 60)]),
+    "functions": (FUNCTIONS, [
+        {"x": np.append(normal(n) * 3, np.array([0, 1e-40, 30, -30], np.float32))} for n in (3, 60)
+    ]),
 }  # fmt: skip
 
 
