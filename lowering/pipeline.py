@@ -48,7 +48,7 @@ PIPELINE = (
     ),
     PhaseSpec(
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
+        ("affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",
@@ -78,6 +78,7 @@ PASSES = {
     "dce": "stepwell.lowering.graph.dce:DeadCode",
     "recognize": "stepwell.lowering.graph.recognize:Recognize",
     "to-tensor": "stepwell.lowering.to_tensor.convert:ToTensor",
+    "affine-reads": "stepwell.lowering.tensor.affine_reads:AffineReads",
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",

@@ -1,0 +1,148 @@
+"""Makes guarded reads of a reduction plain inputs, by padding what they read once, before the reduction.
+
+generic %a, sources %t { tensor.read %t[d0, d2, d3 - d1] else 0 }
+->  %p = tensor.pad %t {low = [0, 0, 3], value = 0}; generic %a, %p at (d0, d2, d3 - d1 + 3)
+
+A guard in the innermost loop costs a mask for every load, and hides from the cost model that neighbouring points read
+the same elements. It goes where the places are sums of multiples of dims, so that a border of constant width takes all
+of those outside, and where each element of the padded copy is read several times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+
+from stepwell.dialects import arith
+from stepwell.dialects.tensor import GenericOp, IndexOp, KernelOp, PadOp, ReadOp, tensor_type
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.affine_expr import AffineExpr, const, dim
+from stepwell.ir.attributes import Attribute, FloatAttr, IntegerAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import BlockArgument, Operation, Value
+from stepwell.ir.dims import Dim
+from stepwell.ir.passes import Pass, PassContext
+from stepwell.lowering.tensor.machine import size_of
+
+LEAST_READS = 4  # of each element of a padded copy
+
+
+@attrs.frozen
+class AffineReads(Pass):
+    """Pad what a reduction reads under a guard, so that it reads it as it reads its inputs."""
+
+    name: ClassVar[str] = "affine-reads"
+
+    def run(self, module: Operation, context: PassContext) -> None:
+        for op in list(module.walk_of(GenericOp)):
+            if op.has_reduction and op.sources and not isinstance(op.parent_op, KernelOp):
+                context.count("guarded reads padded", pad_reads(op))
+
+
+def pad_reads(op: GenericOp) -> int:
+    """Make all reads of a reduction inputs that can be; returns how many were."""
+    count = 0
+    while (read := next(filter(None, (affine_read(r, op) for r in op.walk_of(ReadOp))), None)) is not None:
+        op = with_input(op, read)
+        count += 1
+    return count
+
+
+@attrs.frozen
+class AffineRead:
+    """A read of a source, the places that it goes through, and the border that takes those outside."""
+
+    op: ReadOp
+    places: Sequence[AffineExpr]
+    low: Sequence[int]
+    high: Sequence[int]
+    otherwise: Attribute
+
+
+def affine_read(read: ReadOp, op: GenericOp) -> AffineRead | None:
+    """How a read of a reduction becomes an input; None where it cannot, or where that would cost more than it saves."""
+    otherwise = read.otherwise.defining_op
+    source = read.source
+    if not isinstance(otherwise, arith.ConstantOp) or not isinstance(otherwise.value, (FloatAttr, IntegerAttr)):
+        return None
+    if not isinstance(source, BlockArgument) or source.block is not op.body.block:
+        return None
+    places = [place_of(value) for value in read.indices]
+    shape = tensor_type(source).shape
+    borders = [border(place, size, op.sizes.dims) for place, size in zip(places, shape, strict=True)]
+    known = [place for place in places if place is not None]
+    widths = [width for width in borders if width is not None]
+    if len(known) < len(places) or len(widths) < len(borders):
+        return None
+    padded = math.prod(size_of(n) + low + high for n, (low, high) in zip(shape, widths, strict=True))
+    if padded * LEAST_READS > math.prod(map(size_of, op.sizes.dims)):
+        return None
+    return AffineRead(read, known, [low for low, _ in widths], [high for _, high in widths], otherwise.value)
+
+
+def place_of(value: Value) -> AffineExpr | None:
+    """An index of a body as an expression of the dims; None where it is not one."""
+    op = value.defining_op
+    if isinstance(op, IndexOp):
+        return dim(op.dim)
+    if isinstance(op, arith.ConstantOp) and isinstance(op.value, IntegerAttr):
+        return const(int(op.value.value))
+    if isinstance(op, (arith.AddIOp, arith.SubIOp, arith.MulIOp)):
+        a, b = place_of(op.lhs), place_of(op.rhs)
+        if a is None or b is None or (isinstance(op, arith.MulIOp) and not (a.is_constant or b.is_constant)):
+            return None
+        return a + b if isinstance(op, arith.AddIOp) else a - b if isinstance(op, arith.SubIOp) else a * b
+    return None
+
+
+def border(place: AffineExpr | None, size: Dim, dims: Sequence[Dim]) -> tuple[int, int] | None:
+    """How far an index goes below 0 and beyond an axis' last element; None where that is not constant.
+
+    d3 - d1 for d3 < w, d1 < 4 on an axis of w  ->  (3, 0)"""
+    form = place.linear_form() if place is not None else None
+    if form is None:
+        return None
+    factors, constant = form
+    lowest: Dim = constant
+    beyond: Dim = constant + 1 - size
+    for d, factor in factors.items():
+        if factor < 0:
+            lowest = lowest + factor * (dims[d] - 1)
+        else:
+            beyond = beyond + factor * (dims[d] - 1)
+    if not isinstance(lowest, int) or not isinstance(beyond, int):
+        return None
+    return max(0, -lowest), max(0, beyond)
+
+
+def with_input(op: GenericOp, read: AffineRead) -> GenericOp:
+    """The reduction with one of its reads made an input; a source that is not read any more goes."""
+    source = read.op.source
+    assert isinstance(source, BlockArgument)
+    position = len(op.inputs)
+    value = op.sources[source.index - position]
+    builder = Builder.before(op)
+    if any((*read.low, *read.high)):
+        value = builder.insert(PadOp(value, low=read.low, high=read.high, value=read.otherwise, loc=op.loc)).result
+    argument = op.body.block.insert_argument(position, tensor_type(value).element)
+    read.op.replace_with([argument])
+    read.op.erase()
+    sources = list(op.sources)
+    if not source.has_uses:
+        del sources[source.index - position - 1]
+        op.body.block.erase_argument(source.index)
+    places = [place + low for place, low in zip(read.places, read.low, strict=True)]
+    maps = [*op.input_maps, AffineMap(len(op.iterators), 0, places), *op.output_maps]
+    made = GenericOp(
+        [*op.inputs, value], sources, result_types=[r.type for r in op.results],
+        regions=[region.clone({}) for region in op.regions], sizes=op.sizes, iterators=list(op.iterators),
+        maps=maps, names=list(op.names), identities=list(op.identities), stage=op.stage, loc=op.loc,
+    )  # fmt: skip
+    builder.insert(made)
+    for old, new in zip(op.results, made.results, strict=True):
+        new.name = old.name
+    op.replace_with(made.results)
+    return made
