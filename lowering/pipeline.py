@@ -48,7 +48,10 @@ PIPELINE = (
     ),
     PhaseSpec(
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
+        (
+            "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "split-dims",
+            "schedule", "pack-constants",
+        ),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",
@@ -83,6 +86,7 @@ PASSES = {
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
     "collapse-dims": "stepwell.lowering.tensor.collapse:CollapseDims",
+    "split-dims": "stepwell.lowering.tensor.split:SplitDims",
     "schedule": "stepwell.lowering.tensor.schedule:Schedule",
     "pack-constants": "stepwell.lowering.tensor.pack:PackConstants",
     "outline": "stepwell.lowering.to_loop.outline:Outline",

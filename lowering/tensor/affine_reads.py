@@ -1,11 +1,15 @@
-"""Makes guarded reads of a reduction plain inputs, by padding what they read once, before the reduction.
+"""Makes guarded reads of a reduction plain inputs, and lays what a reduction reads in windows out in rows.
 
-generic %a, sources %t { tensor.read %t[d0, d2, d3 - d1] else 0 }
-->  %p = tensor.pad %t {low = [0, 0, 3], value = 0}; generic %a, %p at (d0, d2, d3 - d1 + 3)
+generic %a, sources %t { tensor.read %t[d4, d2, d3 - d1] else 0 }
+->  %p = copy of %t with a border of 0, laid out as [d2, d4, d3 - d1]; generic %a, %p at (d2, d4, d3 - d1 + 3)
 
 A guard in the innermost loop costs a mask for every load, and hides from the cost model that neighbouring points read
 the same elements. It goes where the places are sums of multiples of dims, so that a border of constant width takes all
 of those outside, and where each element of the padded copy is read several times.
+
+A reduction that reads along a sum of parallel dims reads each row again and again, at many displacements. What it reads
+at one place of the other dims is made to lie together, reduced dims and all, so that it stays in the first-level cache:
+rows far apart, at distances of a power of two above all, would drive each other out of it.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects import arith
-from stepwell.dialects.tensor import GenericOp, IndexOp, KernelOp, PadOp, ReadOp, tensor_type
+from stepwell.dialects.tensor import ConstantOp, GenericOp, IndexOp, KernelOp, PadOp, ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute, FloatAttr, IntegerAttr
@@ -25,7 +29,10 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import BlockArgument, Operation, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.lowering.tensor.decompose import decomposed, identity_copy
+from stepwell.lowering.tensor.layout import set_maps
 from stepwell.lowering.tensor.machine import size_of
+from stepwell.lowering.tensor.maps import window_dims
 
 LEAST_READS = 4  # of each element of a padded copy
 
@@ -38,17 +45,19 @@ class AffineReads(Pass):
 
     def run(self, module: Operation, context: PassContext) -> None:
         for op in list(module.walk_of(GenericOp)):
-            if op.has_reduction and op.sources and not isinstance(op.parent_op, KernelOp):
-                context.count("guarded reads padded", pad_reads(op))
+            if op.has_reduction and not isinstance(op.parent_op, KernelOp):
+                op, count = pad_reads(op)
+                context.count("guarded reads padded", count)
+                context.count("operands laid out in rows", lay_out_rows(op))
 
 
-def pad_reads(op: GenericOp) -> int:
-    """Make all reads of a reduction inputs that can be; returns how many were."""
+def pad_reads(op: GenericOp) -> tuple[GenericOp, int]:
+    """Make all reads of a reduction inputs that can be; returns the reduction and how many were."""
     count = 0
     while (read := next(filter(None, (affine_read(r, op) for r in op.walk_of(ReadOp))), None)) is not None:
         op = with_input(op, read)
         count += 1
-    return count
+    return op, count
 
 
 @attrs.frozen
@@ -126,23 +135,64 @@ def with_input(op: GenericOp, read: AffineRead) -> GenericOp:
     value = op.sources[source.index - position]
     builder = Builder.before(op)
     if any((*read.low, *read.high)):
-        value = builder.insert(PadOp(value, low=read.low, high=read.high, value=read.otherwise, loc=op.loc)).result
+        pad = PadOp(value, low=read.low, high=read.high, value=read.otherwise, loc=op.loc)
+        value = builder.insert(pad).result
     argument = op.body.block.insert_argument(position, tensor_type(value).element)
     read.op.replace_with([argument])
-    read.op.erase()
     sources = list(op.sources)
     if not source.has_uses:
         del sources[source.index - position - 1]
         op.body.block.erase_argument(source.index)
     places = [place + low for place, low in zip(read.places, read.low, strict=True)]
-    maps = [*op.input_maps, AffineMap(len(op.iterators), 0, places), *op.output_maps]
     made = GenericOp(
         [*op.inputs, value], sources, result_types=[r.type for r in op.results],
         regions=[region.clone({}) for region in op.regions], sizes=op.sizes, iterators=list(op.iterators),
-        maps=maps, names=list(op.names), identities=list(op.identities), stage=op.stage, loc=op.loc,
+        maps=[*op.input_maps, AffineMap(len(op.iterators), 0, places), *op.output_maps], names=list(op.names),
+        identities=list(op.identities), stage=op.stage, loc=op.loc,
     )  # fmt: skip
     builder.insert(made)
-    for old, new in zip(op.results, made.results, strict=True):
-        new.name = old.name
     op.replace_with(made.results)
     return made
+
+
+def lay_out_rows(op: GenericOp) -> int:
+    """Copy what a reduction in windows reads along their dims into rows; returns how many operands were."""
+    columns = window_dims(op)
+    count = 0
+    for index, value in enumerate(op.inputs):
+        order = rows_first(op, index, columns)
+        if order is not None and math.prod(map(size_of, op.sizes.dims)) >= LEAST_READS * _elements(value):
+            permutation = AffineMap.permutation(order)
+            pad = value.defining_op
+            padded = pad if isinstance(pad, PadOp) and value.has_one_use else None
+            copy = decomposed(padded) if padded is not None else identity_copy(value)
+            maps = list(copy.maps)
+            set_maps(copy, [*maps[:-1], permutation.compose(maps[-1])])
+            type_ = tensor_type(value)
+            copy.results[0].type = type_.with_shape([type_.shape[axis] for axis in order])
+            copy.loc = op.loc
+            Builder.before(op).insert(copy)
+            maps = list(op.maps)
+            maps[index] = permutation.compose(maps[index])
+            op.set_operand(index, copy.results[0])
+            set_maps(op, maps)
+            if padded is not None:
+                padded.erase()
+            count += 1
+    return count
+
+
+def rows_first(op: GenericOp, index: int, columns: set[int]) -> list[int] | None:
+    """The order of an operand's axes in which those of parallel dims come first, then those of reduced ones, then the
+    one along the window; None where it has that order already, or does not run along the window."""
+    places = op.input_maps[index].results
+    if not places or not places[-1].dims & columns or isinstance(op.inputs[index].defining_op, ConstantOp):
+        return None
+    reduced = [any(op.iterators[d] != "parallel" for d in place.dims) for place in places]
+    axes = range(len(places) - 1)
+    order = [axis for axis in axes if not reduced[axis]] + [axis for axis in axes if reduced[axis]]
+    return [*order, len(places) - 1] if any(reduced[axis] for axis in axes) else None
+
+
+def _elements(value: Value) -> int:
+    return math.prod(map(size_of, tensor_type(value).shape))

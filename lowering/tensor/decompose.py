@@ -63,18 +63,23 @@ def place_parts(module: Operation) -> int:
             if made_here and part not in placed and not returned(part):
                 placed.add(part)
                 continue
-            type_ = tensor_type(part)
-            identity = AffineMap.identity(type_.rank)
-            block = Block([type_.element])
-            Builder.at_end(block).insert(YieldOp([block.arguments[0]]))
-            copy = GenericOp(
-                [part], (), result_types=[type_], regions=[Region([block])], sizes=DimsAttr(type_.shape),
-                iterators=["parallel"] * type_.rank, names=[f"d{d}" for d in range(type_.rank)],
-                maps=[identity, identity], loc=op.loc,
-            )  # fmt: skip
+            copy = identity_copy(part)
+            copy.loc = op.loc
             op.set_operand(index, Builder.before(op).insert(copy).outputs[0])
             copies += 1
     return copies
+
+
+def identity_copy(value: Value) -> GenericOp:
+    """The generic that copies a tensor as it is."""
+    type_ = tensor_type(value)
+    identity = AffineMap.identity(type_.rank)
+    block = Block([type_.element])
+    Builder.at_end(block).insert(YieldOp([block.arguments[0]]))
+    return GenericOp(
+        [value], (), result_types=[type_], regions=[Region([block])], sizes=DimsAttr(type_.shape),
+        iterators=["parallel"] * type_.rank, names=[f"d{d}" for d in range(type_.rank)], maps=[identity, identity],
+    )  # fmt: skip
 
 
 def returned(value: Value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 
@@ -12,6 +13,7 @@ def dims_through(written: AffineMap, read: AffineMap) -> AffineMap | None:
     the maps do not match, place by place.
 
     written (m, k) -> (m), read (i) -> (i): (i) -> (i, 0)
+    written (a, b) -> (16 * a + b), read (c, d) -> (16 * c + d): (c, d) -> (c, d)
     written (n, c) -> (n, c floordiv 16, c mod 16), read (a, b) -> (a, b floordiv 16, b mod 16): (a, b) -> (a, b)"""
     found: list[AffineExpr | None] = [None] * written.num_dims
     for place, other in zip(written.results, read.results, strict=True):
@@ -19,8 +21,27 @@ def dims_through(written: AffineMap, read: AffineMap) -> AffineMap | None:
             found[place.dim_index] = other
     for place, other in zip(written.results, read.results, strict=True):
         dims, others = sorted(place.dims), sorted(other.dims)
+        form, form_read = place.linear_form(), other.linear_form()
+        if len(dims) > 1 and form is not None and form_read is not None:
+            by_factor = {factor: d for d, factor in form_read[0].items()}
+            found = [
+                dim(by_factor[form[0][d]]) if known is None and form[0].get(d) in by_factor else known
+                for d, known in enumerate(found)
+            ]
         if place.dim_index is None and len(dims) == 1 and len(others) == 1 and found[dims[0]] is None:
             found[dims[0]] = dim(others[0])
     exprs = [expr if expr is not None else const(0) for expr in found]
     made = AffineMap(read.num_dims, 0, exprs)
     return made if written.compose(made) == read else None
+
+
+def window_dims(op: GenericOp) -> set[int]:
+    """The parallel dims along whose sum a reduction reads an operand's last axis: (n, h, k, w - d) -> {w, d}.
+
+    Each element is read at many places of the result, and neighbouring ones read neighbours."""
+    found: set[int] = set()
+    for map_ in op.input_maps if op.has_reduction else ():
+        form = map_.results[-1].linear_form() if map_.results else None
+        if form is not None and len(form[0]) > 1 and all(op.iterators[d] == "parallel" for d in form[0]):
+            found |= form[0].keys()
+    return found

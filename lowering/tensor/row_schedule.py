@@ -10,6 +10,7 @@ import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr, StageSpec
 from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, best_tile, space_cycles
 from stepwell.lowering.tensor.rows import row_bytes
 from stepwell.lowering.tensor.space import Space
@@ -44,6 +45,9 @@ def row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
         loops.append(LoopSpec(f"{names[dims[-1]]}1", names[dims[-1]], block))
     made = {stage: _stage_schedule(stage, rows, last, block, machine) for stage in rows.stages}
     inner = [StageSpec(stage.name, loops[-1].label, made[stage]) for stage in rows.stages[:0:-1]]
+    rows_cut = {spec.dim for spec in loops}
+    within = [spec for spec in made[rows.root].loops if spec.dim not in rows_cut]
+    loops.extend(attrs.evolve(spec, parallel=False) for spec in within)
     return made[rows.root].with_loops(loops, inner)
 
 
@@ -100,4 +104,5 @@ def _stage_schedule(
     sizes = list(space.sizes)
     for row in rows.dims:
         sizes[row[stage]] = block if row is last else 1
-    return schedule_of(attrs.evolve(space, sizes=sizes), machine).with_loops()
+    made = schedule_of(attrs.evolve(space, sizes=sizes), machine)
+    return made if window_dims(stage.root) else made.with_loops()

@@ -17,7 +17,7 @@ from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.maps import dims_through, window_dims
 
 INLINE = "inline"
 
@@ -127,7 +127,8 @@ class Rows:
         """These rows with a stage more, whose result only these stages read; a reason where it has other rows.
 
         Rows are lost where the stage does not have them: its result is then kept for all of them, which is right for
-        what it has reduced, and for the operand that a contraction, the root, reads again for every output of a row."""
+        what it has reduced, and for the operand that a contraction, the root, reads again for every output of a row, or
+        at many displacements."""
         (result,) = stage.results
         to_root = stage.in_root_dims()
         last = stage.ops[-1]
@@ -144,7 +145,8 @@ class Rows:
                     if op not in readers_dims:
                         return "it is read in another order"
                     read = map_.compose(readers_dims[op])
-                    found = [_in_producer(row[reader], written, read, stage.root) for row in dims]
+                    windows = window_dims(op) if op is reader.root else set()
+                    found = [_in_producer(row[reader], written, read, stage.root, windows) for row in dims]
                     if any(isinstance(d, str) for d in found):
                         return "rows overlap"
                     sizes = reader.root.sizes.dims
@@ -162,7 +164,7 @@ class Rows:
         """Whether several rows may read one result."""
         if reader is self.root and op is reader.root and op.has_reduction:
             along = set().union(*(expr.dims for map_ in op.output_maps for expr in map_.results[-1:]))
-            if {row[reader] for row in lost} <= along:
+            if {row[reader] for row in lost} <= along | window_dims(op):
                 return True
         reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
         wanted = Counter(str(reader.root.sizes.dims[row[reader]]) for row in lost)
@@ -173,12 +175,17 @@ def _kept(dims: Sequence[dict[Stage, int]], found: Sequence[int | str | None]) -
     return [row for row, d in zip(dims, found, strict=True) if isinstance(d, int)]
 
 
-def _in_producer(row: int, written: AffineMap, read: AffineMap, producer: GenericOp) -> int | str | None:
-    """The producer's dim that a reader's row is; None where the place read does not depend on the row."""
+def _in_producer(
+    row: int, written: AffineMap, read: AffineMap, producer: GenericOp, windows: set[int]
+) -> int | str | None:
+    """The producer's dim that a reader's row is; None where the place read does not depend on the row, or where the row
+    is of a window, whose elements are all read anyway."""
     for made, place in zip(written.results, read.results, strict=True):
         if row not in place.dims:
             continue
         d = made.dim_index
+        if len(place.dims) > 1 and place.dims <= windows:
+            continue
         if place.dim_index is None or d is None or producer.iterators[d] != "parallel":
             return "overlap"
         return d
