@@ -4,7 +4,7 @@ stage is computed after the other."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -105,4 +105,14 @@ def _stage_schedule(
     for row in rows.dims:
         sizes[row[stage]] = block if row is last else 1
     made = schedule_of(attrs.evolve(space, sizes=sizes), machine)
-    return made if window_dims(stage.root) else made.with_loops()
+    if window_dims(stage.root):
+        return made
+    return made.with_loops(_line_by_line(space, rows.inner(stage), made.vector))
+
+
+def _line_by_line(space: Space, inner: Sequence[int], vector: str) -> list[LoopSpec]:
+    """The loops of a map over the inside of a row, such that lines that are contiguous are gone through to their end."""
+    names = space.names
+    if space.reduction or vector not in names or space.strided_inputs(names.index(vector)):
+        return []
+    return [LoopSpec(f"{names[d]}0", names[d], 1) for d in inner if names[d] != vector and space.sizes[d] > 1]

@@ -43,7 +43,7 @@ class SplitDims(Pass):
 
 def displacements(op: GenericOp, lanes: int) -> list[tuple[int, int]]:
     """(dim, block) of the dims that shift vectors by less than their length, the last first: a step of `block` along
-    the dim is a whole vector."""
+    the dim is a whole vector, or half of one where the dim's size allows no more."""
     vector = Space.of(op).vector_dim(lanes)
     windows = window_dims(op)
     if vector not in windows:
@@ -53,9 +53,10 @@ def displacements(op: GenericOp, lanes: int) -> list[tuple[int, int]]:
         last = map_.results[-1] if map_.results else None
         if last is not None and last.dims <= windows and last.coefficient(vector) in (1, -1):
             for d in last.dims - {vector}:
-                block = lanes // math.gcd(lanes, last.coefficient(d) or lanes)
+                whole = lanes // math.gcd(lanes, last.coefficient(d) or lanes)
                 size = op.sizes.dims[d]
-                if block > 1 and isinstance(size, int) and size % block == 0 and size > block:
+                block = math.gcd(whole, size) if isinstance(size, int) else 1
+                if block >= whole // 2 and 1 < block < size:
                     found[d] = block
     return sorted(found.items(), reverse=True)
 

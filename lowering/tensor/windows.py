@@ -104,13 +104,16 @@ def crosses_lines(map_: AffineMap, tile: Tile) -> bool:
 
 
 def loops(space: Space, tile: Tile, machine: Machine) -> Iterator[LoopSpec]:
-    """What all operands share in parallel, then the vectors, then a part of the reduction, then the displacements."""
+    """What all operands share in parallel, then the register tile's dims, then a part of the reduction, then the
+    displacements."""
     names, op = space.names, space.op
     inside = [d for d in space.parallel if d not in tile.sizes]
     common = [d for d in inside if all(d in map_.used_dims() for map_ in op.input_maps) and d not in window_dims(op)]
     few = math.prod(space.sizes[d] for d in common) < ENOUGH_GRAINS
     yield from (LoopSpec(f"{names[d]}0", names[d], 1, True) for d in common)
     yield LoopSpec(f"{names[tile.vector]}0", names[tile.vector], tile.sizes[tile.vector], few)
+    tiled = [d for d in tile.sizes if d != tile.vector]
+    yield from (LoopSpec(f"{names[d]}0", names[d], tile.sizes[d]) for d in tiled)
     part = reduction_part(space, tile, machine)
     if part is not None:
         (reduced,) = space.reduction
