@@ -94,9 +94,10 @@ class Rows:
 
     @staticmethod
     def of_root(stage: Stage) -> Rows:
-        """One stage alone: all of its parallel dims."""
+        """One stage alone: all of its parallel dims but those of windows, whose rows would overlap."""
+        windows = window_dims(stage.root)
         kinds = enumerate(stage.root.iterators)
-        return Rows((stage,), tuple({stage: d} for d, kind in kinds if kind == "parallel"))
+        return Rows((stage,), tuple({stage: d} for d, kind in kinds if kind == "parallel" and d not in windows))
 
     @staticmethod
     def of(stages: Sequence[Stage]) -> Rows | None:

@@ -15,7 +15,7 @@ import attrs
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.types import element_of
+from stepwell.ir.types import bit_width, element_of
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.space import Space, is_constant
@@ -126,10 +126,7 @@ def reduction_part(space: Space, tile: Tile, machine: Machine) -> int | None:
     partial sums cannot stand in the results."""
     if len(space.reduction) != 1 or any(use.op_name != "tensor.yield" for r in space.op.results for use in r.users):
         return None
-    bytes_ = 0
-    for map_ in space.op.input_maps:
-        if tile.vector in map_.used_dims():
-            bytes_ += (tile.places(map_) + crosses_lines(map_, tile)) * machine.vector_bytes
+    bytes_ = sum(step_bytes(space, map_, tile) for map_ in space.op.input_maps if tile.vector in map_.used_dims())
     depth = space.sizes[space.reduction[0]]
     fitting = max(8, machine.l1_bytes * 3 // 4 // max(1, bytes_))
     same = all(element_of(r.type) is getattr(i, "type", None)
@@ -137,3 +134,22 @@ def reduction_part(space: Space, tile: Tile, machine: Machine) -> int | None:
     if depth <= fitting or not same:
         return None
     return -(-depth // -(-depth // fitting))
+
+
+def step_bytes(space: Space, map_: AffineMap, tile: Tile) -> int:
+    """Bytes of the lines that one step of the reduction reads of an operand, for the tile and for all displacements
+    that run within a part of the reduction."""
+    last = map_.results[-1].linear_form()
+    assert last is not None
+    rows = AffineMap(map_.num_dims, 0, map_.results[:-1])
+    reach = 1
+    for d, factor in last[0].items():
+        if d in tile.sizes or space.op.iterators[d] == "parallel":
+            reach += abs(factor) * (tile.sizes.get(d, space.sizes[d]) - 1)
+    lines = -(-reach * element_bytes(space) // LINE) + crosses_lines(map_, tile)
+    return tile.places(rows) * lines * LINE
+
+
+def element_bytes(space: Space) -> int:
+    """Bytes of an element of the widest operand."""
+    return max(bit_width(value.type) // 8 for value in space.op.inputs)
