@@ -47,7 +47,7 @@ def row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
     inner = [StageSpec(stage.name, loops[-1].label, made[stage]) for stage in rows.stages[:0:-1]]
     rows_cut = {spec.dim for spec in loops}
     within = [spec for spec in made[rows.root].loops if spec.dim not in rows_cut]
-    loops.extend(attrs.evolve(spec, parallel=False) for spec in within)
+    loops.extend(LoopSpec(spec.label, spec.dim, spec.tile) for spec in within)
     return made[rows.root].with_loops(loops, inner)
 
 
@@ -111,7 +111,7 @@ def _stage_schedule(
 
 
 def _line_by_line(space: Space, inner: Sequence[int], vector: str) -> list[LoopSpec]:
-    """The loops of a map over the inside of a row, such that lines that are contiguous are gone through to their end."""
+    """The loops of a map over the inside of a row, such that contiguous lines are gone through to their end."""
     names = space.names
     if space.reduction or vector not in names or space.strided_inputs(names.index(vector)):
         return []

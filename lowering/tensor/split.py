@@ -22,7 +22,7 @@ from stepwell.lowering.tensor.layout import set_maps
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.space import Space
-from stepwell.lowering.tensor.stages import Stage, stages_of
+from stepwell.lowering.tensor.stages import INLINE, Stage, stages_of
 
 
 @attrs.frozen
@@ -55,9 +55,10 @@ def displacements(op: GenericOp, lanes: int) -> list[tuple[int, int]]:
             for d in last.dims - {vector}:
                 whole = lanes // math.gcd(lanes, last.coefficient(d) or lanes)
                 size = op.sizes.dims[d]
-                block = math.gcd(whole, size) if isinstance(size, int) else 1
-                if block >= whole // 2 and 1 < block < size:
-                    found[d] = block
+                if isinstance(size, int):
+                    block = math.gcd(whole, size)
+                    if block >= whole // 2 and 1 < block < size:
+                        found[d] = block
     return sorted(found.items(), reverse=True)
 
 
@@ -68,7 +69,7 @@ def split_dim(stage: Stage, d: int, block: int) -> bool:
     for op in stage.ops:
         map_ = in_root.get(op)
         own = [e for e, expr in enumerate(map_.results) if expr == dim(d)] if map_ is not None else []
-        if len(own) != 1 or any(index.dim == own[0] for index in op.walk_of(IndexOp)):
+        if op.stage == INLINE or len(own) != 1 or any(index.dim == own[0] for index in op.walk_of(IndexOp)):
             return False
         chosen[op] = own[0]
     for op, position in chosen.items():

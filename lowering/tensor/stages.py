@@ -47,14 +47,14 @@ class Stage:
             for value, read in zip(op.inputs, op.input_maps, strict=True):
                 producer = value.defining_op
                 if isinstance(producer, GenericOp) and producer in found and op not in found:
-                    dims = dims_through(read, producer.output_maps[0])
+                    dims = dims_through(read, producer.output_maps[0], op.sizes.dims, producer.sizes.dims)
                     if dims is not None:
                         found[op] = dims.compose(found[producer])
         for op in reversed(self.ops):  # maps computed where they are read
             for reader in found.copy():
                 for value, read in zip(reader.inputs, reader.input_maps, strict=True):
                     if value.defining_op is op and op not in found:
-                        dims = dims_through(op.output_maps[0], read)
+                        dims = dims_through(op.output_maps[0], read, op.sizes.dims, reader.sizes.dims)
                         if dims is not None:
                             found[op] = dims.compose(found[reader])
         return found

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
+from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.types import bit_width, element_of
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.space import Space, is_constant
+from stepwell.lowering.tensor.stages import stages_of
 
 LINE = 64  # bytes of a cache line
 ENOUGH_GRAINS = 16  # grains of a large kernel beyond which its inner loops are left to one thread
@@ -124,16 +126,22 @@ def loops(space: Space, tile: Tile, machine: Machine) -> Iterator[LoopSpec]:
 def reduction_part(space: Space, tile: Tile, machine: Machine) -> int | None:
     """How many steps of the reduction read as much as the first-level cache holds; None for all of them, and where
     partial sums cannot stand in the results."""
-    if len(space.reduction) != 1 or any(use.op_name != "tensor.yield" for r in space.op.results for use in r.users):
+    if len(space.reduction) != 1 or not holds_partial_sums(space.op):
         return None
     bytes_ = sum(step_bytes(space, map_, tile) for map_ in space.op.input_maps if tile.vector in map_.used_dims())
     depth = space.sizes[space.reduction[0]]
     fitting = max(8, machine.l1_bytes * 3 // 4 // max(1, bytes_))
-    same = all(element_of(r.type) is getattr(i, "type", None)
-               for r, i in zip(space.op.results, space.op.identities, strict=True))  # fmt: skip
-    if depth <= fitting or not same:
+    if depth <= fitting:
         return None
     return -(-depth // -(-depth // fitting))
+
+
+def holds_partial_sums(op: GenericOp) -> bool:
+    """Whether what the stage of a reduction gives, the maps behind it included, has the accumulators' types."""
+    kernel = op.parent_op
+    stage = next((s for s in stages_of(kernel) if s.root is op), None) if isinstance(kernel, KernelOp) else None
+    kept = [getattr(identity, "type", None) for identity in op.identities]
+    return stage is not None and [element_of(result.type) for result in stage.results] == kept
 
 
 def step_bytes(space: Space, map_: AffineMap, tile: Tile) -> int:
