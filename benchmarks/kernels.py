@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import materialize, options, peak, report
 from benchmarks.harness import Comparison, Outcome, measure
-from benchmarks.worker import Case, Feeds
+from benchmarks.worker import Case, Engine, Feeds, Rules
 
 OPSET = 21
 
@@ -167,6 +167,16 @@ def _build(name: str) -> tuple[Any, Feeds]:
     return kernel.model, materialize.inputs(kernel.model)
 
 
+def _measured(name: str, engines: Mapping[str, Engine], threads: int, rules: Rules) -> Comparison:
+    """All engines on one kernel; of a plug-in's kernel, the first engine alone, which the plug-in is for."""
+    case = Case(name, functools.partial(_build, name))
+    if KERNELS[name]().plugin is None:
+        return measure(engines, case, threads, rules)
+    first, *others = engines
+    alone = measure({first: engines[first]}, case, threads, rules)
+    return attrs.evolve(alone, outcomes=(*alone.outcomes, *map(Outcome, others)))
+
+
 def speed(outcome: Outcome, kernel: Kernel, peak_gflops: float) -> str:
     """`GFLOP/s (% of peak_gflops)` of the outcome's median, or GB/s of a kernel without flops."""
     if outcome.latency is None:
@@ -207,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     comparisons = []
     for name in args.kernels or KERNELS:
         for count in threads:
-            comparisons.append(measure(engines, Case(name, functools.partial(_build, name)), count, rules))
+            comparisons.append(_measured(name, engines, count, rules))
             print(kernels_table(comparisons[-1:], machine.gflops).splitlines()[-1], file=sys.stderr, flush=True)
     reads = ", ".join(f"{level} {rate:.0f}" for level, rate in machine.read_gbs.items())
     print(f"One core: {machine.gflops:.0f} GFLOP/s f32; reads in GB/s: {reads}.\n")
