@@ -1,13 +1,15 @@
 """`#tensor.schedule`: how a kernel's loops are cut, as data that can be read, edited and searched.
 
     #tensor.schedule<loops = [parallel n0: n by 256, parallel m0: m by 120, k0: k by 512],
-                     register = {m: 6, n: 64}, vector = n by 16, unroll = 2,
+                     register = {m: 6, n: 64}, vector = n by 16, unroll = 2, partial = 256,
                      stages = {s0: at m0 <loops = [], register = {c: 64}, vector = c by 16>}>
 
 The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in
 registers, `vector` the dim that runs along the lanes and how many there are, `unroll` the copies of the innermost
-reduction step. `stages` says, for stages other than the root, the loop of the root at which they are computed, for the
-tile that the root needs there, and how that tile is cut in turn."""
+reduction step. `partial` is the length of a partial sum: a reduction of more steps adds up sums of so many, so that its
+rounding errors grow with the length of a part and the number of parts; 0 is one sum. `stages` says, for stages other
+than the root, the loop of the root at which they are computed, for the tile that the root needs there, and how that
+tile is cut in turn."""
 
 from __future__ import annotations
 
@@ -63,16 +65,21 @@ class ScheduleAttr(Attribute):
     lanes: int = 1
     unroll: int = 1
     stages: tuple[StageSpec, ...] = ()
+    partial: int = 0
 
     def __attrs_post_init__(self) -> None:
         for name, size in (*self.register, *((loop.label, loop.tile) for loop in self.loops), ("vector", self.lanes),
                            ("unroll", self.unroll)):  # fmt: skip
             if size < 1:
                 raise IRError(f"{name}: a tile holds at least one element, not {size}")
+        if self.partial < 0:
+            raise IRError(f"partial: the length of a sum cannot be {self.partial}")
 
     def with_loops(self, loops: Iterable[LoopSpec] = (), stages: Iterable[StageSpec] = ()) -> ScheduleAttr:
         """The same register tile inside other loops."""
-        return ScheduleAttr(tuple(loops), self.register, self.vector, self.lanes, self.unroll, tuple(stages))
+        return ScheduleAttr(
+            tuple(loops), self.register, self.vector, self.lanes, self.unroll, tuple(stages), self.partial
+        )  # fmt: skip
 
     def register_size(self, dim: str) -> int:
         """Elements of a dim in the register tile; 1 where it is not named."""
@@ -85,6 +92,8 @@ class ScheduleAttr(Attribute):
         parts.append(f"vector = {self.vector} by {self.lanes}")
         if self.unroll != 1:
             parts.append(f"unroll = {self.unroll}")
+        if self.partial:
+            parts.append(f"partial = {self.partial}")
         if self.stages:
             parts.append(f"stages = {{{', '.join(map(str, self.stages))}}}")
         return f"<{', '.join(parts)}>"
@@ -99,7 +108,7 @@ class ScheduleAttr(Attribute):
         loops = parser.comma_list("]", lambda: _parse_loop(parser))
         register: list[tuple[str, int]] = []
         stages: list[StageSpec] = []
-        vector, lanes, unroll = "", 1, 1
+        vector, lanes, unroll, partial = "", 1, 1, 0
         while parser.accept(","):
             key = parser.bare()
             parser.expect("=")
@@ -115,10 +124,12 @@ class ScheduleAttr(Attribute):
                 lanes = parser.integer()
             elif key == "unroll":
                 unroll = parser.integer()
+            elif key == "partial":
+                partial = parser.integer()
             else:
                 raise parser.error(f"a schedule has no {key!r}")
         parser.expect(">")
-        return ScheduleAttr(tuple(loops), tuple(register), vector, lanes, unroll, tuple(stages))
+        return ScheduleAttr(tuple(loops), tuple(register), vector, lanes, unroll, tuple(stages), partial)
 
 
 def _pair(parser: Parser, value: Callable[[], T]) -> tuple[str, T]:

@@ -16,7 +16,7 @@ from stepwell.errors import IRError
 from stepwell.ir.attrkinds import INTS, attr_of
 from stepwell.ir.constraints import BOOL_TENSOR, INDEX_TYPE, TENSOR
 from stepwell.ir.core import Region, Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, DimExpr, free_symbols, symbol
 from stepwell.ir.opdef import PURE, Op, attr, operand, operands, region, result, results
 from stepwell.ir.types import I1, INDEX, TensorType, Type, numpy_dtype
 
@@ -162,6 +162,8 @@ class WhileOp(Op):
 class IfOp(Op):
     """Runs `then` where the condition (one element) holds, else `otherwise`; both yield the results.
 
+    A size in which the branches differ is a symbol in the result's type, which `tensor.measure` binds behind the op.
+
     ```mlir
     %c = "test.value"() : () -> tensor<i1>
     %x = "test.value"() : () -> tensor<4xf32>
@@ -190,11 +192,27 @@ class IfOp(Op):
         for side in self.regions:
             if side.block.arguments:
                 raise IRError("branches take no arguments")
-            if [v.type for v in _yielded(side)] != [r.type for r in self.results]:
+            values = _yielded(side)
+            if len(values) != len(self.results) or not all(map(_may_be, self.results, values)):
                 raise IRError("each branch yields the results")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return frame.run_region(self.then if np.asarray(args[0]).reshape(-1)[0] else self.otherwise, ())
+
+
+def _may_be(result_: Value, value: Value) -> bool:
+    """Whether a branch may yield a value for a result: the types agree where the result's sizes are no symbols."""
+    wanted, given = tensor_type(result_), tensor_type(value)
+    if wanted.element is not given.element or wanted.layout != given.layout or wanted.rank != given.rank:
+        return False
+    sizes = zip(wanted.shape, given.shape, strict=True)
+    return all(size == other or (isinstance(size, DimExpr) and is_symbol(size)) for size, other in sizes)
+
+
+def is_symbol(size: DimExpr) -> bool:
+    """Whether a size is a symbol by itself."""
+    names = free_symbols(size)
+    return len(names) == 1 and size == symbol(next(iter(names)))
 
 
 def is_condition(type_: Type) -> bool:

@@ -23,11 +23,14 @@ Array = np.ndarray[Any, Any]
 
 @attrs.frozen
 class Port:
-    """An input or output. `type` has the element type that the caller sees; `storage` is how the program holds it."""
+    """An input or output. `type` has the element type that the caller sees; `storage` is how the program holds it.
+
+    At the loop landing an output that is `published` is known by a descriptor, which the program writes."""
 
     name: str
     type: TensorType
     storage: np.dtype[Any]
+    published: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -78,7 +81,7 @@ def ports_of(function: FuncOp) -> tuple[list[Port], list[Port]]:
     outputs: list[Port] = []
     for index, argument in enumerate(function.arguments):
         given = function.argument_attributes(index)
-        if "sw.arena" in given:
+        if "sw.arena" in given or "sw.heap" in given:
             continue
         if "sw.out" in given:
             outputs.append(_port(f"output{len(outputs)}", argument.type, given))
@@ -90,7 +93,9 @@ def ports_of(function: FuncOp) -> tuple[list[Port], list[Port]]:
 
 
 def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> Port:
-    storage = numpy_dtype(type_)
+    held = given.get("sw.tensor")
+    published = "sw.descriptor" in given and isinstance(held, StringAttr)
+    storage = numpy_dtype(Parser(held.value, "<type>").type() if published else type_)  # type: ignore[union-attr]
     for key in ("sw.graph", "sw.tensor"):
         text = given.get(key)
         if isinstance(text, StringAttr):
@@ -101,7 +106,7 @@ def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> Port:
     if not isinstance(type_, TensorType):
         raise IRError(f"{name} of type {type_} is no tensor")
     label = given.get("onnx.name")
-    return Port(label.value if isinstance(label, StringAttr) else name, type_, storage)
+    return Port(label.value if isinstance(label, StringAttr) else name, type_, storage, published)
 
 
 def _unnamed(name: str, axis: int, size: int) -> Dim:

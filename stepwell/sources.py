@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepwell.dialects.builtin import ModuleOp
 from stepwell.errors import ModelError
-from stepwell.ir.core import Operation
+from stepwell.ir.core import Block, Operation, Region
 from stepwell.ir.resources import module_of_text, read_module
 from stepwell.ir.verifier import verify
 from stepwell.plugins import load_installed
@@ -36,8 +37,11 @@ def load_source(source: Any, shapes: Shapes | None = None) -> tuple[Operation, H
 
 
 def _checked(module: Operation) -> Operation:
+    """The module, verified; a function alone is put into one, as MLIR's own tools do."""
     verify(module)
-    return module
+    if isinstance(module, ModuleOp):
+        return module
+    return ModuleOp.make(regions=[Region([Block((), [module])])])
 
 
 def _import(source: Any, shapes: Shapes | None) -> tuple[Operation, Hints]:

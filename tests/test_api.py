@@ -68,6 +68,11 @@ def test_ir_sources_at_every_landing(landing: str, as_text: bool) -> None:
     np.testing.assert_array_equal(model(X[:0], W), Y[:0])
 
 
+def test_a_function_without_a_module() -> None:
+    function = GRAPH[GRAPH.index("{") + 1 : GRAPH.rindex("}")].strip() + "\n"
+    np.testing.assert_array_equal(stepwell.compile(function)(X, W), Y)
+
+
 def test_signed_and_unsigned_arrays_keep_their_types() -> None:
     model = stepwell.compile("""builtin.module {
       func.func @main(%x: tensor<2xui8> {onnx.name = "x"}, %y: tensor<2xui8>) -> (tensor<2xui8>, tensor<2xui8>) {

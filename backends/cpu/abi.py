@@ -28,6 +28,7 @@ declare i64 @sw_next(ptr, i64)
 declare i64 @sw_barrier(ptr, i64, i64)
 declare void @sw_report(ptr, i64, i64, i64) cold
 declare i64 @sw_now()
+declare i64 @sw_reserve(ptr, i64)
 """
 """IR text that a module needs in order to call the run time.
 
@@ -42,6 +43,10 @@ value and must return at once when it is not 0.
 The first report of a call wins. The reporting thread goes on as if nothing had happened, to the next barrier.
 
 `i64 @sw_now()`: nanoseconds of a clock that never goes back.
+
+`i64 @sw_reserve(ptr segment, i64 bytes)`: makes a segment of the heap (two words: address, capacity) hold at least so
+many bytes, at a 64-byte boundary; what it held may be lost. Answers 0 where there is no memory. Thread 0 calls it while
+nobody uses the segment.
 """
 
 

@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 
 from stepwell.dialects.cpu import NextGrainOp
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.errors import InputError, RuntimeError, TargetError
 from stepwell.ir.attributes import ArrayAttr, ElementsAttr, StringAttr
 from stepwell.ir.core import Operation
@@ -29,6 +30,7 @@ from stepwell.lowering.to_tensor.demands import DEMANDS
 from . import jit, machine, native
 from .emit import EmittedModule, Site, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
+from .heap import Heap
 from .signature import Port, Signature, dim_attribute
 from .spmd import SCRATCH, Spmd
 from .target import CpuTarget, check_runs_here
@@ -45,7 +47,7 @@ MOST_PLANS = 4096
 
 @frozen
 class Plan:
-    """What follows from the shapes of a call's inputs."""
+    """What follows from the shapes of a call's inputs. Of a published output `outputs` has the descriptor."""
 
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     arena: int
@@ -80,12 +82,14 @@ class CpuModel:
         self._sites = tuple(sites)
         self._demands = tuple(demands)
         self._arguments = [_argument(port) for port in self.inputs]
-        outputs = [
-            Argument(port.dtype, tuple(d if isinstance(d, int) else None for d in port.dims)) for port in self.outputs
-        ]
+        self._segments = signature.segments
+        self._published = [number for number, port in enumerate(self.outputs) if port.published]
+        outputs = [_output_argument(port) for port in self.outputs]
+        if self._segments:
+            outputs.append(Argument(np.int64, (self._segments, SEGMENT_WORDS)))
         self._call = NativeEntry(code, program, self._arguments, outputs, constants, parallel=parallel).call
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
-        self._memory: list[tuple[Array, Array]] = []
+        self._memory: list[tuple[Array, ...]] = []
 
     def run(self, arrays: Sequence[Any]) -> list[Array]:
         """The outputs for the inputs, both in the order of the graph.
@@ -106,6 +110,8 @@ class CpuModel:
             memory = self._take(plan)
             answer = self._call(*arrays, *outputs, *memory)
             if answer is None:
+                for number in self._published:
+                    outputs[number] = read_descriptor(outputs[number], self.outputs[number].dtype)
                 self._memory.append(memory)
                 return outputs
             if isinstance(answer, tuple):
@@ -113,7 +119,7 @@ class CpuModel:
                 raise self._error(*answer)
             if answer < len(self.inputs):
                 arrays = [self._adapted(index, value) for index, value in enumerate(self._counted(arrays))]
-            elif answer < len(self.inputs) + len(outputs) + 1:
+            elif answer < len(self.inputs) + len(outputs) + len(memory) - 1:
                 raise RuntimeError(f"output {answer - len(self.inputs)} was refused by the native entry")
             # Else the team has grown since this memory was made, and it is dropped.
 
@@ -159,9 +165,10 @@ class CpuModel:
                 met = ", ".join(f"{name} = {symbols[name]}" for name in sorted(free_symbols(zero)))
                 raise InputError(f"inputs of these sizes do not fit together: {reason} (with {met})")
         outputs = tuple(
+            ((1 + len(port.dims),), np.dtype(np.int64)) if port.published else
             (tuple(self._size(dim, symbols, f"output {port.name!r}") for dim in port.dims), port.dtype)
             for port in self.outputs
-        )
+        )  # fmt: skip
         for port, (shape, _) in zip(self.outputs, outputs, strict=True):
             if any(size < 0 for size in shape):
                 raise InputError(
@@ -217,7 +224,7 @@ class CpuModel:
         """Raise RuntimeError where a call needs more memory than there is: the kernel would grant it, and end the
         process when it is used."""
         threads = Team.get().size
-        held = max((arena.size + scratch.size for arena, scratch in self._memory), default=0)
+        held = max((arena.size + scratch.size for *_, arena, scratch in self._memory), default=0)
         needed = plan.output_bytes + plan.arena + plan.scratch * threads
         free = machine.available_bytes()
         if free is not None and needed > free + held:
@@ -228,18 +235,20 @@ class CpuModel:
                 f"{machine.shown_bytes(free + held)} are free: give it smaller inputs"
             )
 
-    def _take(self, plan: Plan) -> tuple[Array, Array]:
-        """Arena and scratch memory of at least the plan's sizes; what is too small is dropped."""
+    def _take(self, plan: Plan) -> tuple[Array, ...]:
+        """The heap if there is one, arena and scratch memory of at least the plan's sizes; what is too small is
+        dropped."""
         try:
             memory = self._memory.pop()
         except IndexError:
-            return aligned_bytes(plan.arena), new_scratch(plan.scratch)
-        arena, scratch = memory
+            made = [Heap.of(self._segments)] if self._segments else []
+            return *made, aligned_bytes(plan.arena), new_scratch(plan.scratch)
+        *heap, arena, scratch = memory
         if arena.size < plan.arena:
             arena = aligned_bytes(plan.arena)
         if scratch.shape[1] < plan.scratch or scratch.shape[0] < Team.get().size:
             scratch = new_scratch(plan.scratch)
-        return arena, scratch
+        return *heap, arena, scratch
 
     def _error(self, code: int, op: int, value: int) -> RuntimeError:
         if not 0 <= op < len(self._sites):
@@ -336,6 +345,12 @@ def _argument(port: Port) -> Argument:
         return next(iter(names)) if len(names) == 1 and dim == symbol(next(iter(names))) else None
 
     return Argument(port.dtype, tuple(wanted(dim) for dim in port.dims))
+
+
+def _output_argument(port: Port) -> Argument:
+    if port.published:
+        return Argument(np.int64, (1 + len(port.dims),))
+    return Argument(port.dtype, tuple(dim if isinstance(dim, int) else None for dim in port.dims))
 
 
 def _names(port: Port) -> set[str]:

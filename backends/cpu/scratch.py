@@ -11,11 +11,11 @@ from typing import Any
 
 import attrs
 
-from stepwell.dialects import arith, buffer, kernel, loop
+from stepwell.dialects import arith, buffer, heap, kernel, loop
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import PassError
 from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Value
-from stepwell.ir.dims import Dim, bounds, ceildiv, dim_max, dim_min, floordiv
+from stepwell.ir.dims import Dim, bounds, ceildiv, dim_max, dim_min, floordiv, free_symbols, parse_dim
 from stepwell.ir.symbols import lookup
 from stepwell.ir.types import DYNAMIC, MemRefType, bit_width
 
@@ -30,7 +30,8 @@ def scratch_bytes(program: FuncOp) -> Dim:
     """Bytes for one thread, a multiple of 64: the most that any launch takes. Raises PassError where the size of a
     local buffer follows from no input."""
     signature = Signature.of(program)
-    sizes = Sizes()
+    dims = [dim for port in signature.inputs for dim in port.dims]
+    sizes = Sizes(symbols=frozenset(name for dim in dims for name in free_symbols(dim)))
     for argument, port in zip(program.arguments, (*signature.inputs, *signature.outputs), strict=False):
         sizes.shapes[argument] = [(dim, dim) for dim in port.dims]
     most: Dim = 0
@@ -76,6 +77,7 @@ class Sizes:
 
     known: dict[Value, Range] = attrs.Factory(dict)
     shapes: dict[Value, list[Range]] = attrs.Factory(dict)
+    symbols: frozenset[str] = frozenset()  # those of the program's inputs
 
     def shape(self, memory: Value) -> list[Range]:
         """The bounds of a buffer's sizes."""
@@ -90,6 +92,9 @@ class Sizes:
             return self.shape(op.memory)
         if isinstance(op, buffer.SliceOp):
             return self.shape(op.memory)[1:]
+        if isinstance(op, loop.IfOp) and isinstance(memory, OpResult):
+            ends = [side.block.terminator.operands[memory.index] for side in op.regions]
+            return [_either(a, b) for a, b in zip(*map(self.shape, ends), strict=True)]
         first = carried_from(memory)
         if first is not None:
             return self.shape(first)
@@ -112,6 +117,9 @@ class Sizes:
             return self._loop_variable(value)
         if isinstance(op, buffer.DimOp):
             return self.shape(op.memory)[op.axis]
+        if isinstance(op, heap.SizeOp):
+            most = parse_dim(op.at_most) if op.at_most is not None else None
+            return 0, most if most is not None and free_symbols(most) <= self.symbols else None
         if isinstance(op, arith.SelectOp):
             return _either(self.range(op.true_value), self.range(op.false_value))
         rule = _RULES.get(type(op))

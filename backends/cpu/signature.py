@@ -1,4 +1,5 @@
-"""What a program function's arguments are: the model's inputs, its outputs, perhaps the arena; names, types, sizes."""
+"""What a program function's arguments are: the model's inputs, its outputs, perhaps a heap and the arena; names, types,
+sizes."""
 
 from __future__ import annotations
 
@@ -15,33 +16,40 @@ from stepwell.ir.attributes import Attribute, IntegerAttr, StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, parse_dim, symbol
 from stepwell.ir.types import DYNAMIC, MemRefType, TensorType, Type, numpy_dtype
+from stepwell.lowering.to_loop.outline import DESCRIPTOR
 
 from .abi import ArgsLayout
 
 
 @frozen
 class Port:
-    """An input or output: its name, element type and sizes (symbolic where they vary)."""
+    """An input or output: its name, element type and sizes (symbolic where they vary).
+
+    Of an output that is `published`, the argument is a descriptor: address and dims, which the program writes."""
 
     name: str
     dtype: np.dtype[Any]
     dims: tuple[Dim, ...]
+    published: bool = False
 
 
 @frozen
 class Signature:
-    """The arguments of a program in their order: inputs, outputs, the arena where there is one. `arena_bytes` is its
-    size over the symbols of the inputs' dims."""
+    """The arguments of a program in their order: inputs, outputs, the heap and the arena where there are such.
+
+    `arena_bytes` is the arena's size over the symbols of the inputs' dims, `segments` counts those of the heap (0 where
+    there is none)."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     has_arena: bool
     arena_bytes: Dim
+    segments: int = 0
 
     @property
     def layout(self) -> ArgsLayout:
-        """Where the native program finds them."""
-        return ArgsLayout(tuple(len(port.dims) for port in self.inputs), len(self.outputs))
+        """Where the native program finds them; the heap is one more output."""
+        return ArgsLayout(tuple(len(port.dims) for port in self.inputs), len(self.outputs) + (self.segments > 0))
 
     @staticmethod
     def of(function: FuncOp) -> Signature:
@@ -51,15 +59,21 @@ class Signature:
         has_arena = "sw.arena" in function.attributes or ("out" in kinds and kinds[-1] == "in")
         if has_arena:
             kinds[-1] = "arena"
-        if kinds != sorted(kinds, key=("in", "out", "arena").index):
-            raise PassError(f"@{function.sym_name}: arguments must be inputs, then outputs, then the arena")
+        segments = 0
+        for number, attributes in enumerate(described):
+            if "sw.heap" in attributes:
+                kinds[number] = "heap"
+                type_ = function.arguments[number].type
+                segments = type_.shape[0] if isinstance(type_, MemRefType) else 0
+        if kinds != sorted(kinds, key=("in", "out", "heap", "arena").index):
+            raise PassError(f"@{function.sym_name}: arguments must be inputs, outputs, the heap, the arena")
         ports = []
         for index, (argument, attributes) in enumerate(zip(function.arguments, described, strict=True)):
             ports.append(_port(index, argument.name, argument.type, attributes))
         inputs, outputs = kinds.count("in"), kinds.count("out")
         return Signature(
             tuple(ports[:inputs]), tuple(ports[inputs : inputs + outputs]), has_arena,
-            dim_attribute(function, "sw.arena"),
+            dim_attribute(function, "sw.arena"), segments,
         )  # fmt: skip
 
 
@@ -79,9 +93,10 @@ def _port(index: int, name: str | None, type_: Type, attributes: Mapping[str, At
     text = attributes.get("sw.tensor")
     tensor = AttributeParser(text.value, label, None).type() if isinstance(text, StringAttr) else None
     if isinstance(tensor, TensorType):
-        if not _lies_in(tensor, type_):
+        published = DESCRIPTOR in attributes
+        if not published and not _lies_in(tensor, type_):
             raise PassError(f"argument {index} of a program is a buffer {type_} that stands for {tensor}")
-        return Port(label, numpy_dtype(tensor), tensor.shape)
+        return Port(label, numpy_dtype(tensor), tensor.shape, published)
     dims = tuple(symbol(f"{label}.{axis}") if dim == DYNAMIC else dim for axis, dim in enumerate(type_.shape))
     return Port(label, numpy_dtype(type_), dims)
 

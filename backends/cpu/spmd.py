@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects import arith, buffer, cpu, func, kernel, loop
+from stepwell.dialects import arith, buffer, cpu, func, heap, kernel, loop
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
@@ -211,7 +211,7 @@ def size_outputs(function: FuncOp) -> None:
     index = IndexBuilder(builder)
     for argument, port in zip(outputs, signature.outputs, strict=True):
         shape = TensorType(port.dims, F32)
-        if not open_dims(shape) or not argument.has_uses:
+        if port.published or not open_dims(shape) or not argument.has_uses:
             continue
         sizes = [index.dim(dim, symbols) for dim in open_dims(shape)]
         sized = buffer.ReshapeOp(argument, sizes, result_types=[argument.type])
@@ -233,7 +233,11 @@ def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = F
         elif isinstance(op, buffer.LoadOp) and not isinstance(op.next, buffer.LoadOp):
             # The program itself has read memory: no thread may overwrite it before all have read it.
             Builder.after(op).insert(cpu.BarrierOp(slots=0))
-        elif isinstance(op, buffer.StoreOp):
+        elif isinstance(op, heap.SizeOp):
+            check_size(op)
+        elif isinstance(op, heap.ReserveOp):
+            _by_thread_0(Builder.before(op), op, ends=True)
+        elif isinstance(op, (buffer.StoreOp, heap.PublishOp)):
             _by_thread_0(Builder.before(op), op)
         elif isinstance(op, RequireOp) and not isinstance(op.next, RequireOp):
             # What is launched next may rely on it.
@@ -255,7 +259,8 @@ def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> N
         builder.insert(cpu.BarrierOp(slots=1))
     else:
         extra = [index.constant(0)] if grains.loops else []
-        _by_thread_0(builder, func.CallOp([*op.inputs, *extra], callee=op.callee, result_types=(), loc=op.loc))
+        call = func.CallOp([*op.inputs, *extra], callee=op.callee, result_types=(), loc=op.loc)
+        _by_thread_0(builder, call, wait=kernel.NO_WAIT not in op.attributes)
     if timer and start is not None:
         timer.stop(builder, start)
     op.erase()
@@ -264,15 +269,31 @@ def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> N
 ALONE = "cpu.alone"
 
 
-def _by_thread_0(builder: Builder, op: Operation) -> None:
-    """Thread 0 runs an op, the others wait for it."""
+def check_size(op: heap.SizeOp) -> None:
+    """%k = heap.size %n upto %m  ->  if %n < 0 or %n > %m { cpu.report }; cpu.barrier, which all threads leave by"""
+    builder = Builder.before(op)
+    bad = builder.insert(arith.CmpIOp(op.number, op.most, predicate="ugt")).result
+    choice = loop.IfOp.build(bad)
+    choice.otherwise.remove(choice.otherwise.block)
+    inside = Builder.at_end(choice.then.block, op.loc)
+    inside.insert(cpu.ReportOp(op.number, message=op.message))
+    inside.insert(loop.YieldOp(()))
+    builder.insert(choice)
+    builder.insert(cpu.BarrierOp(slots=0))
+    op.replace_with([op.number])
+
+
+def _by_thread_0(builder: Builder, op: Operation, *, wait: bool = True, ends: bool = False) -> None:
+    """Thread 0 runs an op; the others wait for it, or else go on to the next one. All threads may leave behind it if
+    the op `ends` a call."""
     thread = builder.insert(cpu.ThreadOp(result_types=[INDEX])).result
     alone = builder.insert(arith.CmpIOp(thread, IndexBuilder(builder).constant(0), predicate="eq")).result
     choice = loop.IfOp.build(alone)
     choice.otherwise.remove(choice.otherwise.block)
-    choice.attributes[ALONE] = UnitAttr()
     builder.insert(choice)
-    builder.insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
+    if wait:  # else a barrier before it keeps the others from the op behind it, and may not be dropped
+        choice.attributes[ALONE] = UnitAttr()
+        builder.insert(cpu.BarrierOp(slots=0, attributes={} if ends else {ALONE: UnitAttr()}))
     op.detach()
     inside = Builder.at_end(choice.then.block, op.loc)
     inside.insert(op)

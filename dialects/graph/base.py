@@ -30,7 +30,7 @@ class GraphOp(Op):
     traits = frozenset({PURE})
 
     def infer_content(self) -> Content | None:
-        """The elements of the first result as dim expressions, for integer tensors of rank 0 or 1; None: unknown."""
+        """The elements of the first result as dim expressions, row by row, for integer tensors; None: unknown."""
         return None
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
@@ -124,17 +124,19 @@ CONTENT_LIMIT = 64  # elements
 
 
 def is_content_type(type_: Type) -> bool:
-    """Whether a tensor is an integer (or i1) tensor of rank 0 or 1 and static size: what shapes are computed with."""
+    """Whether a tensor is an integer (or i1) tensor of static size: what shapes are computed with.
+
+    Those of rank 2 and more, such as pairs of borders, are small."""
     return (
         isinstance(type_, TensorType)
-        and type_.rank <= 1
         and type_.is_static
         and isinstance(type_.element, (IntegerType, IndexType))
+        and (type_.rank <= 1 or math.prod(type_.static_shape) <= CONTENT_LIMIT)
     )
 
 
 def content(value: Value | None) -> Content | None:
-    """The elements of an integer tensor of rank 0 or 1 as dim expressions, where they are known; else None."""
+    """The elements of an integer tensor as dim expressions, row by row, where they are known; else None."""
     if value is None or not is_content_type(value.type):
         return None
     if "content" not in value.facts:
@@ -143,6 +145,21 @@ def content(value: Value | None) -> Content | None:
         value.facts["content"] = found
     found = value.facts["content"]
     return tuple(found) if found is not None else None
+
+
+def content_array(value: Value | None) -> Array | None:
+    """The content as an array of objects that has the tensor's shape: NumPy moves dims as it moves numbers."""
+    found = content(value)
+    if value is None or found is None:
+        return None
+    array = np.empty(len(found), object)
+    array[:] = found
+    return array.reshape(_tensor(value.type).static_shape)
+
+
+def content_of(array: Any) -> Content:
+    """The inverse of `content_array`; NumPy may have taken a lone element out of its array."""
+    return tuple(np.asarray(array, object).reshape(-1))
 
 
 # Broadcasting

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, Content, GraphOp, content, tensor_type
+from stepwell.dialects.graph.ratios import is_ratio_type, ratios
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, TYPE, enum
 from stepwell.ir.constraints import TENSOR
@@ -71,6 +72,8 @@ class CastOp(GraphOp):
             return convert(np.asarray(args[0]), self.to, self.saturate, self.round_mode)
 
     def infer_content(self) -> Content | None:
+        if is_ratio_type(self.x.type):
+            return self._cut_ratios()
         found = content(self.x)
         if found is None or isinstance(self.to, IndexType) or (bit_width(self.to) >= 32 and _is_integer(self.to)):
             return found  # sizes are below 2^31 wherever a model keeps them in 32 bits
@@ -80,6 +83,12 @@ class CastOp(GraphOp):
         if tensor_type(self.x).element is self.to:
             return [self.x]
         return super().fold(constants)
+
+    def _cut_ratios(self) -> Content | None:
+        """Sizes that were computed in floats, cut to whole numbers."""
+        found = ratios(self.x) if _is_integer(self.to) and bit_width(self.to) >= 32 else None
+        dims = None if found is None else [ratio.whole() for ratio in found.flat]
+        return None if dims is None or any(dim is None for dim in dims) else tuple(dims)
 
 
 def _is_integer(type_: Type) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from stepwell.dialects.graph.base import (
     Content,
     GraphOp,
     broadcast_shapes,
-    content,
+    content_array,
     example,
     same_element,
     shape_of,
@@ -36,12 +35,11 @@ OnDims = Callable[..., "Dim | None"]
 def contents_through(compute: OnDims | None, *values: Value) -> Content | None:
     """A function of dims mapped over the broadcast symbolic contents of integer tensors; None where one of them, or an
     element of the result, is not known."""
-    known = [content(value) for value in values]
+    known = [content_array(value) for value in values]
     if compute is None or any(side is None for side in known):
         return None
-    size = functools.reduce(lambda n, side: len(side) if n == 1 else n, [side for side in known if side is not None], 1)
-    columns = [side * size if len(side) == 1 else side for side in known if side is not None]
-    found = [compute(*dims) for dims in zip(*columns, strict=True)]
+    columns = np.broadcast_arrays(*(side for side in known if side is not None))
+    found = [compute(*dims) for dims in zip(*(column.flat for column in columns), strict=True)]
     return None if any(dim is None for dim in found) else tuple(dim for dim in found if dim is not None)
 
 
@@ -164,11 +162,16 @@ def _remainder_by(compute: Compute) -> Compute:
 def _divide_dims(a: Dim, b: Dim) -> Dim | None:
     if isinstance(b, int) and b > 0:
         return a // b if not isinstance(a, int) or a >= 0 else -((-a) // b)
-    return None
+    return a // b if _sizes(a, b) else None
 
 
 def _modulo_dims(a: Dim, b: Dim) -> Dim | None:
-    return a % b if isinstance(b, int) and b > 0 else None
+    return a % b if (isinstance(b, int) and b > 0) or _sizes(a, b) else None
+
+
+def _sizes(a: Dim, b: Dim) -> bool:
+    """Whether a and a symbolic divisor b are never negative; that b is not 0 is checked where the size is computed."""
+    return not isinstance(b, int) and proven_non_negative(a) and proven_non_negative(b)
 
 
 def _power(base: Any, exponent: Any) -> Any:

@@ -13,6 +13,8 @@ from stepwell.dialects.graph.base import (
     GraphOp,
     constant_array,
     content,
+    content_array,
+    content_of,
     is_content_type,
     shape_of,
     tensor_type,
@@ -106,11 +108,14 @@ class GatherOp(GraphOp):
         return [tensor_type(self.x).with_shape(picked)]
 
     def infer_content(self) -> Content | None:
-        found, indices = content(self.x), known_integers(self.indices)
+        found, indices = content_array(self.x), known_integers(self.indices)
         if found is None or indices is None or not is_content_type(self.result.type):
             return None
-        in_range = all(-len(found) <= index < len(found) for index in indices)
-        return tuple(found[index] for index in indices) if in_range else None
+        size = found.shape[self.axis]
+        if not all(-size <= index < size for index in indices):
+            return None
+        places = np.array(indices, np.int64).reshape(tensor_type(self.indices).static_shape)
+        return content_of(np.take(found, places, self.axis))
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         x, indices = args
@@ -142,7 +147,7 @@ class GatherElementsOp(GraphOp):
 
     def infer_content(self) -> Content | None:
         found, indices = content(self.x), known_integers(self.indices)
-        if found is None or indices is None or not is_content_type(self.result.type):
+        if found is None or indices is None or len(shape_of(self.x)) != 1 or not is_content_type(self.result.type):
             return None
         in_range = all(-len(found) <= index < len(found) for index in indices)
         return tuple(found[index] for index in indices) if in_range else None
@@ -253,10 +258,19 @@ class OneHotOp(DataDependentOp):
             raise IRError(f"depth {depth} is negative")
         return [tensor_type(self.values).with_shape((*shape[: self.axis], depth, *shape[self.axis :]))]
 
+    def infer_content(self) -> Content | None:
+        values, places, size = content(self.values), known_integers(self.indices), scalar_dim(self.depth)
+        if values is None or places is None or not isinstance(size, int) or not is_content_type(self.result.type):
+            return None
+        array = np.array(places, np.int64).reshape(tensor_type(self.indices).static_shape)
+        return content_of(self._chosen(array, size, np.array(values, object)))
+
     def compute(self, frame: Any, *args: Any) -> Any:
         indices, depth, values = args
         size = int(np.asarray(depth).reshape(-1)[0])
-        wide = np.asarray(indices).astype(np.int64)
-        wrapped = np.expand_dims(np.where(wide < 0, wide + size, wide), self.axis)
-        places = np.arange(size).reshape([-1 if axis == self.axis else 1 for axis in range(wide.ndim + 1)])
-        return np.take(values, (wrapped == places).astype(np.int64))
+        return self._chosen(np.asarray(indices).astype(np.int64), size, values)
+
+    def _chosen(self, indices: Array, size: int, values: Array) -> Array:
+        wrapped = np.expand_dims(np.where(indices < 0, indices + size, indices), self.axis)
+        places = np.arange(size).reshape([-1 if axis == self.axis else 1 for axis in range(indices.ndim + 1)])
+        return np.asarray(np.take(values, (wrapped == places).astype(np.int64)))

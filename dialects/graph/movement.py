@@ -12,6 +12,9 @@ from stepwell.dialects.graph.base import (
     Content,
     GraphOp,
     content,
+    content_array,
+    content_of,
+    is_content_type,
     same_element,
     shape_of,
     tensor_type,
@@ -67,7 +70,8 @@ class TransposeOp(GraphOp):
         return [tensor_type(self.x).with_shape([shape[axis] for axis in self.permutation])]
 
     def infer_content(self) -> Content | None:
-        return content(self.x)
+        found = content_array(self.x)
+        return None if found is None else content_of(np.transpose(found, self.permutation))
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         if list(self.permutation) == sorted(self.permutation):
@@ -111,8 +115,9 @@ class ConcatOp(GraphOp):
         return [tensor_type(first).with_shape(shape)]
 
     def infer_content(self) -> Content | None:
-        parts = [content(x) for x in self.xs]
-        return tuple(dim for part in parts for dim in part or ()) if all(part is not None for part in parts) else None
+        parts = [content_array(x) for x in self.xs]
+        known = [part for part in parts if part is not None]
+        return content_of(np.concatenate(known, self.axis)) if len(known) == len(parts) else None
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         return [self.xs[0]] if len(self.xs) == 1 else super().fold(constants)
@@ -235,14 +240,15 @@ class SliceOp(DataDependentOp):
         return [tensor_type(self.x).with_shape(shape)]
 
     def infer_content(self) -> Content | None:
-        found = content(self.x)
-        bounds = self.bounds()
-        if found is None or len(bounds) != 1:
-            return found if not bounds else None
-        start, size, step = bounds[0] or (None, None, 1)
-        if not isinstance(start, int) or not isinstance(size, int):
+        found = content_array(self.x)
+        if found is None:
             return None
-        return tuple(found[start + index * step] for index in range(size))
+        for axis, bounds in zip(self.axes, self.bounds(), strict=True):
+            start, size, step = bounds or (None, None, 1)
+            if not isinstance(start, int) or not isinstance(size, int):
+                return None
+            found = np.take(found, np.arange(size) * step + start, axis)
+        return content_of(found)
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         shape = shape_of(self.x)
@@ -363,10 +369,10 @@ class TileOp(DataDependentOp):
         return [tensor_type(self.x).with_shape([dim * count for dim, count in zip(shape, repeats, strict=True)])]
 
     def infer_content(self) -> Content | None:
-        found, repeats = content(self.x), content(self.repeats)
-        if found is None or repeats is None:
+        found, repeats = content_array(self.x), content(self.repeats)
+        if found is None or repeats is None or not is_content_type(self.result.type):
             return None
-        return found * repeats[0] if repeats and isinstance(repeats[0], int) else found if not repeats else None
+        return content_of(np.tile(found, [count for count in repeats if isinstance(count, int)]))
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         repeats = content(self.repeats)

@@ -155,6 +155,8 @@ class ReduceOp(GraphOp):
         compute = _ON_DIMS.get(self.kind)
         if found is None or not self.axes:
             return found
+        if len(self.axes) != tensor_type(self.x).rank:
+            return None
         return (compute(found),) if compute is not None and (found or self.kind in ("sum", "prod")) else None
 
 

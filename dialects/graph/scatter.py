@@ -50,7 +50,9 @@ def scatter_into(x: Array, index: tuple[Any, ...], updates: Array, reduction: st
 
 def _scattered_content(x: Value, indices: Value, updates: Value, reduction: str) -> Content | None:
     found, places, new = content(x), known_integers(indices), content(updates)
-    if reduction != "none" or found is None or places is None or new is None or len(places) != len(new):
+    if len(shape_of(x)) != 1 or reduction != "none" or found is None or places is None or new is None:
+        return None
+    if len(places) != len(new):
         return None
     out = list(found)
     for place, dim in zip(places, new, strict=True):

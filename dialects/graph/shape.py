@@ -14,6 +14,8 @@ from stepwell.dialects.graph.base import (
     broadcast_shapes,
     constant_array,
     content,
+    content_array,
+    content_of,
     is_content_type,
     shape_of,
     tensor_type,
@@ -218,11 +220,10 @@ class ExpandOp(ShapedByTypeOp):
         broadcast_shapes(shape_of(self.x), shape_of(self.result))
 
     def infer_content(self) -> Content | None:
-        found = content(self.x)
+        found = content_array(self.x)
         if found is None or not is_content_type(self.result.type):
             return None
-        (size,) = tensor_type(self.result).static_shape or (1,)
-        return found * size if len(found) == 1 else found
+        return content_of(np.broadcast_to(found, tensor_type(self.result).static_shape))
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         if self.x.type is self.result.type:

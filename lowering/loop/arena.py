@@ -25,6 +25,7 @@ ALIGNMENT = 64  # bytes; the start of every buffer
 ROUNDED_WEIGHT = 16 * ALIGNMENT  # from here on rounding a weight up to the alignment wastes little
 ROUNDS = 16  # placements that are tried from one order
 TYPICAL_SIZE = 32  # stands for a symbol of which nothing is known where sizes are only compared
+LONGEST = 500  # characters of a slot's symbolic size
 
 
 @attrs.define(eq=False)
@@ -209,9 +210,8 @@ def _assign(cluster: Cluster, slots: list[Slot], typical: Mapping[str, int]) -> 
     for slot in slots:
         if not slot.is_free_for(cluster):
             continue
-        try:
-            size = dim_max(slot.size, cluster.size)
-        except IRError:
+        size = dim_max(slot.size, cluster.size)
+        if len(str(size)) > LONGEST:
             continue  # the maximum of so many expressions grows too large to be worth it
         growth = at_typical(size, typical) - at_typical(slot.size, typical)
         if best is None or growth < least:
@@ -224,8 +224,14 @@ def _assign(cluster: Cluster, slots: list[Slot], typical: Mapping[str, int]) -> 
 
 
 def at_typical(size: Dim, typical: Mapping[str, int]) -> int:
-    """A size with the symbols' usual values in it."""
-    return evaluate(size, {name: typical.get(name, TYPICAL_SIZE) for name in free_symbols(size)})
+    """A size with the symbols' usual values in it, or values near them where these divide by zero."""
+    names = sorted(free_symbols(size))
+    for factor in range(1, 9):
+        try:
+            return evaluate(size, {name: factor * typical.get(name, TYPICAL_SIZE) for name in names})
+        except IRError:
+            continue
+    return TYPICAL_SIZE
 
 
 def lower_bound(buffers: Sequence[Planned], typical: Mapping[str, int]) -> int:

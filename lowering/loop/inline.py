@@ -142,8 +142,9 @@ def sizes_of(stage: StageOp) -> list[int | None]:
 
 
 def can_finalize(producer: StageOp, reader: StageOp, memory: Value) -> bool:
-    """Whether a map reads each result of a reduction once, at the place where it was made."""
-    if reader.combine is not None or list(reader.inputs).count(memory) != 1 or memory in reader.sources:
+    """Whether a map reads each result of a reduction at one place alone, that where it was made."""
+    places = {map_ for value, map_ in zip(reader.inputs, reader.input_maps, strict=True) if value is memory}
+    if reader.combine is not None or len(places) != 1 or memory in reader.sources:
         return False
     return to_reader_dims(producer, reader, memory) is not None
 
@@ -159,10 +160,9 @@ def to_reader_dims(producer: StageOp, reader: StageOp, memory: Value) -> AffineM
 def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
     """Make the reader's body the end of the producer."""
     parts = StageParts.of(producer)
-    position = list(reader.inputs).index(memory)
     to_reader = to_reader_dims(producer, reader, memory)
     assert to_reader is not None
-    others = [n for n in range(len(reader.inputs)) if n != position]
+    others = [n for n in range(len(reader.inputs)) if reader.inputs[n] is not memory]
     assert parts.combine is not None
     accumulators = [argument.type for argument in parts.combine.block.arguments[: len(parts.identities)]]
     extra = parts.inputs[len(parts.body_inputs) :]
@@ -174,8 +174,9 @@ def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
         count = len(accumulators) + len(extra)
         own, theirs = args[count + len(others) :][: len(producer.sources)], args[len(args) - len(reader.sources) :]
         value = clone_body(previous, [*args[:count], *own], builder)[0] if previous is not None else args[0]
-        rest = list(args[count : count + len(others)])
-        return clone_body(reader.body, [*rest[:position], value, *rest[position:], *theirs], builder, to_reader)
+        rest = dict(zip(others, args[count : count + len(others)], strict=True))
+        read = [rest.get(n, value) for n in range(len(reader.inputs))]
+        return clone_body(reader.body, [*read, *theirs], builder, to_reader)
 
     parts.body = _with_sources(parts.body, reader.sources)
     parts.sources.extend(reader.sources)

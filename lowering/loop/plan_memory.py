@@ -3,7 +3,15 @@
 %a = buffer.alloc(%n) : memref<?x4xf32>   ->   %a = buffer.view %arena[%offset](%n) : memref<?xi8> to memref<?x4xf32>
 
 Every buffer gets a place by its lifetime over the program's ops (see `arena`); offsets are code at the program's head.
-A kernel that reads and writes elements at the same index (its `sw.inplace`) writes over an input that dies there."""
+A kernel that reads and writes elements at the same index (its `sw.inplace`) writes over an input that dies there.
+
+Where data decide a size, the program is cut: buffers whose sizes depend on it are planned by themselves, and get their
+place in a segment of the heap, which is reserved where the size is known. A part is named by the last of the sizes that
+its buffers depend on; the first part, whose sizes follow from the inputs, is the arena.
+
+%k = heap.size %i upto %m {of = "k"}; %a = buffer.alloc(%k) : memref<?xf32>
+->  %k = heap.size %i upto %m {of = "k"}; heap.reserve %heap[%0], %bytes; %part = heap.segment %heap[%0](%bytes)
+    %a = buffer.view %part[%offset](%k) : memref<?xi8> to memref<?xf32>"""
 
 from __future__ import annotations
 
@@ -12,7 +20,8 @@ from typing import Any, ClassVar
 
 import attrs
 
-from stepwell.dialects import buffer, func, kernel
+from stepwell.dialects import arith, buffer, func, heap, kernel
+from stepwell.dialects.arith import constant_int
 from stepwell.errors import PassError
 from stepwell.ir.attributes import ArrayAttr, DenseArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
@@ -25,7 +34,7 @@ from stepwell.ir.types import DYNAMIC, I8, I64, MemRefType, TensorType, Type, nu
 from stepwell.lowering.loop.arena import Plan, Planned, at_typical, lower_bound, plan_arena
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.loop.lifetimes import Positions, buffer_roots, lifetimes
-from stepwell.lowering.to_loop.outline import measured_symbols
+from stepwell.lowering.to_loop.outline import DESCRIPTOR, measured_symbols
 
 ARENA_TYPE = MemRefType((DYNAMIC,), I8)
 
@@ -54,6 +63,8 @@ class _Planner:
         self.places: dict[Value, Planned] = {}  # by the value of the alloc; merged buffers share one
         self.roots = buffer_roots(function)
         self.positions = Positions(function)
+        self.sizes = list(function.walk_of(heap.SizeOp))
+        self.born = {size.of: number for number, size in enumerate(self.sizes)}
 
     def run(self, in_place: bool) -> None:
         """Plan and rewrite."""
@@ -64,13 +75,20 @@ class _Planner:
                 self.places[alloc.result] = Planned(buffer_bytes(alloc), *needed[alloc.result])
         if in_place:
             self._merge()
-        planned = list(dict.fromkeys(self.places.values()))
+        parts: dict[heap.SizeOp | None, list[Planned]] = {None: []}
+        for planned in dict.fromkeys(self.places.values()):
+            parts.setdefault(self._last_size(planned.size), []).append(planned)
         typical = typical_sizes(self.context)
-        plan = plan_arena(planned, typical)
-        self._rewrite(allocs, plan)
-        self.function.attributes["sw.arena"] = StringAttr(str(plan.size))
-        self.context.count("arena bytes", at_typical(plan.size, typical))
-        self.context.count("arena lower bound bytes", lower_bound(planned, typical))
+        plans = {part: plan_arena(planned, typical) for part, planned in parts.items()}
+        self._rewrite(allocs, plans)
+        self.function.attributes["sw.arena"] = StringAttr(str(plans[None].size))
+        self.context.count("arena bytes", at_typical(plans[None].size, typical))
+        self.context.count("arena lower bound bytes", lower_bound(parts[None], typical))
+
+    def _last_size(self, size: Dim) -> heap.SizeOp | None:
+        """The last of the sizes decided by data that a size depends on, in the order of the program."""
+        numbers = [self.born[name] for name in free_symbols(size) if name in self.born]
+        return self.sizes[max(numbers)] if numbers else None
 
     def _merge(self) -> None:
         """Let launches write over inputs that die there."""
@@ -102,55 +120,98 @@ class _Planner:
         roots = self.roots.get(value, frozenset())
         return self.places.get(next(iter(roots))) if len(roots) == 1 else None
 
-    def _rewrite(self, allocs: Sequence[buffer.AllocOp], plan: Plan) -> None:
+    def _rewrite(self, allocs: Sequence[buffer.AllocOp], plans: Mapping[heap.SizeOp | None, Plan]) -> None:
+        segments = [part for part in plans if part is not None]
+        described = [DictAttr.of(self.function.argument_attributes(n)) for n in range(len(self.function.arguments))]
+        if segments:
+            heap_ = self.function.entry.add_argument(heap.heap_type(len(segments)), "heap")
+            described.append(DictAttr.of({"sw.heap": UnitAttr()}))
         arena = self.function.entry.add_argument(ARENA_TYPE, "arena")
-        offsets = self._offsets(plan)
-        numbers = {cluster: number for number, cluster in enumerate(plan.clusters)}
-        for alloc in allocs:
-            place = self.places.get(alloc.result)
-            if place is None:
-                alloc.erase()
-                continue
-            assert alloc.parent is not None and place.cluster is not None
-            view = buffer.ViewOp(arena, offsets[place], list(alloc.sizes), result_types=[alloc.result.type])
-            view.loc = alloc.loc
-            span = (place.cluster.slot, numbers[place.cluster], place.offset, place.offset + place.weight)
-            view.attributes.update(alloc.attributes)
-            view.attributes["sw.place"] = DenseArrayAttr(I64, span)
-            view.result.name = alloc.result.name
-            alloc.parent.insert_before(alloc, view)
-            alloc.replace_with([view.result])
-        given = [self.function.argument_attributes(n) for n in range(len(self.function.arguments) - 1)]
-        described = [*map(DictAttr.of, given), DictAttr.of({"sw.arena": UnitAttr()})]
+        described.append(DictAttr.of({"sw.arena": UnitAttr()}))
         self.function.properties["arg_attrs"] = ArrayAttr(tuple(described))
         self.function.update_type()
+        self.symbols: dict[str, Value] = {}
+        views: dict[Planned, tuple[Value, Value, tuple[int, ...]]] = {}
+        slots = 0
+        for part, plan in plans.items():
+            builder = Builder.at_start(self.function.entry) if part is None else Builder.after(part)
+            memory: Value = arena
+            if part is None:
+                self._measure(plans, builder)
+            else:
+                memory = self._segment(IndexBuilder(builder), heap_, segments.index(part), plan)
+            self._place(IndexBuilder(builder), memory, plan, slots, views)
+            slots += len(plan.slots)
+        for alloc in allocs:
+            place = self.places.get(alloc.result)
+            if place is not None:
+                self._view(alloc, *views[place])
+            else:
+                alloc.erase()
 
-    def _offsets(self, plan: Plan) -> dict[Planned, Value]:
-        """Code for every offset, at the program's head: slot base + offset in the cluster * unit."""
-        builder = Builder.at_start(self.function.entry)
-        types = argument_types(self.function)
-        needed = any(not isinstance(slot.size, int) for slot in plan.slots)
-        symbols = measured_symbols(self.function, types, builder) if needed else {}
-        index = IndexBuilder(builder)
+    def _measure(self, plans: Mapping[heap.SizeOp | None, Plan], builder: Builder) -> None:
+        """Code for the symbols, where any plan needs them; those that data tell are there."""
+        if any(not isinstance(slot.size, int) for plan in plans.values() for slot in plan.slots):
+            self.symbols.update(measured_symbols(self.function, argument_types(self.function), builder))
+        self.symbols.update((size.of, size.result) for size in self.sizes)
+
+    def _segment(self, index: IndexBuilder, heap_: Value, number: int, plan: Plan) -> Value:
+        """The memory of a part, reserved where its last size is known."""
+        self._check_known(plan.size)
+        size, segment = SaturatingIndex(index.builder).dim(plan.size, self.symbols), index.constant(number)
+        index.builder.insert(heap.ReserveOp(heap_, segment, size))
+        made = heap.SegmentOp(heap_, segment, size, result_types=[heap.SEGMENT_TYPE])
+        return index.builder.insert(made).result
+
+    def _place(
+        self, index: IndexBuilder, memory: Value, plan: Plan, slots: int,
+        views: dict[Planned, tuple[Value, Value, tuple[int, ...]]],
+    ) -> None:  # fmt: skip
+        """Code for every offset: slot base + offset in the cluster * unit. `slots` are those of the parts before."""
         bases: list[Value] = []
         base = index.constant(0)
         for slot in plan.slots:
             bases.append(base)
-            self._check_known(slot.size, symbols)
-            base = index.add(base, index.dim(slot.size, symbols))
+            self._check_known(slot.size)
+            base = index.add(base, index.dim(slot.size, self.symbols))
         units: dict[Dim, Value] = {}
-        offsets: dict[Planned, Value] = {}
-        for cluster in plan.clusters:
-            unit = units.setdefault(cluster.unit, index.dim(cluster.unit, symbols))
+        for number, cluster in enumerate(plan.clusters):
+            unit = units.setdefault(cluster.unit, index.dim(cluster.unit, self.symbols))
             for member in cluster.members:
                 inside = index.mul(unit, index.constant(member.offset))
-                offsets[member] = index.add(bases[cluster.slot], inside)
-        return offsets
+                span = (slots + cluster.slot, number, member.offset, member.offset + member.weight)
+                views[member] = memory, index.add(bases[cluster.slot], inside), span
 
-    def _check_known(self, size: Dim, symbols: Mapping[str, Value]) -> None:
-        missing = sorted(free_symbols(size) - symbols.keys())
+    def _view(self, alloc: buffer.AllocOp, memory: Value, offset: Value, span: tuple[int, ...]) -> None:
+        assert alloc.parent is not None
+        view = buffer.ViewOp(memory, offset, list(alloc.sizes), result_types=[alloc.result.type])
+        view.loc = alloc.loc
+        view.attributes.update(alloc.attributes)
+        view.attributes["sw.place"] = DenseArrayAttr(I64, span)
+        view.result.name = alloc.result.name
+        alloc.parent.insert_before(alloc, view)
+        alloc.replace_with([view.result])
+
+    def _check_known(self, size: Dim) -> None:
+        missing = sorted(free_symbols(size) - self.symbols.keys())
         if missing:
             raise PassError(f"@{self.function.sym_name}: no argument tells the size {', '.join(missing)} of a buffer")
+
+
+class SaturatingIndex(IndexBuilder):
+    """Index arithmetic on sizes that data decide: a product that no memory holds stays a number that no memory holds,
+    instead of wrapping to a small one."""
+
+    LIMIT = 1 << 56
+
+    def mul(self, a: Value, b: Value) -> Value:
+        """min(a * b, LIMIT), for a and b that are not negative"""
+        made = super().mul(a, b)
+        if constant_int(made) is not None or constant_int(a) == 1 or constant_int(b) == 1:
+            return made
+        most, limit = self.floordiv(self.constant(self.LIMIT), self.maximum(b, self.constant(1))), self.LIMIT
+        over = self.builder.insert(arith.CmpIOp(a, most, predicate="sgt")).result
+        return self.builder.insert(arith.SelectOp(over, self.constant(limit), made)).result
 
 
 def typical_sizes(context: PassContext) -> dict[str, int]:
@@ -159,10 +220,12 @@ def typical_sizes(context: PassContext) -> dict[str, int]:
 
 
 def argument_types(function: func.FuncOp) -> list[Type]:
-    """The arguments' tensor types with their symbolic dims, from `sw.tensor`; the memref types where that lacks."""
+    """The arguments' tensor types with their symbolic dims, from `sw.tensor`; the memref types where that lacks, and of
+    descriptors, which tell nothing before the run."""
     types: list[Type] = []
     for n, argument in enumerate(function.arguments):
-        text = function.argument_attributes(n).get("sw.tensor")
+        given = function.argument_attributes(n)
+        text = None if DESCRIPTOR in given else given.get("sw.tensor")
         types.append(type_from_text(text.value) if isinstance(text, StringAttr) else argument.type)
     return types
 

@@ -28,6 +28,7 @@ from stepwell.lowering.loop.access import Memory
 from stepwell.lowering.loop.body import ScalarCode, is_sum_of_products
 from stepwell.lowering.loop.index import IndexBuilder, Lane, LinearIndex
 from stepwell.lowering.loop.stage import StageParts, kernel_functions
+from stepwell.lowering.loop.transpose import load_turned, turned_dim
 
 
 @attrs.frozen
@@ -60,11 +61,13 @@ class RegisterTile:
         self.parts = StageParts.of(stage)
         self.lanes = schedule.lanes
         self.unroll = schedule.unroll
+        self.partial = schedule.partial
         names = self.parts.names
         self.vector_dim = names.index(schedule.vector) if schedule.vector in names and self.lanes > 1 else -1
         self.reductions = [d for d, kind in enumerate(self.parts.iterators) if kind == REDUCTION]
         self.builder = Builder.before(stage)
         self._indexers: dict[Builder, IndexBuilder] = {}
+        self._turned: dict[tuple[int, tuple[int, ...]], Value] = {}  # by input and point
         self.fuses = self.parts.combine is not None and is_sum_of_products(self.parts.body, self.parts.combine)
 
     def emit(self) -> None:
@@ -72,6 +75,7 @@ class RegisterTile:
         points = self._points()
         if self.parts.combine is None:
             memory = Memory(self._indexer(self.builder), self.lanes)
+            self._load_turned(memory, points)
             for point in points:
                 values = self._body_values(self.builder, memory, point, {})
                 self._store(memory, point, values)
@@ -121,8 +125,12 @@ class RegisterTile:
             self._indexers[builder] = IndexBuilder(builder)
         return self._indexers[builder]
 
-    def _indices(self, builder: Builder, point: Point, steps: dict[int, LinearIndex]) -> list[LinearIndex]:
-        """The index along each dim, the lane included; `steps` are the positions along the reduction dims."""
+    def _indices(
+        self, builder: Builder, point: Point, steps: dict[int, LinearIndex], lane_dim: int | None = None
+    ) -> list[LinearIndex]:
+        """The index along each dim, the lane included; `steps` are the positions along the reduction dims, `lane_dim`
+        the dim of the lanes where it is not that of the vectors."""
+        lane_dim = self.vector_dim if lane_dim is None else lane_dim
         index = self._indexer(builder)
         found = []
         for d, offset in enumerate(self.parts.offsets):
@@ -131,7 +139,7 @@ class RegisterTile:
             base = base + point.place[d]
             if d in steps:
                 base = base + steps[d]
-            if d == self.vector_dim and (not self.along_reduction or d in steps):
+            if d == lane_dim and (not self.along_reduction or d in steps):
                 base = base + LinearIndex({Lane(self.lanes): 1}, 0, index)
             found.append(base)
         return found
@@ -150,12 +158,38 @@ class RegisterTile:
         """What the body yields at a point, or the two factors of its last product."""
         indices = self._indices(builder, point, steps)
         loaded = [
-            memory.load(value, map_, indices, point.mask)
-            for value, map_ in zip(self.parts.body_inputs, self.parts.input_maps, strict=False)
+            self._turned.get((n, point.place)) or memory.load(value, map_, indices, point.mask)
+            for n, (value, map_) in enumerate(zip(self.parts.body_inputs, self.parts.input_maps, strict=False))
         ]
         code = ScalarCode(self._indexer(builder), self.lanes, indices, self._mask(memory, point))
         loaded.extend(self.parts.sources)
         return code.factors(self.parts.body, loaded) if skip_product else code.run(self.parts.body, loaded)
+
+    def _load_turned(self, memory: Memory, points: Sequence[Point]) -> None:
+        """Load what is contiguous along another dim of the tile than the vectors in square tiles."""
+        if self.vector_dim < 0 or not all(point.mask is None or isinstance(point.mask, int) for point in points):
+            return
+        sizes = [constant_int(size) for size in self.parts.sizes]
+
+        def indices(place: tuple[int, ...], lane_dim: int) -> list[LinearIndex]:
+            return self._indices(memory.builder, Point(place), {}, lane_dim)
+
+        for n, (value, map_) in enumerate(zip(self.parts.body_inputs, self.parts.input_maps, strict=True)):
+            row_dim = turned_dim(memory, value, map_, indices, sizes, self.vector_dim)
+            if row_dim is None:
+                continue
+            total = sizes[row_dim]
+            assert total is not None
+            for point in points:
+                at = point.place[row_dim]
+                if at % self.lanes:
+                    continue
+                height = point.mask if isinstance(point.mask, int) else self.lanes
+                counts = height, min(self.lanes, total - at)
+                found = load_turned(memory, value, map_, indices, point.place, (self.vector_dim, row_dim), counts)
+                for step, vector in enumerate(found):
+                    place = tuple(p + step if d == row_dim else p for d, p in enumerate(point.place))
+                    self._turned[n, place] = vector
 
     def _store(self, memory: Memory, point: Point, values: Sequence[Value]) -> None:
         indices = self._indices(memory.builder, point, {})
@@ -168,7 +202,7 @@ class RegisterTile:
         types = [self._accumulator_type(attribute_type(a)) for a in self.parts.identities]
         copies = self.unroll if self.along_reduction else 1
         if self.along_reduction:
-            accumulators = self._identities(types) * copies * len(points)
+            accumulators = self._identities(self.builder, types) * copies * len(points)
         else:
             accumulators = self._start(points, types)
         accumulators = self._loops(self.builder, self.reductions, {}, points, accumulators, copies)
@@ -184,21 +218,21 @@ class RegisterTile:
         varies = self.vector_dim >= 0
         return VectorType((self.lanes,), element) if varies else element
 
-    def _identities(self, types: Sequence[Type]) -> list[Value]:
+    def _identities(self, builder: Builder, types: Sequence[Type]) -> list[Value]:
         made = []
         for attribute, type_ in zip(self.parts.identities, types, strict=True):
-            made.append(self.builder.insert(arith.constant(attribute.value, type_)).result)  # type: ignore[attr-defined]
+            made.append(builder.insert(arith.constant(attribute.value, type_)).result)  # type: ignore[attr-defined]
         return made
 
     def _start(self, points: Sequence[Point], types: Sequence[Type]) -> list[Value]:
         """The accumulators before the first step: identities, or the partial sums of the parts before."""
         if self.parts.first is None:
-            return self._identities(types) * len(points)
+            return self._identities(self.builder, types) * len(points)
         choice = IfOp.build(self.parts.first, [*types] * len(points))
         self.builder.insert(choice)
         outer = self.builder
         self.builder = Builder.at_end(choice.then.block, outer.loc)
-        loop.yield_values(self.builder, self._identities(types) * len(points))
+        loop.yield_values(self.builder, self._identities(self.builder, types) * len(points))
         self.builder = Builder.at_end(choice.otherwise.block, outer.loc)
         loop.yield_values(self.builder, [value for point in points for value in self._partial_sums(point)])
         self.builder = outer
@@ -229,17 +263,83 @@ class RegisterTile:
         if size == 1 and d != self.vector_dim:
             return self._loops(builder, rest, {**steps, d: LinearIndex({}, 0, self._indexer(builder))}, points,
                                accumulators, copies)  # fmt: skip
+        part = self._steps_of_part(dims)
+        if part is None:
+            zero = self._indexer(builder).constant(0)
+            return self._span(builder, dims, zero, self.parts.sizes[d], steps, points, accumulators, copies)
+        whole = self._indexer(builder).constant(size // part * part) if size is not None else self.parts.sizes[d]
+        made = self._parts_of_span(builder, dims, part, whole, steps, points, accumulators, copies)
+        if size is None or size % part == 0:
+            return made
+        rest_size = self._indexer(builder).constant(size % part)
+        return self._part(builder, dims, whole, rest_size, steps, points, made, copies)
+
+    def _steps_of_part(self, dims: Sequence[int]) -> int | None:
+        """How many steps of the first dim make one partial sum; None where this dim is not cut: it is short, or a dim
+        inside it is cut already."""
+        sizes = [constant_int(self.parts.sizes[d]) for d in dims]
+        inner = 1
+        for size in sizes[1:]:
+            if size is None:
+                return None
+            inner *= size
+        part = max(1, self.partial // inner)
+        if not self.partial or inner > self.partial or (sizes[0] is not None and sizes[0] <= part):
+            return None
+        return part
+
+    def _parts_of_span(
+        self, builder: Builder, dims: Sequence[int], part: int, whole: Value, steps: dict[int, LinearIndex],
+        points: list[Point], accumulators: list[Value], copies: int,
+    ) -> list[Value]:  # fmt: skip
+        """for p = 0 to whole step part iter(sums): sums + (the reduction over [p, p + part), from its identities)"""
+        index = self._indexer(builder)
+        label = f"{self.parts.names[dims[0]]}0"
+        made = builder.insert(ForOp.build(index.constant(0), whole, index.constant(part), accumulators, label=label))
+        made.induction.name = label
+        inner = Builder.at_end(made.block, builder.loc)
+        inside = self._indexer(inner)
+        size = inside.constant(part)
+        if constant_int(whole) is None:
+            size = inside.minimum(size, inside.sub(whole, made.induction))
+        sums = self._part(inner, dims, made.induction, size, steps, points, list(made.carried), copies)
+        loop.yield_values(inner, sums)
+        return list(made.results)
+
+    def _part(
+        self, builder: Builder, dims: Sequence[int], lower: Value, size: Value, steps: dict[int, LinearIndex],
+        points: list[Point], sums: list[Value], copies: int,
+    ) -> list[Value]:  # fmt: skip
+        """The sums with one partial sum more."""
+        assert self.parts.combine is not None
+        count = len(self.parts.identities)
+        start = self._identities(builder, [value.type for value in sums[:count]])
+        partial = self._span(builder, dims, lower, size, steps, points, start * (len(sums) // count), copies)
+        code = ScalarCode(self._indexer(builder), self.lanes, [])
+        made: list[Value] = []
+        for n in range(0, len(sums), count):
+            made.extend(code.run(self.parts.combine, [*sums[n : n + count], *partial[n : n + count]]))
+        return made
+
+    def _span(
+        self, builder: Builder, dims: Sequence[int], lower: Value, size: Value, steps: dict[int, LinearIndex],
+        points: list[Point], accumulators: list[Value], copies: int,
+    ) -> list[Value]:  # fmt: skip
+        """The reduction over [lower, lower + size) of the first dim and all of the others: unrolled, then its rest."""
+        d, rest = dims[0], dims[1:]
         width = self.lanes if d == self.vector_dim else 1
         unroll = self.unroll if (not rest or d == self.vector_dim) else 1
         index = self._indexer(builder)
-        total = self.parts.sizes[d]
         chunk = width * unroll
-        done = index.mul(index.floordiv(total, index.constant(chunk)), index.constant(chunk))
-        zero = index.constant(0)
-        accumulators = self._loop(builder, d, zero, done, chunk, rest, steps, points, accumulators, copies, unroll)
-        if constant_int(done) is not None and constant_int(done) == size:
+        known = constant_int(size)
+        if known == chunk:
+            return self._copies(builder, d, lower, chunk, rest, steps, points, accumulators, copies, unroll)
+        upper = index.add(lower, size)
+        done = index.add(lower, index.mul(index.floordiv(size, index.constant(chunk)), index.constant(chunk)))
+        accumulators = self._loop(builder, d, lower, done, chunk, rest, steps, points, accumulators, copies, unroll)
+        if known is not None and known % chunk == 0:
             return accumulators
-        return self._loop(builder, d, done, total, width, rest, steps, points, accumulators, copies, 1, tail=width > 1)
+        return self._loop(builder, d, done, upper, width, rest, steps, points, accumulators, copies, 1, tail=width > 1)
 
     def _loop(
         self, builder: Builder, d: int, lower: Value, upper: Value, step: int, rest: Sequence[int],
@@ -253,20 +353,30 @@ class RegisterTile:
         made = builder.insert(ForOp.build(lower, upper, index.constant(step), accumulators, label=self.parts.names[d]))
         made.induction.name = self.parts.names[d]
         inner = Builder.at_end(made.block, builder.loc)
-        inside = self._indexer(inner)
+        if tail:
+            inside = self._indexer(inner)
+            left = inside.minimum(inside.constant(self.lanes), inside.sub(upper, made.induction))
+            points = [attrs.evolve(point, mask=left) for point in points]
         carried = list(made.carried)
-        for copy in range(unroll):
-            place = LinearIndex({made.induction: 1}, copy * (step // unroll), inside)
-            if tail:
-                left = inside.minimum(inside.constant(self.lanes), inside.sub(upper, made.induction))
-                points = [attrs.evolve(point, mask=left) for point in points]
-            if rest:
-                carried = self._loops(inner, rest, {**steps, d: place}, points, carried, copies)
-            else:
-                target = copy if self.along_reduction and copies > 1 else 0
-                carried = self._step(inner, {**steps, d: place}, points, carried, copies, target)
+        carried = self._copies(inner, d, made.induction, step, rest, steps, points, carried, copies, unroll)
         loop.yield_values(inner, carried)
         return list(made.results)
+
+    def _copies(
+        self, builder: Builder, d: int, start: Value, step: int, rest: Sequence[int], steps: dict[int, LinearIndex],
+        points: list[Point], carried: list[Value], copies: int, unroll: int,
+    ) -> list[Value]:  # fmt: skip
+        """The unrolled copies of one step along a dim."""
+        for copy in range(unroll):
+            at, index = copy * (step // unroll), self._indexer(builder)
+            known = constant_int(start)
+            place = LinearIndex({start: 1}, at, index) if known is None else LinearIndex({}, known + at, index)
+            if rest:
+                carried = self._loops(builder, rest, {**steps, d: place}, points, carried, copies)
+            else:
+                target = copy if self.along_reduction and copies > 1 else 0
+                carried = self._step(builder, {**steps, d: place}, points, carried, copies, target)
+        return carried
 
     def _step(
         self, builder: Builder, steps: dict[int, LinearIndex], points: list[Point], accumulators: list[Value],

@@ -21,18 +21,28 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects import arith
-from stepwell.dialects.tensor import ConstantOp, GenericOp, IndexOp, KernelOp, PadOp, ReadOp, tensor_type
+from stepwell.dialects.tensor import (
+    ConstantOp,
+    DimsAttr,
+    GenericOp,
+    IndexOp,
+    KernelOp,
+    PadOp,
+    ReadOp,
+    YieldOp,
+    tensor_type,
+)
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute, FloatAttr, IntegerAttr
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import BlockArgument, Operation, Value
+from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.lowering.tensor.decompose import decomposed, identity_copy
 from stepwell.lowering.tensor.layout import set_maps
 from stepwell.lowering.tensor.machine import size_of
 from stepwell.lowering.tensor.maps import window_dims
+from stepwell.lowering.tensor.place import copying
 
 LEAST_READS = 4  # of each element of a padded copy
 
@@ -165,7 +175,7 @@ def lay_out_rows(op: GenericOp) -> int:
             permutation = AffineMap.permutation(order)
             pad = value.defining_op
             padded = pad if isinstance(pad, PadOp) and value.has_one_use else None
-            copy = decomposed(padded) if padded is not None else identity_copy(value)
+            copy = padded_copy(padded) if padded is not None else plain_copy(value)
             maps = list(copy.maps)
             set_maps(copy, [*maps[:-1], permutation.compose(maps[-1])])
             type_ = tensor_type(value)
@@ -196,3 +206,34 @@ def rows_first(op: GenericOp, index: int, columns: set[int]) -> list[int] | None
 
 def _elements(value: Value) -> int:
     return math.prod(map(size_of, tensor_type(value).shape))
+
+
+def plain_copy(value: Value) -> GenericOp:
+    """The generic that copies a tensor as it is."""
+    type_ = tensor_type(value)
+    identity = AffineMap.identity(type_.rank)
+    return copying(value, type_, type_.shape, identity, identity)
+
+
+def padded_copy(op: PadOp) -> GenericOp:
+    """The generic that reads what is padded under a guard, element by element of the result."""
+    result = tensor_type(op.result)
+    block = Block([op.x.type])
+    builder = Builder.at_end(block)
+    places = []
+    for axis, low in enumerate(op.low):
+        place = builder.insert(IndexOp(dim=axis)).result
+        if low:
+            shift = builder.insert(arith.index_constant(low)).result
+            place = builder.insert(arith.SubIOp(place, shift)).result
+        places.append(place)
+    value = op.value
+    assert isinstance(value, (FloatAttr, IntegerAttr))
+    border_value = builder.insert(arith.ConstantOp(value=value)).result
+    read = builder.insert(ReadOp(block.arguments[0], places, border_value)).result
+    builder.insert(YieldOp([read]))
+    return GenericOp(
+        (), [op.x], result_types=[result], regions=[Region([block])], sizes=DimsAttr(result.shape),
+        iterators=["parallel"] * result.rank, names=[f"d{d}" for d in range(result.rank)],
+        maps=[AffineMap.identity(result.rank)],
+    )  # fmt: skip

@@ -81,6 +81,8 @@ def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[G
     if len(producer.results) != 1 or any(user is not op for user in producer.results[0].users):
         return "the value has other readers"
     read = op.input_maps[index]
+    if any(other != read for value, other in zip(op.inputs, op.input_maps, strict=True) if value is op.inputs[index]):
+        return "it reads the value at two places"
     if len(read.used_dims()) != len(op.iterators):
         return "it reads elements of the value more than once"
     if dims_through(read, producer.output_maps[0]) is None or not covers(op, producer):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import AffineExpr, const, dim
+from stepwell.ir.affine_expr import FLOORDIV, AffineExpr, const, dim
 from stepwell.ir.dims import Dim
 
 Sizes = Sequence[Dim | None]
@@ -21,7 +21,9 @@ def dims_through(
 
     written (m, k) -> (m), read (i) -> (i): (i) -> (i, 0)
     written (a, b) -> (16 * a + b), read (c, d) -> (16 * c + d): (c, d) -> (c, d), where b and d have the same size
-    written (n, c) -> (n, c floordiv 16, c mod 16), read (a, b) -> (a, b floordiv 16, b mod 16): (a, b) -> (a, b)"""
+    written (n, c) -> (n, c floordiv 16, c mod 16), read (a, b) -> (a, b floordiv 16, b mod 16): (a, b) -> (a, b)
+    the same written, read (a, g, b) -> (a, (34 * g + b) floordiv 16, (34 * g + b) mod 16): (a, g, b) -> (a, 34 * g + b)
+    """
     found: list[AffineExpr | None] = [None] * written.num_dims
     for place, other in zip(written.results, read.results, strict=True):
         if place.dim_index is not None:
@@ -30,7 +32,12 @@ def dims_through(
         dims, others = sorted(place.dims), sorted(other.dims)
         for d, same in _matching_terms(place, other, sizes, read_sizes):
             found[d] = found[d] or dim(same)
-        if place.dim_index is None and len(dims) == 1 and len(others) == 1 and found[dims[0]] is None:
+        if place.dim_index is not None or len(dims) != 1 or found[dims[0]] is not None:
+            continue
+        divided, other_divided = _dividend(place), _dividend(other)
+        if divided == dim(dims[0]) and other_divided is not None:
+            found[dims[0]] = other_divided
+        elif len(others) == 1:
             found[dims[0]] = dim(others[0])
     exprs = [expr if expr is not None else const(0) for expr in found]
     made = AffineMap(read.num_dims, 0, exprs)
@@ -63,3 +70,11 @@ def window_dims(op: GenericOp) -> set[int]:
         if form is not None and len(form[0]) > 1 and all(op.iterators[d] == "parallel" for d in form[0]):
             found |= form[0].keys()
     return found
+
+
+def _dividend(expr: AffineExpr) -> AffineExpr | None:
+    """x of `x floordiv n`"""
+    if len(expr.terms) != 1 or expr.constant:
+        return None
+    atom, coefficient = expr.terms[0]
+    return atom.operand if atom.kind == FLOORDIV and coefficient == 1 else None

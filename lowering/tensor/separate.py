@@ -1,4 +1,4 @@
-"""Gives everything that leaves a region for good a memory of its own, by copies where need be.
+"""Gives everything that leaves a region for good, or is written over, a memory of its own, by copies where need be.
 
 A kernel writes its result to one place. What a function returns and the rows that a loop collects must be written to
 given places, and what a loop carries must not lie where the next round writes.
@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from stepwell.dialects import func
 from stepwell.dialects.tensor import (
-    ConcatOp,
     DimsAttr,
     ForOp,
     GenericOp,
+    JoinOp,
     KernelOp,
     ReshapeOp,
     RowOp,
+    ScatterOp,
     WhileOp,
     YieldOp,
     tensor_type,
@@ -38,6 +39,18 @@ def separate_results(function: func.FuncOp) -> None:
     for op in function.walk():
         if isinstance(op, (ForOp, WhileOp)):
             _separate_rounds(op)
+        elif isinstance(op, ScatterOp):
+            _separate_base(op)
+
+
+def _separate_base(op: ScatterOp) -> None:
+    """A scatter writes over its base: that is a value made for it alone, or a copy."""
+    value = op.base
+    while value.has_one_use and isinstance(value.defining_op, ReshapeOp):
+        value = value.defining_op.x
+    made = value.defining_op
+    if not isinstance(made, GenericOp) or made.parent is not op.parent or not value.has_one_use:
+        op.set_operand(0, copied(Builder.before(op), op.base))
 
 
 def _separate_rounds(op: ForOp | WhileOp) -> None:
@@ -75,7 +88,7 @@ def is_placed(value: Value) -> bool:
     op = value.defining_op
     if isinstance(op, ForOp) and isinstance(value, OpResult):
         return value.index >= len(op.initial)
-    return isinstance(op, (ConcatOp, GenericOp, KernelOp))
+    return isinstance(op, (GenericOp, JoinOp, KernelOp))
 
 
 def origin(value: Value) -> Value:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import attrs
 
-from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.core import BlockArgument, Value
 from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.maps import dims_through
 
 
 @attrs.frozen(eq=False)
@@ -37,25 +38,33 @@ class Space:
         """The dim whose neighbours fill a vector: a parallel dim along which all results are contiguous, or a reduction
         dim of at least two vectors along which an input is. The one along which fewest inputs are read in strides wins,
         and among equals a parallel one, which needs no sum across lanes."""
-        found = [d for d in self.parallel if self.sizes[d] > 1 and all(runs_along(m, d) for m in self.op.output_maps)]
+        found = [d for d in self.parallel if self.sizes[d] > 1 and all(runs_along(m, d) for m in self.output_maps())]
         for d in reversed(self.reduction):
-            ending = any(m.results[-1:] == (dim(d),) for m in self.op.input_maps)
+            ending = any(m.results[-1:] == (dim(d),) for m in self.input_maps())
             if (self.sizes[d] >= 2 * lanes and self.has_neighbours(d)) or (ending and not found):
                 found.append(d)
         return min(found, key=self.strided_inputs, default=None)
 
     def has_neighbours(self, d: int) -> bool:
         """Whether some input is contiguous along a dim."""
-        return any(d in m.used_dims() and not moves_in_strides(m, d) for m in self.op.input_maps)
+        return any(d in m.used_dims() and not moves_in_strides(m, d) for m in self.input_maps())
 
     def strided_inputs(self, d: int) -> int:
         """How many inputs one step along a dim leads to anything but the next element; constants are not counted, since
         they can be laid out as they are read."""
         return sum(
             moves_in_strides(map_, d)
-            for value, map_ in zip(self.op.inputs, self.op.input_maps, strict=True)
+            for value, map_ in zip(self.op.inputs, self.input_maps(), strict=True)
             if not is_constant(value)
         )
+
+    def input_maps(self) -> list[AffineMap]:
+        """The maps of the inputs, up to the last axes that have neighbours."""
+        return list(map(without_unit_ends, self.op.input_maps, self.op.inputs))
+
+    def output_maps(self) -> list[AffineMap]:
+        """The maps of the results, up to the last axes that have neighbours."""
+        return list(map(without_unit_ends, self.op.output_maps, self.op.results))
 
     def row_dim(self, vector: int) -> int | None:
         """The parallel dim whose rows share the vectors loaded along `vector`: the largest that those inputs lack."""
@@ -66,13 +75,50 @@ class Space:
         candidates = shared or set(self.parallel) - {vector}
         return max(candidates, key=lambda d: (self.sizes[d] > 1, d), default=None)
 
+    def turned_dim(self, vector: int, lanes: int) -> int | None:
+        """The dim along which an input is contiguous that moves in strides along the vectors: a square tile over both
+        is turned in registers."""
+        for map_ in reads_of(self.op):
+            if moves_in_strides(map_, vector):
+                for d in self.parallel:
+                    if d != vector and runs_along(map_, d) and 2 * min(self.sizes[d], self.sizes[vector]) >= lanes:
+                        return d
+        return None
+
+
+def reads_of(op: GenericOp) -> list[AffineMap]:
+    """Where a stage reads its inputs, as maps of its root's dims: through the maps before the root, as far as they are
+    computed point by point."""
+    found: list[AffineMap] = []
+    for value, map_ in zip(op.inputs, op.input_maps, strict=True):
+        made = value.defining_op
+        dims = dims_through(made.output_maps[0], map_) if isinstance(made, GenericOp) else None
+        if isinstance(made, GenericOp) and dims is not None and not made.has_reduction:
+            found.extend(inner.compose(dims) for inner in reads_of(made))
+        else:
+            found.append(map_)
+    return found
+
+
+def without_unit_ends(map_: AffineMap, value: Value) -> AffineMap:
+    """(i, j, k) -> (i, j) for a tensor of shape [4, 8, 1]: its second axis is the one with neighbours in memory.
+
+    A tensor with symbolic sizes keeps its map: masks of unknown size need the last axis."""
+    shape = list(tensor_type(value).shape)
+    if not tensor_type(value).is_static:
+        return map_
+    while len(shape) > 1 and shape[-1] == 1:
+        shape.pop()
+    return AffineMap(map_.num_dims, map_.num_symbols, map_.results[: len(shape)])
+
 
 def runs_along(map_: AffineMap, d: int) -> bool:
-    """Whether neighbours along a dim are neighbours in memory: its last index is `d` or `d mod block`."""
+    """Whether neighbours along a dim are neighbours in memory: its last index is `d`, perhaps shifted, or
+    `d mod block`."""
     if not map_.results:
         return False
     last = map_.results[-1]
-    return last == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
+    return (last - last.constant) == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
 
 
 def moves_in_strides(map_: AffineMap, d: int) -> bool:

@@ -103,12 +103,25 @@ class Rows:
     def of(stages: Sequence[Stage]) -> Rows | None:
         """The rows of a kernel's stages; None where one of them is not computed row by row."""
         rows = Rows.of_root(stages[-1])
-        for stage in reversed(stages[:-1]):
-            joined = rows.joined(stage)
-            if isinstance(joined, str):
+        pending = list(stages[:-1])
+        while pending:
+            # A stage joins once its readers have lost the rows that it does not have, in whatever order that is.
+            for stage in reversed(pending):
+                joined = rows.joined(stage) if rows.reads_all(stage, pending) else "its readers come first"
+                if isinstance(joined, Rows):
+                    rows = joined
+                    pending.remove(stage)
+                    break
+            else:
                 return None
-            rows = joined
         return rows
+
+    def reads_all(self, stage: Stage, others: Sequence[Stage]) -> bool:
+        """Whether no other stage than these reads a stage's result."""
+        (result,) = stage.results
+        inside = {op for other in others if other is not stage for op in other.ops} - {op for s in self.stages
+                                                                                       for op in s.ops}  # fmt: skip
+        return not any(user in inside for user in result.users)
 
     @property
     def root(self) -> Stage:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
+from stepwell.dialects.tensor import tensor_type
+from stepwell.ir.types import FloatType
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, best_tile
@@ -17,6 +19,7 @@ from stepwell.lowering.tensor.windows import window_schedule
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least
+PARTIAL = 256  # multiply-adds in one sum: rounding errors grow with the root of the length
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
 ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
 
@@ -41,6 +44,11 @@ def _plain(space: Space) -> ScheduleAttr:
 
 
 def _map(space: Space, vector: int, lanes: int) -> ScheduleAttr:
+    turned = space.turned_dim(vector, lanes)
+    if turned is not None:
+        tile = {vector: lanes, turned: lanes}
+        loops = _outer_loops(space, GRAIN_ELEMENTS, tile)
+        return ScheduleAttr(tuple(loops), tuple((space.names[d], lanes) for d in tile), space.names[vector], lanes)
     vectors = max(1, min(4, space.sizes[vector] // lanes))
     register = ((space.names[vector], vectors * lanes),)
     loops = _outer_loops(space, GRAIN_ELEMENTS, {vector: vectors * lanes})
@@ -83,7 +91,16 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll)
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=_partial(space))
+
+
+def _partial(space: Space) -> int:
+    """The length of a partial sum: none where the whole is no longer, or is exact."""
+    sizes = [space.op.sizes.dims[d] for d in space.reduction]
+    known = [size for size in sizes if isinstance(size, int)]
+    is_short = len(known) == len(sizes) and math.prod(known) <= PARTIAL
+    is_float = all(isinstance(tensor_type(value).element, FloatType) for value in space.op.results)
+    return PARTIAL if is_float and not is_short else 0
 
 
 def _contraction_loops(

@@ -20,6 +20,8 @@ from stepwell.dialects.arith import SubIOp, index_constant
 from stepwell.dialects.tensor import ForOp, IfOp, WhileOp
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.types import DYNAMIC
+from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.tensor.separate import behind_views, is_placed, origin
 
 if TYPE_CHECKING:
@@ -89,8 +91,25 @@ def _if(program: Program, op: IfOp) -> None:
     program.builder.insert(made)
     for side, new in zip(op.regions, made.regions, strict=True):
         ends = _converted(program, side.block, new.block)
-        loop.yield_values(Builder.at_end(new.block, op.loc), ends)
+        builder = Builder.at_end(new.block, op.loc)
+        loop.yield_values(builder, [_opened(builder, *pair) for pair in zip(ends, made.results, strict=True)])
     _bind(program, op.outputs, made.results)
+
+
+def _opened(builder: Builder, memory: Value, result: Value) -> Value:
+    """The memory of a branch's value, under the result's type, which leaves sizes open that the value's type knows.
+
+    yield %a : memref<4xf32>  ->  yield (buffer.reshape %a(%4) : memref<4xf32> to memref<?xf32>)"""
+    if memory.type is result.type:
+        return memory
+    index = IndexBuilder(builder)
+    shape = buffer.memref_type(memory).shape
+    sizes = [
+        index.constant(size) if size != DYNAMIC else builder.insert(buffer.DimOp(memory, axis=axis)).result
+        for axis, (size, known) in enumerate(zip(shape, buffer.memref_type(result).shape, strict=True))
+        if known == DYNAMIC
+    ]
+    return builder.insert(buffer.ReshapeOp(memory, sizes, result_types=[result.type])).result
 
 
 def _truth(builder: Builder, memory: Value) -> Value:

@@ -1,24 +1,26 @@
 """Leaves the tensor landing: each `tensor.kernel` becomes a function over buffers, the rest the program that runs them.
 
 %y = tensor.kernel %x { generic }  ->  %y = buffer.alloc(); kernel.launch @k(%x, %y)     func @k { loop.stage }
-"""
+tensor.born %n {symbol = "k"}      ->  %i = buffer.load %n[]; %k = heap.size %i upto %m {of = "k"}
+
+A result whose sizes follow from the inputs is written to memory of the caller's. Where data decide them the caller
+gives a descriptor, in which the program writes where the result lies and what sizes it has."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects import buffer, func, kernel, loop, tensor
+from stepwell.dialects import arith, buffer, func, heap, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
 from stepwell.ir import affine_expr
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.attributes import ArrayAttr, DictAttr, StringAttr, UnitAttr
+from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.dims import Dim, DimExpr, free_symbols, solve_for, symbol
@@ -26,13 +28,14 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
+from stepwell.lowering.to_loop.borders import border_function
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+from stepwell.lowering.to_loop.scatter import convert_scatter
 
-FLOPS = "sw.flops"
-"""A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
-BYTES = "sw.bytes"
-"""A kernel's attribute: the bytes that it reads and writes, likewise."""
+DESCRIPTOR = "sw.descriptor"
+"""An output's attribute: the argument is a descriptor of the result, which the program finds memory for."""
 
 
 def buffer_type(type_: Type) -> MemRefType:
@@ -86,7 +89,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp, tensor.ReshapeOp,
+    tensor.RowOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
@@ -113,12 +117,23 @@ class Program:
         block = function.body.block
         first = block.first
         self.symbols = measured_symbols(function, types, Builder.at_start(block))
-        outputs = [block.add_argument(buffer_type(value.type), f"out{n}") for n, value in enumerate(results)]
-        self.destinations.update(zip(results, outputs, strict=True))
-        _describe_arguments(function, types, results)
+        self.published = [number for number, value in enumerate(results) if not self._is_sized(value.type)]
+        outputs = [block.add_argument(self._output_type(n, value), f"out{n}") for n, value in enumerate(results)]
+        self.destinations.update((results[n], out) for n, out in enumerate(outputs) if n not in self.published)
+        _describe_arguments(function, types, results, self.published)
+        self.results, self.outputs = results, outputs
         self.convert_from(first)
         function.res_attrs = None
         function.update_type()
+
+    def _is_sized(self, type_: Type) -> bool:
+        """Whether the caller can know the sizes of a result before the call."""
+        return all(free_symbols(dim) <= self.symbols.keys() for dim in open_dims(type_))
+
+    def _output_type(self, number: int, value: Value) -> MemRefType:
+        if number in self.published:
+            return heap.descriptor_type(tensor.tensor_type(value).rank)
+        return buffer_type(value.type)
 
     def convert_from(self, first: Operation | None) -> None:
         """Convert the ops of a block, from one of them on."""
@@ -145,21 +160,47 @@ class Program:
         elif isinstance(op, tensor.ReshapeOp):
             if op.result not in self.buffers:
                 self.bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
-        elif isinstance(op, tensor.ConcatOp):
-            if op.result not in self.buffers:
-                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that no kernel makes")
+        elif isinstance(op, tensor.JoinOp):
+            if any(self.buffers.get(part) is not self.buffers.get(op.result) for part in (*op.base, *op.parts)):
+                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that lies elsewhere")
+        elif isinstance(op, tensor.BorderOp):
+            self._border(op)
         elif isinstance(op, tensor.RowOp):
             self.bind(op.result, self.builder.insert(buffer.SliceOp(self.buffers[op.x], op.place)).result)
         elif isinstance(op, tensor.SizeOp):
             op.result.replace_all_uses_with(self.index.dim(op.of.dims[0], self.symbols))
         elif isinstance(op, KernelOp):
             self._launch(op)
+        elif isinstance(op, tensor.ScatterOp):
+            convert_scatter(self, op)
         elif isinstance(op, CONTROL):
             convert_control(self, op)
+        elif isinstance(op, tensor.BornOp):
+            self._born(op)
+        elif isinstance(op, tensor.MeasureOp):
+            number = self.builder.insert(buffer.DimOp(self.buffers[op.x], axis=op.axis)).result
+            self._size(op, op.symbol, number, None)
         elif isinstance(op, func.ReturnOp):
+            for place in self.published:
+                self.builder.insert(heap.PublishOp(self.buffers[self.results[place]], self.outputs[place]))
             op.set_operands(())
         elif op.dialect == "tensor":
             raise PassError(f"{op.op_name} (from {op.loc.label}) stands outside a kernel")
+
+    def _born(self, op: tensor.BornOp) -> None:
+        """The symbol's value is read from memory by the program itself."""
+        memory = self.buffers[op.size]
+        zeros = [self.index.constant(0) for _ in buffer.memref_type(memory).shape]
+        loaded = self.builder.insert(buffer.LoadOp(memory, zeros)).result
+        number = self.builder.insert(arith.IndexCastOp(loaded, result_types=[INDEX])).result
+        self._size(op, op.symbol, number, op.at_most.dims[0] if op.at_most is not None else None)
+
+    def _size(self, op: Operation, name: str, number: Value, most: Dim | None) -> None:
+        limit = self.index.dim(heap.MOST if most is None else most, self.symbols)
+        text = None if most is None else str(most)
+        size = self.builder.insert(heap.SizeOp(number, limit, of=name, at_most=text, loc=op.loc)).result
+        size.name = name
+        self.symbols[name] = size
 
     def bind(self, value: Value, memory: Value) -> None:
         """A tensor lies in this memory."""
@@ -183,18 +224,11 @@ class Program:
                 memory = self._given(user.result)
                 if memory is not None:
                     return self._reshaped(memory, value.type)
-            if isinstance(user, tensor.ConcatOp):
-                return self._part(user, value)
+            if isinstance(user, tensor.JoinOp):
+                if user.result not in self.buffers:
+                    self.bind(user.result, self.destination(user.result))
+                return self.buffers[user.result]
         return None
-
-    def _part(self, concat: tensor.ConcatOp, value: Value) -> Value:
-        """The run of a concatenation's memory where one of its operands lies."""
-        if concat.result not in self.buffers:
-            self.bind(concat.result, self.destination(concat.result))
-        before = list(concat.xs)[: list(concat.xs).index(value)]
-        offset = sum(math.prod(tensor.tensor_type(x).static_shape) for x in before)
-        made = buffer.PartOp(self.buffers[concat.result], offset=offset, result_types=[buffer_type(value.type)])
-        return self.builder.insert(made).result
 
     def allocated(self, value: Value) -> Value:
         """New memory for a value, at the insertion point."""
@@ -215,6 +249,21 @@ class Program:
         sizes = [self.symbols[name] for name in names]
         self.builder.insert(kernel.LaunchOp([*memory, *sizes], callee=callee, result_types=()))
 
+    def _border(self, op: tensor.BorderOp) -> None:
+        self.bind(op.result, self.destination(op.result))
+        memory = self.buffers[op.result]
+        names = sorted({name for dim in open_dims(op.result.type) for name in free_symbols(dim)})
+        key = f"border {op.result.type} {list(op.low)} {list(op.high)} {op.value}"
+        if key not in self.kernels:
+            machine = Machine.of(self.context.target)
+            function = border_function(op, buffer.memref_type(memory), names, machine)
+            self.kernels[key] = self.table.insert(function, before=self.function)
+        sizes = [self.symbols[name] for name in names]
+        launch = kernel.LaunchOp([memory, *sizes], callee=self.kernels[key], result_types=())
+        if makes_part_later(op):
+            launch.attributes[kernel.NO_WAIT] = UnitAttr()
+        self.builder.insert(launch)
+
     def _kernel_function(self, op: KernelOp, names: Sequence[str]) -> str:
         text = _kernel_key(op)
         if text not in self.kernels:
@@ -225,13 +274,32 @@ class Program:
         return self.kernels[text]
 
 
-def _describe_arguments(function: func.FuncOp, types: Sequence[Type], results: Sequence[Value]) -> None:
+def makes_part_later(border: tensor.BorderOp) -> bool:
+    """Whether a kernel behind a border writes inside of it. Nobody reads the border before that kernel is done, and
+    the two write different places, so that nothing has to wait for the border alone."""
+    pending = list(border.result.users)
+    while pending:
+        join = pending.pop()
+        assert isinstance(join, tensor.JoinOp)
+        for part in join.parts:
+            made = part.defining_op
+            if isinstance(made, tensor.JoinOp):
+                pending.append(made)
+            elif made is not None and made.parent is border.parent and not made.is_before(border):
+                return True
+    return False
+
+
+def _describe_arguments(
+    function: func.FuncOp, types: Sequence[Type], results: Sequence[Value], published: Sequence[int]
+) -> None:
     """Keep what the caller must know of each argument: its names and its (symbolic) tensor type."""
-    described = []
+    described: list[dict[str, Attribute]] = []
     for n, type_ in enumerate(types):
         described.append({**function.argument_attributes(n), "sw.tensor": tensor_attr(type_)})
     for n, value in enumerate(results):
-        described.append({**function.result_attributes(n), "sw.tensor": tensor_attr(value.type), "sw.out": UnitAttr()})
+        kind = {"sw.out": UnitAttr(), **({DESCRIPTOR: UnitAttr()} if n in published else {})}
+        described.append({**function.result_attributes(n), "sw.tensor": tensor_attr(value.type), **kind})
     function.properties["arg_attrs"] = ArrayAttr(tuple(DictAttr.of(d) for d in described))
 
 
@@ -297,8 +365,8 @@ class KernelBuilder:
         function.attributes["kernel"] = UnitAttr()
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
-        function.attributes[FLOPS] = StringAttr(str(work.flops(op)))
-        function.attributes[BYTES] = StringAttr(str(work.bytes_moved(op)))
+        function.attributes[work.FLOPS] = StringAttr(str(work.flops(op)))
+        function.attributes[work.BYTES] = StringAttr(str(work.bytes_moved(op)))
         count = len(op.inputs)
         buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():

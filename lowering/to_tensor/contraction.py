@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.contraction import EinsumOp, MatmulIntegerOp, MatmulOp, split_equation
 from stepwell.dialects.tensor import tensor_type
@@ -11,6 +13,7 @@ from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import I32, TensorType, Type, is_unsigned
+from stepwell.lowering.to_tensor.operands import is_aligned
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -22,6 +25,7 @@ def matmul(op: MatmulOp, c: Conversion) -> Value:
     result = signless(op.result.type)
     assert isinstance(result, TensorType)
     batch = result.rank - 2
+    lhs, rhs = (stretched(c, x, [*result.shape[:batch], *tensor_type(x).shape[-2:]]) for x in (lhs, rhs))
     a, b = tensor_type(lhs).shape, tensor_type(rhs).shape
     space = result.rank + 1
     m, n, k = dim(batch), dim(batch + 1), dim(batch + 2)
@@ -47,13 +51,23 @@ def _batch(shape: tuple[Dim, ...], space: tuple[Dim, ...]) -> list[AffineExpr]:
     """Where an operand's batch dims are read; those of size 1 at 0."""
     found: list[AffineExpr] = []
     for axis, size in enumerate(shape, start=len(space) - len(shape)):
-        if size == space[axis]:
-            found.append(dim(axis))
-        elif size == 1:
-            found.append(const(0))
-        else:
+        if size != 1 and not is_aligned(size, space[axis]):
             raise NoMatch(f"whether {size} equals {space[axis]} or is 1 is not known at compile time")
+        found.append(const(0) if size == 1 and space[axis] != 1 else dim(axis))
     return found
+
+
+def stretched(c: Conversion, x: Value, shape: Sequence[Dim]) -> Value:
+    """%x : [b, ..] where only run time tells whether b is 1 or n  ->  out[i, ..] = x[i * (b == 1 ? 0 : 1), ..] over n
+
+    A contraction reads its operands at affine places; a size that may be 1 is stretched by a copy before it."""
+    type_ = tensor_type(x)
+    target = list(shape[len(shape) - type_.rank :])
+    known = [size == 1 or is_aligned(size, wanted) for size, wanted in zip(type_.shape, target, strict=True)]
+    if all(known):
+        return x
+    target = [size if aligned else wanted for size, aligned, wanted in zip(type_.shape, known, target, strict=True)]
+    return map_generic(c, [x], type_.with_shape(target), lambda s, v: v, widen=False)
 
 
 @lowers(MatmulIntegerOp)
@@ -66,8 +80,8 @@ def matmul_integer(op: MatmulIntegerOp, c: Conversion) -> Value:
     inputs, maps = [], []
     for value, places in ((op.lhs, [m, k]), (op.rhs, [k, n])):
         shape = tensor_type(value).shape
-        inputs.append(c.new(value))
-        maps.append(AffineMap(space, 0, [*_batch(shape[:-2], result.shape[:batch]), *places]))
+        inputs.append(stretched(c, c.new(value), [*result.shape[:batch], *shape[-2:]]))
+        maps.append(AffineMap(space, 0, [*_batch(tensor_type(inputs[-1]).shape[:-2], result.shape[:batch]), *places]))
     for zero, along, row in ((op.lhs_zero, m, True), (op.rhs_zero, n, False)):
         if zero is not None:
             inputs.append(c.new(zero))
@@ -118,14 +132,13 @@ def einsum(op: EinsumOp, c: Conversion) -> Value:
         for label, size in zip(term, tensor_type(value).shape, strict=True):
             if sizes.get(label, 1) == 1:
                 sizes[label] = size
+    inputs = [stretched(c, x, [sizes[label] for label in term]) for term, x in zip(terms, inputs, strict=True)]
     places = {label: dim(position) for position, label in enumerate(sizes)}
     maps = []
     for term, value in zip(terms, inputs, strict=True):
         found = []
         for label, size in zip(term, tensor_type(value).shape, strict=True):
-            if size != sizes[label] and size != 1:
-                raise NoMatch(f"whether {size} equals {sizes[label]} or is 1 is not known at compile time")
-            found.append(places[label] if size == sizes[label] else const(0))
+            found.append(const(0) if size == 1 and sizes[label] != 1 else places[label])
         maps.append(AffineMap(len(sizes), 0, found))
 
     def product(s: Scalars, *factors: Value) -> Value:

@@ -19,6 +19,7 @@ from stepwell.dialects.tensor import (
     DimsAttr,
     ForOp,
     IfOp,
+    MeasureOp,
     RowOp,
     SizeOp,
     WhileOp,
@@ -27,13 +28,13 @@ from stepwell.dialects.tensor import (
     tensor_type,
 )
 from stepwell.ir.affine_expr import dim
-from stepwell.ir.attributes import elements
+from stepwell.ir.attributes import UnitAttr, elements
 from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Region, Value
-from stepwell.ir.dims import Dim, proven_equal
+from stepwell.ir.dims import Dim, free_symbols, proven_equal
 from stepwell.ir.types import I1, I64, INDEX, IntegerType, TensorType, is_unsigned, tensor_of
-from stepwell.lowering.to_tensor.places import moved, reshaped, result_type
+from stepwell.lowering.to_tensor.places import BORN, moved, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers, map_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -72,16 +73,28 @@ def result_types(op: graph.RegionOp) -> list[TensorType]:
 
 @lowers(graph.IfOp)
 def if_(op: graph.IfOp, c: Conversion) -> list[Value]:
-    """graph.if  ->  tensor.if"""
-    for side in op.regions:
-        check_types("the branches' result", yielded(side), op.results)
+    """graph.if {new_dims = ["k"]}  ->  tensor.if; tensor.measure {symbol = "k"}"""
+    for number, value in enumerate(op.results):
+        if not isinstance(value.type, TensorType):
+            raise NoMatch(f"the branches' result {number} is no tensor: {value.type}")
+    op.attributes[BORN] = UnitAttr()  # measured below
     types, condition = result_types(op), truth(c, op.condition)
     sides = []
     for side in op.regions:
         block = Block()
         filled(c, side.block, [], block)
         sides.append(Region([block]))
-    return list(c.insert(IfOp(condition, result_types=types, regions=sides)).outputs)
+    made = c.insert(IfOp(condition, result_types=types, regions=sides))
+    measure(c, made.outputs, op.new_dims)
+    return list(made.outputs)
+
+
+def measure(c: Conversion, values: Sequence[Value], names: Sequence[str]) -> None:
+    """Bind the symbols of these names that are sizes of the values."""
+    for value in values:
+        for axis, size in enumerate(tensor_type(value).shape):
+            for name in free_symbols(size) & set(names):
+                c.insert(MeasureOp(value, axis=axis, symbol=name))
 
 
 def truth(c: Conversion, value: Value) -> Value:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stepwell.dialects import arith, math
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.convolution import ConvIntegerOp, ConvOp, ConvTransposeOp
+from stepwell.dialects.graph.convolution import ConvIntegerOp, ConvOp
 from stepwell.dialects.graph.pooling import AveragePoolOp, LpPoolOp, MaxPoolOp
 from stepwell.dialects.graph.windows import Window
 from stepwell.dialects.tensor import DimsAttr, IndexOp, PadOp, SizeOp, tensor_type
@@ -21,7 +21,7 @@ from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, ceildiv
+from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, I32, I64, INDEX, FloatType, TensorType, Type, is_unsigned, numpy_dtype
 from stepwell.lowering.to_tensor.contraction import less_zero
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic, signless
@@ -157,83 +157,6 @@ def with_channel_bias(c: Conversion, x: Value, bias: Value, result: TensorType) 
         [x, bias], (), result_types=[result], regions=[scalar_region([result.element] * 2, add)],
         sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank,
         maps=[identity, AffineMap(result.rank, 0, [dim(1)]), identity], names=dim_names(result.rank),
-    )  # fmt: skip
-    return c.insert(op).outputs[0]
-
-
-@lowers(ConvTransposeOp)
-def conv_transpose(op: ConvTransposeOp, c: Conversion) -> Value:
-    """graph.conv_transpose %x, %w  ->  a convolution for each phase of the stride (Shi et al., "Is the deconvolution
-    layer the same as a convolutional layer?", 2016):
-
-    out[n, oc, s*q + r] =
-        sum over ic, t of x[n, ic, q + (r + begin) floordiv s - t] * w[ic, oc, (r + begin) mod s + s*t]
-
-    for t below ceil(kernel / s), the data padded by zeros where it is read outside, the weights behind their end."""
-    x, w = c.new(op.x), c.new(op.w)
-    result = signless(op.result.type)
-    assert isinstance(result, TensorType)
-    window, spatial = tensor_type(w).shape[2:], tensor_type(x).shape[2:]
-    kernel = [size for size in window if isinstance(size, int)]
-    if len(kernel) != len(window) or any(d != 1 for d in op.dilations) or op.output_shape is not None:
-        raise NoMatch("a transposed convolution with dilations, a given output shape or a kernel of unknown size")
-    if op.groups != 1:
-        raise NoMatch("a grouped transposed convolution")
-    rank, zero = len(kernel), attribute_of(0, result.element)
-    taps = [-(-k // s) for k, s in zip(kernel, op.strides, strict=True)]
-    begins = op.pads[:rank]
-    phases = [ceildiv(size, s) for size, s in zip(result.shape[2:], op.strides, strict=True)]
-    low, high = [0, 0], [0, 0]
-    for axis, stride in enumerate(op.strides):
-        reach = phases[axis] - 1 + (stride - 1 + begins[axis]) // stride - (spatial[axis] - 1)
-        if not isinstance(reach, int):
-            raise NoMatch(f"the size {result.shape[2 + axis]} is not known to be a multiple of the stride")
-        low.append(taps[axis] - 1)
-        high.append(max(reach, 0))
-    x = c.insert(PadOp(x, low=low, high=high, value=zero)).result if any((*low, *high)) else x
-    more = [t * s - k for t, s, k in zip(taps, op.strides, kernel, strict=True)]
-    if any(more):
-        w = c.insert(PadOp(w, low=[0] * (2 + rank), high=[0, 0, *more], value=zero)).result
-    places, rests = [2 + 2 * a for a in range(rank)], [3 + 2 * a for a in range(rank)]
-    channels, steps = 2 + 2 * rank, [3 + 2 * rank + a for a in range(rank)]
-    total = 3 + 3 * rank
-    source: list[AffineExpr] = [dim(0), dim(channels)]
-    weights: list[AffineExpr] = [dim(channels), dim(1)]
-    target: list[AffineExpr] = [dim(0), dim(1)]
-    sizes: list[Dim] = [*result.shape[:2]]
-    names = ["n", "oc"]
-    for axis, stride in enumerate(op.strides):
-        q, r, t = dim(places[axis]), dim(rests[axis]), dim(steps[axis])
-        source.append(q + (r + begins[axis]) // stride - t + low[2 + axis])
-        weights.append((r + begins[axis]) % stride + t * stride)
-        target.append(q * stride + r)
-        sizes.extend([phases[axis], stride])
-        names.extend([f"q{axis}", f"r{axis}"])
-    accumulator = accumulator_type(result.element)
-    whole = result.with_shape([*result.shape[:2], *(p * s for p, s in zip(phases, op.strides, strict=True))])
-    made = reduce_generic(
-        c, [x, w], whole, sizes=[*sizes, tensor_type(x).shape[1], *taps],
-        iterators=["parallel"] * (2 + 2 * rank) + ["reduction"] * (1 + rank),
-        names=[*names, "ic", *(f"t{axis}" for axis in range(rank))],
-        maps=[AffineMap(total, 0, source), AffineMap(total, 0, weights), AffineMap(total, 0, target)],
-        body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
-        identity=attribute_of(0, accumulator), accumulator=accumulator,
-    )  # fmt: skip
-    if whole.shape != result.shape:
-        made = leading_part(c, made, result)
-    return made if op.bias is None else with_channel_bias(c, made, c.new(op.bias), result)
-
-
-def leading_part(c: Conversion, x: Value, result: TensorType) -> Value:
-    """x[:shape], a copy"""
-    from stepwell.dialects.tensor import GenericOp
-    from stepwell.lowering.to_tensor.rules import dim_names, plain_region
-
-    identity = AffineMap.identity(result.rank)
-    op = GenericOp(
-        [x], (), result_types=[result], regions=[plain_region([result.element], lambda s, a: a)],
-        sizes=DimsAttr(tuple(result.shape)), iterators=["parallel"] * result.rank, maps=[identity, identity],
-        names=dim_names(result.rank),
     )  # fmt: skip
     return c.insert(op).outputs[0]
 

@@ -57,14 +57,14 @@ class Stretched:
         places = []
         for axis, size in enumerate(type_.shape, start=len(self.space) - type_.rank):
             place = zero if size == 1 else s.index(axis)
-            if not _is_aligned(size, self.space[axis]):
+            if not is_aligned(size, self.space[axis]):
                 stride = s.select(s.compare("eq", s.size(size), one), zero, one)
                 place = s.mul(place, stride)
             places.append(place)
         return s.emit(ReadOp(next(tensors), places, s.constant(0, type_.element)))
 
 
-def _is_aligned(size: Dim, target: Dim) -> bool:
+def is_aligned(size: Dim, target: Dim) -> bool:
     """Whether it is known how a dim broadcasts to another one: it is 1, or a number, or equal to it."""
     return isinstance(size, int) or proven_equal(size, target)
 
@@ -81,7 +81,7 @@ def operand_of(value: Value, map_: AffineMap | None, space: Sequence[Dim]) -> Op
         shape = tensor_type(value).shape
         places: list[AffineExpr] = []
         for axis, size in enumerate(shape, start=len(space) - len(shape)):
-            if not _is_aligned(size, space[axis]):
+            if not is_aligned(size, space[axis]):
                 return Stretched(value, space)
             places.append(const(0) if size == 1 and space[axis] != 1 else dim(axis))
         map_ = AffineMap(len(space), 0, places)

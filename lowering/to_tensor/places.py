@@ -30,6 +30,9 @@ from stepwell.ir.types import (
 from stepwell.lowering.to_tensor.rules import dim_names, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
+BORN = "sw.born"
+"""The attribute of a graph op whose `new_dims` are bound."""
+
 
 class Places(Scalars):
     """Scalar code on places: indices, sizes, reads. Operations on constants give constants."""
@@ -244,8 +247,8 @@ def origin_place(value: Value) -> list[AffineExpr]:
 
 
 def result_type(op: Operation, index: int = 0) -> TensorType:
-    """The tensor-landing type of a graph op's result. Raises NoMatch where sizes are only known at run time."""
-    if op.properties.get("new_dims"):
+    """The tensor-landing type of a graph op's result. Raises NoMatch where data decide sizes that nobody has bound."""
+    if op.properties.get("new_dims") and BORN not in op.attributes:
         raise NoMatch("the sizes of the result depend on data")
     type_ = signless(op.results[index].type)
     if not isinstance(type_, TensorType):

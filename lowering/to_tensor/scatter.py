@@ -1,21 +1,17 @@
-"""Writing through indices, seen from the places that are written: each looks for the updates that name it.
+"""Writing through indices: places are computed by a map, then the updates are written one after the other.
 
-`none` finds the last update of each place by a maximum over the updates' numbers, then reads it; a reduction combines
-all updates that name a place. That visits every pair of place and update (of one line for scatter_elements): right at
-every size, and slow where both are many. An index out of range ends the run."""
+An index out of range ends the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.indexing import tuple_length
 from stepwell.dialects.graph.scatter import ScatterElementsOp, ScatterNDOp, TensorScatterOp
 from stepwell.dialects.graph.shape import product
-from stepwell.dialects.tensor import tensor_type
-from stepwell.ir.affine_expr import AffineExpr, const, dim
-from stepwell.ir.attributes import Attribute
+from stepwell.dialects.tensor import ScatterOp, tensor_type
+from stepwell.ir.affine_expr import const, dim
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
@@ -23,23 +19,22 @@ from stepwell.ir.types import F32, I1, I64, FloatType, TensorType, Type
 from stepwell.lowering.to_tensor.places import (
     Places,
     dims,
-    highest,
-    lowest,
     moved,
+    places_region,
     reads_unsigned,
-    reduced,
     reshaped,
     result_type,
 )
 from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
 
-Update = Callable[..., tuple[Value, Value]]
-NOWHERE = -1  # the number of the last update of a place that none names
+NOWHERE = -1  # the place of an update that is left out
 
 
 def combined(p: Places, kind: str, a: Value, b: Value, unsigned: bool) -> Value:
-    """a and b merged; truths as NumPy does: sums and maxima are `or`, products and minima `and`."""
+    """a and the update b merged; truths as NumPy does: sums and maxima are `or`, products and minima `and`."""
+    if kind == "none":
+        return b
     if a.type is I1:
         return p.either(a, b) if kind in ("add", "max") else p.both(a, b)
     if kind in ("add", "mul"):
@@ -47,117 +42,86 @@ def combined(p: Places, kind: str, a: Value, b: Value, unsigned: bool) -> Value:
     return (p.maximum if kind == "max" else p.minimum)(a, b, unsigned)
 
 
-def identity(kind: str, type_: Type, unsigned: bool) -> Attribute:
-    """What does not change the other one."""
-    if kind in ("add", "mul"):
-        return attribute_of(0 if kind == "add" else 1, type_)
-    return lowest(type_, unsigned) if kind == "max" else highest(type_, unsigned)
-
-
 @lowers(ScatterElementsOp)
 def scatter_elements(op: ScatterElementsOp, c: Conversion) -> Value:
-    """graph.scatter_elements %x, %i, %u {axis = 0}  ->  last[a, b] = max over k of (i[k, b] == a ? k : -1);
-    out[a, b] = last[a, b] >= 0 ? u[last[a, b], b] : x[a, b]"""
-    result, axis = result_type(op), op.axis
-    rank, count = result.rank, shape_of(op.indices)[op.axis]
-    indices, updates = c.new(op.indices), c.new(op.updates)
+    """graph.scatter_elements %x, %i, %u {axis = 1}  ->  tensor.scatter over [dims before, axis, dims behind]
 
-    def line(p: Places) -> list[Value]:
-        return [p.at(rank) if other == axis else p.at(other) for other in range(rank)]
+    Lines of x beyond the indices get updates of no place."""
+    result, axis, rank = result_type(op), op.axis, result_type(op).rank
+    given = shape_of(op.indices)
+    shape = [given[axis] if other == axis else size for other, size in enumerate(result.shape)]
+    shorter = [other for other in range(rank) if given[other] != shape[other]]
 
-    def named(p: Places, source: Value) -> Value:
-        """Whether update k of the line is for this place. Lines beyond the indices have no updates."""
-        index = p.read(source, line(p))
-        place = checked_place(p, op.indices, index, axis, shape_of(op.x)[axis])
-        inside = [
-            p.compare("lt", p.at(other), p.size(size))
-            for other, size in enumerate(shape_of(op.indices))
-            if other != axis and size != result.shape[other]
-        ]
-        return p.all_of([p.compare("eq", place, p.at(axis)), *inside])
+    def place(p: Places, source: Value) -> Value:
+        index = p.read(source, [p.at(other) for other in range(rank)])
+        found = checked_place(p, op.indices, index, axis, result.shape[axis])
+        inside = [p.compare("lt", p.at(other), p.size(given[other])) for other in shorter]
+        return p.integer_of(p.select(p.all_of(inside), found, p.whole(NOWHERE)) if inside else found, I64)
 
-    if op.reduction != "none":
-        return _combined_updates(c, op, [count], lambda p, i, u: (named(p, i), p.read(u, line(p))), [indices, updates])
-    last = reduced(
-        c, result.with_element(I64), [count],
-        lambda p, i: p.select(named(p, i), p.integer_of(p.at(rank), I64), p.constant(NOWHERE, I64)),
-        lambda p, a, b: p.maximum(a, b), attribute_of(NOWHERE, I64), sources=[indices],
-    )  # fmt: skip
-
-    def body(p: Places, found: Value, x: Value, source: Value) -> Value:
-        places = [p.at(other) for other in range(rank)]
-        places[axis] = p.index_of(found, False)
-        return p.read(source, places, x)
-
-    return moved(c, result, body, inputs=[last, c.new(op.x)], maps=[dims(rank)] * 2, sources=[updates])
+    places = moved(c, TensorType(tuple(shape), I64), place, sources=[c.new(op.indices)])
+    updates = c.new(op.updates)
+    if shorter:
+        whole = tensor_type(updates).with_shape(shape)
+        updates = moved(c, whole, lambda p, source: p.read(source, [p.at(n) for n in range(rank)]), sources=[updates])
+    sizes = [product(shape[:axis]), shape[axis], product(shape[axis + 1 :])]
+    return _scattered(c, op, places, updates, sizes, sizes[2])
 
 
 @lowers(ScatterNDOp)
 def scatter_nd(op: ScatterNDOp, c: Conversion) -> Value:
-    """graph.scatter_nd %x, %i, %u  ->  last[a] = max over k of (i[k] == a ? k : -1);
-    out[a, b] = last[a] >= 0 ? u[last[a], b] : x[a, b]"""
+    """graph.scatter_nd %x, %i, %u  ->  tensor.scatter over [1, places, elements of a slice], where a place is the index
+    tuple as one number"""
     result, shape = result_type(op), shape_of(op.indices)
     depth = tuple_length(shape_of(op.x), shape, 0)
-    count = product(shape[:-1])
+    count, sizes = product(shape[:-1]), shape_of(op.x)[:depth]
     indices = reshaped(c, c.new(op.indices), [count, depth])
-    updates = reshaped(c, c.new(op.updates), [count, *result.shape[depth:]])
 
-    def named(p: Places, numbers: Sequence[Value]) -> Value:
-        """Whether an update is for this place."""
-        places = [
-            checked_place(p, op.indices, number, axis, shape_of(op.x)[axis]) for axis, number in enumerate(numbers)
-        ]
-        return p.all_of([p.compare("eq", place, p.at(axis)) for axis, place in enumerate(places)])
+    def place(p: Places, *numbers: Value) -> Value:
+        total = p.whole(0)
+        for axis, (number, size) in enumerate(zip(numbers, sizes, strict=True)):
+            total = p.add(p.mul(total, p.size(size)), checked_place(p, op.indices, number, axis, size))
+        return p.integer_of(total, I64)
 
-    def numbers_at(update: AffineExpr) -> list[list[AffineExpr]]:
-        return [[update, const(position)] for position in range(depth)]
+    maps = [[dim(0), const(position)] for position in range(depth)]
+    places = moved(c, TensorType((count,), I64), place, inputs=[indices] * depth, maps=maps)
+    return _scattered(c, op, places, c.new(op.updates), [1, count, product(result.shape[depth:])], 1)
 
-    if op.reduction != "none":
-        rank = result.rank
-        return _combined_updates(
-            c, op, [count], lambda p, *numbers: (named(p, numbers[:-1]), numbers[-1]), [],
-            inputs=[indices] * depth + [updates],
-            maps=[*numbers_at(dim(rank)), [dim(rank), *dims(rank - depth, depth)]],
-        )  # fmt: skip
-    last = reduced(
-        c, TensorType(result.shape[:depth], I64), [count],
-        lambda p, *numbers: p.select(named(p, numbers), p.integer_of(p.at(depth), I64), p.constant(NOWHERE, I64)),
-        lambda p, a, b: p.maximum(a, b), attribute_of(NOWHERE, I64), inputs=[indices] * depth,
-        maps=numbers_at(dim(depth)),
+
+def _scattered(
+    c: Conversion, op: ScatterElementsOp | ScatterNDOp, places: Value, updates: Value, sizes: Sequence[Dim], width: Dim
+) -> Value:
+    """The scatter over [lines, updates, elements], of which `width` have places of their own; floats narrower than f32
+    are combined in f32."""
+    result, kind, unsigned = result_type(op), op.reduction, reads_unsigned(op.x)
+    lines, count, inner = sizes
+    narrow = kind != "none" and isinstance(result.element, FloatType) and result.element.width < 32
+    element: Type = F32 if narrow else result.element
+
+    def widened(value: Value) -> Value:
+        if not narrow:
+            return value
+        type_ = tensor_type(value)
+        return moved(c, type_.with_element(F32), lambda p, v: p.widened(v), inputs=[value], maps=[dims(type_.rank)])
+
+    x, updates = widened(c.new(op.x)), widened(updates)
+    made = c.insert(
+        ScatterOp(
+            reshaped(c, x, [lines, _places_of(op, result), inner]), reshaped(c, places, [lines, count, width]),
+            reshaped(c, updates, [lines, count, inner]),
+            regions=[places_region([element] * 2, lambda p, a, b: combined(p, kind, a, b, unsigned))],
+        )
     )  # fmt: skip
-
-    def body(p: Places, found: Value, x: Value, source: Value) -> Value:
-        return p.read(source, [p.index_of(found, False), *(p.at(axis) for axis in range(depth, result.rank))], x)
-
-    return moved(
-        c, result, body, inputs=[last, c.new(op.x)], maps=[dims(depth), dims(result.rank)], sources=[updates]
-    )
+    out = reshaped(c, made.result, result.shape)
+    if not narrow:
+        return out
+    return moved(c, result, lambda p, v: p.narrowed(v, result.element), inputs=[out], maps=[dims(result.rank)])
 
 
-def _combined_updates(
-    c: Conversion, op: ScatterElementsOp | ScatterNDOp, over: Sequence[Dim], update: Update,
-    sources: Sequence[Value], *, inputs: Sequence[Value] = (), maps: Sequence[Sequence[AffineExpr]] = (),
-) -> Value:  # fmt: skip
-    """out[a] = x[a] combined with all updates for a. `update` gives (whether there is one, its value)."""
-    result, unsigned, kind = result_type(op), reads_unsigned(op.x), op.reduction
-    element = result.element
-    narrow = isinstance(element, FloatType) and element.width < 32
-    accumulator: Type = F32 if narrow else element
-    neutral = identity(kind, accumulator, unsigned)
-
-    def body(p: Places, *args: Value) -> Value:
-        condition, value = update(p, *args)
-        return p.select(condition, p.widened(value), p.constant_of(neutral))
-
-    total = reduced(
-        c, result.with_element(accumulator), over, body, lambda p, a, b: combined(p, kind, a, b, unsigned), neutral,
-        inputs=inputs, maps=maps, sources=sources,
-    )  # fmt: skip
-
-    def finish(p: Places, x: Value, found: Value) -> Value:
-        return p.narrowed(combined(p, kind, p.widened(x), found, unsigned), element)
-
-    return moved(c, result, finish, inputs=[c.new(op.x), total], maps=[dims(result.rank)] * 2)
+def _places_of(op: ScatterElementsOp | ScatterNDOp, result: TensorType) -> Dim:
+    """How many places a line has."""
+    if isinstance(op, ScatterElementsOp):
+        return result.shape[op.axis]
+    return product(result.shape[: tuple_length(shape_of(op.x), shape_of(op.indices), 0)])
 
 
 @lowers(TensorScatterOp)

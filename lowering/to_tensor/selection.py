@@ -1,26 +1,70 @@
-"""Selections: the largest elements by counting, and positions that are known without looking at the data."""
+"""Selections: the largest elements, and the places of elements that are not zero."""
 
 from __future__ import annotations
 
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import shape_of
-from stepwell.dialects.graph.selection import NonMaxSuppressionOp, NonZeroOp, TopKOp, UniqueOp
+from stepwell.dialects.graph.selection import NonZeroOp, TopKOp
 from stepwell.dialects.graph.shape import known_scalar, product
 from stepwell.ir.affine_expr import dim
-from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
-from stepwell.ir.types import I64, FloatType
-from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, result_type
+from stepwell.ir.types import I1, I64, FloatType, TensorType
+from stepwell.lowering.to_tensor.born import as_size, bear
+from stepwell.lowering.to_tensor.compact import places_of_marks, running_sums, total_of
+from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers
+from stepwell.lowering.to_tensor.sort import sorted_rows
+
+COUNTED = 64  # elements of a row whose order is found by comparing all pairs
 
 
 @lowers(TopKOp)
 def top_k(op: TopKOp, c: Conversion) -> list[Value]:
-    """graph.top_k %x  ->  rank[i] = number of elements that come before x[i]; place[r] = sum over i of (rank[i] == r ?
-    i : 0); out[r] = x[place[r]]
+    """graph.top_k %x  ->  the first of the sorted elements, and of their positions
 
-    Equal elements are ranked by their positions, so that each rank is met once. Compares every pair of a row:
-    rows of n elements take n * n steps."""
+    In rows of at most COUNTED elements, places are found by counting; longer rows, and those of unknown length, are
+    sorted."""
+    if op.new_dims:
+        bear(op, c, {op.new_dims[0]: (as_size(c, op.k), shape_of(op.x)[op.axis])})
+    size = shape_of(op.x)[op.axis]
+    return _counted(op, c) if isinstance(size, int) and size <= COUNTED else _sorted(op, c)
+
+
+def _sorted(op: TopKOp, c: Conversion) -> list[Value]:
+    """The axis is last while rows are sorted."""
+    result, x, axis = result_type(op), c.new(op.x), op.axis
+    shape, unsigned = shape_of(op.x), reads_unsigned(op.x)
+    rest = [*shape[:axis], *shape[axis + 1 :]]
+    order = [*dims(axis), dim(result.rank - 1), *dims(result.rank - axis - 1, axis)]
+    lying = result.with_shape([*rest, shape[axis]])
+    rows = reshaped(c, moved(c, lying, inputs=[x], maps=[order]), [product(rest), shape[axis]])
+    places = sorted_rows(c, rows, lambda p, a, b: comes_before(p, a, b, op.largest, unsigned))
+    back = [*dims(axis), *dims(result.rank - axis - 1, axis + 1), dim(axis)]
+    made = []
+    for value, element in zip(places, (result.element, I64), strict=True):
+        whole = reshaped(c, value, lying.shape)
+        made.append(moved(c, result.with_element(element), inputs=[whole], maps=[back]))
+    return made
+
+
+def comes_before(p: Places, a: Value, b: Value, largest: bool, unsigned: bool) -> Value:
+    """Whether one element is better than another; NaN is larger than every number."""
+    a, b = p.widened(a), p.widened(b)
+    if a.type is I1:
+        a, b = (p.one_or_zero(x, I64) for x in (a, b))
+    better = p.compare("gt" if largest else "lt", a, b, unsigned)
+    if isinstance(a.type, FloatType):
+        high, low = (a, b) if largest else (b, a)
+        better = p.either(better, p.both(p.is_nan(high), p.compare("eq", low, low)))
+    return better
+
+
+def _counted(op: TopKOp, c: Conversion) -> list[Value]:
+    """rank[i] = number of elements that come before x[i]; place[r] = sum over i of (rank[i] == r ? i : 0);
+    out[r] = x[place[r]]
+
+    Equal elements are ranked by their positions, so that each rank is met once."""
     result, axis = result_type(op), op.axis
     x, size, rank = c.new(op.x), shape_of(op.x)[axis], result.rank
     unsigned = reads_unsigned(op.x)
@@ -28,17 +72,10 @@ def top_k(op: TopKOp, c: Conversion) -> list[Value]:
 
     def before(p: Places, mine: Value, other: Value) -> Value:
         """1 where the other element comes before this one."""
-        mine, other = p.widened(mine), p.widened(other)
-        better = p.compare("gt" if op.largest else "lt", other, mine, unsigned)
-        same = p.compare("eq", other, mine, unsigned)
-        if isinstance(mine.type, FloatType):  # NaN is larger than every number
-            nan, other_nan = p.compare("ne", mine, mine), p.compare("ne", other, other)
-            high, low = (other_nan, nan) if op.largest else (nan, other_nan)
-            number = p.compare("eq", low, p.constant(0, low.type))
-            better = p.either(better, p.both(high, number))
-            same = p.either(same, p.both(nan, other_nan))
-        earlier = p.compare("lt", p.at(rank), p.at(axis))
-        return p.one_or_zero(p.either(better, p.both(same, earlier)), I64)
+        better = comes_before(p, other, mine, op.largest, unsigned)
+        worse = comes_before(p, mine, other, op.largest, unsigned)
+        earlier = p.both(p.compare("lt", p.at(rank), p.at(axis)), p.compare("eq", worse, p.constant(0, I1)))
+        return p.one_or_zero(p.either(better, earlier), I64)
 
     zero = attribute_of(0, I64)
     ranks = reduced(
@@ -64,24 +101,35 @@ def top_k(op: TopKOp, c: Conversion) -> list[Value]:
 
 @lowers(NonZeroOp)
 def non_zero(op: NonZeroOp, c: Conversion) -> Value:
-    """graph.non_zero of a broadcast number that is not 0  ->  out[r, i] = i floordiv (sizes behind r) mod size of r"""
-    result, shape = result_type(op), shape_of(op.x)
-    scalar = known_scalar(op.x)
-    if scalar is None:
-        raise NoMatch("the positions depend on data")
+    """graph.non_zero %x  ->  %sums = running sums of (x != 0); tensor.born; out[r, i] = the coordinate along r of the
+    i-th one, its position floordiv (sizes behind r) mod size of r
 
-    def body(p: Places) -> Value:
-        found = p.whole(0)
+    All elements of a broadcast number that is not 0 are found without a look at them."""
+    shape, x = shape_of(op.x), c.new(op.x)
+    scalar = known_scalar(op.x)
+    positions: Value | None = None
+    if scalar is None:
+        flat = reshaped(c, x, [product(shape)])
+        sums = running_sums(c, moved(c, TensorType((product(shape),), I64), _is_marked, inputs=[flat], maps=[dims(1)]))
+        if op.new_dims:
+            bear(op, c, {op.new_dims[0]: (total_of(c, sums), product(shape))})
+        positions = places_of_marks(c, sums, shape_of(op.result)[1])
+    result = result_type(op)
+
+    def body(p: Places, *found: Value) -> Value:
+        position = p.index_of(found[0], False) if found else p.at(1)
+        coordinate = p.whole(0)
         for axis, size in enumerate(shape):
             rest = p.maximum(p.size(product(shape[axis + 1 :])), p.whole(1))
-            position = p.mod(p.floordiv(p.at(1), rest), p.maximum(p.size(size), p.whole(1)))
-            found = p.select(p.compare("eq", p.at(0), p.whole(axis)), position, found)
-        return p.integer_of(found, I64)
+            along = p.mod(p.floordiv(position, rest), p.maximum(p.size(size), p.whole(1)))
+            coordinate = p.select(p.compare("eq", p.at(0), p.whole(axis)), along, coordinate)
+        return p.integer_of(coordinate, I64)
 
-    return moved(c, result, body)
+    inputs = [] if positions is None else [positions]
+    return moved(c, result, body, inputs=inputs, maps=[[dim(1)]] * len(inputs))
 
 
-@lowers(UniqueOp, NonMaxSuppressionOp)
-def sized_by_data(op: UniqueOp | NonMaxSuppressionOp, c: Conversion) -> Value:
-    """Results whose sizes only the data tell need a program that is cut where the size is known."""
-    raise NoMatch("the sizes of the results depend on data")
+def _is_marked(p: Places, x: Value) -> Value:
+    """1 for what is not zero, NaN included."""
+    x = p.widened(x)
+    return p.one_or_zero(x if x.type is I1 else p.compare("ne", x, p.constant(0, x.type)), I64)

@@ -32,7 +32,7 @@ def known_content(op: Operation, c: Conversion) -> Value:
 
 
 def sizes_tensor(c: Conversion, sizes: Sequence[Dim], result: TensorType) -> Value:
-    """An integer tensor of rank 0 or 1 that holds these sizes."""
+    """An integer tensor that holds these sizes, row by row."""
     element = result.element
     assert isinstance(element, IntegerType)
     known = [size for size in sizes if isinstance(size, int)]
@@ -44,9 +44,11 @@ def sizes_tensor(c: Conversion, sizes: Sequence[Dim], result: TensorType) -> Val
 
     def body(p: Places) -> Value:
         values = [p.integer_of(p.size(size), element) for size in sizes]
-        chosen = values[-1]
+        chosen, number = values[-1], p.whole(0)
+        for axis, size in enumerate(result.static_shape):
+            number = p.add(p.mul(number, p.whole(size)), p.at(axis))
         for position in range(len(values) - 2, -1, -1):
-            here = p.compare("eq", p.at(0), p.whole(position))
+            here = p.compare("eq", number, p.whole(position))
             chosen = p.select(here, values[position], chosen)
         return chosen
 

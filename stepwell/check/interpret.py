@@ -10,19 +10,21 @@ import attrs
 import numpy as np
 
 from stepwell.dialects import buffer, kernel
+from stepwell.dialects.buffer import memref_type
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.heap import read_descriptor
 from stepwell.dialects.tensor import GenericOp
 from stepwell.errors import StepwellError
 from stepwell.ir.attributes import ElementsAttr, StringAttr
 from stepwell.ir.core import Operation, Value
-from stepwell.ir.dims import DimExpr, evaluate, parse_dim
-from stepwell.ir.interpreter import Launcher, run_function
+from stepwell.ir.dims import DimExpr, evaluate, free_symbols, parse_dim
+from stepwell.ir.interpreter import Frame, Launcher, run_function
 from stepwell.ir.location import FusedLoc, Location
 from stepwell.ir.printer import print_op
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Array, main_function, ports_of, symbols_of
+from stepwell.ports import Array, Port, main_function, ports_of, symbols_of
 
 from .compare import difference
 
@@ -58,15 +60,28 @@ def interpret(
         made = run_function(function, arrays, observer=recorder, launcher=launcher)
         results = [np.asarray(result) for result in made]
     else:
-        results = [np.zeros([_size(d, symbols) for d in port.type.shape], port.storage) for port in outputs]
-        memory = [*arrays, *results]
+        written = [_written(port, symbols) for port in outputs]
+        memory = [*arrays, *written]
+        if any("sw.heap" in function.argument_attributes(n) for n in range(len(function.arguments))):
+            memory.append(np.zeros(memref_type(function.arguments[len(memory)]).shape, np.int64))
         arena = function.attributes.get("sw.arena")
         if isinstance(arena, StringAttr):
             memory.append(np.zeros(_size(parse_dim(arena.value), symbols), np.int8))
         recorder.bind(function.arguments, memory)
-        run_function(function, memory, observer=recorder, launcher=launcher)
+        frame = Frame()
+        frame.state.update(heap={}, published=[])  # what descriptors tell of lives as long as the frame
+        run_function(function, memory, frame, observer=recorder, launcher=launcher)
+        pairs = zip(written, outputs, strict=True)
+        results = [read_descriptor(array, port.storage) if port.published else array for array, port in pairs]
     results = [port.restore(array) for port, array in zip(outputs, results, strict=True)]
     return Run(results, recorder.found, recorder.accumulation, landing_of(module))
+
+
+def _written(port: Port, symbols: Mapping[str, int]) -> Array:
+    """Memory for a result, or for its descriptor."""
+    if port.published:
+        return np.zeros(1 + port.type.rank, np.int64)
+    return np.zeros([_size(d, symbols) for d in port.type.shape], port.storage)
 
 
 def _size(dim: Any, symbols: Mapping[str, int]) -> int:
@@ -115,9 +130,10 @@ class _Recorder:
 
 
 def terms_of(op: GenericOp, symbols: Mapping[str, int]) -> int:
-    """How many terms each result of a generic adds up."""
-    pairs = zip(op.sizes.dims, op.iterators, strict=True)
-    return math.prod(_size(dim, symbols) for dim, kind in pairs if kind == "reduction")
+    """How many terms each result of a generic adds up; sizes that data decide count as 1."""
+    dims = [dim for dim, kind in zip(op.sizes.dims, op.iterators, strict=True) if kind == "reduction"]
+    known = {name: symbols.get(name, 1) for dim in dims for name in free_symbols(dim)}
+    return math.prod(_size(dim, known) for dim in dims)
 
 
 def _longest_sum(op: Operation) -> int:

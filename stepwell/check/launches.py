@@ -140,7 +140,7 @@ class Outlined:
 def _unwritten(array: Array) -> Array:
     """Contents that stand for 'not written': NaN, or a large number."""
     made = np.empty_like(array)
-    made.view(np.uint8).fill(0x55 if array.dtype.kind != "b" else 0)
+    made.reshape(-1).view(np.uint8).fill(0x55 if array.dtype.kind != "b" else 0)
     if array.dtype.kind in "fc":
         made.fill(np.nan)
     return made

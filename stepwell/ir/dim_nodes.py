@@ -7,13 +7,14 @@ Invariants of the nodes that stay, which make equal forms structurally equal:
 - the coefficients of a numerator lie in [0, k) for a divisor k; `(a*k + r) // k` is always split as `a + r // k`;
 - numerator and divisor share no constant and no monomial factor; a positive divisor chain is one division;
 - the arguments of max and min share no summand and no constant factor, none is proven to be decided by another, and
-  they are sorted and not nested.
+  they are sorted, and not nested where the flat list would be short.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, reduce
 from typing import TypeAlias
 
@@ -258,7 +259,11 @@ def extreme(kind: str, args: Sequence[Dim]) -> Dim:
     shift = _common_summand(args)
     if shift != 0:
         return shift + extreme(kind, [arg - shift for arg in args])
-    flat = {part for arg in args for part in _flatten(kind, arg)}
+    flat = _flattened(kind, args)
+    if len(flat) > MAX_EXTREME_ARGS:
+        parts = sorted(flat, key=str)
+        halves = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+        return extreme(kind, [extreme(kind, half) for half in halves])
     # Sorted first: where two arguments are proven equal, the one that stays must not depend on their order.
     unique = _undecided(kind, sorted(flat, key=lambda arg: (isinstance(arg, DimExpr), str(arg))))
     if len(unique) == 1:
@@ -275,20 +280,30 @@ def _exact(arg: Dim, k: int) -> Dim:
     return from_coefficients({monomial: coefficient // k for monomial, coefficient in terms_of(arg)})
 
 
-def _flatten(kind: str, arg: Dim) -> list[Dim]:
+def _flattened(kind: str, args: Sequence[Dim]) -> set[Dim]:
+    """The arguments with those of inner nodes, as far as these are few: sums of many nodes have their product."""
+    found: set[Dim] = set()
+    for count, part in enumerate(itertools.chain.from_iterable(_flatten(kind, arg) for arg in args)):
+        found.add(part)
+        if max(len(found), count // MAX_EXTREME_ARGS) > MAX_EXTREME_ARGS:
+            return set(args)
+    return found
+
+
+def _flatten(kind: str, arg: Dim) -> Iterator[Dim]:
     """max(max(a, b) + n, c) is one maximum of a + n, b + n, c; so for positive multiples of the inner one."""
     for monomial, coefficient in terms_of(arg):
         if monomial.degree == 1 and coefficient > 0 and monomial.factors[0][0].kind == kind:
             atom = monomial.factors[0][0]
             rest = arg - coefficient * from_atom(atom)
-            return [part for inner in atom.args for part in _flatten(kind, rest + coefficient * inner)]
-    return [arg]
+            for inner in atom.args:
+                yield from _flatten(kind, rest + coefficient * inner)
+            return
+    yield arg
 
 
 def _undecided(kind: str, args: list[Dim]) -> list[Dim]:
     """The arguments less those that another one is proven to beat."""
-    if len(args) > MAX_EXTREME_ARGS:
-        raise IRError(f"a {kind} of {len(args)} dimensions; the limit is {MAX_EXTREME_ARGS}")
     kept: list[Dim] = []
     for arg in args:
         if any(_beats(kind, other, arg) for other in kept):

@@ -58,11 +58,14 @@ from stepwell.ir.types import (
 )
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_$.]*\Z")
+_PLAIN = re.compile(r'[ !#-\[\]-~]*\Z')  # printable ASCII without quotes and backslashes
 _SUFFIX = re.compile(r"[A-Za-z_$.-][A-Za-z0-9_$.-]*\Z")
 
 
 def quoted(text: str) -> str:
     """A string literal in MLIR's syntax."""
+    if _PLAIN.match(text):
+        return f'"{text}"'
     out = []
     for byte in text.encode(errors="surrogateescape"):
         char = chr(byte)

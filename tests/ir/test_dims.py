@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from collections.abc import Callable
 
@@ -511,3 +512,20 @@ def test_substitution_commutes_with_evaluation(pair: Pair, values: dict[str, int
         return
     numbers: dict[str, Dim] = dict(values)
     assert substitute(pair[0], numbers) == evaluate(pair[0], values)
+
+
+def test_a_sum_of_many_minima_does_not_multiply_out() -> None:
+    """Detection models add up what is left of hundreds of candidate lists."""
+    total: Dim = 0
+    for number in range(60):
+        total = total + dim_min(symbol(f"found_{number}"), 300)
+    most = dim_min(total, 100)
+    assert bounds(most) == (0, 100)
+    assert evaluate(most, {f"found_{number}": 1 for number in range(60)}) == 60
+    assert evaluate(dim_max(total, symbol("n")), {f"found_{number}": 400 for number in range(60)} | {"n": 7}) == 18000
+
+
+def test_a_maximum_of_many_dims() -> None:
+    dims = [symbol(f"n{number}") for number in range(40)]
+    most = functools.reduce(dim_max, dims)
+    assert evaluate(most, {f"n{number}": number for number in range(40)}) == 39

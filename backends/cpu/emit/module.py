@@ -16,7 +16,7 @@ from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.types import MemRefType
 
-from . import control, floats, integers, memory, reductions, vectors  # noqa: F401  (they fill the table)
+from . import control, floats, heap, integers, memory, reductions, vectors  # noqa: F401  (they fill the table)
 from .function import FunctionEmitter, flat_types
 from .memory import Memory
 from .types import parameter_types

@@ -115,7 +115,9 @@ def test_operand_types_are_verified(name: str, element: str, message: str) -> No
     [
         (lambda: graph.AddOp(sizes(N, 2), sizes(1)), (N + 1, 3)),
         (lambda: graph.ModOp(sizes(N, 7), sizes(4)), (N % 4, 3)),
-        (lambda: graph.ModOp(sizes(N), sizes(M)), None),
+        (lambda: graph.ModOp(sizes(N), sizes(M)), (N % M,)),
+        (lambda: graph.DivOp(sizes(N * M), sizes(M + 1)), ((N * M) // (M + 1),)),
+        (lambda: graph.DivOp(sizes(N - 1), sizes(M)), None),
         (lambda: graph.PowOp(sizes(N), sizes(2)), (N * N,)),
         (lambda: graph.NegOp(sizes(N, 2)), (-N, -2)),
         (lambda: graph.AbsOp(sizes(N)), (N,)),

@@ -95,3 +95,7 @@ def test_an_order_that_misleads_is_improved() -> None:
                            (64 * out, time + 2, time + 4))  # fmt: skip
         time += 3
     assert plan_arena(buffers, {}).size == lower_bound(buffers, {})
+
+
+def test_a_size_that_divides_by_zero_at_the_usual_values() -> None:
+    assert at_typical(parse_dim("n//(n//20 - 1)"), {"n": 20}) == 40 // (40 // 20 - 1)

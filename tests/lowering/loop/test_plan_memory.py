@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepwell.dialects import buffer, func
+from stepwell.dialects import buffer, func, heap
 from stepwell.errors import PassError
 from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation
@@ -156,3 +156,43 @@ def test_a_symbol_that_no_argument_has_is_an_error() -> None:
     text = CHAIN.replace(f"%b = buffer.alloc(%n) {described('n')}", f"%b = buffer.alloc(%n) {described('k')}")
     with pytest.raises(PassError, match="no argument tells the size k"):
         planned(module(text))
+
+
+BY_DATA = """
+builtin.module {
+  KERNELS
+  func.func @main(%x: memref<1xi64>, %out: memref<3xi64> {sw.descriptor, sw.out, sw.tensor =
+                  "tensor<?x4xf32, #graph.shape<[\\"k\\"]>>"}) {
+    %0 = arith.constant 0 : index
+    %most = arith.constant 99 : index
+    %raw = buffer.load %x[%0] : memref<1xi64>
+    %number = arith.index_cast %raw : i64 to index
+    %fixed = buffer.alloc() : memref<8x4xf32>
+    %8 = arith.constant 8 : index
+    %same = buffer.reshape %fixed(%8) : memref<8x4xf32> to memref<?x4xf32>
+    kernel.launch @double(%same, %same, %8) : (memref<?x4xf32>, memref<?x4xf32>, index) -> ()
+    %k = heap.size %number upto %most {of = "k"} : index
+    %a = buffer.alloc(%k) {sw.tensor = "tensor<?x4xf32, #graph.shape<[\\"k\\"]>>"} : memref<?x4xf32>
+    kernel.launch @double(%a, %a, %k) : (memref<?x4xf32>, memref<?x4xf32>, index) -> ()
+    %b = buffer.alloc(%k) {sw.tensor = "tensor<?x4xf32, #graph.shape<[\\"k\\"]>>"} : memref<?x4xf32>
+    kernel.launch @double(%a, %b, %k) : (memref<?x4xf32>, memref<?x4xf32>, index) -> ()
+    heap.publish %b, %out : memref<?x4xf32>, memref<3xi64>
+    func.return
+  }
+}
+"""
+
+
+def test_buffers_of_a_size_that_data_decide_lie_in_a_segment_reserved_behind_it() -> None:
+    planned = module(BY_DATA)
+    PlanMemory().run(planned, PassContext())
+    verify(planned)
+    main = next(f for f in planned.walk_of(func.FuncOp) if f.sym_name == "main")
+    assert str(main.attributes["sw.arena"]) == '"128"'
+    (reserve,) = planned.walk_of(heap.ReserveOp)
+    (size,) = planned.walk_of(heap.SizeOp)
+    assert size.is_before(reserve)
+    views = list(planned.walk_of(buffer.ViewOp))
+    (segment,) = planned.walk_of(heap.SegmentOp)
+    assert [view.arena is segment.result for view in views] == [False, True, True]
+    assert not may_overlap(views[0].result, views[1].result) and not may_overlap(views[1].result, views[2].result)

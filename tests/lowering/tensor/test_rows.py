@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import stepwell
 from stepwell.dialects.schedule import ScheduleAttr
@@ -127,3 +128,18 @@ def test_every_stage_has_a_place_in_the_roots_loops() -> None:
     schedule = kernel.schedule
     assert isinstance(schedule, ScheduleAttr)
     assert [(spec.name, spec.at) for spec in schedule.stages] == [(f"s{n}", schedule.loops[-1].label) for n in range(3)]
+
+
+@pytest.mark.parametrize("target", ["x86-64", "x86-64-v4"])
+def test_stages_that_lose_rows_in_their_own_order(target: str) -> None:
+    """Of three convolutions two share their output's channels, which the third one sums over."""
+    nodes = [
+        node("Conv", ["x", "a"], ["s"], pads=[1, 1, 1, 1]), node("Conv", ["s", "b"], ["t"]),
+        node("Conv", ["x", "c"], ["u"]), node("Add", ["t", "u"], ["y"]),
+    ]  # fmt: skip
+    weights = {"a": of_size(16, 16, 3, 3), "b": of_size(48, 16, 1, 1), "c": of_size(48, 16, 1, 1)}
+    source = model(nodes, [1, 48, 20, 20], weights, x=[1, 16, 20, 20])
+    x = of_size(1, 16, 20, 20)
+    (wanted,) = ReferenceEvaluator(source).run(None, {"x": x})
+    made = stepwell.compile(source, target=target)(x)
+    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 
 import stepwell
 from stepwell.dialects import buffer, kernel, loop
+from stepwell.dialects.tensor import MeasureOp
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
@@ -223,7 +224,7 @@ def test_nothing_is_copied_for_what_is_carried_and_collected() -> None:
     assert len(list(rounds.walk_of(buffer.SliceOp))) == 1
 
 
-def test_branches_of_different_sizes_are_refused() -> None:
+def test_the_size_that_a_branch_decides_is_measured() -> None:
     text = """
     func.func @f(%c: tensor<i1>, %x: tensor<3xf32>, %y: tensor<4xf32>) -> tensor<?xf32, #graph.shape<["if_0"]>> {
       %r = graph.if %c {new_dims = ["if_0"]} : (tensor<i1>) -> tensor<?xf32, #graph.shape<["if_0"]>> {
@@ -233,8 +234,14 @@ def test_branches_of_different_sizes_are_refused() -> None:
       }
       func.return %r : tensor<?xf32, #graph.shape<["if_0"]>>
     }"""
-    with pytest.raises(PassError, match="does not keep its sizes"):
-        ToTensor().run(parse_module(main_of(text)), PassContext())
+    module = parse_module(main_of(text))
+    ToTensor().run(module, PassContext())
+    verify(module)
+    (measured,) = module.walk_of(MeasureOp)
+    assert (measured.symbol, measured.axis) == ("if_0", 0)
+    model = stepwell.compile(parse_module(main_of(text.replace("@f", "@main"))))
+    x, y = np.arange(3, dtype=np.float32), np.arange(4, dtype=np.float32)
+    assert [model(np.array(c), x, y).size for c in (True, False)] == [3, 4]
 
 
 def test_a_value_that_grows_is_refused() -> None:

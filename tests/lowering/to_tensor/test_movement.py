@@ -20,11 +20,10 @@ from stepwell.dialects.graph.movement import (
     TransposeOp,
 )
 from stepwell.dialects.graph.shape import ShapeOp
-from stepwell.errors import PassError
 from stepwell.ir.attributes import elements
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F16, SI64, IntegerType, Signedness
-from tests.lowering.to_tensor.stairs import M, N, check, counted, graph_module, lowered, tensor
+from tests.lowering.to_tensor.stairs import M, N, check, counted, tensor
 
 UI8 = IntegerType(8, Signedness.UNSIGNED)
 
@@ -110,15 +109,6 @@ def test_slice_up_to_a_size_of_another_tensor() -> None:
     check([tensor(8, 3), tensor(N)], build, counted(8, 3), counted(5))
 
 
-def test_slice_by_data_is_refused_with_words() -> None:
-    module = graph_module(
-        [tensor(8), tensor(1, element=SI64)], lambda g, x, i: g(SliceOp(x, g.ints(0), i, None, axes=(0,)))
-    )
-    from stepwell.lowering.to_tensor.convert import ToTensor
-
-    with pytest.raises(PassError, match=r"graph.slice.*depend on data"):
-        lowered(module, [ToTensor()])
-
 
 @pytest.mark.parametrize("pads", [(1, 2, 0, 3), (0, 0, 0, 0), (-1, 2, 1, -2), (0, -2, 0, -3)])
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
@@ -176,5 +166,3 @@ def test_constants_pass_through_movement() -> None:
         return g(ConcatOp([g(TransposeOp(weight, permutation=(1, 0))), x], axis=1))
 
     check([tensor(3, 2)], build, counted(3, 2))
-
-

@@ -104,7 +104,7 @@ def _split(node: Node, sizes: Sequence[Dim]) -> Sequence[Value]:
         # Slices carry the contents of a shape tensor, which the second and later results of an op do not.
         movement.SplitOp.into(x, sizes, axis)
         return [
-            sliced(node, x, int_list(node, [start]), int_list(node, [end]), [0])
+            sliced(node, x, int_list(node, [start]), int_list(node, [end]), [axis])
             for start, end in itertools.pairwise(ends)
         ]
     return node.insert(movement.SplitOp.into(x, sizes, axis)).parts

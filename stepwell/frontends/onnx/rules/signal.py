@@ -5,6 +5,7 @@ from __future__ import annotations
 from stepwell.dialects.graph.base import normalize_axis, shape_of
 from stepwell.dialects.graph.signal import DftOp, MelWeightsOp, StftOp, WindowFunctionOp
 from stepwell.frontends.onnx.registry import Node, rule
+from stepwell.frontends.onnx.shapes import rank_of, reshape
 from stepwell.ir.core import Value
 from stepwell.ir.types import F32
 
@@ -35,8 +36,12 @@ def dft(node: Node) -> Value:
 
 @rule("STFT", since=17)
 def stft(node: Node) -> Value:
-    """Inputs signal, frame_step, window, frame_length; a complex signal has no one-sided transform."""
+    """Inputs signal, frame_step, window, frame_length; a complex signal has no one-sided transform.
+
+    A signal [batch, samples], as PyTorch exports it, is a real one."""
     x = node.input(0)
+    if rank_of(x) == 2:
+        x = reshape(node, x, [*shape_of(x), 1])
     onesided = (bool(node.int("onesided", 1)) and shape_of(x)[-1] == 1) or None
     return node.insert(StftOp(x, node.input(1), node.optional(2), node.optional(3), onesided=onesided)).result
 

@@ -1,0 +1,74 @@
+"""The heap of compiled models, as LLVM IR text, compiled once per process with the team.
+
+A segment is two words: its address and its capacity in bytes. It grows by half at least, so that a sequence of growing
+requests costs few allocations, and is kept from call to call."""
+
+from __future__ import annotations
+
+_TEXT = """\
+declare ptr @aligned_alloc(i64, i64)
+declare void @free(ptr)
+
+define i64 @sw_reserve(ptr %segment, i64 %asked) {
+entry:
+  ; Never nothing: a guarded read of an empty buffer looks at its first element, and drops it.
+  %some = icmp ugt i64 %asked, 64
+  %bytes = select i1 %some, i64 %asked, i64 64
+  %capacity.p = getelementptr i64, ptr %segment, i64 1
+  %capacity = load i64, ptr %capacity.p
+  %fits = icmp ule i64 %bytes, %capacity
+  br i1 %fits, label %done, label %grow
+grow:
+  %sane = icmp ule i64 %bytes, 1152921504606846976
+  br i1 %sane, label %release, label %fail
+release:
+  %old = load ptr, ptr %segment
+  call void @free(ptr %old)
+  store ptr null, ptr %segment
+  store i64 0, ptr %capacity.p
+  %half = lshr i64 %capacity, 1
+  %more = add i64 %capacity, %half
+  %larger = icmp ugt i64 %more, %bytes
+  %wanted = select i1 %larger, i64 %more, i64 %bytes
+  %padded = add i64 %wanted, 63
+  %rounded = and i64 %padded, -64
+  %fresh = call ptr @aligned_alloc(i64 64, i64 %rounded)
+  %null = icmp eq ptr %fresh, null
+  br i1 %null, label %fail, label %keep
+keep:
+  store ptr %fresh, ptr %segment
+  store i64 %rounded, ptr %capacity.p
+  br label %done
+done:
+  ret i64 1
+fail:
+  ret i64 0
+}
+
+; Frees what %count segments hold.
+define void @sw_release(ptr %segments, i64 %count) {
+entry:
+  br label %head
+head:
+  %index = phi i64 [ 0, %entry ], [ %next, %body ]
+  %more = icmp ult i64 %index, %count
+  br i1 %more, label %body, label %done
+body:
+  %words = shl i64 %index, 1
+  %segment = getelementptr i64, ptr %segments, i64 %words
+  %memory = load ptr, ptr %segment
+  call void @free(ptr %memory)
+  store ptr null, ptr %segment
+  %capacity = getelementptr i64, ptr %segment, i64 1
+  store i64 0, ptr %capacity
+  %next = add i64 %index, 1
+  br label %head
+done:
+  ret void
+}
+"""
+
+
+def heap_ir() -> str:
+    """The text, to stand in one module with the team's."""
+    return _TEXT

@@ -1,0 +1,236 @@
+"""What a model must hold to be accepted. Each check looks at one subject and says what it found."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import onnx
+
+import stepwell
+from stepwell.backends.cpu.spmd import Spmd
+from stepwell.backends.cpu.team import Team
+from stepwell.compiler import Options, context_of, lower, machine_of
+from stepwell.dialects.cpu import BarrierOp
+from stepwell.dialects.kernel import LaunchOp
+from stepwell.errors import StepwellError, TargetError
+from stepwell.ir.passes import PassContext
+from stepwell.sources import load_source
+from tests.models import double, light
+from tests.models.subject import TIMES, Subject, difference, same_bits, size_grid
+
+TARGETS = ("x86-64-v4", "x86-64-v3", "x86-64")
+THREADS = (1, 2, 3, 7)
+RUNS = 50
+FARTHER = 2.0  # times onnxruntime's distance to the f64 run
+POISONS = (0xFF, 0x00, 0x7F, 0x80)  # NaN, zero, huge and tiny negative floats, in memory that a call must not read
+
+
+@attrs.frozen
+class Finding:
+    """What a check found. `status` is pass, fail or skip; `values` go to the table."""
+
+    status: str
+    detail: str = ""
+    values: dict[str, Any] = attrs.Factory(dict)
+
+    @staticmethod
+    def of(problems: list[str], said: str = "", **values: Any) -> Finding:
+        """A failure if there are problems."""
+        return Finding("fail", "; ".join(problems), values) if problems else Finding("pass", said, values)
+
+
+def right(subject: Subject) -> Finding:
+    """The same as onnxruntime: floats within rtol 1e-3 and atol 1e-4, NaN and Inf in place, integers exactly."""
+    found = difference(subject.expected(), subject.results())
+    return Finding.of([found] if found else [])
+
+
+def precise(subject: Subject) -> Finding:
+    """No further from a run in 64 bits than twice onnxruntime's own error."""
+    try:
+        subject.exact()
+    except StepwellError as error:
+        return Finding("skip", f"no form in 64 bits: {str(error).partition(chr(10))[0]}")
+    return _judged(subject.distances())
+
+
+def _judged(distances: list[double.Distance]) -> Finding:
+    far = [f"output {n}: {d}" for n, d in enumerate(distances) if d.ratio > FARTHER]
+    worst = max(distances, key=lambda d: d.ratio, default=double.Distance(0, 0, 0))
+    return Finding.of(far, str(worst), ratio=worst.ratio)
+
+
+def targets(subject: Subject) -> Finding:
+    """Right and precise on every x86 level, whatever this machine is."""
+    problems, said, ratios = [], [], {}
+    for target in TARGETS:
+        try:
+            found = difference(subject.expected(), subject.results(target=target))
+        except TargetError as error:
+            said.append(f"{target} left out: {error}")
+            continue
+        except StepwellError as error:
+            problems.append(f"{target}: {type(error).__name__}: {error}")
+            continue
+        problems += [f"{target}: {found}"] if found else []
+        finding = precise_on(subject, target)
+        problems += [f"{target}: {finding.detail}"] if finding.status == "fail" else []
+        said.append(f"{target} {finding.detail if finding.status == 'skip' else finding.values['ratio']:.3}")
+        ratios[target] = finding.values.get("ratio")
+        subject.forget(target)
+    return Finding.of(problems, ", ".join(said), ratios=ratios)
+
+
+def precise_on(subject: Subject, target: str) -> Finding:
+    """As `precise`, for a target."""
+    finding = Finding("skip", "no form in 64 bits")
+    try:
+        subject.exact()
+    except StepwellError:
+        return finding
+    return _judged(subject.distances(target))
+
+
+def threads(subject: Subject) -> Finding:
+    """The same bits from teams of 1, 2, 3 and 7 threads."""
+    usual = Team.get().size
+    problems = []
+    try:
+        results = {}
+        for count in THREADS:
+            Team.get(threads=count)
+            results[count] = subject.results()
+            if found := same_bits(results[THREADS[0]], results[count]):
+                problems.append(f"{count} threads: {found}")
+    finally:
+        Team.get(threads=usual)
+    return Finding.of(problems)
+
+
+def runs(subject: Subject) -> Finding:
+    """The same bits in 50 runs, whatever lay in the arena before."""
+    first = subject.results()
+    for number in range(RUNS):
+        _poison(subject.compiled(), POISONS[number % len(POISONS)])
+        if found := same_bits(first, subject.results()):
+            return Finding.of([f"run {number + 2}: {found}"])
+    return Finding.of([])
+
+
+def _poison(model: stepwell.Model, byte: int) -> None:
+    for arena, scratch in model._program._memory:
+        arena.fill(byte)
+        scratch.fill(byte)
+
+
+def sizes(subject: Subject) -> Finding:
+    """One compilation right at all sizes of its symbols, and with the same bits from one thread and from seven."""
+    if not subject.usual_sizes:
+        return Finding("skip", "all sizes are fixed")
+    usual = Team.get().size
+    problems, said = [], []
+    for case in size_grid(subject.usual_sizes):
+        text = " ".join(f"{name}={size}" for name, size in case.items())
+        feeds = subject.feeds(case)
+        try:
+            expected = subject.expected(feeds)
+        except Exception as error:  # onnxruntime's errors share no class
+            said.append(f"{text} left out, onnxruntime says: {str(error).splitlines()[0][:120]}")
+            continue
+        try:
+            found = difference(expected, actual := subject.results(feeds))
+            Team.get(threads=THREADS[-1])
+            found = found or same_bits(actual, subject.results(feeds))
+        except MemoryError:
+            said.append(f"{text} left out: memory")
+            continue
+        except StepwellError as error:
+            found = f"{type(error).__name__}: {error}"
+        finally:
+            Team.get(threads=usual)
+        said.append(text)
+        problems += [f"{text}: {found}"] if found else []
+    return Finding.of(problems, ", ".join(said), count=len(said))
+
+
+def expected(subject: Subject) -> Finding:
+    """The model of the onnx package by this name gives that package's outputs, within its own tolerance."""
+    case = light.case_of(subject.path.stem)
+    if case is None:
+        return Finding("skip", "not a model of the onnx package")
+    found = case.difference(stepwell.compile(case.path))
+    return Finding.of([found] if found else [], f"rtol {case.rtol}, atol {case.atol}")
+
+
+def cost(subject: Subject) -> Finding:
+    """What a compilation takes and gives; to be measured in a process that does nothing else."""
+    start = time.perf_counter()
+    model = subject.compiled()
+    seconds = time.perf_counter() - start
+    compiling = _peak_rss()
+    subject.results()
+    running = _peak_rss()
+    lowered = model._lowered
+    assert lowered is not None
+    launches = list(lowered.walk_of(LaunchOp))
+    spmd = lowered.clone()
+    Spmd().run(spmd, PassContext(machine_of(Options())))
+    barriers = sum(1 for _ in spmd.walk_of(BarrierOp))
+    arena, bound = _arena(subject, model)
+    return Finding.of(
+        [], f"{seconds:.1f} s", seconds=seconds, arena=arena, bound=bound, rss_compiling=compiling, rss=running,
+        launches=len(launches), kernels=len({op.callee for op in launches}), barriers=barriers,
+        model_bytes=subject.path.stat().st_size,
+    )  # fmt: skip
+
+
+def _arena(subject: Subject, model: stepwell.Model) -> tuple[int, int]:
+    """(bytes of the arena, the least that any plan needs), at typical sizes."""
+    statistics = model.context.statistics
+    if subject.usual_sizes:
+        hints = {name: (1, size, TIMES * size) for name, size in subject.usual_sizes.items()}
+        module, hints = load_source(subject.path, hints)
+        options = Options(hints=hints)
+        context = context_of(options, machine_of(options))
+        lower(module, "loop", context)
+        statistics = context.statistics
+    return statistics.get("arena bytes", 0), statistics.get("arena lower bound bytes", 0)
+
+
+def _peak_rss() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def commands(subject: Subject) -> Finding:
+    """`lower` can report, run, time, profile and probe it."""
+    inputs = ["--inputs", str(subject.path.with_suffix(".npz"))]
+    name = _intermediate(subject.proto)
+    problems = []
+    for options in (["--report", "--run", "--bench", "--profile"], ["--probe", name]):
+        line = [sys.executable, "-m", "stepwell.cli", *options, *inputs, str(subject.path)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, env=dict(os.environ))
+        if done.returncode or not done.stdout:
+            said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+            problems.append(f"lower {' '.join(options)} exits with {done.returncode}: {said}")
+    return Finding.of(problems, f"probed {name}")
+
+
+def _intermediate(model: onnx.ModelProto) -> str:
+    """The name of a value halfway through the graph that no later node of the same kind hides."""
+    outputs = {value.name for value in model.graph.output}
+    names = [n.output[0] for n in model.graph.node if n.op_type in ("Add", "Conv", "Gemm", "MatMul", "LSTM")]
+    inner = [name for name in names if name not in outputs] or names
+    return inner[len(inner) // 2]
+
+
+CHECKS: dict[str, Callable[[Subject], Finding]] = {
+    check.__name__: check
+    for check in (right, precise, threads, runs, sizes, targets, expected, cost, commands)
+}  # fmt: skip
