@@ -48,7 +48,10 @@ PIPELINE = (
     ),
     PhaseSpec(
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
+        (
+            "move-quantised", "lower-quant", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse",
+            "collapse-dims", "schedule", "pack-constants",
+        ),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",
@@ -78,6 +81,8 @@ PASSES = {
     "dce": "stepwell.lowering.graph.dce:DeadCode",
     "recognize": "stepwell.lowering.graph.recognize:Recognize",
     "to-tensor": "stepwell.lowering.to_tensor.convert:ToTensor",
+    "move-quantised": "stepwell.lowering.tensor.quantised:MoveQuantised",
+    "lower-quant": "stepwell.lowering.tensor.lower_quant:LowerQuant",
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
