@@ -124,7 +124,10 @@ class UniformType(StoredType):
         """The integer that stands for exactly this number, or None; all of a tensor's numbers have one scale."""
         if self.axis is not None or not math.isfinite(number) or math.copysign(1.0, number) < 0 == number:
             return None
-        place = round(number / self.scales[0]) + self.zero_points[0]
+        steps = number / self.scales[0]
+        if abs(steps) > 1 << MAX_STORAGE_BITS:
+            return None
+        place = round(steps) + self.zero_points[0]
         if not self.low <= place <= self.high:
             return None
         return place if float(dequantised(np.array(place), self)) == number else None

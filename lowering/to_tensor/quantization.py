@@ -16,7 +16,7 @@ from stepwell.dialects.graph.quantization import (
     ScaledOp,
     integer_range,
 )
-from stepwell.dialects.quant import DCastOp, QCastOp, SCastOp, UniformType
+from stepwell.dialects.quant import MAX_STORAGE_BITS, DCastOp, QCastOp, SCastOp, UniformType
 from stepwell.dialects.tensor import tensor_type
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
@@ -71,7 +71,9 @@ SCALES_LIMIT = 4096  # more of them are read as data, not written into types
 def uniform_type(op: ScaledOp, integer: Type, expressed: Type) -> UniformType | None:
     """The quantised type that an op's constant scale and zero point make; None where they are not known, of blocks, of
     another float type than the numbers, too many, or no scales."""
-    if not isinstance(integer, IntegerType) or op.block_size is not None or tensor_type(op.scale).element != expressed:
+    if not isinstance(integer, IntegerType) or not 2 <= integer.width <= MAX_STORAGE_BITS:
+        return None
+    if op.block_size is not None or tensor_type(op.scale).element is not expressed:
         return None
     try:
         scale, zero = constant_array(op.scale), constant_array(op.zero)

@@ -228,3 +228,24 @@ def test_which_types_survive_a_way_over_floats(type_: str, survives: bool) -> No
     again = QCastOp(value(floats), result_types=[numbers]).interpret(None, back)
     same = again.tolist() == every.tolist()
     assert same or not survives
+
+
+@pytest.mark.parametrize(
+    ("type_", "number", "stored"),
+    [
+        ("u8:f32, 0.5:7", 0.0, 7),
+        ("u8:f32, 0.5:7", -0.0, None),
+        ("u8:f32, 0.5:7", -3.5, 0),
+        ("u8:f32, 0.5:7", -4.0, None),
+        ("u8:f32, 0.5:7", 0.25, None),
+        ("i8:f32, 0.1", 0.1, None),  # the f64 0.1, which is no f32
+        ("i8:f32, 0.1", float(np.float32(0.1)), 1),
+        ("i8:f64, 1.0e-300", 1e300, None),
+        ("i8:f32, 0.5", -INF, None),
+        ("i8:f32, 0.5", NAN, None),
+    ],
+)
+def test_which_integer_stands_for_a_number(type_: str, number: float, stored: int | None) -> None:
+    element = parsed(f"!quant.uniform<{type_}>")
+    assert isinstance(element, UniformType)
+    assert element.stored(number) == stored
