@@ -20,7 +20,7 @@ from stepwell.ir.interpreter import run_function
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
 from stepwell.ir.printer import print_op
-from stepwell.ir.types import F16, F32, SI8, UI8, FloatType, Type
+from stepwell.ir.types import F16, F32, SI8, SI16, UI8, FloatType, Type
 from stepwell.ir.verifier import verify
 from stepwell.lowering.tensor.lower_quant import LowerQuant
 from stepwell.lowering.tensor.quantised import MoveQuantised
@@ -229,3 +229,16 @@ def test_arguments_and_other_ops_get_integers() -> None:
         seen.append((given.dtype, returned.dtype, returned.restore(made).tolist()))
     assert seen == [(np.uint8, np.uint8, [[250], [251], [252], [253]])] * 2
     assert re.search(r"tensor\.reshape %q : .*x4xi8, .* -> tensor<4x\?xi8", print_op(module))
+
+
+def test_what_does_not_survive_as_a_float_is_quantised_again() -> None:
+    """quant.qcast(quant.dcast(q)) of 16 bits over f16 stays"""
+
+    def build(x: Value) -> list[Value]:
+        scale = constant(np.float16(0.1))
+        number = DequantizeOp(x, scale, element=F16).result
+        return [QuantizeOp(number, scale, element=SI16).result]
+
+    x = np.arange(-(1 << 15), 1 << 15, 7).astype(np.int16)
+    before, moved, _ = walked(build, x)
+    assert moved == before == ["quant.scast", "quant.dcast", "quant.qcast", "quant.scast", "func.return"]
