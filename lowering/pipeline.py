@@ -68,7 +68,7 @@ PIPELINE = (
 
 # What the backend makes of the loop landing, for `--to`.
 BACKEND_STAGES = (
-    ("llvm", "LLVM IR text: kernels, and the program that every thread of the team runs"),
+    ("llvm", "LLVM IR text: kernels, and the program that launches them"),
     ("asm", "assembly of the target"),
     ("obj", "relocatable object files, in a static library"),
 )

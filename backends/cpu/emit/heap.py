@@ -19,7 +19,7 @@ def descriptor(e: FunctionEmitter, table: Value, segment: Value) -> str:
 
 @emits(heap.ReserveOp)
 def reserve(e: FunctionEmitter, op: heap.ReserveOp) -> None:
-    """sw_reserve; where it answers 0, an error is reported, and the threads leave at the barrier behind it."""
+    """sw_reserve; where it answers 0, an error is reported, and the program ends at the `cpu.poll` behind it."""
     words, size = descriptor(e, op.heap, op.segment), e.value(op.bytes)
     made = e.emit(f"call i64 @sw_reserve(ptr {words}, i64 {size})")
     failed = e.emit(f"icmp eq i64 {made}, 0")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stepwell.backends.cpu import model, target
+from stepwell.backends.cpu.share import ShareOut
 from stepwell.backends.cpu.signature import Signature
-from stepwell.backends.cpu.spmd import Spmd
 from stepwell.errors import TargetError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
@@ -53,7 +53,7 @@ def run_both(text: str, arrays: Sequence[Array], level: target.CpuTarget) -> lis
     compiled = model.build(module, level)
     outputs = compiled.run(arrays)
     shared = module.clone()
-    Spmd().run(shared, PassContext(level))
+    ShareOut().run(shared, PassContext(level))
     verify(shared)
     for form in (module, shared):
         for name, native, expected in zip(compiled.outputs, outputs, interpreted(form, arrays, outputs), strict=True):
