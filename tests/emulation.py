@@ -29,7 +29,7 @@ import numpy as np
 import pytest
 from attrs import frozen
 
-from stepwell.backends.cpu import heap_ir, jit, model, native, target, team_ir
+from stepwell.backends.cpu import heap_ir, jit, model, native, target, team_block, team_ir
 from stepwell.backends.cpu.abi import ArgsLayout
 from stepwell.backends.cpu.entry import Argument
 
@@ -215,7 +215,7 @@ def link(objects: Objects, program: str) -> Path:
 @functools.cache
 def _runtime() -> list[bytes]:
     machine = target.named("aarch64")
-    main = _MAIN.substitute(HEADER_BYTES=_HEADER.size, BASE=BASE, WANTED=team_ir.WANTED)
+    main = _MAIN.substitute(HEADER_BYTES=_HEADER.size, BASE=BASE, WANTED=team_block.WANTED)
     return jit.compile_objects([team_ir.team_ir(machine.arch) + heap_ir.heap_ir() + main, _PYTHON], machine)
 
 

@@ -12,15 +12,13 @@ from typing import Any
 
 import attrs
 import onnx
-from stepwell.backends.cpu.spmd import Spmd
 
 import stepwell
+from stepwell.backends.cpu.share import intervals_and_calls
 from stepwell.backends.cpu.team import Team
 from stepwell.compiler import Options, context_of, lower, machine_of
-from stepwell.dialects.cpu import BarrierOp
 from stepwell.dialects.kernel import LaunchOp
 from stepwell.errors import StepwellError, TargetError
-from stepwell.ir.passes import PassContext
 from stepwell.sources import load_source
 from tests.models import double, light
 from tests.models.subject import TIMES, Subject, difference, same_bits, size_grid
@@ -180,9 +178,7 @@ def cost(subject: Subject) -> Finding:
     lowered = model._lowered
     assert lowered is not None
     launches = list(lowered.walk_of(LaunchOp))
-    spmd = lowered.clone()
-    Spmd().run(spmd, PassContext(machine_of(Options())))
-    barriers = sum(1 for _ in spmd.walk_of(BarrierOp))
+    barriers, _ = intervals_and_calls(lowered)
     arena, bound = _arena(subject, model)
     return Finding.of(
         [], f"{seconds:.1f} s", seconds=seconds, arena=arena, bound=bound, rss_compiling=compiling, rss=running,
