@@ -29,6 +29,7 @@ declare i64 @sw_barrier(ptr, i64, i64)
 declare void @sw_report(ptr, i64, i64, i64) cold
 declare i64 @sw_now()
 declare i64 @sw_reserve(ptr, i64)
+declare i64 @sw_grow(ptr, i64, i64)
 """
 """IR text that a module needs in order to call the run time.
 
@@ -47,6 +48,8 @@ The first report of a call wins. The reporting thread goes on as if nothing had 
 `i64 @sw_reserve(ptr segment, i64 bytes)`: makes a segment of the heap (two words: address, capacity) hold at least so
 many bytes, at a 64-byte boundary; what it held may be lost. Answers 0 where there is no memory. Thread 0 calls it while
 nobody uses the segment.
+
+`i64 @sw_grow(ptr segment, i64 bytes, i64 kept)`: likewise, and the first `kept` bytes of what it held stay.
 """
 
 

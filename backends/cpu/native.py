@@ -9,7 +9,7 @@ import numpy as np
 
 from . import entry_ir, heap_ir, jit, target, team_ir
 
-RUNTIME_FUNCTIONS = ("sw_next", "sw_barrier", "sw_report", "sw_now", "sw_reserve")
+RUNTIME_FUNCTIONS = ("sw_next", "sw_barrier", "sw_report", "sw_now", "sw_reserve", "sw_grow")
 
 _lock = threading.Lock()
 _code: jit.Code | None = None
