@@ -120,9 +120,9 @@ def _reduction(op: GenericOp, frame: Any, values: Sequence[Any], sizes: Sequence
 
 def _placed(op: GenericOp, index: int, value: Any, sizes: Sequence[int], frame: Any) -> Any:
     """The elements of a result laid out as its map says."""
-    from stepwell.dialects.tensor import empty, tensor_type
+    from stepwell.dialects.tensor import tensor_type, zeros
 
-    made = empty(tensor_type(op.results[index]), frame)
+    made = zeros(tensor_type(op.results[index]), frame)  # a map may leave the ends of blocks out
     parallel = [n if kind == "parallel" else 1 for n, kind in zip(sizes, op.iterators, strict=True)]
     grids = np.meshgrid(*(np.arange(n) for n in parallel), indexing="ij", sparse=True)
     place = op.output_maps[index].evaluate(grids, ())

@@ -10,6 +10,9 @@ from stepwell.ir.core import Value
 from stepwell.ir.opdef import Op, attr, operands
 from stepwell.ir.registry import Dialect
 
+NO_WAIT = "sw.no_wait"
+"""The attribute of a launch whose results nobody reads before the end of the launch behind it."""
+
 
 class LaunchOp(Op):
     """Runs a kernel function over all its grains; what it reads was written by launches before it.

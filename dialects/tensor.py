@@ -7,6 +7,7 @@ reductions a monoid. `tensor.kernel` groups tileable ops into one function to be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRING, STRINGS, attr_of
 from stepwell.ir.constraints import INDEX_TYPE, TENSOR
 from stepwell.ir.core import Region, Value
+from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import CONSTANT, PURE, Op, Trait, attr, operand, operands, region, regions, result, results
 from stepwell.ir.registry import Dialect
 from stepwell.ir.rewrite import CONSTANT_MAKERS
@@ -243,12 +245,11 @@ class GenericOp(Op):
 
 
 class ConcatOp(Op):
-    """The operands one behind the other along an axis before which all dims are 1: each is a run of the result's
-    memory, so that what makes an operand writes it there.
+    """The operands one behind the other along an axis, along which their sizes are known.
 
     ```mlir
-    %x = "test.value"() : () -> tensor<1x2x7xf32>
-    %r = tensor.concat %x, %x {axis = 1} : (tensor<1x2x7xf32>, tensor<1x2x7xf32>) -> tensor<1x4x7xf32>
+    %x = "test.value"() : () -> tensor<4x2x7xf32>
+    %r = tensor.concat %x, %x {axis = 1} : (tensor<4x2x7xf32>, tensor<4x2x7xf32>) -> tensor<4x4x7xf32>
     ```
     """
 
@@ -258,27 +259,110 @@ class ConcatOp(Op):
     xs: Sequence[Value] = operands(TENSOR)
     result: Value = result(TENSOR)
 
+    @property
+    def starts(self) -> list[int]:
+        """Where each operand begins along the axis."""
+        sizes = [tensor_type(x).shape[self.axis] for x in self.xs]
+        return [0, *itertools.accumulate(size for size in sizes[:-1] if isinstance(size, int))]
+
     def infer_types(self) -> Sequence[Type]:
         types = [tensor_type(x) for x in self.xs]
-        if not types or not all(t.is_static and t.rank == types[0].rank for t in types):
-            raise IRError("operands of static shape and one rank")
-        first = types[0].static_shape
+        if not types or not all(t.rank == types[0].rank and isinstance(t.shape[self.axis], int) for t in types):
+            raise IRError("operands of one rank, whose sizes along the axis are known")
+        first, total = types[0], 0
         for other in types:
-            if other.element is not types[0].element or other.shape[: self.axis] != first[: self.axis]:
-                raise IRError(f"{other} does not go behind {types[0]}")
-            if other.shape[self.axis + 1 :] != first[self.axis + 1 :]:
-                raise IRError(f"{other} does not go behind {types[0]}")
-        if any(size != 1 for size in first[: self.axis]):
-            raise IRError("the dims before the axis are 1")
-        total = sum(t.static_shape[self.axis] for t in types)
-        return [types[0].with_shape([*first[: self.axis], total, *first[self.axis + 1 :]])]
+            size = other.shape[self.axis]
+            if other.element is not first.element or other.with_shape(self._around(other)) != first.with_shape(
+                self._around(first)
+            ):
+                raise IRError(f"{other} does not go behind {first}")
+            total += size if isinstance(size, int) else 0
+        return [first.with_shape([*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]])]
+
+    def _around(self, type_: TensorType) -> list[Dim]:
+        return [*type_.shape[: self.axis], *type_.shape[self.axis + 1 :]]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.concatenate(args, self.axis)
 
 
+class BorderOp(Op):
+    """A tensor of which only the border means something: `low` elements before and `high` behind along each axis.
+
+    ```mlir
+    %b = tensor.border {high = array<i64: 0, 1>, low = array<i64: 0, 2>, value = 0.0 : f32} : () -> tensor<1x10xf32>
+    ```
+    """
+
+    name = "tensor.border"
+    low: Sequence[int] = attr(INTS)
+    high: Sequence[int] = attr(INTS)
+    value: Attribute = attr(SCALAR)
+    result: Value = result(TENSOR)
+
+    def verify_op(self) -> None:
+        rank = tensor_type(self.result).rank
+        if len(self.low) != rank or len(self.high) != rank or min((*self.low, *self.high), default=0) < 0:
+            raise IRError("one border of at least 0 for each side of each axis")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        from stepwell.dialects.arith import typed_constant
+
+        made = zeros(tensor_type(self.result), frame)
+        made[...] = typed_constant(self.value)  # type: ignore[arg-type]
+        return made
+
+
+class JoinOp(Op):
+    """Tensors of one type that share one memory, each of which means something in a box of its own.
+
+    Part k counts from `starts` on, `sizes` far; both lists have the rank's number of entries for each part. Everything
+    else is the `base`, a border, or means nothing. What makes a part writes it where it belongs: nothing is copied.
+
+    ```mlir
+    %a = "test.value"() : () -> tensor<4x7xf32>
+    %b = "test.value"() : () -> tensor<4x7xf32>
+    %j = tensor.join %a, %b {operandSegmentSizes = array<i32: 0, 2>, sizes = #tensor.dims<[1, 7, 3, 7]>, starts = array<i64: 0, 0, 1, 0>} : (tensor<4x7xf32>, tensor<4x7xf32>) -> tensor<4x7xf32>
+    ```
+    """  # noqa: E501
+
+    name = "tensor.join"
+    traits = frozenset({PURE})
+    base: Sequence[Value] = operands(TENSOR)
+    parts: Sequence[Value] = operands(TENSOR)
+    starts: Sequence[int] = attr(INTS)
+    sizes: DimsAttr = attr(attr_of(DimsAttr))
+    result: Value = result(TENSOR)
+
+    def infer_types(self) -> Sequence[Type]:
+        types = {value.type for value in (*self.base, *self.parts)}
+        if len(types) != 1 or len(self.base) > 1:
+            raise IRError("parts of one type, and at most one base")
+        count = len(self.parts) * tensor_type(self.parts[0]).rank if self.parts else 0
+        if len(self.starts) != count or len(self.sizes.dims) != count or not count:
+            raise IRError("one start and one size for each axis of each part")
+        return list(types)
+
+    def box(self, part: int) -> tuple[list[int], list[Dim]]:
+        """(starts, sizes) of a part."""
+        rank = tensor_type(self.result).rank
+        return list(self.starts[part * rank :][:rank]), list(self.sizes.dims[part * rank :][:rank])
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        parts = args[len(self.base) :]
+        made = args[0].copy() if self.base else np.zeros_like(parts[0])
+        for k, part in enumerate(parts):
+            starts, sizes = self.box(k)
+            box = tuple(slice(s, s + n) for s, n in zip(starts, concrete_shape(sizes, frame), strict=True))
+            made[box] = part[box]
+        return made
+
+
 class PackOp(Op):
-    """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., c / block, .., block]; block divides the axis.
+    """Cuts an axis into blocks that run innermost: [.., c, ..] -> [.., ceil(c / block), .., block].
+
+    Where the size is no multiple of the block, the last block ends in elements that mean nothing: a reader takes the
+    first c alone, and what fills the rest is not defined (zeros in the interpreter).
 
     ```mlir
     %x = "test.value"() : () -> tensor<1x32x7x7xf32>
@@ -296,30 +380,33 @@ class PackOp(Op):
     def infer_types(self) -> Sequence[Type]:
         type_ = tensor_type(self.x)
         size = type_.shape[self.axis]
-        if not isinstance(size, int) or size % self.block:
-            raise IRError(f"blocks of {self.block} do not divide a dim of size {size}")
+        if not isinstance(size, int):
+            raise IRError(f"blocks of {self.block} cut a dim of known size, not {size}")
         shape = list(type_.shape)
-        shape[self.axis] = size // self.block
+        shape[self.axis] = -(-size // self.block)
         return [type_.with_shape([*shape, self.block])]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        array, axis = args[0], self.axis
+        axis = self.axis
+        widths = [(0, -args[0].shape[axis] % self.block if n == axis else 0) for n in range(args[0].ndim)]
+        array = np.pad(args[0], widths)
         split = array.reshape(*array.shape[:axis], -1, self.block, *array.shape[axis + 1 :])
         return np.ascontiguousarray(np.moveaxis(split, axis + 1, -1))
 
 
 class UnpackOp(Op):
-    """The inverse of `tensor.pack`: [.., c / block, .., block] -> [.., c, ..].
+    """The inverse of `tensor.pack`: [.., ceil(c / block), .., block] -> [.., c, ..], where `size` is c.
 
     ```mlir
     %x = "test.value"() : () -> tensor<1x2x7x7x16xf32>
-    %r = tensor.unpack %x {axis = 1} : (tensor<1x2x7x7x16xf32>) -> tensor<1x32x7x7xf32>
+    %r = tensor.unpack %x {axis = 1, size = 24} : (tensor<1x2x7x7x16xf32>) -> tensor<1x24x7x7xf32>
     ```
     """
 
     name = "tensor.unpack"
     traits = frozenset({PURE})
     axis: int = attr(INT)
+    size: int = attr(INT)
     x: Value = operand(TENSOR)
     result: Value = result(TENSOR)
 
@@ -333,13 +420,16 @@ class UnpackOp(Op):
     def infer_types(self) -> Sequence[Type]:
         type_ = tensor_type(self.x)
         shape = list(type_.shape[:-1])
-        shape[self.axis] = shape[self.axis] * self.block
+        if shape[self.axis] != -(-self.size // self.block):
+            raise IRError(f"{shape[self.axis]} blocks of {self.block} do not hold {self.size} elements")
+        shape[self.axis] = self.size
         return [type_.with_shape(shape)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         array, axis = np.moveaxis(args[0], -1, self.axis + 1), self.axis
         shape = (*array.shape[:axis], array.shape[axis] * array.shape[axis + 1], *array.shape[axis + 2 :])
-        return np.ascontiguousarray(array).reshape(shape)
+        whole = np.ascontiguousarray(array).reshape(shape)
+        return np.ascontiguousarray(whole[(*[slice(None)] * axis, slice(self.size))])
 
 
 class PadOp(Op):
@@ -402,9 +492,9 @@ class KernelOp(Op):
         return frame.launch(self, args, lambda: frame.run_region(self.body, args))
 
 
-def empty(type_: TensorType, frame: Any) -> Any:
-    """An array of a tensor type."""
-    return np.empty(concrete_shape(type_.shape, frame), numpy_dtype(type_))
+def zeros(type_: TensorType, frame: Any) -> Any:
+    """An array of a tensor type, all zeros."""
+    return np.zeros(concrete_shape(type_.shape, frame), numpy_dtype(type_))
 
 
 DIALECT = Dialect.of_module("tensor", globals().values(), __doc__, landing="tensor")

@@ -18,7 +18,7 @@ from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, evaluate, free_symbols, parse_dim
 from stepwell.ir.location import FusedLoc, Location
-from stepwell.lowering.to_loop.outline import BYTES, FLOPS
+from stepwell.lowering.to_loop.work import BYTES, FLOPS
 
 from .model import build, program_of
 from .target import CpuTarget

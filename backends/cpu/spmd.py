@@ -259,7 +259,8 @@ def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> N
         builder.insert(cpu.BarrierOp(slots=1))
     else:
         extra = [index.constant(0)] if grains.loops else []
-        _by_thread_0(builder, func.CallOp([*op.inputs, *extra], callee=op.callee, result_types=(), loc=op.loc))
+        call = func.CallOp([*op.inputs, *extra], callee=op.callee, result_types=(), loc=op.loc)
+        _by_thread_0(builder, call, wait=kernel.NO_WAIT not in op.attributes)
     if timer and start is not None:
         timer.stop(builder, start)
     op.erase()
@@ -282,15 +283,17 @@ def check_size(op: heap.SizeOp) -> None:
     op.replace_with([op.number])
 
 
-def _by_thread_0(builder: Builder, op: Operation, *, ends: bool = False) -> None:
-    """Thread 0 runs an op, the others wait for it; all threads may leave there if the op `ends` a call."""
+def _by_thread_0(builder: Builder, op: Operation, *, wait: bool = True, ends: bool = False) -> None:
+    """Thread 0 runs an op; the others wait for it, or else go on to the next one. All threads may leave behind it if
+    the op `ends` a call."""
     thread = builder.insert(cpu.ThreadOp(result_types=[INDEX])).result
     alone = builder.insert(arith.CmpIOp(thread, IndexBuilder(builder).constant(0), predicate="eq")).result
     choice = loop.IfOp.build(alone)
     choice.otherwise.remove(choice.otherwise.block)
-    choice.attributes[ALONE] = UnitAttr()
     builder.insert(choice)
-    builder.insert(cpu.BarrierOp(slots=0, attributes={} if ends else {ALONE: UnitAttr()}))
+    if wait:  # else a barrier before it keeps the others from the op behind it, and may not be dropped
+        choice.attributes[ALONE] = UnitAttr()
+        builder.insert(cpu.BarrierOp(slots=0, attributes={} if ends else {ALONE: UnitAttr()}))
     op.detach()
     inside = Builder.at_end(choice.then.block, op.loc)
     inside.insert(op)

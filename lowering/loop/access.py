@@ -31,7 +31,7 @@ class Memory:
     def load(self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> Value:
         """The element that each lane reads; a scalar where all read the same one."""
         try:
-            places = self._places(map_, indices)
+            places = self.places(map_, indices)
         except IRError:
             return self._lane_by_lane(memory, map_, indices, mask)
         key = (memory, tuple(place.key for place in places), mask)
@@ -39,7 +39,8 @@ class Memory:
             self._loaded[key] = self._load(memory, map_, indices, places, mask)
         return self._loaded[key]
 
-    def _places(self, map_: AffineMap, indices: Sequence[LinearIndex]) -> list[LinearIndex]:
+    def places(self, map_: AffineMap, indices: Sequence[LinearIndex]) -> list[LinearIndex]:
+        """The index along each axis of a buffer that a map reaches. Raises IRError as quotients do."""
         index = self.index
         made = map_.evaluate(indices, ())
         return [part if isinstance(part, LinearIndex) else LinearIndex({}, int(part), index) for part in made]
@@ -65,7 +66,7 @@ class Memory:
         found = []
         for lane in range(self.lanes):
             at = [_at_lane(index, form, lane, mask) for form in indices]
-            places = self._places(map_, at)
+            places = self.places(map_, at)
             found.append(self.builder.insert(buffer.LoadOp(memory, [place.value() for place in places])).result)
         type_ = VectorType((self.lanes,), memref_type(memory).element)
         return self.builder.insert(vector.FromElementsOp(found, result_types=[type_])).result
@@ -81,7 +82,7 @@ class Memory:
     def store(self, value: Value, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> None:
         """Write a value at the place of each lane; a scalar where all lanes are one place."""
         try:
-            places = self._places(map_, indices)
+            places = self.places(map_, indices)
         except IRError:
             self._store_lane_by_lane(self._in_lanes(value), memory, map_, indices, mask)
             return
@@ -109,7 +110,7 @@ class Memory:
         last = mask if isinstance(mask, int) else self.lanes
         for lane in range(last):
             element = self.builder.insert(vector.ExtractOp(value, static_position=[lane])).result
-            places = [place.value() for place in self._places(map_, [form.at_lane(lane) for form in indices])]
+            places = [place.value() for place in self.places(map_, [form.at_lane(lane) for form in indices])]
             write = buffer.StoreOp(element, memory, places)
             if isinstance(mask, Value):
                 exists = arith.CmpIOp(self.index.constant(lane), mask, predicate="slt")

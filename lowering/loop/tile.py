@@ -39,7 +39,12 @@ class Tile(Pass):
         for function in kernel_functions(module):
             schedule = function.attributes.pop("schedule", None)
             stages = list(function.walk_of(StageOp))
-            if isinstance(schedule, ScheduleAttr) and stages:
+            if not isinstance(schedule, ScheduleAttr) or not stages:
+                continue
+            if not any(stage.inputs or stage.sources for stage in stages):  # the sides of a border
+                for stage in stages:
+                    Nest(stage, schedule).build()
+            else:
                 Nest(stages[-1], schedule, attached_stages(function, stages[:-1], schedule)).build()
 
 

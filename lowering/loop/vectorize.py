@@ -28,6 +28,7 @@ from stepwell.lowering.loop.access import Memory
 from stepwell.lowering.loop.body import ScalarCode, is_sum_of_products
 from stepwell.lowering.loop.index import IndexBuilder, Lane, LinearIndex
 from stepwell.lowering.loop.stage import StageParts, kernel_functions
+from stepwell.lowering.loop.transpose import load_turned, turned_dim
 
 
 @attrs.frozen
@@ -66,6 +67,7 @@ class RegisterTile:
         self.reductions = [d for d, kind in enumerate(self.parts.iterators) if kind == REDUCTION]
         self.builder = Builder.before(stage)
         self._indexers: dict[Builder, IndexBuilder] = {}
+        self._turned: dict[tuple[int, tuple[int, ...]], Value] = {}  # by input and point
         self.fuses = self.parts.combine is not None and is_sum_of_products(self.parts.body, self.parts.combine)
 
     def emit(self) -> None:
@@ -73,6 +75,7 @@ class RegisterTile:
         points = self._points()
         if self.parts.combine is None:
             memory = Memory(self._indexer(self.builder), self.lanes)
+            self._load_turned(memory, points)
             for point in points:
                 values = self._body_values(self.builder, memory, point, {})
                 self._store(memory, point, values)
@@ -122,8 +125,12 @@ class RegisterTile:
             self._indexers[builder] = IndexBuilder(builder)
         return self._indexers[builder]
 
-    def _indices(self, builder: Builder, point: Point, steps: dict[int, LinearIndex]) -> list[LinearIndex]:
-        """The index along each dim, the lane included; `steps` are the positions along the reduction dims."""
+    def _indices(
+        self, builder: Builder, point: Point, steps: dict[int, LinearIndex], lane_dim: int | None = None
+    ) -> list[LinearIndex]:
+        """The index along each dim, the lane included; `steps` are the positions along the reduction dims, `lane_dim`
+        the dim of the lanes where it is not that of the vectors."""
+        lane_dim = self.vector_dim if lane_dim is None else lane_dim
         index = self._indexer(builder)
         found = []
         for d, offset in enumerate(self.parts.offsets):
@@ -132,7 +139,7 @@ class RegisterTile:
             base = base + point.place[d]
             if d in steps:
                 base = base + steps[d]
-            if d == self.vector_dim and (not self.along_reduction or d in steps):
+            if d == lane_dim and (not self.along_reduction or d in steps):
                 base = base + LinearIndex({Lane(self.lanes): 1}, 0, index)
             found.append(base)
         return found
@@ -151,12 +158,38 @@ class RegisterTile:
         """What the body yields at a point, or the two factors of its last product."""
         indices = self._indices(builder, point, steps)
         loaded = [
-            memory.load(value, map_, indices, point.mask)
-            for value, map_ in zip(self.parts.body_inputs, self.parts.input_maps, strict=False)
+            self._turned.get((n, point.place)) or memory.load(value, map_, indices, point.mask)
+            for n, (value, map_) in enumerate(zip(self.parts.body_inputs, self.parts.input_maps, strict=False))
         ]
         code = ScalarCode(self._indexer(builder), self.lanes, indices, self._mask(memory, point))
         loaded.extend(self.parts.sources)
         return code.factors(self.parts.body, loaded) if skip_product else code.run(self.parts.body, loaded)
+
+    def _load_turned(self, memory: Memory, points: Sequence[Point]) -> None:
+        """Load what is contiguous along another dim of the tile than the vectors in square tiles."""
+        if self.vector_dim < 0 or not all(point.mask is None or isinstance(point.mask, int) for point in points):
+            return
+        sizes = [constant_int(size) for size in self.parts.sizes]
+
+        def indices(place: tuple[int, ...], lane_dim: int) -> list[LinearIndex]:
+            return self._indices(memory.builder, Point(place), {}, lane_dim)
+
+        for n, (value, map_) in enumerate(zip(self.parts.body_inputs, self.parts.input_maps, strict=True)):
+            row_dim = turned_dim(memory, value, map_, indices, sizes, self.vector_dim)
+            if row_dim is None:
+                continue
+            total = sizes[row_dim]
+            assert total is not None
+            for point in points:
+                at = point.place[row_dim]
+                if at % self.lanes:
+                    continue
+                height = point.mask if isinstance(point.mask, int) else self.lanes
+                counts = height, min(self.lanes, total - at)
+                found = load_turned(memory, value, map_, indices, point.place, (self.vector_dim, row_dim), counts)
+                for step, vector in enumerate(found):
+                    place = tuple(p + step if d == row_dim else p for d, p in enumerate(point.place))
+                    self._turned[n, place] = vector
 
     def _store(self, memory: Memory, point: Point, values: Sequence[Value]) -> None:
         indices = self._indices(memory.builder, point, {})

@@ -13,6 +13,7 @@ map(unpack(z)) -> y           ->  unpack(map'(z))
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import attrs
@@ -58,13 +59,18 @@ class AssignLayouts(Pass):
 
 
 def channel_dim(op: GenericOp) -> int | None:
-    """The parallel dim of a reduction's result that is followed by dims along which its weights do not change."""
+    """The parallel dim of a contraction's result that is followed by dims along which its weights do not change.
+
+    Where no channels are summed up, as in depthwise convolutions, the layout is that of the neighbours."""
     if not op.has_reduction or len(op.results) != 1 or bit_width(op.results[0].type) != F32.width:
         return None
     places = op.output_maps[0].results
     if len(places) < 3 or len(op.inputs) != 2:
         return None
     weights = op.input_maps[1].used_dims()
+    summed = {d for d, kind in enumerate(op.iterators) if kind != "parallel"}
+    if not summed & weights & op.input_maps[0].results[1].dims:
+        return None
     for channel in sorted(places[1].dims):
         if places[1].coefficient(channel) == 1 and channel in weights and not places[-1].dims <= weights:
             return channel
@@ -77,17 +83,26 @@ def block_channels(op: GenericOp, lanes: int, context: PassContext) -> None:
     if channel is None:
         return
     size = op.sizes.dims[channel]
-    if not isinstance(size, int) or size % lanes or blocked_dim(op.output_maps[0].results[1], lanes) != channel:
-        context.remark(op, f"channels not blocked: {size} is not a multiple of {lanes}")
+    if not isinstance(size, int) or not fills_blocks(size, lanes):
+        context.remark(op, f"channels not blocked: {size} would fill its blocks of {lanes} badly")
+        return
+    if blocked_dim(op.output_maps[0].results[1], lanes) != channel:
+        context.remark(op, f"channels not blocked: groups of {size} do not begin with a block of {lanes}")
         return
     data = op.inputs[0]
     source = tensor_type(data).shape[1] if tensor_type(data).rank > 1 else None
-    if isinstance(source, int) and source % lanes == 0 and blocked_dim(op.input_maps[0].results[1], lanes) is not None:
+    blocks = isinstance(source, int) and fills_blocks(source, lanes)
+    if blocks and blocked_dim(op.input_maps[0].results[1], lanes) is not None:
         builder = Builder.before(op)
         packed = builder.insert(PackOp(data, axis=1, block=lanes)).result
-        op.set_operand(0, builder.insert(UnpackOp(packed, axis=1)).result)
+        op.set_operand(0, builder.insert(UnpackOp(packed, axis=1, size=source)).result)
     block_output(op, 1, lanes)
     context.count("layouts blocked")
+
+
+def fills_blocks(size: int, block: int) -> bool:
+    """Whether at most a third of the blocks stays empty."""
+    return 3 * size >= 2 * block * -(-size // block)
 
 
 def blocked_dim(expr: AffineExpr, block: int) -> int | None:
@@ -109,7 +124,15 @@ def split_index(map_: AffineMap, axis: int, block: int) -> AffineMap:
 
 
 def set_maps(op: GenericOp, maps: list[AffineMap]) -> None:
-    """Replace a generic's maps."""
+    """Replace a generic's maps, quotients and rests of dims with few places simplified."""
+    ranges = [(0, max(0, n - 1) if isinstance(n, int) else None) for n in op.sizes.dims]
+    maps = [
+        AffineMap(m.num_dims, m.num_symbols, [
+            old if old.dim_index is not None else new
+            for old, new in zip(m.results, m.simplify(ranges).results, strict=True)
+        ])
+        for m in maps
+    ]  # fmt: skip
     op.properties["maps"] = ArrayAttr(tuple(AffineMapAttr(m) for m in maps))
 
 
@@ -123,9 +146,9 @@ def block_output(op: GenericOp, axis: int, block: int) -> UnpackOp:
     shape = list(plain.shape)
     size = shape[axis]
     assert isinstance(size, int)
-    shape[axis] = size // block
+    shape[axis] = -(-size // block)
     result.type = plain.with_shape([*shape, block])
-    unpack = Builder.after(op).insert(UnpackOp(result, axis=axis))
+    unpack = Builder.after(op).insert(UnpackOp(result, axis=axis, size=size))
     unpack.result.name = result.name
     for user, index in result.uses:
         if user is not unpack:
@@ -162,7 +185,7 @@ def pad_before_unpack(op: PadOp, rewriter: Rewriter) -> bool:
     if not isinstance(unpack, UnpackOp) or op.low[unpack.axis] or op.high[unpack.axis]:
         return False
     made = rewriter.insert(PadOp(unpack.x, low=[*op.low, 0], high=[*op.high, 0], value=op.value)).result
-    rewriter.replace(op, rewriter.insert(UnpackOp(made, axis=unpack.axis)).result)
+    rewriter.replace(op, rewriter.insert(UnpackOp(made, axis=unpack.axis, size=unpack.size)).result)
     return True
 
 
@@ -173,20 +196,22 @@ def concat_before_unpack(op: ConcatOp, rewriter: Rewriter) -> bool:
     if not unpacks:
         return False
     axis, block = unpacks[0].axis, unpacks[0].block
+    total = tensor_type(op.result).shape[axis]
+    assert isinstance(total, int)
     parts = []
-    for x in op.xs:
+    for n, x in enumerate(op.xs, 1):
         made = x.defining_op
         same = isinstance(made, UnpackOp) and made.axis == axis and made.block == block
         size = tensor_type(x).shape[axis]
-        if not same and (not isinstance(size, int) or size % block):
-            return False
+        if not isinstance(size, int) or (size % block and op.axis == axis and n < len(op.xs)):
+            return False  # the next part would begin inside a block
         parts.append(made.x if same and isinstance(made, UnpackOp) else None)
     blocks = [
         part if part is not None else rewriter.insert(PackOp(x, axis=axis, block=block)).result
         for part, x in zip(parts, op.xs, strict=True)
     ]
     joined = rewriter.insert(ConcatOp(blocks, axis=op.axis)).result
-    rewriter.replace(op, rewriter.insert(UnpackOp(joined, axis=axis)).result)
+    rewriter.replace(op, rewriter.insert(UnpackOp(joined, axis=axis, size=total)).result)
     return True
 
 
@@ -199,6 +224,8 @@ def read_blocks(op: GenericOp, rewriter: Rewriter) -> bool:
             continue
         axis, block = unpack.axis, unpack.block
         channel = blocked_dim(op.input_maps[index].results[axis], block)
+        if gathers_blocks(op, index, channel):
+            continue
         maps = list(op.maps)
         maps[index] = split_index(maps[index], axis, block)
         set_maps(op, maps)
@@ -213,6 +240,17 @@ def read_blocks(op: GenericOp, rewriter: Rewriter) -> bool:
     return False
 
 
+def gathers_blocks(op: GenericOp, index: int, channel: int | None) -> bool:
+    """Whether a contraction would read neighbours along its result's last dim block by block, again for each result
+    that they are part of: one copy that unpacks costs less."""
+    if len(op.inputs) < 2 or not op.has_reduction or len(op.results) != 1:
+        return False
+    if channel is not None and op.iterators[channel] == "parallel":
+        return False  # the result gets blocks as well
+    places = op.output_maps[0].results
+    return bool(places) and bool(places[-1].dims & op.input_maps[index].used_dims())
+
+
 def _write_blocks(op: GenericOp, channel: int, block: int) -> None:
     """Block the result along a dim that an input has in blocks, unless it is blocked already."""
     if len(op.results) != 1:
@@ -220,24 +258,26 @@ def _write_blocks(op: GenericOp, channel: int, block: int) -> None:
     places = op.output_maps[0].results
     for axis, expr in enumerate(places):
         size = tensor_type(op.results[0]).shape[axis]
-        if blocked_dim(expr, block) == channel and isinstance(size, int) and size % block == 0:
+        if blocked_dim(expr, block) == channel and isinstance(size, int):
             block_output(op, axis, block)
             return
 
 
 def split_reduction(op: GenericOp, position: int, block: int) -> None:
-    """reduction dim ic  ->  icb and, innermost, ici with ic = block * icb + ici: no division is left in the loops"""
+    """reduction dim ic  ->  icb and, innermost, ici with ic = block * icb + ici: no division is left in the loops.
+    Where the last block is not full, the step is what divides both a block and the size."""
     size = op.sizes.dims[position]
-    if not isinstance(size, int) or size % block or size == block:
+    if not isinstance(size, int):
+        return
+    block = math.gcd(block, size)
+    if block == 1 or (size == block and position == len(op.iterators) - 1):
         return
     if any(index.dim == position for index in op.walk_of(IndexOp)):
         return
     rank = len(op.iterators)
     exprs: list[AffineExpr] = [dim(d) for d in range(rank)]
     exprs[position] = dim(position) * block + dim(rank)
-    ranges = [(0, n - 1 if isinstance(n, int) else None) for n in op.sizes.dims]
-    ranges[position] = (0, size // block - 1)
-    maps = [m.replace_dims(exprs, rank + 1).simplify([*ranges, (0, block - 1)]) for m in op.maps]
+    maps = [m.replace_dims(exprs, rank + 1) for m in op.maps]
     names = list(op.names)
     sizes = list(op.sizes.dims)
     sizes[position] = size // block

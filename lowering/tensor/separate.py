@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from stepwell.dialects import func
 from stepwell.dialects.tensor import (
-    ConcatOp,
     DimsAttr,
     ForOp,
     GenericOp,
+    JoinOp,
     KernelOp,
     ReshapeOp,
     RowOp,
@@ -91,7 +91,7 @@ def is_placed(value: Value) -> bool:
     op = value.defining_op
     if isinstance(op, ForOp) and isinstance(value, OpResult):
         return value.index >= len(op.initial)
-    return isinstance(op, (ConcatOp, GenericOp, KernelOp))
+    return isinstance(op, (GenericOp, JoinOp, KernelOp))
 
 
 def origin(value: Value) -> Value:

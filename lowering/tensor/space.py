@@ -12,6 +12,7 @@ from stepwell.ir.affine_expr import dim
 from stepwell.ir.core import BlockArgument, Value
 from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.maps import dims_through
 
 
 @attrs.frozen(eq=False)
@@ -74,6 +75,30 @@ class Space:
         candidates = shared or set(self.parallel) - {vector}
         return max(candidates, key=lambda d: (self.sizes[d] > 1, d), default=None)
 
+    def turned_dim(self, vector: int, lanes: int) -> int | None:
+        """The dim along which an input is contiguous that moves in strides along the vectors: a square tile over both
+        is turned in registers."""
+        for map_ in reads_of(self.op):
+            if moves_in_strides(map_, vector):
+                for d in self.parallel:
+                    if d != vector and runs_along(map_, d) and 2 * min(self.sizes[d], self.sizes[vector]) >= lanes:
+                        return d
+        return None
+
+
+def reads_of(op: GenericOp) -> list[AffineMap]:
+    """Where a stage reads its inputs, as maps of its root's dims: through the maps before the root, as far as they are
+    computed point by point."""
+    found: list[AffineMap] = []
+    for value, map_ in zip(op.inputs, op.input_maps, strict=True):
+        made = value.defining_op
+        dims = dims_through(made.output_maps[0], map_) if isinstance(made, GenericOp) else None
+        if isinstance(made, GenericOp) and dims is not None and not made.has_reduction:
+            found.extend(inner.compose(dims) for inner in reads_of(made))
+        else:
+            found.append(map_)
+    return found
+
 
 def without_unit_ends(map_: AffineMap, value: Value) -> AffineMap:
     """(i, j, k) -> (i, j) for a tensor of shape [4, 8, 1]: its second axis is the one with neighbours in memory.
@@ -88,11 +113,12 @@ def without_unit_ends(map_: AffineMap, value: Value) -> AffineMap:
 
 
 def runs_along(map_: AffineMap, d: int) -> bool:
-    """Whether neighbours along a dim are neighbours in memory: its last index is `d` or `d mod block`."""
+    """Whether neighbours along a dim are neighbours in memory: its last index is `d`, perhaps shifted, or
+    `d mod block`."""
     if not map_.results:
         return False
     last = map_.results[-1]
-    return last == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
+    return (last - last.constant) == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
 
 
 def moves_in_strides(map_: AffineMap, d: int) -> bool:

@@ -40,6 +40,11 @@ def _plain(space: Space) -> ScheduleAttr:
 
 
 def _map(space: Space, vector: int, lanes: int) -> ScheduleAttr:
+    turned = space.turned_dim(vector, lanes)
+    if turned is not None:
+        tile = {vector: lanes, turned: lanes}
+        loops = _outer_loops(space, GRAIN_ELEMENTS, tile)
+        return ScheduleAttr(tuple(loops), tuple((space.names[d], lanes) for d in tile), space.names[vector], lanes)
     vectors = max(1, min(4, space.sizes[vector] // lanes))
     register = ((space.names[vector], vectors * lanes),)
     loops = _outer_loops(space, GRAIN_ELEMENTS, {vector: vectors * lanes})

@@ -8,7 +8,6 @@ gives a descriptor, in which the program writes where the result lies and what s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -29,16 +28,14 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
+from stepwell.lowering.to_loop.borders import border_function
 from stepwell.lowering.to_loop.buffers import buffer_type as buffer_type
 from stepwell.lowering.to_loop.buffers import open_dims as open_dims
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
 from stepwell.lowering.to_loop.scatter import convert_scatter
 
-FLOPS = "sw.flops"
-"""A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
-BYTES = "sw.bytes"
-"""A kernel's attribute: the bytes that it reads and writes, likewise."""
 DESCRIPTOR = "sw.descriptor"
 """An output's attribute: the argument is a descriptor of the result, which the program finds memory for."""
 
@@ -82,8 +79,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.ConstantOp, tensor.BornOp, tensor.MeasureOp, tensor.ConcatOp, tensor.ReshapeOp, tensor.RowOp,
-    tensor.ScatterOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp, tensor.ReshapeOp,
+    tensor.RowOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
@@ -154,9 +151,11 @@ class Program:
         elif isinstance(op, tensor.ReshapeOp):
             if op.result not in self.buffers:
                 self.bind(op.result, self._reshaped(self.buffers[op.x], op.result.type))
-        elif isinstance(op, tensor.ConcatOp):
-            if op.result not in self.buffers:
-                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that no kernel makes")
+        elif isinstance(op, tensor.JoinOp):
+            if any(self.buffers.get(part) is not self.buffers.get(op.result) for part in (*op.base, *op.parts)):
+                raise PassError(f"{op.op_name} (from {op.loc.label}) has a part that lies elsewhere")
+        elif isinstance(op, tensor.BorderOp):
+            self._border(op)
         elif isinstance(op, tensor.RowOp):
             self.bind(op.result, self.builder.insert(buffer.SliceOp(self.buffers[op.x], op.place)).result)
         elif isinstance(op, tensor.SizeOp):
@@ -218,18 +217,11 @@ class Program:
                 memory = self._given(user.result)
                 if memory is not None:
                     return self._reshaped(memory, value.type)
-            if isinstance(user, tensor.ConcatOp):
-                return self._part(user, value)
+            if isinstance(user, tensor.JoinOp):
+                if user.result not in self.buffers:
+                    self.bind(user.result, self.destination(user.result))
+                return self.buffers[user.result]
         return None
-
-    def _part(self, concat: tensor.ConcatOp, value: Value) -> Value:
-        """The run of a concatenation's memory where one of its operands lies."""
-        if concat.result not in self.buffers:
-            self.bind(concat.result, self.destination(concat.result))
-        before = list(concat.xs)[: list(concat.xs).index(value)]
-        offset = sum(math.prod(tensor.tensor_type(x).static_shape) for x in before)
-        made = buffer.PartOp(self.buffers[concat.result], offset=offset, result_types=[buffer_type(value.type)])
-        return self.builder.insert(made).result
 
     def allocated(self, value: Value) -> Value:
         """New memory for a value, at the insertion point."""
@@ -259,6 +251,21 @@ class Program:
         sizes = [self.symbols[name] for name in names]
         self.builder.insert(kernel.LaunchOp([*memory, *sizes], callee=callee, result_types=()))
 
+    def _border(self, op: tensor.BorderOp) -> None:
+        self.bind(op.result, self.destination(op.result))
+        memory = self.buffers[op.result]
+        names = sorted({name for dim in open_dims(op.result.type) for name in free_symbols(dim)})
+        key = f"border {op.result.type} {list(op.low)} {list(op.high)} {op.value}"
+        if key not in self.kernels:
+            machine = Machine.of(self.context.target)
+            function = border_function(op, buffer.memref_type(memory), names, machine)
+            self.kernels[key] = self.table.insert(function, before=self.function)
+        sizes = [self.symbols[name] for name in names]
+        launch = kernel.LaunchOp([memory, *sizes], callee=self.kernels[key], result_types=())
+        if makes_part_later(op):
+            launch.attributes[kernel.NO_WAIT] = UnitAttr()
+        self.builder.insert(launch)
+
     def _kernel_function(self, op: KernelOp, names: Sequence[str]) -> str:
         text = _kernel_key(op)
         if text not in self.kernels:
@@ -267,6 +274,22 @@ class Program:
         else:
             self.context.count("kernels shared")
         return self.kernels[text]
+
+
+def makes_part_later(border: tensor.BorderOp) -> bool:
+    """Whether a kernel behind a border writes inside of it. Nobody reads the border before that kernel is done, and
+    the two write different places, so that nothing has to wait for the border alone."""
+    pending = list(border.result.users)
+    while pending:
+        join = pending.pop()
+        assert isinstance(join, tensor.JoinOp)
+        for part in join.parts:
+            made = part.defining_op
+            if isinstance(made, tensor.JoinOp):
+                pending.append(made)
+            elif made is not None and made.parent is border.parent and not made.is_before(border):
+                return True
+    return False
 
 
 def _describe_arguments(
@@ -344,8 +367,8 @@ class KernelBuilder:
         function.attributes["kernel"] = UnitAttr()
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
-        function.attributes[FLOPS] = StringAttr(str(work.flops(op)))
-        function.attributes[BYTES] = StringAttr(str(work.bytes_moved(op)))
+        function.attributes[work.FLOPS] = StringAttr(str(work.flops(op)))
+        function.attributes[work.BYTES] = StringAttr(str(work.bytes_moved(op)))
         count = len(op.inputs)
         buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():

@@ -19,6 +19,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
 from stepwell.ir.types import INDEX
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.to_loop.work import BYTES, FLOPS
 
 if TYPE_CHECKING:
     from stepwell.lowering.to_loop.outline import Program
@@ -40,8 +41,6 @@ def scatter_kernel(op: ScatterOp, types: list[object]) -> func.FuncOp:
     function = func.FuncOp.declare(f"k_{label or 'scatter'}", types, sym_visibility="private")  # type: ignore[arg-type]
     function.loc = op.loc
     function.attributes["kernel"] = UnitAttr()
-    from stepwell.lowering.to_loop.outline import BYTES, FLOPS
-
     function.attributes[FLOPS] = StringAttr("0")
     function.attributes[BYTES] = StringAttr("0")
     base, places, updates = function.arguments

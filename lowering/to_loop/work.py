@@ -10,6 +10,11 @@ from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim, dim_min
 from stepwell.ir.types import FloatType, IntegerType, bit_width, element_of
 
+FLOPS = "sw.flops"
+"""A kernel's attribute: its arithmetic operations, as text over the program's symbols."""
+BYTES = "sw.bytes"
+"""A kernel's attribute: the bytes that it reads and writes, likewise."""
+
 _COUNTED = (arith.BinaryOp, arith.NegFOp, math.UnaryOp, math.FmaOp)
 
 
@@ -23,16 +28,26 @@ def flops(kernel: KernelOp) -> Dim:
 
 
 def bytes_moved(kernel: KernelOp) -> Dim:
-    """Bytes of a kernel's inputs and results, each counted once; of an input only the elements that are read."""
+    """Bytes of a kernel's inputs and results, each counted once; only of the elements that are read or written."""
     total: Dim = 0
     for argument in kernel.body.block.arguments:
         read: Dim = 0
         for generic, times in _readers(argument):
             read = read + points(generic) * times
         total = total + dim_min(elements(argument), read) * element_bytes(argument)
-    for result in kernel.results:
-        total = total + elements(result) * element_bytes(result)
+    for result, value in zip(kernel.results, kernel.body.block.terminator.operands, strict=True):
+        total = total + dim_min(elements(result), written(value)) * element_bytes(result)
     return total
+
+
+def written(value: Value) -> Dim:
+    """How many elements what makes a tensor, perhaps reshaped, writes: less than all where it has a place in it."""
+    while isinstance(value.defining_op, ReshapeOp):
+        value = value.defining_op.x
+    made = value.defining_op
+    if not isinstance(made, GenericOp):
+        return elements(value)
+    return _product(tuple(n for n, kind in zip(made.sizes.dims, made.iterators, strict=True) if kind == "parallel"))
 
 
 def points(generic: GenericOp) -> Dim:

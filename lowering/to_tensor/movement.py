@@ -41,7 +41,7 @@ def transpose(op: TransposeOp, c: Conversion) -> Value:
 
 @lowers(ConcatOp)
 def concat(op: ConcatOp, c: Conversion) -> Value:
-    """graph.concat %a, %b  ->  tensor.concat where the parts are runs of the result's memory; else
+    """graph.concat %a, %b  ->  tensor.concat where the parts are long runs of the result's memory; else
     out[i] = a[i] where that is inside, else b[i - size of a]
 
     The parts are read with guards, each the other value of the one before it. A part whose size is not known is read at
@@ -50,7 +50,10 @@ def concat(op: ConcatOp, c: Conversion) -> Value:
     parts = [part for part in op.xs if shape_of(part)[op.axis] != 0]
     if len(parts) == 1:
         return reshaped(c, c.new(parts[0]), result.shape)
-    if all(tensor_type(c.new(part)).is_static for part in parts) and all(n == 1 for n in result.shape[: op.axis]):
+    known = all(isinstance(shape_of(part)[op.axis], int) for part in parts)
+    runs = op.axis + 1 < result.rank or all(n == 1 for n in result.shape[: op.axis])
+    alike = all(around(shape_of(part), op.axis) == around(result.shape, op.axis) for part in parts)
+    if known and runs and alike:
         return c.insert(TensorConcatOp([c.new(part) for part in parts], axis=op.axis)).result
     starts: list[Dim] = [0]
     for part in parts[:-1]:
@@ -65,6 +68,11 @@ def concat(op: ConcatOp, c: Conversion) -> Value:
         return value
 
     return moved(c, result, body, sources=[c.new(part) for part in parts])
+
+
+def around(shape: Sequence[Dim], axis: int) -> list[Dim]:
+    """The other dims."""
+    return [*shape[:axis], *shape[axis + 1 :]]
 
 
 @lowers(SplitOp)

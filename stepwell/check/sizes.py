@@ -13,7 +13,7 @@ from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.ir.attributes import StringAttr
 from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, parse_dim
 from stepwell.ir.types import TensorType, numpy_dtype
-from stepwell.lowering.to_loop.outline import FLOPS
+from stepwell.lowering.to_loop.work import FLOPS
 
 from .launches import Launch
 

@@ -196,6 +196,17 @@ def test_barriers_stand_only_where_threads_meet() -> None:
     assert barriers(lowered(head + main.format(read))) == 2
 
 
+def test_a_launch_that_nobody_waits_for_does_not_stand_in_for_the_barrier_before_it() -> None:
+    """Thread 0 runs @first, which the shared @shift must wait for, even with another launch of thread 0 between."""
+    first = "kernel.launch @first(%x, %y) {} : (memref<64xi64>, memref<1xi64>) -> ()\n"
+    shared = "kernel.launch @shift(%x, %x) : (memref<64xi64>, memref<64xi64>) -> ()\n"
+    head = PIPELINE.partition("func.func @main")[0]
+    main = "func.func @main(%x: memref<64xi64>, %y: memref<1xi64> {{sw.out}}) {{ {} func.return }} }}"
+    alone, free = first.format(""), first.format("{sw.no_wait}")
+    for launches, expected in ((alone + shared, 1), (alone + free + shared, 1), (free + shared + shared, 1)):
+        assert barriers(lowered(head + main.format(launches))) == expected
+
+
 def test_a_launch_of_what_is_no_kernel() -> None:
     text = PIPELINE.replace("@first(%x: memref<64xi64>, %y: memref<1xi64>) attributes {kernel}",
                             "@first(%x: memref<64xi64>, %y: memref<1xi64>)")  # fmt: skip

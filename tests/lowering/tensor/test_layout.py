@@ -1,0 +1,103 @@
+"""Which channels are blocked, and that blocks that are not full mean the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import stepwell
+from stepwell.backends.cpu.target import named
+from stepwell.dialects import func
+from stepwell.dialects.tensor import GenericOp, tensor_type
+from stepwell.errors import VerifyError
+from stepwell.ir.core import Operation
+from stepwell.ir.interpreter import run_function
+from stepwell.ir.parser import parse_module
+from stepwell.ir.passes import PassContext, PassManager
+from stepwell.ir.verifier import verify
+from stepwell.lowering import pipeline
+from stepwell.sources import load_source
+
+
+def chain(channels: int, groups: int = 1) -> onnx.ModelProto:
+    """Two convolutions over so many channels, the second one in groups."""
+    random = np.random.default_rng(0)
+    shapes = {"w": (channels, 4, 3, 3), "v": (channels, channels // groups, 1, 1)}
+    constants = [
+        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32) / 4, name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Sigmoid", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "v"], ["y"], group=groups),
+    ]
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, count, size, size])
+        for name, count, size in (("x", 4, 8), ("y", channels, 6))
+    ]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def lowered(proto: onnx.ModelProto) -> Operation:
+    """The module at the end of the tensor landing, for vectors of 16 lanes."""
+    module, _ = load_source(proto)
+    PassManager(pipeline.phases("graph", "tensor")).run(module, PassContext(named("x86-64-v4")))
+    return module
+
+
+
+@pytest.mark.parametrize(
+    ("channels", "blocked"),
+    [(16, True), (24, True), (40, True), (11, True), (10, False), (17, False), (20, False), (33, True)],
+)
+def test_channels_are_blocked_where_they_fill_two_thirds(channels: int, blocked: bool) -> None:
+    module = lowered(chain(channels))
+    types = {tensor_type(op.results[0]).shape[-1] for op in module.walk_of(GenericOp) if op.has_reduction}
+    assert (16 in types) == blocked
+    check(chain(channels), module)
+
+
+@pytest.mark.parametrize("channels", [24, 48])
+def test_groups_that_begin_inside_a_block_are_unpacked_once(channels: int) -> None:
+    proto = chain(channels, groups=3 if channels == 24 else 2)
+    check(proto, lowered(proto))
+
+
+def check(proto: onnx.ModelProto, module: Operation) -> None:
+    """The graph's meaning, the tensor landing and machine code agree."""
+    graph, _ = load_source(proto)
+    x = np.random.default_rng(1).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    (expected,) = run_function(next(graph.walk_of(func.FuncOp)), [x])
+    (there,) = run_function(next(module.walk_of(func.FuncOp)), [x])
+    np.testing.assert_allclose(there, expected, rtol=1e-4, atol=1e-5)
+    for target in ("cpu", "x86-64-v3", "x86-64"):
+        got = stepwell.compile(proto, target=target, threads=1)(x)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+BLOCKS = """
+func.func @main(%x: tensor<2x5x3xf32>) -> (tensor<2x2x3x4xf32>, tensor<2x5x3xf32>) {
+  %p = tensor.pack %x {axis = 1, block = 4} : (tensor<2x5x3xf32>) -> tensor<2x2x3x4xf32>
+  %u = tensor.unpack %p {axis = 1, size = 5} : (tensor<2x2x3x4xf32>) -> tensor<2x5x3xf32>
+  func.return %p, %u : tensor<2x2x3x4xf32>, tensor<2x5x3xf32>
+}
+"""
+
+
+def test_unpack_drops_what_fills_the_last_block() -> None:
+    module = parse_module(BLOCKS)
+    verify(module)
+    x = np.arange(30, dtype=np.float32).reshape(2, 5, 3)
+    packed, plain = run_function(next(module.walk_of(func.FuncOp)), [x])
+    np.testing.assert_array_equal(packed[:, 1, :, 0], x[:, 4])
+    np.testing.assert_array_equal(plain, x)
+
+
+@pytest.mark.parametrize("size", [4, 9])
+def test_blocks_that_do_not_hold_the_size(size: int) -> None:
+    with pytest.raises(VerifyError, match="do not hold"):
+        verify(parse_module(BLOCKS.replace("size = 5", f"size = {size}")))
