@@ -95,6 +95,7 @@ class SequenceOp(GraphOp):
     %a = "test.value"() : () -> tensor<4xf32>
     %b = "test.value"() : () -> tensor<2x3xf32>
     %s = graph.sequence %a, %b {element = f32} : (tensor<4xf32>, tensor<2x3xf32>) -> !graph.sequence<element = f32>
+    %n = graph.sequence_length %s : (!graph.sequence<element = f32>) -> tensor<si64>
     ```
     """
 
@@ -121,9 +122,10 @@ class SequenceInsertOp(GraphOp):
     """A sequence with one more tensor, before the one at a place (absent: at the end). ONNX: SequenceInsert.
 
     ```mlir
-    %s = "test.value"() : () -> !graph.sequence<element = f32>
-    %x = "test.value"() : () -> tensor<4xf32>
-    %r = graph.sequence_insert %s, %x : (!graph.sequence<element = f32>, tensor<4xf32>) -> !graph.sequence<element = f32>
+    %a = "test.value"() : () -> tensor<4xf32>
+    %s = graph.sequence %a, %a {element = f32} : (tensor<4xf32>, tensor<4xf32>) -> !graph.sequence<element = f32>
+    %r = graph.sequence_insert %s, %a : (!graph.sequence<element = f32>, tensor<4xf32>) -> !graph.sequence<element = f32>
+    %n = graph.sequence_length %r : (!graph.sequence<element = f32>) -> tensor<si64>
     ```
     """  # noqa: E501
 
@@ -147,8 +149,10 @@ class SequenceEraseOp(GraphOp):
     """A sequence without the tensor at a place (absent: the last). ONNX: SequenceErase.
 
     ```mlir
-    %s = "test.value"() : () -> !graph.sequence<element = f32>
+    %a = "test.value"() : () -> tensor<4xf32>
+    %s = graph.sequence %a, %a {element = f32} : (tensor<4xf32>, tensor<4xf32>) -> !graph.sequence<element = f32>
     %r = graph.sequence_erase %s : (!graph.sequence<element = f32>) -> !graph.sequence<element = f32>
+    %n = graph.sequence_length %r : (!graph.sequence<element = f32>) -> tensor<si64>
     ```
     """
 
@@ -222,7 +226,8 @@ class SequenceLengthOp(GraphOp):
     """How many tensors a sequence has. ONNX: SequenceLength.
 
     ```mlir
-    %s = "test.value"() : () -> !graph.sequence<element = f32>
+    %a = "test.value"() : () -> tensor<4xf32>
+    %s = graph.sequence %a, %a {element = f32} : (tensor<4xf32>, tensor<4xf32>) -> !graph.sequence<element = f32>
     %n = graph.sequence_length %s : (!graph.sequence<element = f32>) -> tensor<si64>
     ```
     """
@@ -249,6 +254,7 @@ class OptionalOp(GraphOp):
     %x = "test.value"() : () -> tensor<4xf32>
     %o = graph.optional %x {of = tensor<4xf32>} : (tensor<4xf32>) -> !graph.optional<of = tensor<4xf32>>
     %n = graph.optional {of = tensor<4xf32>} : () -> !graph.optional<of = tensor<4xf32>>
+    %r = graph.optional_has_element %n : (!graph.optional<of = tensor<4xf32>>) -> tensor<i1>
     ```
     """
 
@@ -263,14 +269,15 @@ class OptionalOp(GraphOp):
         return [OptionalType(self.of)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        return args[0] if args else None
+        return (args[0] if args else None,)
 
 
 class OptionalHasElementOp(GraphOp):
     """Whether a value is there. ONNX: OptionalHasElement.
 
     ```mlir
-    %o = "test.value"() : () -> !graph.optional<of = tensor<4xf32>>
+    %x = "test.value"() : () -> tensor<4xf32>
+    %o = graph.optional %x {of = tensor<4xf32>} : (tensor<4xf32>) -> !graph.optional<of = tensor<4xf32>>
     %r = graph.optional_has_element %o : (!graph.optional<of = tensor<4xf32>>) -> tensor<i1>
     ```
     """
@@ -294,7 +301,8 @@ class OptionalGetElementOp(GraphOp):
     """The value that is there. An error where there is none. ONNX: OptionalGetElement.
 
     ```mlir
-    %o = "test.value"() : () -> !graph.optional<of = tensor<4xf32>>
+    %x = "test.value"() : () -> tensor<4xf32>
+    %o = graph.optional %x {of = tensor<4xf32>} : (tensor<4xf32>) -> !graph.optional<of = tensor<4xf32>>
     %r = graph.optional_get_element %o : (!graph.optional<of = tensor<4xf32>>) -> tensor<4xf32>
     ```
     """

@@ -16,7 +16,8 @@ from stepwell.frontends.onnx.declared import plain_dims
 from stepwell.frontends.onnx.element_types import value_type
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import reshaped
-from stepwell.frontends.onnx.rules.movement import int_list, sliced
+from stepwell.frontends.onnx.rules.movement import sliced
+from stepwell.frontends.onnx.shapes import int_list
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, Type
@@ -121,14 +122,15 @@ def _sizes(node: Node, size: Dim) -> list[Dim]:
         raise node.unsupported("the sizes of the parts are not known", "give them as constants")
     if node.has_input(1) and len(shape_of(node.input(1))) == 1:
         return list(given)
-    if not isinstance(size, int) or not isinstance(given[0], int):
+    part = given[0]
+    if not isinstance(size, int) or not isinstance(part, int):
         raise node.unsupported(
-            f"into how many parts of {given[0]} the size {size} is split is not known",
+            f"into how many parts of {part} the size {size} is split is not known",
             "fix the size of that axis (shapes=...), or split into given sizes",
         )
-    if given[0] < 1:
-        raise ModelError(f"parts of size {given[0]}")
-    return [min(given[0], size - start) for start in range(0, size, given[0])]
+    if part < 1:
+        raise ModelError(f"parts of size {part}")
+    return [min(part, size - start) for start in range(0, size, part)]
 
 
 @rule("SequenceMap")
