@@ -14,6 +14,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -23,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import materialize, options, peak, report
 from benchmarks.harness import Comparison, Outcome, measure
-from benchmarks.worker import Case, Feeds
+from benchmarks.worker import Case, Engine, Feeds, Rules
 
 OPSET = 21
 
@@ -35,6 +36,7 @@ class Kernel:
     model: onnx.ModelProto
     flops: int
     bytes: int
+    plugin: Path | None = None  # what knows the model's operators, where ONNX does not
 
 
 def _weights(shapes: Mapping[str, tuple[int, ...]]) -> list[onnx.TensorProto]:
@@ -57,7 +59,9 @@ def _kernel(
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, output)
     graph = helper.make_graph(nodes, "kernel", infos, [result], list(constants))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    domains = {node.domain for node in nodes} - {""}
+    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     moved = sum(int(np.prod(shape)) for shape in [*inputs.values(), output])
     moved += sum(int(np.prod(tensor.dims)) for tensor in constants)
@@ -124,6 +128,16 @@ def lstm(steps: int, width: int) -> Kernel:
     return _kernel([node], {"x": (steps, 1, width)}, (steps, 1, 1, width), weights, 2 * steps * 4 * width * 2 * width)
 
 
+def cost_volume(channels: int, height: int, width: int, disparities: int) -> Kernel:
+    """The correlation of two feature maps `[1, channels, height, width]` at so many displacements along the rows: an
+    operator of a plug-in, which other engines do not have."""
+    node = helper.make_node("CostVolume", ["x", "z"], ["y"], domain="org.stereo", disparities=disparities)
+    shape = (1, channels, height, width)
+    flops = 2 * channels * height * width * disparities
+    kernel = _kernel([node], {"x": shape, "z": shape}, (1, disparities, height, width), flops=flops)
+    return attrs.evolve(kernel, plugin=Path(__file__).parents[1] / "tests" / "plugin" / "cost_volume.py")
+
+
 KERNELS: dict[str, Callable[[], Kernel]] = {
     "matmul_256": functools.partial(matmul, 256, constant=True),
     "matmul_512": functools.partial(matmul, 512, constant=True),
@@ -138,13 +152,29 @@ KERNELS: dict[str, Callable[[], Kernel]] = {
     "layernorm_128x768": functools.partial(layer_norm, 128, 768),
     "gelu_128x3072": functools.partial(row_wise, "Gelu", (128, 3072)),
     "attention_128x12x64": functools.partial(attention, 128, 12, 64),
+    "cost_volume_64x32x128": functools.partial(cost_volume, 64, 32, 128, 64),
+    "cost_volume_128x30x160": functools.partial(cost_volume, 128, 30, 160, 128),
     "lstm_256": functools.partial(lstm, 64, 256),
 }
 
 
 def _build(name: str) -> tuple[Any, Feeds]:
-    model = KERNELS[name]().model
-    return model, materialize.inputs(model)
+    kernel = KERNELS[name]()
+    if kernel.plugin is not None:
+        import stepwell
+
+        stepwell.load_plugin(kernel.plugin)
+    return kernel.model, materialize.inputs(kernel.model)
+
+
+def _measured(name: str, engines: Mapping[str, Engine], threads: int, rules: Rules) -> Comparison:
+    """All engines on one kernel; of a plug-in's kernel, the first engine alone, which the plug-in is for."""
+    case = Case(name, functools.partial(_build, name))
+    if KERNELS[name]().plugin is None:
+        return measure(engines, case, threads, rules)
+    first, *others = engines
+    alone = measure({first: engines[first]}, case, threads, rules)
+    return attrs.evolve(alone, outcomes=(*alone.outcomes, *map(Outcome, others)))
 
 
 def speed(outcome: Outcome, kernel: Kernel, peak_gflops: float) -> str:
@@ -187,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     comparisons = []
     for name in args.kernels or KERNELS:
         for count in threads:
-            comparisons.append(measure(engines, Case(name, functools.partial(_build, name)), count, rules))
+            comparisons.append(_measured(name, engines, count, rules))
             print(kernels_table(comparisons[-1:], machine.gflops).splitlines()[-1], file=sys.stderr, flush=True)
     reads = ", ".join(f"{level} {rate:.0f}" for level, rate in machine.read_gbs.items())
     print(f"One core: {machine.gflops:.0f} GFLOP/s f32; reads in GB/s: {reads}.\n")

@@ -35,7 +35,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def milliseconds(outcome: Outcome) -> str:
     """The outcome's latency in ms with three significant digits, or that there is none."""
     if outcome.latency is None:
-        return "failed"
+        return "failed" if outcome.error is not None else "-"
     return f"{np.format_float_positional(outcome.latency.median * 1e3, precision=3, fractional=False, trim='-')} ms"
 
 

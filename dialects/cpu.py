@@ -1,4 +1,4 @@
-"""The program as every thread of a team runs it: thread numbers, grains, barriers, error reports.
+"""The program as it runs with a team of threads: grains that are shared out, error reports, clocks.
 
 These ops stand in the program and in kernels after the last passes of the CPU backend. The interpreter runs them as a
 team of one thread."""
@@ -6,34 +6,20 @@ team of one thread."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stepwell.errors import RuntimeError
-from stepwell.ir.attrkinds import INT, STRING
+from stepwell.ir.attrkinds import STRING, SYMBOL
 from stepwell.ir.constraints import INDEX_TYPE
 from stepwell.ir.core import Value
-from stepwell.ir.opdef import Op, attr, operand, result
+from stepwell.ir.opdef import Op, attr, operand, operands, result
 from stepwell.ir.registry import Dialect
 
-_COUNTERS = "cpu.counters"
-
-
-class ThreadOp(Op):
-    """The number of the thread that runs the program, counted from 0.
-
-    ```mlir
-    %t = cpu.thread : index
-    ```
-    """
-
-    name = "cpu.thread"
-    assembly = "attr-dict `:` type($result)"
-    result: Value = result(INDEX_TYPE)
-
-    def interpret(self, frame: Any, *args: Any) -> Any:
-        return np.int64(0)
+SHARED = "cpu.shared"
+"""The attribute of a kernel whose grains are shared out: the last argument is the grain."""
 
 
 class ClockOp(Op):
@@ -52,48 +38,63 @@ class ClockOp(Op):
         return np.int64(time.perf_counter_ns())
 
 
-class NextGrainOp(Op):
-    """Takes the next grain off the counter `slot`, counted from 0; no two threads get the same one.
+class ShareOp(Op):
+    """Puts the grains of a kernel on the list of what `cpu.join` runs; each call of the kernel gets the number of its
+    grain as its last argument. Nothing but `cpu.share` may stand between this and the join that ends the interval.
 
     ```mlir
-    %g = cpu.next_grain {slot = 0} : index
+    %n = "test.value"() : () -> index
+    %m = "test.value"() : () -> memref<8xf32>
+    cpu.share @relu[%n](%m, %m) : memref<8xf32>, memref<8xf32>
     ```
     """
 
-    name = "cpu.next_grain"
-    assembly = "attr-dict `:` type($result)"
-    slot: int = attr(INT)
-    result: Value = result(INDEX_TYPE)
+    name = "cpu.share"
+    assembly = "$callee `[` $grains `]` `(` $inputs `)` attr-dict `:` type($inputs)"
+    callee: str = attr(SYMBOL)
+    grains: Value = operand(INDEX_TYPE)
+    inputs: Sequence[Value] = operands()
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        counters = frame.state.setdefault(_COUNTERS, {})
-        taken = counters.get(self.slot, 0)
-        counters[self.slot] = taken + 1
-        return np.int64(taken)
+        total, *given = args
+        for grain in range(int(total)):
+            frame.call(self, self.callee, [*given, np.int64(grain)])
+        return ()
 
 
-class BarrierOp(Op):
-    """Waits for all threads and sets the counters 0 ... slots - 1 back to 0. Where a thread has reported an error, all
-    threads leave the program here.
+class JoinOp(Op):
+    """Runs all grains on the list, in any order and on any threads, and goes on when the last one is finished. Where an
+    error has been reported or Ctrl-C was hit, the program ends here.
 
     ```mlir
-    cpu.barrier {slots = 1}
+    cpu.join
     ```
     """
 
-    name = "cpu.barrier"
+    name = "cpu.join"
     assembly = "attr-dict"
-    slots: int = attr(INT, default=0)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        counters = frame.state.setdefault(_COUNTERS, {})
-        for slot in range(self.slots):
-            counters.pop(slot, None)
+        return ()
+
+
+class PollOp(Op):
+    """Ends the program where an error has been reported or Ctrl-C was hit.
+
+    ```mlir
+    cpu.poll
+    ```
+    """
+
+    name = "cpu.poll"
+    assembly = "attr-dict"
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
         return ()
 
 
 class ReportOp(Op):
-    """Reports a run-time error with a value that says more; the thread goes on to the next barrier.
+    """Reports a run-time error with a value that says more; the program ends behind the interval.
 
     ```mlir
     %i = "test.value"() : () -> index

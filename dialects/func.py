@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.dialects.builtin import check_prefixed
 from stepwell.errors import IRError
 from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, TypeAttr
-from stepwell.ir.attrkinds import ATTRS, FUNCTION_TYPE, STRING, SYMBOL
+from stepwell.ir.attrkinds import ATTRS, FUNCTION_TYPE, STRING, SYMBOL, enum
 from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.opdef import Op, Trait, attr, operands, region, results
 from stepwell.ir.registry import Dialect
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stepwell.ir.lexer import Token
     from stepwell.ir.parser import Parser
     from stepwell.ir.printer import Printer
+
+
+VISIBILITIES = ("private", "public", "nested")
 
 
 class FuncOp(Op):
@@ -35,7 +38,7 @@ class FuncOp(Op):
     traits = frozenset({Trait.ISOLATED})
     sym_name: str = attr(STRING)
     function_type: FunctionType = attr(FUNCTION_TYPE)
-    sym_visibility: str | None = attr(STRING, default=None)
+    sym_visibility: str | None = attr(enum(*VISIBILITIES), default=None)
     arg_attrs: Sequence[Attribute] | None = attr(ATTRS, default=None)
     res_attrs: Sequence[Attribute] | None = attr(ATTRS, default=None)
     body: Region = region()
@@ -123,7 +126,7 @@ class FuncOp(Op):
     def parse_custom(parser: Parser) -> Operation:
         """The inverse of `print_custom`."""
         properties: dict[str, Attribute] = {}
-        for visibility in ("private", "public", "nested"):
+        for visibility in VISIBILITIES:
             if parser.accept(visibility):
                 properties["sym_visibility"] = StringAttr(visibility)
         properties["sym_name"] = StringAttr(parser.symbol())

@@ -10,8 +10,9 @@ from stepwell.ir.core import Value
 from stepwell.ir.opdef import Op, attr, operands
 from stepwell.ir.registry import Dialect
 
-NO_WAIT = "sw.no_wait"
-"""The attribute of a launch whose results nobody reads before the end of the launch behind it."""
+PARTS = "sw.parts"
+"""The attribute of a launch with the numbers of its operands of which it writes a part: a box of a joined tensor, which
+no other launch with this attribute writes."""
 
 
 class LaunchOp(Op):

@@ -48,7 +48,10 @@ PIPELINE = (
     ),
     PhaseSpec(
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
-        ("assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "schedule", "pack-constants"),
+        (
+            "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "split-dims",
+            "schedule", "pack-constants",
+        ),
     ),
     PhaseSpec(
         "to-loop", "kernels become functions over buffers, the rest the program that launches them", "loop",
@@ -65,7 +68,7 @@ PIPELINE = (
 
 # What the backend makes of the loop landing, for `--to`.
 BACKEND_STAGES = (
-    ("llvm", "LLVM IR text: kernels, and the program that every thread of the team runs"),
+    ("llvm", "LLVM IR text: kernels, and the program that launches them"),
     ("asm", "assembly of the target"),
     ("obj", "relocatable object files, in a static library"),
 )
@@ -78,10 +81,12 @@ PASSES = {
     "dce": "stepwell.lowering.graph.dce:DeadCode",
     "recognize": "stepwell.lowering.graph.recognize:Recognize",
     "to-tensor": "stepwell.lowering.to_tensor.convert:ToTensor",
+    "affine-reads": "stepwell.lowering.tensor.affine_reads:AffineReads",
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
     "collapse-dims": "stepwell.lowering.tensor.collapse:CollapseDims",
+    "split-dims": "stepwell.lowering.tensor.split:SplitDims",
     "schedule": "stepwell.lowering.tensor.schedule:Schedule",
     "pack-constants": "stepwell.lowering.tensor.pack:PackConstants",
     "outline": "stepwell.lowering.to_loop.outline:Outline",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stepwell.collector import paused_collector
 from stepwell.compiler import Options, backend, context_of, lower, machine_of, profiler
 from stepwell.errors import InputError, RuntimeError
 from stepwell.frontends.onnx import names as onnx_names
@@ -38,8 +39,9 @@ def compile(
     (least, usual, most) of a symbol. With `sanitize` machine code checks the bounds of every access to memory: slow,
     and meant for IR that was edited. Raises ModelError for what cannot be imported, TargetError for a target or
     precision that is unknown or that this machine cannot run."""
-    module, hints = load_source(source, shapes)
-    return compile_module(module, Options(target, precision, threads, hints, sanitize))
+    with paused_collector():
+        module, hints = load_source(source, shapes)
+        return compile_module(module, Options(target, precision, threads, hints, sanitize))
 
 
 def compile_module(module: Operation, options: Options) -> Model:

@@ -31,6 +31,11 @@ def report(module: Operation, context: PassContext, timing: Timing) -> str:
     launches = list(function.walk_of(kernel.LaunchOp))
     kernels = {launch.callee for launch in launches}
     lines.append(f"kernels: {len(launches)} launches of {len(kernels)} functions")
+    if launches:
+        from stepwell.backends.cpu.share import intervals_and_calls
+
+        intervals, calls = intervals_and_calls(module)
+        lines.append(f"team: {intervals} intervals of shared grains, {calls} launches of one grain")
     arena = function.attributes.get("sw.arena")
     if isinstance(arena, StringAttr):
         lines.append(f"arena: {arena.value} bytes")

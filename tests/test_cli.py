@@ -154,6 +154,7 @@ def test_the_report(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lower("--report", model) == 0
     shown = capsys.readouterr().out
     assert "input   x: float32[batch, 3]\noutput  y: float32[batch, 3]\nkernels: 1 launches of 1 functions\n" in shown
+    assert "\nteam: 1 intervals of shared grains, 0 launches of one grain\n" in shown
     assert "arena: 0 bytes" in shown
 
 

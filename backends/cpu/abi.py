@@ -2,19 +2,22 @@
 
 A compiled model is one or more LLVM modules of kernels and one *program* function
 
-    define i64 @NAME(ptr %args, ptr %team, i64 %tid)
+    define i64 @NAME(ptr %args, ptr %team)
 
-that every thread of the team runs from its first to its last instruction (SPMD) and that answers 0 or a status code.
-All threads must meet the same barriers in the same order; that holds when each branch around a barrier depends only on
-`%args`, on memory written before the last barrier, and on the values that barriers answer.
+that the calling thread runs from its first to its last instruction and that answers 0 or a status code. It hands work
+to the team's other threads as *tasks*
+
+    define void @TASK(ptr %team, ptr %scratch, ptr %arguments, i64 %grain)
+
+which unpack the arguments of a kernel and run one grain of it, with the scratch memory of the thread they run on.
 """
 
 from __future__ import annotations
 
 from attrs import frozen
 
-COUNTER_SLOTS = 64
-"""Grain counters of a team: launches of one barrier interval use slots 0, 1, ... below this."""
+JOBS = 16
+"""Launches that one interval has at most."""
 
 INTERRUPTED = -1
 """Status code of a call that left because a Python signal handler raised (Ctrl-C). Codes below 0 are the run time's;
@@ -23,9 +26,12 @@ kernels report codes above 0."""
 NO_OP = -1
 """The op index of reports that belong to no op."""
 
+RUNTIME_FUNCTIONS = ("sw_share", "sw_join", "sw_poll", "sw_report", "sw_now", "sw_reserve", "sw_grow")
+
 RUNTIME_DECLARATIONS = """\
-declare i64 @sw_next(ptr, i64)
-declare i64 @sw_barrier(ptr, i64, i64)
+declare void @sw_share(ptr, ptr, ptr, i64)
+declare i64 @sw_join(ptr, ptr, i64)
+declare i64 @sw_poll(ptr)
 declare void @sw_report(ptr, i64, i64, i64) cold
 declare i64 @sw_now()
 declare i64 @sw_reserve(ptr, i64)
@@ -33,21 +39,24 @@ declare i64 @sw_grow(ptr, i64, i64)
 """
 """IR text that a module needs in order to call the run time.
 
-`i64 @sw_next(ptr team, i64 slot)`: the next grain index of the launch that owns `slot`, counted from 0. Every thread
-takes grains until the index is past the last one.
+`void @sw_share(ptr team, ptr task, ptr arguments, i64 grains)`: puts a launch on the list of the next interval, which
+has at most JOBS. `arguments` must stay as it is up to the join.
 
-`i64 @sw_barrier(ptr team, i64 tid, i64 used_slots)`: waits for all threads; the last one to arrive resets counters
-0 ... used_slots - 1. Everything written before is visible after. Answers the team's status: every thread gets the same
-value and must return at once when it is not 0.
+`i64 @sw_join(ptr team, ptr scratch, i64 stride)`: runs all grains on the list, each once, on any thread and in any
+order; thread t gets the scratch memory at scratch + t * stride. Returns when the last grain is finished. Everything
+written before is visible in the grains, and what they wrote after. Answers the status; the program must return at once
+when it is not 0.
+
+`i64 @sw_poll(ptr team)`: lets Python's signal handlers run and answers the status, likewise.
 
 `void @sw_report(ptr team, i64 code, i64 op, i64 value)`: reports a run-time error (code > 0) of the op with index `op`.
-The first report of a call wins. The reporting thread goes on as if nothing had happened, to the next barrier.
+The first report of a call wins. The reporting thread goes on with its grain as if nothing had happened; grains that
+nobody has begun are left out.
 
 `i64 @sw_now()`: nanoseconds of a clock that never goes back.
 
 `i64 @sw_reserve(ptr segment, i64 bytes)`: makes a segment of the heap (two words: address, capacity) hold at least so
-many bytes, at a 64-byte boundary; what it held may be lost. Answers 0 where there is no memory. Thread 0 calls it while
-nobody uses the segment.
+many bytes, at a 64-byte boundary; what it held may be lost. Answers 0 where there is no memory.
 
 `i64 @sw_grow(ptr segment, i64 bytes, i64 kept)`: likewise, and the first `kept` bytes of what it held stay.
 """

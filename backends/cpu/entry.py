@@ -76,7 +76,7 @@ class NativeEntry:
       the last one, `scratch`, that also says that it has fewer rows than the team has threads;
     * a tuple (code, op, value): the first run-time error that a kernel reported. The outputs are undefined.
 
-    A Python signal handler that raises (Ctrl-C, in the main thread) ends the call at the next barrier with its
+    A Python signal handler that raises (Ctrl-C, in the main thread) ends the call behind what is running with its
     exception. A wrong number of arguments raises TypeError. Everything that a running call needs stays alive through
     `call` itself, so this object may be dropped at any time.
     """

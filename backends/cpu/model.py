@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from attrs import evolve, frozen
 
-from stepwell.dialects.cpu import NextGrainOp
+from stepwell.dialects.cpu import ShareOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.errors import InputError, RuntimeError, TargetError
@@ -31,8 +31,8 @@ from . import jit, machine, native
 from .emit import EmittedModule, Site, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .heap import Heap
+from .share import SCRATCH, ShareOut
 from .signature import Port, Signature, dim_attribute
-from .spmd import SCRATCH, Spmd
 from .target import CpuTarget, check_runs_here
 from .team import Team
 
@@ -282,7 +282,7 @@ def build(
 
 def shares_work(lowered: Operation) -> bool:
     """Whether a lowered program ever shares grains out; one that does not leaves the team asleep."""
-    return any(isinstance(op, NextGrainOp) for op in lowered.walk())
+    return any(isinstance(op, ShareOp) for op in lowered.walk())
 
 
 def llvm_ir(module: Operation, target: CpuTarget) -> str:
@@ -306,7 +306,7 @@ def _emitted(
     lowered = module.clone()
     if sanitize:
         Sanitize().run(lowered, PassContext(target))
-    Spmd(profile).run(lowered, PassContext(target))
+    ShareOut(profile).run(lowered, PassContext(target))
     return lowered, emit_module(lowered, target)
 
 

@@ -7,9 +7,7 @@ import threading
 
 import numpy as np
 
-from . import entry_ir, heap_ir, jit, target, team_ir
-
-RUNTIME_FUNCTIONS = ("sw_next", "sw_barrier", "sw_report", "sw_now", "sw_reserve", "sw_grow")
+from . import abi, entry_ir, heap_ir, jit, target, team_block, team_ir
 
 _lock = threading.Lock()
 _code: jit.Code | None = None
@@ -27,12 +25,12 @@ def code() -> jit.Code:
 def externals() -> dict[str, int]:
     """What compiled models are linked with: the functions of `abi.RUNTIME_DECLARATIONS`."""
     runtime = code()
-    return {name: runtime.address(name) for name in RUNTIME_FUNCTIONS}
+    return {name: runtime.address(name) for name in abi.RUNTIME_FUNCTIONS}
 
 
 def runtime_ir(arch: str) -> str:
     """The whole run time as one LLVM module."""
-    return "\n".join([team_ir.team_ir(arch), heap_ir.heap_ir(), entry_ir.entry_ir(team_ir.MAIN_THREAD)])
+    return "\n".join([team_ir.team_ir(arch), heap_ir.heap_ir(), entry_ir.entry_ir(team_block.MAIN_THREAD)])
 
 
 def _load() -> jit.Code:

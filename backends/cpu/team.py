@@ -1,7 +1,7 @@
 """The team of threads that runs compiled models: one per process, shared by all of them.
 
-The threads themselves live in native code (`team_ir`); this is the handle that sets their number and follows the
-process through fork and exit.
+The threads themselves live in native code (`team_ir`, `interval_ir`); this is the handle that sets their number and
+follows the process through fork and exit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 from stepwell.errors import TargetError
 
-from . import machine, native, team_ir
+from . import machine, native, team_block
 
 _SPIN_NS = 200_000  # waking a sleeping thread takes some 50 us: spin for a few times that, then sleep
 _EXIT_PATIENCE = 1.0  # seconds that interpreter exit waits for a call in another thread
@@ -56,24 +56,24 @@ class Team:
     @property
     def size(self) -> int:
         """The number of threads from the next call on, the calling thread included."""
-        return self._word(team_ir.WANTED).value
+        return self._word(team_block.WANTED).value
 
     def _resize(self, threads: int) -> None:
-        if not 1 <= threads <= team_ir.MAX_THREADS:
-            raise TargetError(f"a team has 1 to {team_ir.MAX_THREADS} threads, not {threads}")
+        if not 1 <= threads <= team_block.MAX_THREADS:
+            raise TargetError(f"a team has 1 to {team_block.MAX_THREADS} threads, not {threads}")
         # More threads than CPUs: who waits must leave its CPU to who works.
-        self._word(team_ir.SPIN_NS).value = _SPIN_NS if threads <= machine.allowed_cpus() else 0
-        self._word(team_ir.WANTED).value = threads
+        self._word(team_block.SPIN_NS).value = _SPIN_NS if threads <= machine.allowed_cpus() else 0
+        self._word(team_block.WANTED).value = threads
 
     def _word(self, offset: int) -> ctypes.c_int64:
         return ctypes.c_int64.from_address(self._block + offset)
 
     def _set_main_thread(self, ident: int) -> None:
-        self._word(team_ir.MAIN_THREAD).value = ident
+        self._word(team_block.MAIN_THREAD).value = ident
 
     def _after_fork(self) -> None:
         """The child has one thread, and no call: all but the settings goes back to the beginning."""
-        ctypes.memset(self._block + team_ir.STATE, 0, team_ir.BLOCK_BYTES - team_ir.STATE)
+        ctypes.memset(self._block + team_block.STATE, 0, team_block.BLOCK_BYTES - team_block.STATE)
         self._set_main_thread(threading.get_ident())
 
     def _at_exit(self) -> None:

@@ -1,13 +1,8 @@
 """The team of threads, as LLVM IR text. It is compiled once per process and shared by all models.
 
-Thread 0 is the thread that calls a model. The others are workers: they wait for the next call, first spinning, then
-asleep on a futex. A call holds the team by a try-lock. A call that finds it held runs as a team of one, on a team block
-of its own. All waiting is at a *gate*: an epoch that the releasing thread advances, and a count of sleepers that tells
-it whether anybody needs a wake-up call (Drepper, "Futexes Are Tricky"; the barrier is the central sense-reversing one
-of Mellor-Crummey and Scott, TOCS 1991, with an epoch for the sense).
-
-A team block is `BLOCK_BYTES` long. Fields that different threads write lie on different pairs of cache lines, because
-processors prefetch lines in pairs.
+A call of a model holds the team by a try-lock and runs the program; the team's other threads, the workers, take grains
+of what it publishes (see `interval_ir`), and between calls wait for the next one, first spinning, then asleep on a
+futex. A call that finds the team held runs as a team of one, on a team block of its own.
 """
 
 from __future__ import annotations
@@ -16,43 +11,9 @@ from string import Template
 
 from stepwell.errors import TargetError
 
-from .abi import COUNTER_SLOTS, INTERRUPTED, NO_OP
-
-MAX_THREADS = 1024
-_LINE = 128
-
-# Settings: written from Python, kept across a fork. All else in the block is the threads' own.
-WANTED = 0  # i64: the size that the team is to have from the next call on
-SPIN_NS = 8  # i64: how long a waiting thread spins before it sleeps
-MAIN_THREAD = 16  # i64: pthread_self() of Python's main thread, the one that runs signal handlers
-
-STATE = 1 * _LINE
-_OFFSETS = {
-    "WANTED": WANTED,
-    "SPIN_NS": SPIN_NS,
-    "MAIN_THREAD": MAIN_THREAD,
-    # The job. Written by thread 0 while the workers wait.
-    "SIZE": STATE + 0,  # i64: threads of this team, thread 0 included; 0 before the first call
-    "FORMED": STATE + 8,  # i64: the value of WANTED for which the team was formed
-    "PROGRAM": STATE + 16,  # ptr
-    "ARGS": STATE + 24,  # ptr
-    "TSTATE": STATE + 32,  # ptr: saved thread state of a caller who must look for signals, else null
-    "CHECKED": STATE + 40,  # i64: when thread 0 last looked for signals, in ns
-    "BASE": STATE + 48,  # i32: the start gate's epoch when the workers were made
-    "STOP": STATE + 52,  # i32: 1 tells the workers to end
-    "CODE": 2 * _LINE + 0,  # i64: the status: 0, or the code of the first report
-    "OP": 2 * _LINE + 8,  # i64
-    "VALUE": 2 * _LINE + 16,  # i64
-    "START": 3 * _LINE,  # gate
-    "GATE": 4 * _LINE,  # gate of the barrier
-    "AGREED": 4 * _LINE + 8,  # i64: the status as it was when the barrier last opened
-    "ARRIVED": 5 * _LINE,  # i64
-    "LOCK": 6 * _LINE,  # i32
-    "COUNTERS": 7 * _LINE,  # one line each
-}
-BLOCK_BYTES = (7 + COUNTER_SLOTS) * _LINE
-WORKERS_SIZE = _OFFSETS["SIZE"]
-LOCK = _OFFSETS["LOCK"]
+from . import interval_ir
+from .abi import INTERRUPTED, NO_OP
+from .team_block import BLOCK_BYTES, JOB, MAX_THREADS, OFFSETS
 
 _X86 = {
     "PAUSE": "call void @llvm.x86.sse2.pause()",
@@ -101,13 +62,14 @@ define internal void @sw_set_fp_control(i64 %word) {
     "FP_DEFAULT": "0",
 }
 
-_TEXT = Template("""\
+_TEXT = """\
 @sw_team = global [$BLOCK_BYTES x i8] zeroinitializer, align 128
 @sw_threads = internal global [$MAX_THREADS x i64] zeroinitializer
 @sw_thread_name = internal constant [9 x i8] c"stepwell\\00"
 
 declare i32 @clock_gettime(i32, ptr)
 declare i64 @syscall(i64, ...)
+declare i32 @sched_yield()
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(i64, ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
@@ -118,214 +80,12 @@ declare void @PyEval_RestoreThread(ptr)
 declare ptr @PyEval_SaveThread()
 declare i32 @PyErr_CheckSignals()
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare i64 @llvm.smax.i64(i64, i64)
 
 $ARCH
-; ---------------------------------------------------------------- what kernels and programs call
-
-define i64 @sw_next(ptr %team, i64 %slot) {
-  %offset = mul i64 %slot, 128
-  %counters = getelementptr i8, ptr %team, i64 $COUNTERS
-  %counter = getelementptr i8, ptr %counters, i64 %offset
-  %index = atomicrmw add ptr %counter, i64 1 monotonic
-  ret i64 %index
-}
-
-define i64 @sw_now() {
-  %time = call i64 @sw_clock(i32 1) ; CLOCK_MONOTONIC
-  ret i64 %time
-}
-
-define void @sw_report(ptr %team, i64 %code, i64 %op, i64 %value) {
-entry:
-  %code.p = getelementptr i8, ptr %team, i64 $CODE
-  %swap = cmpxchg ptr %code.p, i64 0, i64 %code acq_rel monotonic
-  %first = extractvalue { i64, i1 } %swap, 1
-  br i1 %first, label %write, label %done
-write:
-  %op.p = getelementptr i8, ptr %team, i64 $OP
-  %value.p = getelementptr i8, ptr %team, i64 $VALUE
-  store i64 %op, ptr %op.p
-  store i64 %value, ptr %value.p
-  br label %done
-done:
-  ret void
-}
-
-; All threads leave with the status that the last arriver saw. Each must get the same one: a report made by a fast
-; thread after the gate opened must not send a slow thread another way.
-define i64 @sw_barrier(ptr %team, i64 %tid, i64 %used) {
-entry:
-  %size.p = getelementptr i8, ptr %team, i64 $SIZE
-  %size = load i64, ptr %size.p
-  %gate = getelementptr i8, ptr %team, i64 $GATE
-  %agreed.p = getelementptr i8, ptr %team, i64 $AGREED
-  %caller = icmp eq i64 %tid, 0
-  br i1 %caller, label %signals, label %arrive
-signals:
-  call void @sw_check_signals(ptr %team)
-  br label %arrive
-arrive:
-  %epoch = load atomic i32, ptr %gate monotonic, align 4
-  %alone = icmp eq i64 %size, 1
-  br i1 %alone, label %last, label %count
-count:
-  %arrived.p = getelementptr i8, ptr %team, i64 $ARRIVED
-  %before = atomicrmw add ptr %arrived.p, i64 1 acq_rel
-  %after = add i64 %before, 1
-  %complete = icmp eq i64 %after, %size
-  br i1 %complete, label %reopen, label %wait
-reopen:
-  store i64 0, ptr %arrived.p
-  br label %last
-last:
-  call void @sw_reset_counters(ptr %team, i64 %used)
-  %code.p = getelementptr i8, ptr %team, i64 $CODE
-  %code = load atomic i64, ptr %code.p monotonic, align 8
-  br i1 %alone, label %leave.alone, label %open
-open:
-  store i64 %code, ptr %agreed.p
-  call void @sw_open(ptr %gate)
-  br label %leave
-leave.alone:
-  ret i64 %code
-wait:
-  %spin.p = getelementptr i8, ptr %team, i64 $SPIN_NS
-  %spin = load i64, ptr %spin.p
-  call void @sw_wait(ptr %gate, i32 %epoch, i64 %spin)
-  br label %leave
-leave:
-  %agreed = load i64, ptr %agreed.p
-  ret i64 %agreed
-}
-
-define internal void @sw_reset_counters(ptr %team, i64 %used) {
-entry:
-  %counters = getelementptr i8, ptr %team, i64 $COUNTERS
-  br label %head
-head:
-  %slot = phi i64 [ 0, %entry ], [ %next, %step ]
-  %more = icmp ult i64 %slot, %used
-  br i1 %more, label %body, label %done
-body:
-  %offset = mul i64 %slot, 128
-  %counter = getelementptr i8, ptr %counters, i64 %offset
-  %count = load i64, ptr %counter
-  %dirty = icmp ne i64 %count, 0
-  br i1 %dirty, label %clear, label %step
-clear:
-  store i64 0, ptr %counter
-  br label %step
-step:
-  %next = add i64 %slot, 1
-  br label %head
-done:
-  ret void
-}
-
-; ---------------------------------------------------------------- gates: { i32 epoch, i32 sleepers }
-
-; The epoch is advanced before the sleepers are counted, and a sleeper counts itself before the kernel compares the
-; epoch: whichever comes second sees the other.
-define internal void @sw_open(ptr %gate) {
-entry:
-  %old = atomicrmw add ptr %gate, i32 1 seq_cst
-  %sleepers.p = getelementptr i8, ptr %gate, i64 4
-  %sleepers = load atomic i32, ptr %sleepers.p seq_cst, align 4
-  %any = icmp ne i32 %sleepers, 0
-  br i1 %any, label %wake, label %done
-wake:
-  ; FUTEX_WAKE | FUTEX_PRIVATE_FLAG, everybody
-  %woken = call i64 (i64, ...) @syscall(i64 $FUTEX, ptr %gate, i64 129, i64 2147483647, i64 0, i64 0, i64 0)
-  br label %done
-done:
-  ret void
-}
-
-; Returns when the gate's epoch is no longer %epoch: spins for %spin nanoseconds, then sleeps.
-define internal void @sw_wait(ptr %gate, i32 %epoch, i64 %spin) {
-entry:
-  br label %batch
-batch:
-  %began = phi i64 [ 0, %entry ], [ %start, %clock ]
-  br label %poll
-poll:
-  %round = phi i32 [ 0, %batch ], [ %round.next, %pause ]
-  %now = load atomic i32, ptr %gate acquire, align 4
-  %opened = icmp ne i32 %now, %epoch
-  br i1 %opened, label %done, label %pause
-pause:
-  $PAUSE
-  %round.next = add i32 %round, 1
-  %again = icmp ult i32 %round.next, 64
-  br i1 %again, label %poll, label %clock
-clock:
-  %time = call i64 @sw_clock(i32 1)
-  %first = icmp eq i64 %began, 0
-  %start = select i1 %first, i64 %time, i64 %began
-  %spent = sub i64 %time, %start
-  %keep = icmp slt i64 %spent, %spin
-  br i1 %keep, label %batch, label %sleep
-sleep:
-  %sleepers.p = getelementptr i8, ptr %gate, i64 4
-  %asleep = atomicrmw add ptr %sleepers.p, i32 1 seq_cst
-  br label %check
-check:
-  %seen = load atomic i32, ptr %gate seq_cst, align 4
-  %free = icmp ne i32 %seen, %epoch
-  br i1 %free, label %awake, label %block
-block:
-  ; FUTEX_WAIT | FUTEX_PRIVATE_FLAG, for ever
-  %slept = call i64 (i64, ...) @syscall(i64 $FUTEX, ptr %gate, i64 128, i32 %epoch, i64 0, i64 0, i64 0)
-  br label %check
-awake:
-  %rest = atomicrmw sub ptr %sleepers.p, i32 1 monotonic
-  br label %done
-done:
-  ret void
-}
-
-define internal i64 @sw_clock(i32 %which) {
-  %time = alloca [2 x i64]
-  %ignored = call i32 @clock_gettime(i32 %which, ptr %time)
-  %seconds = load i64, ptr %time
-  %rest.p = getelementptr i8, ptr %time, i64 8
-  %rest = load i64, ptr %rest.p
-  %scaled = mul i64 %seconds, 1000000000
-  %nanoseconds = add i64 %scaled, %rest
-  ret i64 %nanoseconds
-}
-
-; Lets Python's signal handlers run, at most every 50 ms: taking the GIL may mean a wait for another Python thread.
-define internal void @sw_check_signals(ptr %team) {
-entry:
-  %tstate.p = getelementptr i8, ptr %team, i64 $TSTATE
-  %tstate = load ptr, ptr %tstate.p
-  %main = icmp ne ptr %tstate, null
-  br i1 %main, label %look, label %done
-look:
-  %now = call i64 @sw_clock(i32 6) ; CLOCK_MONOTONIC_COARSE: a few ns to read, a few ms wide
-  %checked.p = getelementptr i8, ptr %team, i64 $CHECKED
-  %checked = load i64, ptr %checked.p
-  %age = sub i64 %now, %checked
-  %due = icmp sgt i64 %age, 50000000
-  br i1 %due, label %check, label %done
-check:
-  store i64 %now, ptr %checked.p
-  call void @PyEval_RestoreThread(ptr %tstate)
-  %raised = call i32 @PyErr_CheckSignals()
-  %saved = call ptr @PyEval_SaveThread()
-  %interrupted = icmp ne i32 %raised, 0
-  br i1 %interrupted, label %report, label %done
-report:
-  call void @sw_report(ptr %team, i64 $INTERRUPTED, i64 $NO_OP, i64 0)
-  br label %done
-done:
-  ret void
-}
-
 ; ---------------------------------------------------------------- one call of a program
 
-; Runs %program on the shared team, or on the calling thread alone when the team is held or %parallel is 0.
+; Runs %program with the shared team, or on the calling thread alone when the team is held or %parallel is 0.
 ; %capacity is the number of threads for which there is scratch memory. %tstate: see TSTATE.
 ; Answers 1 with nothing run when the team is larger than %capacity, else 0 with (code, op, value) in %report.
 define i64 @sw_call(ptr %program, ptr %args, i64 %capacity, i64 %parallel, ptr %tstate, ptr %report) {
@@ -373,31 +133,28 @@ define internal void @sw_run_alone(ptr %program, ptr %args, ptr %tstate, ptr %re
 
 define internal void @sw_run(ptr %team, ptr %program, ptr %args, ptr %tstate, ptr %report) {
 entry:
-  %program.p = getelementptr i8, ptr %team, i64 $PROGRAM
-  %args.p = getelementptr i8, ptr %team, i64 $ARGS
   %tstate.p = getelementptr i8, ptr %team, i64 $TSTATE
   %checked.p = getelementptr i8, ptr %team, i64 $CHECKED
+  %count.p = getelementptr i8, ptr %team, i64 $COUNT
+  %total.p = getelementptr i8, ptr %team, i64 $TOTAL
   %code.p = getelementptr i8, ptr %team, i64 $CODE
   %op.p = getelementptr i8, ptr %team, i64 $OP
   %value.p = getelementptr i8, ptr %team, i64 $VALUE
-  store ptr %program, ptr %program.p
-  store ptr %args, ptr %args.p
   store ptr %tstate, ptr %tstate.p
-  store i64 0, ptr %code.p
+  store i64 0, ptr %count.p
+  store i64 0, ptr %total.p
+  store atomic i64 0, ptr %code.p monotonic, align 8
   store i64 0, ptr %op.p
   store i64 0, ptr %value.p
   %now = call i64 @sw_clock(i32 6)
   store i64 %now, ptr %checked.p
-  %size.p = getelementptr i8, ptr %team, i64 $SIZE
-  %size = load i64, ptr %size.p
-  %alone = icmp eq i64 %size, 1
-  br i1 %alone, label %work, label %start
-start:
-  %start.p = getelementptr i8, ptr %team, i64 $START
-  call void @sw_open(ptr %start.p)
-  br label %work
-work:
-  call void @sw_work(ptr %team, i64 0)
+  %status = call i64 %program(ptr %args, ptr %team)
+  %failed = icmp ne i64 %status, 0
+  br i1 %failed, label %keep, label %finish
+keep:
+  call void @sw_report(ptr %team, i64 %status, i64 $NO_OP, i64 0)
+  br label %finish
+finish:
   %code = load i64, ptr %code.p
   %op = load i64, ptr %op.p
   %value = load i64, ptr %value.p
@@ -406,24 +163,6 @@ work:
   store i64 %code, ptr %report
   store i64 %op, ptr %report.op
   store i64 %value, ptr %report.value
-  ret void
-}
-
-; One thread's part of a call. The barrier at the end leaves all counters at 0 for the next call.
-define internal void @sw_work(ptr %team, i64 %tid) {
-entry:
-  %program.p = getelementptr i8, ptr %team, i64 $PROGRAM
-  %args.p = getelementptr i8, ptr %team, i64 $ARGS
-  %program = load ptr, ptr %program.p
-  %args = load ptr, ptr %args.p
-  %status = call i64 %program(ptr %args, ptr %team, i64 %tid)
-  %failed = icmp ne i64 %status, 0
-  br i1 %failed, label %report, label %finish
-report:
-  call void @sw_report(ptr %team, i64 %status, i64 $NO_OP, i64 0)
-  br label %finish
-finish:
-  %agreed = call i64 @sw_barrier(ptr %team, i64 %tid, i64 $COUNTER_SLOTS)
   ret void
 }
 
@@ -454,11 +193,7 @@ define internal void @sw_hire(i64 %wanted) {
 entry:
   %all = alloca [128 x i8], align 16
   %old = alloca [128 x i8], align 16
-  %base.p = getelementptr i8, ptr @sw_team, i64 $BASE
-  %start.p = getelementptr i8, ptr @sw_team, i64 $START
   %size.p = getelementptr i8, ptr @sw_team, i64 $SIZE
-  %base = load i32, ptr %start.p
-  store i32 %base, ptr %base.p
   ; Faults stay deliverable, so that a crash is reported; all other signals go to Python's threads.
   %r0 = call i32 @sigfillset(ptr %all)
   %r1 = call i32 @sigdelset(ptr %all, i32 4)
@@ -494,7 +229,7 @@ entry:
   %size = load i64, ptr %size.p
   %stop.p = getelementptr i8, ptr @sw_team, i64 $STOP
   %start.p = getelementptr i8, ptr @sw_team, i64 $START
-  store i32 1, ptr %stop.p
+  store atomic i32 1, ptr %stop.p monotonic, align 4
   call void @sw_open(ptr %start.p)
   br label %head
 head:
@@ -508,34 +243,44 @@ join:
   %next = add i64 %tid, 1
   br label %head
 done:
-  store i32 0, ptr %stop.p
+  store atomic i32 0, ptr %stop.p monotonic, align 4
   store i64 1, ptr %size.p
   ret void
 }
 
+; The epoch is read before the look for work: what is published after that look has advanced it.
 define internal ptr @sw_worker(ptr %argument) {
 entry:
   %tid = ptrtoint ptr %argument to i64
   %named = call i32 (i32, ...) @prctl(i32 15, ptr @sw_thread_name)
   call void @sw_set_fp_control(i64 $FP_DEFAULT)
-  %base.p = getelementptr i8, ptr @sw_team, i64 $BASE
-  %base = load i32, ptr %base.p
   %start.p = getelementptr i8, ptr @sw_team, i64 $START
+  %done.p = getelementptr i8, ptr @sw_team, i64 $DONE
+  %pending.p = getelementptr i8, ptr @sw_team, i64 $PENDING
   %stop.p = getelementptr i8, ptr @sw_team, i64 $STOP
   %spin.p = getelementptr i8, ptr @sw_team, i64 $SPIN_NS
+  br label %look
+look:
+  %epoch = load atomic i32, ptr %start.p acquire, align 4
+  %stop = load atomic i32, ptr %stop.p monotonic, align 4
+  %stopped = icmp ne i32 %stop, 0
+  br i1 %stopped, label %end, label %work
+work:
+  %count = call i64 @sw_take(ptr @sw_team, i64 %tid, i64 -1)
+  %some = icmp ne i64 %count, 0
+  br i1 %some, label %account, label %idle
+account:
+  %before = atomicrmw sub ptr %pending.p, i64 %count acq_rel
+  %last = icmp eq i64 %before, %count
+  br i1 %last, label %open, label %idle
+open:
+  call void @sw_open(ptr %done.p)
   br label %idle
 idle:
-  %epoch = phi i32 [ %base, %entry ], [ %epoch.next, %work ]
-  %spin = load i64, ptr %spin.p
+  %spin = load atomic i64, ptr %spin.p monotonic, align 8
   call void @sw_wait(ptr %start.p, i32 %epoch, i64 %spin)
-  %stop = load i32, ptr %stop.p
-  %stopped = icmp ne i32 %stop, 0
-  br i1 %stopped, label %done, label %work
-work:
-  call void @sw_work(ptr @sw_team, i64 %tid)
-  %epoch.next = add i32 %epoch, 1
-  br label %idle
-done:
+  br label %look
+end:
   ret ptr null
 }
 
@@ -556,7 +301,8 @@ done:
   %ended = zext i1 %held to i64
   ret i64 %ended
 }
-""")
+
+"""
 
 
 def team_ir(arch: str) -> str:
@@ -564,12 +310,15 @@ def team_ir(arch: str) -> str:
     facts = {"x86_64": _X86, "aarch64": _AARCH64}.get(arch)
     if facts is None:
         raise TargetError(f"the team of threads has no code for {arch}")
-    return _TEXT.substitute(
+    return Template(_TEXT + interval_ir.TEXT).substitute(
         facts,
-        **_OFFSETS,
+        **OFFSETS,
         BLOCK_BYTES=BLOCK_BYTES,
         MAX_THREADS=MAX_THREADS,
-        COUNTER_SLOTS=COUNTER_SLOTS,
+        JOB=JOB,
+        EARLY=interval_ir.EARLY,
+        WORTH_NS=interval_ir.WORTH_NS,
+        STEADY_NS=interval_ir.STEADY_NS,
         INTERRUPTED=INTERRUPTED,
         NO_OP=NO_OP,
     )

@@ -1,7 +1,7 @@
 """Clocks around the launches of a program: what a profile is made of.
 
 The program gets one more output, memref<Lx2xi64>: for the launch with number l, counted in the order of the text, the
-nanoseconds from its first grain to the barrier behind it, by thread 0's clock, and how often it ran.
+nanoseconds that it took with all its grains, and how often it ran.
 """
 
 from __future__ import annotations
@@ -27,54 +27,40 @@ class Timer:
     """Writes the clocks of one program."""
 
     times: Value
-    launches: int = 0
+    rows: dict[kernel.LaunchOp, int]
 
     @staticmethod
     def of(function: FuncOp) -> Timer:
         """Add the output, with zeros in it."""
-        count = sum(1 for _ in function.walk_of(kernel.LaunchOp))
+        rows = {op: row for row, op in enumerate(function.walk_of(kernel.LaunchOp))}
+        count = len(rows)
         times = _add_output(function, MemRefType((count, 2), I64))
         builder = Builder.at_start(function.body.block)
         index = IndexBuilder(builder)
-        inside = _thread_0(builder)
         serial = loop.ForOp.build(index.constant(0), index.constant(count), index.constant(1))
-        inside.insert(serial)
+        builder.insert(serial)
         body = Builder.at_end(serial.block)
         for column in range(2):
             zero = body.insert(arith.ConstantOp(value=IntegerAttr(0, I64))).result
             body.insert(buffer.StoreOp(zero, times, [serial.induction, IndexBuilder(body).constant(column)]))
         body.insert(loop.YieldOp(()))
-        inside.insert(loop.YieldOp(()))
-        return Timer(times)
+        return Timer(times, rows)
 
     def start(self, builder: Builder) -> Value:
         """The time before a launch."""
         return builder.insert(cpu.ClockOp(result_types=[INDEX])).result
 
-    def stop(self, builder: Builder, start: Value) -> None:
-        """After the barrier behind a launch: add what it took."""
+    def stop(self, builder: Builder, start: Value, launch: kernel.LaunchOp) -> None:
+        """After a launch: add what it took."""
         stop = builder.insert(cpu.ClockOp(result_types=[INDEX])).result
-        inside = _thread_0(builder)
-        index = IndexBuilder(inside)
-        row = index.constant(self.launches)
-        self.launches += 1
+        index = IndexBuilder(builder)
+        row = index.constant(self.rows[launch])
         for column, added in enumerate((index.sub(stop, start), index.constant(1))):
             place = [row, index.constant(column)]
-            old = inside.insert(buffer.LoadOp(self.times, place, result_types=[I64])).result
-            wide = inside.insert(arith.IndexCastOp(added, result_types=[I64])).result
-            new = inside.insert(arith.AddIOp(old, wide)).result
-            inside.insert(buffer.StoreOp(new, self.times, place))
-        inside.insert(loop.YieldOp(()))
-
-
-def _thread_0(builder: Builder) -> Builder:
-    """A place that thread 0 alone comes to; the caller ends it with a yield."""
-    thread = builder.insert(cpu.ThreadOp(result_types=[INDEX])).result
-    alone = builder.insert(arith.CmpIOp(thread, IndexBuilder(builder).constant(0), predicate="eq")).result
-    choice = loop.IfOp.build(alone)
-    choice.otherwise.remove(choice.otherwise.block)
-    builder.insert(choice)
-    return Builder.at_end(choice.then.block)
+            old = builder.insert(buffer.LoadOp(self.times, place, result_types=[I64])).result
+            wide = builder.insert(arith.IndexCastOp(added, result_types=[I64])).result
+            new = builder.insert(arith.AddIOp(old, wide)).result
+            builder.insert(buffer.StoreOp(new, self.times, place))
 
 
 def _add_output(function: FuncOp, type_: MemRefType) -> Value:

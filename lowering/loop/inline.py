@@ -14,6 +14,7 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects import buffer, func
+from stepwell.dialects.arith import constant_int
 from stepwell.dialects.loop import StageOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
@@ -77,7 +78,9 @@ def inline_map(producer: StageOp, reader: StageOp, memory: Value) -> None:
     parts = StageParts.of(reader)
     while memory in parts.inputs:
         position = parts.inputs.index(memory)
-        to_producer = dims_through(producer.output_maps[0], parts.input_maps[position])
+        to_producer = dims_through(
+            producer.output_maps[0], parts.input_maps[position], sizes_of(producer), sizes_of(reader)
+        )
         assert to_producer is not None
         new_maps = [m.compose(to_producer) for m in producer.input_maps]
         in_body = position < len(parts.body_inputs)
@@ -127,10 +130,15 @@ def reading_dims(producer: StageOp, reader: StageOp, memory: Value) -> AffineMap
     made = None
     for value, map_ in zip(reader.inputs, reader.input_maps, strict=True):
         if value is memory:
-            made = dims_through(producer.output_maps[0], map_)
+            made = dims_through(producer.output_maps[0], map_, sizes_of(producer), sizes_of(reader))
             if made is None:
                 return None
     return made if memory not in reader.sources else None
+
+
+def sizes_of(stage: StageOp) -> list[int | None]:
+    """The sizes of a stage's dims, as far as they are constant."""
+    return [constant_int(size) for size in stage.sizes]
 
 
 def can_finalize(producer: StageOp, reader: StageOp, memory: Value) -> bool:
@@ -146,7 +154,7 @@ def to_reader_dims(producer: StageOp, reader: StageOp, memory: Value) -> AffineM
     read = reader.input_maps[list(reader.inputs).index(memory)]
     if len(read.used_dims()) != len(reader.iterators):
         return None
-    return dims_through(read, producer.output_maps[0])
+    return dims_through(read, producer.output_maps[0], sizes_of(reader), sizes_of(producer))
 
 
 def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:

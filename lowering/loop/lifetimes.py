@@ -7,7 +7,7 @@ every round anew."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from stepwell.dialects import buffer, func, loop
 from stepwell.ir.core import Block, Operation, Region, Value
@@ -19,9 +19,12 @@ NOWHERE: frozenset[Value] = frozenset()
 
 def buffer_roots(function: func.FuncOp) -> Roots:
     """Memref -> the allocs that it may point into, through views, regions and rounds of loops."""
-    roots: dict[Value, frozenset[Value]] = {
-        alloc.result: frozenset([alloc.result]) for alloc in function.walk_of(buffer.AllocOp)
-    }
+    return roots_of(function, [alloc.result for alloc in function.walk_of(buffer.AllocOp)])
+
+
+def roots_of(function: func.FuncOp, memories: Iterable[Value]) -> Roots:
+    """Memref -> which of some memories it may point into, likewise."""
+    roots: dict[Value, frozenset[Value]] = {memory: frozenset([memory]) for memory in memories}
     flows = [flow for op in function.walk() for flow in _flows(op)]
     changed = True
     while changed:

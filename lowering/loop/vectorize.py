@@ -201,10 +201,10 @@ class RegisterTile:
     def _reduce(self, points: list[Point]) -> None:
         types = [self._accumulator_type(attribute_type(a)) for a in self.parts.identities]
         copies = self.unroll if self.along_reduction else 1
-        start = self._identities(self.builder, types) if self.along_reduction else None
-        accumulators: list[Value] = []
-        for point in points:
-            accumulators.extend((start or self._start(point, types)) * copies)
+        if self.along_reduction:
+            accumulators = self._identities(self.builder, types) * copies * len(points)
+        else:
+            accumulators = self._start(points, types)
         accumulators = self._loops(self.builder, self.reductions, {}, points, accumulators, copies)
         count = len(types)
         memory = Memory(self._indexer(self.builder), self.lanes)
@@ -224,17 +224,17 @@ class RegisterTile:
             made.append(builder.insert(arith.constant(attribute.value, type_)).result)  # type: ignore[attr-defined]
         return made
 
-    def _start(self, point: Point, types: Sequence[Type]) -> list[Value]:
+    def _start(self, points: Sequence[Point], types: Sequence[Type]) -> list[Value]:
         """The accumulators before the first step: identities, or the partial sums of the parts before."""
         if self.parts.first is None:
-            return self._identities(self.builder, types)
-        choice = IfOp.build(self.parts.first, types)
+            return self._identities(self.builder, types) * len(points)
+        choice = IfOp.build(self.parts.first, [*types] * len(points))
         self.builder.insert(choice)
         outer = self.builder
         self.builder = Builder.at_end(choice.then.block, outer.loc)
-        loop.yield_values(self.builder, self._identities(self.builder, types))
+        loop.yield_values(self.builder, self._identities(self.builder, types) * len(points))
         self.builder = Builder.at_end(choice.otherwise.block, outer.loc)
-        loop.yield_values(self.builder, self._partial_sums(point))
+        loop.yield_values(self.builder, [value for point in points for value in self._partial_sums(point)])
         self.builder = outer
         return list(choice.results)
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import FLOORDIV, AffineExpr, const, dim
+from stepwell.ir.dims import Dim
+
+Sizes = Sequence[Dim | None]
 
 
-def dims_through(written: AffineMap, read: AffineMap) -> AffineMap | None:
+def dims_through(
+    written: AffineMap, read: AffineMap, sizes: Sizes = (), read_sizes: Sizes = ()
+) -> AffineMap | None:
     """The writer's dims as expressions of the reader's, where the reader reads each element of a buffer at one point of
     the writer: what makes `written` of them equal `read`. Writer dims that do not reach the buffer are at 0. None where
-    the maps do not match, place by place.
+    the maps do not match, place by place. `sizes` are those of the writer's and of the reader's dims, as far as known.
 
     written (m, k) -> (m), read (i) -> (i): (i) -> (i, 0)
+    written (a, b) -> (16 * a + b), read (c, d) -> (16 * c + d): (c, d) -> (c, d), where b and d have the same size
     written (n, c) -> (n, c floordiv 16, c mod 16), read (a, b) -> (a, b floordiv 16, b mod 16): (a, b) -> (a, b)
     the same written, read (a, g, b) -> (a, (34 * g + b) floordiv 16, (34 * g + b) mod 16): (a, g, b) -> (a, 34 * g + b)
     """
@@ -21,6 +30,8 @@ def dims_through(written: AffineMap, read: AffineMap) -> AffineMap | None:
             found[place.dim_index] = other
     for place, other in zip(written.results, read.results, strict=True):
         dims, others = sorted(place.dims), sorted(other.dims)
+        for d, same in _matching_terms(place, other, sizes, read_sizes):
+            found[d] = found[d] or dim(same)
         if place.dim_index is not None or len(dims) != 1 or found[dims[0]] is not None:
             continue
         divided, other_divided = _dividend(place), _dividend(other)
@@ -31,6 +42,34 @@ def dims_through(written: AffineMap, read: AffineMap) -> AffineMap | None:
     exprs = [expr if expr is not None else const(0) for expr in found]
     made = AffineMap(read.num_dims, 0, exprs)
     return made if written.compose(made) == read else None
+
+
+def _matching_terms(
+    place: AffineExpr, other: AffineExpr, sizes: Sizes, read_sizes: Sizes
+) -> Iterator[tuple[int, int]]:
+    """The dims of two sums that are the same but for the dims' names: equal factors, and equal known sizes, without
+    which one sum could reach an element in a way that the other cannot."""
+    form, read = place.linear_form(), other.linear_form()
+    if form is None or read is None or len(form[0]) < 2 or not sizes or not read_sizes:
+        return
+    factors = {factor: d for d, factor in read[0].items()}
+    pairs = [(d, factors[factor]) for d, factor in form[0].items() if factor in factors]
+    if len(pairs) == len(form[0]) == len(read[0]) == len(factors) == len(set(form[0].values())) and all(
+        sizes[d] is not None and sizes[d] == read_sizes[e] for d, e in pairs
+    ):
+        yield from pairs
+
+
+def window_dims(op: GenericOp) -> set[int]:
+    """The parallel dims along whose sum a reduction reads an operand's last axis: (n, h, k, w - d) -> {w, d}.
+
+    Each element is read at many places of the result, and neighbouring ones read neighbours."""
+    found: set[int] = set()
+    for map_ in op.input_maps if op.has_reduction else ():
+        form = map_.results[-1].linear_form() if map_.results else None
+        if form is not None and len(form[0]) > 1 and all(op.iterators[d] == "parallel" for d in form[0]):
+            found |= form[0].keys()
+    return found
 
 
 def _dividend(expr: AffineExpr) -> AffineExpr | None:

@@ -4,12 +4,13 @@ stage is computed after the other."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr, StageSpec
 from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, best_tile, space_cycles
 from stepwell.lowering.tensor.rows import row_bytes
 from stepwell.lowering.tensor.space import Space
@@ -44,6 +45,9 @@ def row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
         loops.append(LoopSpec(f"{names[dims[-1]]}1", names[dims[-1]], block))
     made = {stage: _stage_schedule(stage, rows, last, block, machine) for stage in rows.stages}
     inner = [StageSpec(stage.name, loops[-1].label, made[stage]) for stage in rows.stages[:0:-1]]
+    rows_cut = {spec.dim for spec in loops}
+    within = [spec for spec in made[rows.root].loops if spec.dim not in rows_cut]
+    loops.extend(LoopSpec(spec.label, spec.dim, spec.tile) for spec in within)
     return made[rows.root].with_loops(loops, inner)
 
 
@@ -100,4 +104,15 @@ def _stage_schedule(
     sizes = list(space.sizes)
     for row in rows.dims:
         sizes[row[stage]] = block if row is last else 1
-    return schedule_of(attrs.evolve(space, sizes=sizes), machine).with_loops()
+    made = schedule_of(attrs.evolve(space, sizes=sizes), machine)
+    if window_dims(stage.root):
+        return made
+    return made.with_loops(_line_by_line(space, rows.inner(stage), made.vector))
+
+
+def _line_by_line(space: Space, inner: Sequence[int], vector: str) -> list[LoopSpec]:
+    """The loops of a map over the inside of a row, such that contiguous lines are gone through to their end."""
+    names = space.names
+    if space.reduction or vector not in names or space.strided_inputs(names.index(vector)):
+        return []
+    return [LoopSpec(f"{names[d]}0", names[d], 1) for d in inner if names[d] != vector and space.sizes[d] > 1]

@@ -20,7 +20,7 @@ from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
 from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.machine import Machine, size_of
-from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.maps import dims_through, window_dims
 from stepwell.lowering.tensor.stages import INLINE, Rows, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
@@ -93,7 +93,8 @@ def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
     points = max(math.prod(map(size_of, stage.root.sizes.dims)) for stage in rows.stages)
     if grains < LEAST_GRAINS and (points > SMALL or not (static or rows.dims)):
         return f"{grains} rows are too few for a team of threads"
-    budget = machine.l2_bytes // 4
+    # What is read at many displacements is read often enough to be worth more of the cache.
+    budget = machine.l2_bytes // (2 if window_dims(rows.root.root) else 4)
     if (row := row_bytes(rows)) > budget:
         return f"{row} bytes of a row do not stay in the cache"
     for stage in rows.stages:

@@ -17,7 +17,7 @@ from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.maps import dims_through, window_dims
 
 INLINE = "inline"
 
@@ -47,14 +47,14 @@ class Stage:
             for value, read in zip(op.inputs, op.input_maps, strict=True):
                 producer = value.defining_op
                 if isinstance(producer, GenericOp) and producer in found and op not in found:
-                    dims = dims_through(read, producer.output_maps[0])
+                    dims = dims_through(read, producer.output_maps[0], op.sizes.dims, producer.sizes.dims)
                     if dims is not None:
                         found[op] = dims.compose(found[producer])
         for op in reversed(self.ops):  # maps computed where they are read
             for reader in found.copy():
                 for value, read in zip(reader.inputs, reader.input_maps, strict=True):
                     if value.defining_op is op and op not in found:
-                        dims = dims_through(op.output_maps[0], read)
+                        dims = dims_through(op.output_maps[0], read, op.sizes.dims, reader.sizes.dims)
                         if dims is not None:
                             found[op] = dims.compose(found[reader])
         return found
@@ -94,9 +94,10 @@ class Rows:
 
     @staticmethod
     def of_root(stage: Stage) -> Rows:
-        """One stage alone: all of its parallel dims."""
+        """One stage alone: all of its parallel dims but those of windows, whose rows would overlap."""
+        windows = window_dims(stage.root)
         kinds = enumerate(stage.root.iterators)
-        return Rows((stage,), tuple({stage: d} for d, kind in kinds if kind == "parallel"))
+        return Rows((stage,), tuple({stage: d} for d, kind in kinds if kind == "parallel" and d not in windows))
 
     @staticmethod
     def of(stages: Sequence[Stage]) -> Rows | None:
@@ -140,7 +141,8 @@ class Rows:
         """These rows with a stage more, whose result only these stages read; a reason where it has other rows.
 
         Rows are lost where the stage does not have them: its result is then kept for all of them, which is right for
-        what it has reduced, and for the operand that a contraction, the root, reads again for every output of a row."""
+        what it has reduced, and for the operand that a contraction, the root, reads again for every output of a row, or
+        at many displacements."""
         (result,) = stage.results
         to_root = stage.in_root_dims()
         last = stage.ops[-1]
@@ -157,7 +159,8 @@ class Rows:
                     if op not in readers_dims:
                         return "it is read in another order"
                     read = map_.compose(readers_dims[op])
-                    found = [_in_producer(row[reader], written, read, stage.root) for row in dims]
+                    windows = window_dims(op) if op is reader.root else set()
+                    found = [_in_producer(row[reader], written, read, stage.root, windows) for row in dims]
                     if any(isinstance(d, str) for d in found):
                         return "rows overlap"
                     sizes = reader.root.sizes.dims
@@ -175,7 +178,7 @@ class Rows:
         """Whether several rows may read one result."""
         if reader is self.root and op is reader.root and op.has_reduction:
             along = set().union(*(expr.dims for map_ in op.output_maps for expr in map_.results[-1:]))
-            if {row[reader] for row in lost} <= along:
+            if {row[reader] for row in lost} <= along | window_dims(op):
                 return True
         reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
         wanted = Counter(str(reader.root.sizes.dims[row[reader]]) for row in lost)
@@ -186,12 +189,17 @@ def _kept(dims: Sequence[dict[Stage, int]], found: Sequence[int | str | None]) -
     return [row for row, d in zip(dims, found, strict=True) if isinstance(d, int)]
 
 
-def _in_producer(row: int, written: AffineMap, read: AffineMap, producer: GenericOp) -> int | str | None:
-    """The producer's dim that a reader's row is; None where the place read does not depend on the row."""
+def _in_producer(
+    row: int, written: AffineMap, read: AffineMap, producer: GenericOp, windows: set[int]
+) -> int | str | None:
+    """The producer's dim that a reader's row is; None where the place read does not depend on the row, or where the row
+    is of a window, whose elements are all read anyway."""
     for made, place in zip(written.results, read.results, strict=True):
         if row not in place.dims:
             continue
         d = made.dim_index
+        if len(place.dims) > 1 and place.dims <= windows:
+            continue
         if place.dim_index is None or d is None or producer.iterators[d] != "parallel":
             return "overlap"
         return d

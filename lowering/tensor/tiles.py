@@ -12,8 +12,10 @@ from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.types import FloatType
 from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, best_tile
 from stepwell.lowering.tensor.space import Space, lanes_of
+from stepwell.lowering.tensor.windows import window_schedule
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least
@@ -30,6 +32,8 @@ def schedule_of(space: Space, machine: Machine) -> ScheduleAttr:
     lanes = lanes_of(space.op, machine, space.sizes[vector])
     if vector in space.reduction:
         return _along_reduction(space, vector, lanes)
+    if vector in window_dims(space.op):
+        return window_schedule(space, vector, lanes, machine)
     if space.reduction:
         return _contraction(space, vector, lanes, machine)
     return _map(space, vector, lanes)

@@ -20,13 +20,13 @@ from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
 from stepwell.ir import affine_expr
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, UnitAttr
+from stepwell.ir.attributes import ArrayAttr, Attribute, DenseArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.dims import Dim, DimExpr, free_symbols, solve_for, symbol
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
-from stepwell.ir.types import INDEX, MemRefType, TensorType, Type
+from stepwell.ir.types import I64, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
@@ -249,7 +249,9 @@ class Program:
         if missing:
             raise PassError(f"{op.loc.label}: the sizes {', '.join(missing)} follow from no input")
         sizes = [self.symbols[name] for name in names]
-        self.builder.insert(kernel.LaunchOp([*memory, *sizes], callee=callee, result_types=()))
+        launch = kernel.LaunchOp([*memory, *sizes], callee=callee, result_types=())
+        _mark_parts(launch, op.results, len(op.inputs))
+        self.builder.insert(launch)
 
     def _border(self, op: tensor.BorderOp) -> None:
         self.bind(op.result, self.destination(op.result))
@@ -262,8 +264,7 @@ class Program:
             self.kernels[key] = self.table.insert(function, before=self.function)
         sizes = [self.symbols[name] for name in names]
         launch = kernel.LaunchOp([memory, *sizes], callee=self.kernels[key], result_types=())
-        if makes_part_later(op):
-            launch.attributes[kernel.NO_WAIT] = UnitAttr()
+        _mark_parts(launch, [op.result], 0)
         self.builder.insert(launch)
 
     def _kernel_function(self, op: KernelOp, names: Sequence[str]) -> str:
@@ -276,20 +277,12 @@ class Program:
         return self.kernels[text]
 
 
-def makes_part_later(border: tensor.BorderOp) -> bool:
-    """Whether a kernel behind a border writes inside of it. Nobody reads the border before that kernel is done, and
-    the two write different places, so that nothing has to wait for the border alone."""
-    pending = list(border.result.users)
-    while pending:
-        join = pending.pop()
-        assert isinstance(join, tensor.JoinOp)
-        for part in join.parts:
-            made = part.defining_op
-            if isinstance(made, tensor.JoinOp):
-                pending.append(made)
-            elif made is not None and made.parent is border.parent and not made.is_before(border):
-                return True
-    return False
+def _mark_parts(launch: kernel.LaunchOp, results: Sequence[Value], first: int) -> None:
+    """Say which results of a launch are parts of joined tensors; they are operands from the first on."""
+    parts = [first + n for n, value in enumerate(results)
+             if any(isinstance(user, tensor.JoinOp) for user in value.users)]  # fmt: skip
+    if parts:
+        launch.attributes[kernel.PARTS] = DenseArrayAttr(I64, tuple(parts))
 
 
 def _describe_arguments(

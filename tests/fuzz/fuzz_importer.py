@@ -1,6 +1,6 @@
 """Feeds damaged models to the importer until it raises what it should not; the finding is kept as a file.
 
-python -m tests.fuzz.fuzz_importer --runs 100000 --seed 1 [--corpus FOLDER] [--findings FOLDER]
+python -m tests.fuzz.fuzz_importer --runs 100000 --seed 1 [--seconds 1800] [--corpus FOLDER] [--findings FOLDER]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def main() -> int:
     """Run; the exit status is the number of findings, at most 100."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after that time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
@@ -31,8 +32,12 @@ def main() -> int:
     limit = options.memory << 30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     corpus = [path.read_bytes() for path in sorted(options.corpus.glob("*.onnx"))]
-    found = imported = 0
+    found = imported = runs = 0
+    end = time.monotonic() + options.seconds
     for run in range(options.seed, options.seed + options.runs):
+        if time.monotonic() >= end:
+            break
+        runs += 1
         random = Random(run)
         data = mutant(random.choice(corpus), random)
         start = time.monotonic()
@@ -46,7 +51,7 @@ def main() -> int:
             options.findings.mkdir(exist_ok=True)
             (options.findings / f"{run}.onnx").write_bytes(data)
             print(f"seed {run}:\n{problem}", file=sys.stderr)
-    print(f"{options.runs} runs, {imported} imported, {found} findings")
+    print(f"{runs} runs, {imported} imported, {found} findings")
     return min(found, 100)
 
 

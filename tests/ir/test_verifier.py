@@ -158,6 +158,10 @@ BROKEN = {
         '"func.func"() ({\n^bb0(%x: i32):\n  func.return\n}) {sym_name = "f", function_type = (f32) -> ()} : () -> ()',
         "do not have the function's input types",
     ),
+    "a visibility that does not exist": (
+        '"func.func"() ({\n}) {sym_name = "f", function_type = () -> (), sym_visibility = "all of it"} : () -> ()',
+        "attribute 'sym_visibility' must be one of private, public, nested",
+    ),
     "a narrowing extension": ('%x = "v"() : () -> f64\n%y = arith.extf %x : f64 to f32', "does not convert f64 to f32"),
     "lanes that do not match": (
         '%x = "v"() : () -> vector<4xf32>\n%y = arith.fptosi %x : vector<4xf32> to vector<2xi32>',

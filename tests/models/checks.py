@@ -12,9 +12,9 @@ from typing import Any
 
 import attrs
 import onnx
+from stepwell.backends.cpu.spmd import Spmd
 
 import stepwell
-from stepwell.backends.cpu.spmd import Spmd
 from stepwell.backends.cpu.team import Team
 from stepwell.compiler import Options, context_of, lower, machine_of
 from stepwell.dialects.cpu import BarrierOp

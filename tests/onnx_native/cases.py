@@ -50,10 +50,10 @@ def operator_of(case: Any) -> str:
     return nodes[0].op_type if len(nodes) == 1 else "(several nodes)"
 
 
-def outcome(case: Any, sanitize: bool = False) -> Outcome:
+def outcome(case: Any, sanitize: bool = False, target: str = "cpu") -> Outcome:
     """Compile, run, compare; a crash ends the process."""
     try:
-        reason = _differences(case, sanitize)
+        reason = _differences(case, sanitize, target)
     except StepwellError as error:
         return Outcome(case.name, operator_of(case), REFUSED, _first_words(error))
     except Exception as error:
@@ -69,10 +69,10 @@ def _first_words(error: StepwellError) -> str:
     return f"{type(error).__name__}: {lines[0]} {' | '.join(reasons[:2])}".strip()[:400]
 
 
-def _differences(case: Any, sanitize: bool) -> str:
+def _differences(case: Any, sanitize: bool, target: str) -> str:
     for inputs, outputs in case.data_sets:
         given = [_as_array(value) for value in inputs]
-        found = native_results(case.model, given, sanitize)
+        found = native_results(case.model, given, sanitize, target)
         reason = compare(found, [_as_array(value) for value in outputs], case)
         if reason:
             return reason
@@ -85,13 +85,13 @@ def _as_array(value: Any) -> Any:
     return value if isinstance(value, (list, dict)) or value is None else np.asarray(value)
 
 
-def native_results(model: Any, arrays: list[Any], sanitize: bool = False) -> list[Any]:
+def native_results(model: Any, arrays: list[Any], sanitize: bool = False, target: str = "cpu") -> list[Any]:
     """Run a model; where it does not compile as it is, with what shapes it as constants: integers and flags of rank 0
     or 1, then floats too (scales)."""
     for kinds in ("", "biu", "biuf"):
         constant, left = with_constants(model, arrays, kinds)
         try:
-            compiled = stepwell.compile(constant, sanitize=sanitize)
+            compiled = stepwell.compile(constant, target, sanitize=sanitize)
         except StepwellError:
             if kinds == "biuf":
                 raise

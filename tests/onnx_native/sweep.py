@@ -1,6 +1,6 @@
 """All of ONNX's node tests as machine code, in child processes, with a table per operator.
 
-    python -m tests.onnx_native.sweep [--only PART] [--details] [--jobs N]
+    python -m tests.onnx_native.sweep [--only PART] [--details] [--jobs N] [--emulated]
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import queue
 import select
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+from tests import emulation
 from tests.onnx_native.cases import CRASH, HANG, OK, OUTCOMES, Outcome, node_cases, operator_of, outcome
 
 SECONDS = 60.0  # for one case, compiled and run
@@ -23,9 +27,9 @@ SECONDS = 60.0  # for one case, compiled and run
 class Child:
     """A process that runs case after case; it is replaced when one of them kills it."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", __spec__.name, "--child"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)  # fmt: skip
+    def __init__(self, options: Sequence[str]) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", __spec__.name, "--child", *options],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
 
     def run(self, name: str) -> Outcome | None:
         """The outcome, or None where the process has ended or was ended."""
@@ -48,23 +52,29 @@ class Child:
         return self.process.wait()
 
 
-def serve() -> None:
+def serve(run: Callable[[Any], Outcome]) -> None:
     """The child's side: names come in, outcomes go out."""
     cases = node_cases()
     for line in sys.stdin:
-        made = outcome(cases[line.strip()])
+        made = run(cases[line.strip()])
         sys.stdout.write(json.dumps({"name": made.name, "operator": made.operator, "kind": made.kind,
                                      "reason": made.reason}) + "\n")  # fmt: skip
         sys.stdout.flush()
 
 
-def sweep(names: Sequence[str], jobs: int) -> Iterator[Outcome]:
+def emulated(case: Any) -> Outcome:
+    """The outcome on AArch64, under qemu."""
+    with tempfile.TemporaryDirectory() as folder, emulation.of(Path(folder)):
+        return outcome(case, target="aarch64")
+
+
+def sweep(names: Sequence[str], jobs: int, options: Sequence[str] = ()) -> Iterator[Outcome]:
     """The outcomes of the cases, in the order in which they are ready."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for name in names:
         waiting.put(name)
     done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-    threads = [threading.Thread(target=_work, args=(waiting, done), daemon=True) for _ in range(jobs)]
+    threads = [threading.Thread(target=_work, args=(waiting, done, options), daemon=True) for _ in range(jobs)]
     for thread in threads:
         thread.start()
     for _ in names:
@@ -73,8 +83,10 @@ def sweep(names: Sequence[str], jobs: int) -> Iterator[Outcome]:
         yield made
 
 
-def _work(waiting: queue.SimpleQueue[str], done: queue.SimpleQueue[Outcome | None]) -> None:
-    child = Child()
+def _work(
+    waiting: queue.SimpleQueue[str], done: queue.SimpleQueue[Outcome | None], options: Sequence[str]
+) -> None:
+    child = Child(options)
     while True:
         try:
             name = waiting.get_nowait()
@@ -86,7 +98,7 @@ def _work(waiting: queue.SimpleQueue[str], done: queue.SimpleQueue[Outcome | Non
             status = child.close()
             kind = HANG if child.timed_out else CRASH
             made = Outcome(name, operator_of(node_cases()[name]), kind, f"exit status {status}")
-            child = Child()
+            child = Child(options)
         done.put(made)
 
 
@@ -117,12 +129,16 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="PART", help="cases whose name has this part")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--details", action="store_true", help="a line for every case that is not ok")
+    parser.add_argument("--emulated", action="store_true", help="as AArch64 code, under qemu")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        serve()
+        serve(emulated if args.emulated else outcome)
         return 0
-    outcomes = list(sweep([name for name in node_cases() if args.only in name], args.jobs))
+    if args.emulated and emulation.missing():
+        parser.error(f"--emulated: {emulation.missing()}")
+    options = ["--emulated"] if args.emulated else []
+    outcomes = list(sweep([name for name in node_cases() if args.only in name], args.jobs, options))
     if args.details:
         for made in sorted(outcomes, key=lambda made: (made.kind, made.operator, made.name)):
             if made.kind != OK:

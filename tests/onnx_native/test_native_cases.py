@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
+from tests import emulation
 from tests.onnx_native.cases import OK, REFUSED, node_cases, outcome
 
 SAMPLE = 10  # every tenth case, chosen by the hash of its name, and every tenth of the others with bounds checked
 
 
-def sampled(remainder: int) -> list[str]:
-    return [name for name in node_cases() if hashlib.sha256(name.encode()).digest()[0] % SAMPLE == remainder]
+EMULATED = 60  # every so many of them under qemu
+
+
+def sampled(remainder: int, of: int = SAMPLE) -> list[str]:
+    return [name for name in node_cases() if hashlib.sha256(name.encode()).digest()[0] % of == remainder]
 
 
 @pytest.mark.parametrize(
@@ -21,6 +26,16 @@ def sampled(remainder: int) -> list[str]:
 )
 def test_case(name: str, sanitize: bool) -> None:
     made = outcome(node_cases()[name], sanitize)
+    if made.kind == REFUSED:
+        pytest.skip(made.reason)
+    assert made.kind == OK, made.reason
+
+
+@pytest.mark.skipif(bool(emulation.missing()), reason=emulation.missing())
+@pytest.mark.parametrize("name", sampled(2, EMULATED))
+def test_case_on_aarch64(name: str, tmp_path: Path) -> None:
+    with emulation.of(tmp_path):
+        made = outcome(node_cases()[name], target="aarch64")
     if made.kind == REFUSED:
         pytest.skip(made.reason)
     assert made.kind == OK, made.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from onnx import TensorProto, helper
 
 import stepwell
+from stepwell.backends.cpu import target as cpu
 from stepwell.dialects import kernel, loop
 from stepwell.dialects.loop import ForOp, ParallelOp
 from stepwell.dialects.schedule import ScheduleAttr
-from stepwell.dialects.tensor import KernelOp
+from stepwell.dialects.tensor import KernelOp, ReadOp
 from stepwell.errors import IRError
 from stepwell.ir.core import Operation
 from stepwell.ir.parser import parse_module
@@ -69,8 +71,11 @@ def expected(left: Array, right: Array, disparities: int) -> Array:
 @pytest.mark.parametrize("target", ["cpu", "x86-64-v3", "x86-64"])
 @pytest.mark.parametrize(
     ("shape", "disparities"),
-    [((1, 8, 3, 32), 4), ((2, 5, 4, 17), 6), ((1, 3, 2, 5), 9), ((1, 1, 1, 1), 1), ((1, 16, 6, 48), 13)],
-)
+    [
+        ((1, 8, 3, 32), 4), ((2, 5, 4, 17), 6), ((1, 3, 2, 5), 9), ((1, 1, 1, 1), 1), ((1, 16, 6, 48), 13),
+        ((2, 7, 9, 72), 32), ((1, 5, 20, 100), 64), ((1, 200, 16, 80), 48), ((1, 130, 3, 64), 24), ((3, 4, 8, 15), 64),
+    ],
+)  # fmt: skip
 def test_it_computes_what_numpy_does(plugin: ModuleType, shape: tuple[int, ...], disparities: int, target: str) -> None:
     left, right = maps(shape)
     found = stepwell.compile(model(list(shape), disparities), target=target)(left, right)
@@ -98,6 +103,25 @@ def test_it_is_one_kernel_with_its_neighbours(plugin: ModuleType) -> None:
     assert [op.op_name for op in found.body.block] == ["tensor.generic"] * 3 + ["tensor.yield"]
     code = print_op(lowered(model([1, 8, 3, 32], 4), "loop"))
     assert "vector.fma" in code and "stereo.cost_volume" not in code
+
+
+def test_its_loads_are_shared(plugin: ModuleType) -> None:
+    """Four times four vectors of sums read eleven vectors: the window moves by whole vectors within the tile."""
+    nodes = model([1, 64, 32, 128], 64)
+    module, _ = load_source(nodes)
+    context = PassContext(target=cpu.named("x86-64-v4"))
+    PassManager(pipeline.phases(pipeline.landing_of(module), "loop")).run(module, context)
+    steps = [op for op in module.walk_of(ForOp) if op.label == "d4"]
+    counts = [Counter(inner.op_name for inner in op.block) for op in steps]
+    assert [(c["vector.fma"], c["vector.load"]) for c in counts] == [(32, 22)]  # two steps of the sum
+
+
+def test_what_it_reads_is_kept_in_rows(plugin: ModuleType) -> None:
+    module = lowered(model([1, 64, 32, 128], 64), "tensor")
+    (found,) = module.walk_of(KernelOp)
+    assert found.schedule is not None
+    assert [spec.name for spec in found.schedule.stages] == ["s0", "s1"]
+    assert not list(found.walk_of(ReadOp))[1:]  # of the padding, which no loop of the sum has
 
 
 def test_its_verifier_speaks(plugin: ModuleType) -> None:

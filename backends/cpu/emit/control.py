@@ -10,7 +10,7 @@ from stepwell.errors import TargetError
 from stepwell.ir.core import Value
 from stepwell.ir.types import MemRefType
 
-from .function import FunctionEmitter, Label, emits, flat_types
+from .function import FunctionEmitter, Label, emits, flat_types, task_symbol
 from .types import register_type
 
 
@@ -159,22 +159,29 @@ def leave(e: FunctionEmitter, op: func.ReturnOp) -> None:
     e.line(e.success)
 
 
-@emits(cpu.ThreadOp)
-def thread(e: FunctionEmitter, op: cpu.ThreadOp) -> None:
-    """The program's parameter."""
-    e.bind(op.result, e.thread())
+@emits(cpu.ShareOp)
+def share(e: FunctionEmitter, op: cpu.ShareOp) -> None:
+    """sw_share, with the kernel's arguments in memory"""
+    place = e.packed(zip(flat_types(v.type for v in op.inputs), _flat(e, op.inputs), strict=True))
+    name = task_symbol(op.callee)
+    e.context.use(name)
+    e.line(f'call void @sw_share(ptr {e.team}, ptr @"{name}", ptr {place}, i64 {e.value(op.grains)})')
 
 
-@emits(cpu.NextGrainOp)
-def next_grain(e: FunctionEmitter, op: cpu.NextGrainOp) -> None:
-    """sw_next"""
-    e.bind(op.result, e.emit(f"call i64 @sw_next(ptr {e.team}, i64 {op.slot})"))
+@emits(cpu.JoinOp)
+def join(e: FunctionEmitter, op: cpu.JoinOp) -> None:
+    """sw_join"""
+    _leave_unless_well(e, e.join())
 
 
-@emits(cpu.BarrierOp)
-def barrier(e: FunctionEmitter, op: cpu.BarrierOp) -> None:
-    """sw_barrier; where it answers a status, the program returns it."""
-    status = e.emit(f"call i64 @sw_barrier(ptr {e.team}, i64 {e.thread()}, i64 {op.slots})")
+@emits(cpu.PollOp)
+def poll(e: FunctionEmitter, op: cpu.PollOp) -> None:
+    """sw_poll"""
+    _leave_unless_well(e, e.emit(f"call i64 @sw_poll(ptr {e.team})"))
+
+
+def _leave_unless_well(e: FunctionEmitter, status: str) -> None:
+    """Return a status other than 0."""
     failed = e.emit(f"icmp ne i64 {status}, 0")
     leaving, going_on = e.start_block("failed"), e.start_block("next")
     e.line(f"br i1 {failed}, label %{leaving.name}, label %{going_on.name}")

@@ -171,9 +171,13 @@ class FunctionEmitter:
         given = ", ".join(f"{type_} {text}" for type_, text in arguments)
         return f"call {result} @{name}({given})"
 
-    def thread(self) -> str:
-        """The number of the thread."""
-        raise TargetError("only a program may ask for the thread")
+    def packed(self, arguments: Iterable[tuple[str, str]]) -> str:
+        """A pointer to (type, text) arguments in memory, each in 8 bytes; they stay there up to the next join."""
+        raise TargetError("only a program may share out grains")
+
+    def join(self) -> str:
+        """Run what is shared out; the status."""
+        raise TargetError("only a program may share out grains")
 
     def constant(self, elements: ElementsAttr) -> str:
         """A pointer to a constant of the model."""
@@ -229,3 +233,8 @@ class FunctionEmitter:
 def flat_types(types: Iterable[Type]) -> list[str]:
     """The LLVM types of all registers that stand for values of some types."""
     return [text for type_ in types for text in parameter_types(type_)]
+
+
+def task_symbol(kernel: str) -> str:
+    """The name in object code of the task that runs a grain of a kernel: apart from all names of kernels."""
+    return f"stepwell.task.{kernel}"

@@ -20,7 +20,7 @@ def descriptor(e: FunctionEmitter, table: Value, segment: Value) -> str:
 
 @emits(heap.ReserveOp)
 def reserve(e: FunctionEmitter, op: heap.ReserveOp) -> None:
-    """sw_reserve or sw_grow; where that answers 0, an error is reported, and the threads leave at the next barrier."""
+    """sw_reserve or sw_grow; where that answers 0, an error is reported: the program ends at the next `cpu.poll`."""
     words, size = descriptor(e, op.heap, op.segment), e.value(op.bytes)
     function, kept = ("sw_grow", f", i64 {ALL}") if op.keeps else ("sw_reserve", "")
     made = e.emit(f"call i64 @{function}(ptr {words}, i64 {size}{kept})")

@@ -10,6 +10,7 @@ import attrs
 from stepwell.backends.cpu import abi, llvm
 from stepwell.backends.cpu.signature import Signature
 from stepwell.dialects.builtin import ModuleOp
+from stepwell.dialects.cpu import SHARED
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import TargetError
 from stepwell.ir.attributes import ElementsAttr
@@ -17,7 +18,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.types import MemRefType
 
 from . import control, floats, heap, integers, memory, reductions, vectors  # noqa: F401  (they fill the table)
-from .function import FunctionEmitter, flat_types
+from .function import FunctionEmitter, flat_types, task_symbol
 from .memory import Memory
 from .types import parameter_types
 
@@ -78,17 +79,18 @@ class ModuleContext:
 
 @attrs.frozen
 class FunctionText:
-    """A function as text, with the head that declares it elsewhere."""
+    """A function as text, with the head that declares it elsewhere. `task` defines what runs one grain of a kernel."""
 
     name: str
     head: str
     body: str
     context: ModuleContext
+    task: str = ""
 
     @property
     def text(self) -> str:
-        """The definition."""
-        return f"define {self.head} {{\n{self.body}\n}}\n"
+        """The definition, and that of the kernel's task."""
+        return f"define {self.head} {{\n{self.body}\n}}\n{self.task}"
 
 
 class KernelEmitter(FunctionEmitter):
@@ -109,12 +111,30 @@ class KernelEmitter(FunctionEmitter):
             rest = rest[count:]
         self.operations(self.function.body.block)
         parameters = ["ptr %team", "ptr %scratch", *(f"{t} {n}" for t, n in zip(types, names, strict=True))]
-        head = f'hidden void @"{self.function.sym_name}"({", ".join(parameters)}) nounwind'
-        return FunctionText(self.function.sym_name, head, self.text(), self.context)
+        name = self.function.sym_name
+        head = f'hidden void @"{name}"({", ".join(parameters)}) nounwind'
+        task = task_text(name, types[:-1]) if SHARED in self.function.attributes else ""
+        return FunctionText(name, head, self.text(), self.context, task)
+
+
+def task_head(kernel: str) -> str:
+    """How the task of a kernel is declared."""
+    return f'hidden void @"{task_symbol(kernel)}"(ptr %team, ptr %scratch, ptr %arguments, i64 %grain) nounwind'
+
+
+def task_text(kernel: str, types: Sequence[str]) -> str:
+    """The task of a kernel whose arguments before the grain have these types."""
+    lines, given = [], ["ptr %team", "ptr %scratch"]
+    for position, type_ in enumerate(types):
+        lines.append(f"  %a{position} = getelementptr i64, ptr %arguments, i64 {position}")
+        lines.append(f"  %v{position} = load {type_}, ptr %a{position}")
+        given.append(f"{type_} %v{position}")
+    call = f'  call void @"{kernel}"({", ".join([*given, "i64 %grain"])})'
+    return "\n".join([f"define {task_head(kernel)} {{", *lines, call, "  ret void", "}", ""])
 
 
 class ProgramEmitter(FunctionEmitter):
-    """The program: `i64 (ptr args, ptr team, i64 tid)`; it reads its arguments' slots on first use."""
+    """The program: `i64 (ptr args, ptr team)`; it reads its arguments' slots on first use."""
 
     success = "ret i64 0"
 
@@ -123,23 +143,34 @@ class ProgramEmitter(FunctionEmitter):
         self.function = function
         self.signature = Signature.of(function)
         self.layout = self.signature.layout
+        self._packed = self._most_packed = 0
 
     def write(self) -> FunctionText:
         """The whole function."""
-        stride = self._slot("i64", self.layout.scratch_stride)
-        offset = self.pure(f"mul i64 {stride}, %tid", stride)
-        start = self._slot("ptr", self.layout.scratch)
-        self.scratch = self.pure(f"getelementptr i8, ptr {start}, i64 {offset}", start, offset)
+        self.scratch = self._slot("ptr", self.layout.scratch)
         for index, argument in enumerate(self.function.arguments):
             self.memory[argument] = self._argument(index, argument.type)
         self.operations(self.function.body.block)
+        if self._most_packed:
+            self.blocks[0].lines.insert(0, f"%packed = alloca [{self._most_packed} x i64], align 16")
         name = program_symbol(self.function)
-        head = f'i64 @"{name}"(ptr %args, ptr %team, i64 %tid) nounwind'
-        return FunctionText(name, head, self.text(), self.context)
+        return FunctionText(name, f'i64 @"{name}"(ptr %args, ptr %team) nounwind', self.text(), self.context)
 
-    def thread(self) -> str:
-        """This thread's number."""
-        return "%tid"
+    def packed(self, arguments: Iterable[tuple[str, str]]) -> str:
+        """In the program's stack frame, behind what the interval already has there."""
+        start = self._packed
+        for type_, text in arguments:
+            place = self.pure(f"getelementptr i64, ptr %packed, i64 {self._packed}")
+            self.line(f"store {type_} {text}, ptr {place}")
+            self._packed += 1
+        self._most_packed = max(self._most_packed, self._packed)
+        return self.pure(f"getelementptr i64, ptr %packed, i64 {start}") if self._packed > start else "null"
+
+    def join(self) -> str:
+        """sw_join"""
+        self._packed = 0
+        stride = self._slot("i64", self.layout.scratch_stride)
+        return self.emit(f"call i64 @sw_join(ptr {self.team}, ptr {self.scratch}, i64 {stride})")
 
     def constant(self, elements: ElementsAttr) -> str:
         """An entry of the constants table."""
@@ -170,7 +201,7 @@ def program_symbol(function: FuncOp) -> str:
 
 
 def emit_module(module: Operation, target: CpuTarget) -> EmittedModule:
-    """All functions of a module in the form that `spmd` leaves. Raises TargetError naming the op that has no code."""
+    """All functions of a module as `ShareOut` leaves them. Raises TargetError naming the op that has no code."""
     assert isinstance(module, ModuleOp)
     functions = [op for op in module.block if isinstance(op, FuncOp)]
     kernels = [op for op in functions if "kernel" in op.attributes]
@@ -181,6 +212,7 @@ def emit_module(module: Operation, target: CpuTarget) -> EmittedModule:
     texts = [KernelEmitter(ModuleContext(target, tables), op).write() for op in kernels]
     program = ProgramEmitter(ModuleContext(target, tables), programs[0]).write()
     heads = {text.name: text.head for text in texts}
+    heads |= {task_symbol(text.name): task_head(text.name) for text in texts if text.task}
     if missing := sorted(set(program.context.callees) - set(heads)):
         raise TargetError(f"the program launches kernels that are not there: {', '.join(missing)}")
     groups = [*shared_out(texts), [program]]
@@ -211,7 +243,7 @@ def module_text(functions: Iterable[FunctionText], heads: dict[str, str], target
     """One LLVM module."""
     functions = list(functions)
     declared = {name: text for f in functions for name, text in f.context.declarations.items()}
-    inside = {f.name for f in functions}
+    inside = {f.name for f in functions} | {task_symbol(f.name) for f in functions if f.task}
     outside = {name: f"declare {heads[name]}" for f in functions for name in f.context.callees if name not in inside}
     parts = [
         f'target datalayout = "{llvm.data_layout(target)}"\ntarget triple = "{target.triple}"\n',

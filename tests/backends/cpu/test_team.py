@@ -65,6 +65,42 @@ def test_calls_from_many_python_threads(programs: jit.Code) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_launches_of_one_interval(programs: jit.Code, threads: int) -> None:
+    Team.get(threads=threads)
+    entry = NativeEntry(programs, "halves", [VECTOR], [VECTOR])
+    for size in (0, 1, 2, 3, 50, 1001):
+        x, out = np.arange(size) + 1, np.zeros(size, np.int64)
+        assert entry.call(x, out, aligned_bytes(0), new_scratch(0)) is None
+        assert out.tolist() == [v if i < size // 2 else -v for i, v in enumerate(x.tolist())]
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_late_workers_take_nothing_that_is_over(programs: jit.Code, threads: int) -> None:
+    """Many short intervals of calls that have their arguments, results and sizes in turn in the same memory."""
+    Team.get(threads=threads)
+    entry = NativeEntry(programs, "rounds", [VECTOR], [VECTOR])
+    cases = [np.random.default_rng(size).integers(-1000, 1000, size) for size in (2, 3, 17, 40)]
+    expected = [expected_rounds(x).tolist() for x in cases]
+    arena, scratch, memory = aligned_bytes(8 * 40), new_scratch(0), np.zeros(40, np.int64)
+    for call in range(400):
+        x, out = cases[call % 4], memory[: len(cases[call % 4])]
+        assert entry.call(x, out, arena, scratch) is None
+        assert out.tolist() == expected[call % 4]
+
+
+def test_an_error_ends_a_call_whose_other_grains_have_not_begun(programs: jit.Code) -> None:
+    entry = NativeEntry(programs, "check", [VECTOR], [VECTOR])
+    for threads in (1, 2, 3, 7):
+        Team.get(threads=threads)
+        for size in (1, 5, 100_000):
+            x, out = np.full(size, -1), np.zeros(size, np.int64)
+            code, op, value = entry.call(x, out, aligned_bytes(0), new_scratch(0))
+            assert (code, op, 0 <= value < size, out.any()) == (7, 42, True, False)
+            assert entry.call(-x, out, aligned_bytes(0), new_scratch(0)) is None
+            assert out.all()
+
+
 def test_the_size_changes_between_calls(programs: jit.Code) -> None:
     entry = NativeEntry(programs, "rounds", [VECTOR], [VECTOR])
     x = np.arange(30)
@@ -152,7 +188,7 @@ def test_programs_run_in_the_default_floating_point_mode(programs: jit.Code) -> 
 def test_the_run_time_compiles_for_the_other_architecture() -> None:
     for name in ("x86-64", "aarch64"):
         made = target.named(name)
-        assert "sw_barrier:" in jit.emit_assembly(native.runtime_ir(made.arch), made)
+        assert "sw_join:" in jit.emit_assembly(native.runtime_ir(made.arch), made)
     with pytest.raises(TargetError, match="no code for riscv64"):
         native.runtime_ir("riscv64")
 
@@ -270,6 +306,8 @@ import atexit
 assert good()
 def workers():
     return sum("stepwell" in open(f"/proc/self/task/{t}/comm").read() for t in os.listdir("/proc/self/task"))
+while workers() < 2:  # a worker gives itself its name
+    time.sleep(0.001)
 before = workers()
 team = Team.get()
 team._at_exit()

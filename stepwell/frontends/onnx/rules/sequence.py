@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +15,7 @@ from stepwell.frontends.onnx.declared import plain_dims
 from stepwell.frontends.onnx.element_types import value_type
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import reshaped
-from stepwell.frontends.onnx.rules.movement import sliced
-from stepwell.frontends.onnx.shapes import int_list
+from stepwell.frontends.onnx.rules.movement import split_by_sizes
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, Type
@@ -106,11 +104,7 @@ def split(node: Node) -> Value:
     shape = shape_of(x)
     axis = normalize_axis(node.int("axis", 0), len(shape))
     sizes = _sizes(node, shape[axis])
-    ends = list(itertools.accumulate(sizes, initial=0))
-    parts = [
-        sliced(node, x, int_list(node, [start]), int_list(node, [end]), [axis])
-        for start, end in itertools.pairwise(ends)
-    ]
+    parts = split_by_sizes(node, sizes)
     if not node.has_input(1) and not node.int("keepdims", 1):
         parts = [reshaped(node, part, (*shape[:axis], *shape[axis + 1 :])) for part in parts]
     return made(node, parts, tensor_type(x).element)

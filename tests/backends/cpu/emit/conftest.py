@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from stepwell.backends.cpu import model, target
+from stepwell.backends.cpu.share import ShareOut
 from stepwell.backends.cpu.signature import Signature
-from stepwell.backends.cpu.spmd import Spmd
 from stepwell.errors import TargetError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
 from stepwell.ir.verifier import verify
+from tests import emulation
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[str, Sequence[Array]], list[Array]]
@@ -53,7 +55,7 @@ def run_both(text: str, arrays: Sequence[Array], level: target.CpuTarget) -> lis
     compiled = model.build(module, level)
     outputs = compiled.run(arrays)
     shared = module.clone()
-    Spmd().run(shared, PassContext(level))
+    ShareOut().run(shared, PassContext(level))
     verify(shared)
     for form in (module, shared):
         for name, native, expected in zip(compiled.outputs, outputs, interpreted(form, arrays, outputs), strict=True):
@@ -65,6 +67,20 @@ def run_both(text: str, arrays: Sequence[Array], level: target.CpuTarget) -> lis
 def plain(array: Array) -> Array:
     """An array whose element type NumPy's own comparisons know."""
     return array.astype(np.float64) if array.dtype.kind == "V" or array.dtype.name == "bfloat16" else array
+
+
+@pytest.fixture
+def aarch64(tmp_path: Path) -> Iterator[target.CpuTarget]:
+    """A target that qemu runs."""
+    if emulation.missing():
+        pytest.skip(emulation.missing())
+    with emulation.of(tmp_path):
+        yield target.named("aarch64")
+
+
+@pytest.fixture
+def both_on_aarch64(aarch64: target.CpuTarget) -> Run:
+    return lambda text, arrays: run_both(text, arrays, aarch64)
 
 
 @pytest.fixture

@@ -291,7 +291,8 @@ def test_reports_of_the_ir_itself() -> None:
     ("body", "why"),
     [
         ('"test.unknown"() : () -> () loc("/strange")', "test.unknown .from /strange. cannot be compiled"),
-        ("%t = cpu.thread : index", "only a program may ask for the thread"),
+        ("%n = arith.constant 2 : index\n    cpu.share @k[%n]() :", "only a program may share out grains"),
+        ("cpu.join", "only a program may share out grains"),
     ],
 )
 def test_what_cannot_be_compiled_is_named(body: str, why: str) -> None:

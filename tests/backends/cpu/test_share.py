@@ -1,4 +1,4 @@
-"""Sharing a program out to a team: grains, counters, barriers."""
+"""Sharing a program out to a team: grains, intervals, the looks for errors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stepwell.backends.cpu import model, target
-from stepwell.backends.cpu.spmd import Spmd
+from stepwell.backends.cpu.share import ShareOut
 from stepwell.backends.cpu.team import Team
-from stepwell.dialects import cpu
+from stepwell.dialects import arith, cpu, func
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation
@@ -69,7 +69,7 @@ GRAINS = {"all parallel": 3, "serial inside": 2, "a bound between": 2, "a bound 
 
 def lowered(text: str) -> Operation:
     module = parse_module(text)
-    Spmd().run(module, PassContext(None))
+    ShareOut().run(module, PassContext(None))
     verify(module)
     return module
 
@@ -91,16 +91,16 @@ def test_loops_with_bounds_known_ahead_are_shared_out(name: str) -> None:
     assert "kernel.launch" not in text
     assert "loop.parallel" not in text
     assert text.count("loop.for") == 3 - GRAINS.get(name, 0)
-    assert ("cpu.next_grain" in text) == (name in GRAINS)
-    assert ("cpu.thread" in text) == (name not in GRAINS)
+    assert ("cpu.share" in text) == (name in GRAINS)
+    assert ("func.call" in text) == (name not in GRAINS)
 
 
 def test_static_grain_counts_are_constants() -> None:
     text = nest(NESTS["serial inside"]).replace("%c0 to %n step %c1", "%c0 to %c2 step %c1")
     text = text.replace("%c0 to %m step %c1", "%c1 to %c2 step %c2")
     module = lowered(text)
-    assert "arith.cmpi slt, %grain, %c2" in str(module).replace("%0 ", "%c2 ") or "2 : index" in str(module)
-    assert "arith.muli" not in str(module).partition("@main")[2]
+    (share,) = module.walk_of(cpu.ShareOp)
+    assert arith.constant_int(share.grains) == 2
 
 
 PIPELINE = """
@@ -181,30 +181,16 @@ def test_launches_follow_each_other_through_loops_and_conditions(threads: int) -
             assert compiled.run([x])[0].tolist() == np.roll(t, -1).tolist()
 
 
-def barriers(module: Operation) -> int:
-    return str(module).count("cpu.barrier")
-
-
-def test_barriers_stand_only_where_threads_meet() -> None:
+def test_kernels_of_one_grain_are_called_and_wake_nobody() -> None:
     launches = "kernel.launch @first(%x, %y) : (memref<64xi64>, memref<1xi64>) -> ()\n"
     head = PIPELINE.partition("func.func @main")[0]
     main = "func.func @main(%x: memref<64xi64>, %y: memref<1xi64> {{sw.out}}) {{ {} func.return }} }}"
-    one, three = (lowered(head + main.format(launches * count)) for count in (1, 3))
-    assert barriers(one) == 0
-    assert barriers(three) == 0  # thread 0 does one after the other
-    read = launches + "%c0 = arith.constant 0 : index\n%v = buffer.load %y[%c0] : memref<1xi64>\n" + launches
-    assert barriers(lowered(head + main.format(read))) == 2
-
-
-def test_a_launch_that_nobody_waits_for_does_not_stand_in_for_the_barrier_before_it() -> None:
-    """Thread 0 runs @first, which the shared @shift must wait for, even with another launch of thread 0 between."""
-    first = "kernel.launch @first(%x, %y) {} : (memref<64xi64>, memref<1xi64>) -> ()\n"
-    shared = "kernel.launch @shift(%x, %x) : (memref<64xi64>, memref<64xi64>) -> ()\n"
-    head = PIPELINE.partition("func.func @main")[0]
-    main = "func.func @main(%x: memref<64xi64>, %y: memref<1xi64> {{sw.out}}) {{ {} func.return }} }}"
-    alone, free = first.format(""), first.format("{sw.no_wait}")
-    for launches, expected in ((alone + shared, 1), (alone + free + shared, 1), (free + shared + shared, 1)):
-        assert barriers(lowered(head + main.format(launches))) == expected
+    module = lowered(head + main.format(launches * 3))
+    program = model.program_of(module)
+    names = [op.op_name for op in program.body.block if not isinstance(op, arith.ConstantOp)]
+    assert names == [*["func.call", "cpu.poll"] * 3, "func.return"]
+    compiled = model.build(parse_module(head + main.format(launches * 3)), target.host())
+    assert compiled.run([np.arange(64) + 5])[0].tolist() == [5]
 
 
 def test_a_launch_of_what_is_no_kernel() -> None:
@@ -280,25 +266,26 @@ BRANCH = f"""
     loop.yield
   }}
 """
-# A body of the loop -> how many barriers the program has, and what is in %a[0] behind 50 rounds.
+# A body of the loop -> how many intervals of the team and calls the program has, and what is in %a[0] behind 50 rounds.
 BODIES = {
-    "ops of one thread": (f"{ONE}\n{ONE}", 1, 101),
-    "shared ops between": (f"{ALL}\n{BACK}\n{ONE}", 3, 101),
-    "a branch that memory decides": (BRANCH, 5, 101),
+    "ops of one thread": (f"{ONE}\n{ONE}", 1, 3, 101),
+    "shared ops between": (f"{ALL}\n{BACK}\n{ONE}", 2, 3, 101),
+    "a branch that memory decides": (BRANCH, 2, 5, 101),
 }
 
 
 @pytest.mark.parametrize("name", list(BODIES))
-def test_barriers_of_loops(name: str) -> None:
-    body, barriers, _ = BODIES[name]
+def test_intervals_of_loops(name: str) -> None:
+    body, joins, calls, _ = BODIES[name]
     program = lowered(IN_LOOPS.replace("BODY", body))
-    assert len(list(program.walk_of(cpu.BarrierOp))) == barriers
+    found = [len(list(program.walk_of(kind))) for kind in (cpu.JoinOp, func.CallOp)]
+    assert found == [joins, calls]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", list(BODIES))
 def test_launches_in_loops_run_in_order(name: str, threads: int) -> None:
-    body, _, last = BODIES[name]
+    body, _, _, last = BODIES[name]
     module = parse_module(IN_LOOPS.replace("BODY", body))
     expected = [np.zeros(64, np.int64), np.zeros(64, np.int64)]
     run_function(next(f for f in module.walk_of(FuncOp) if f.sym_name == "main"), [np.zeros(64, np.int64), *expected])
@@ -311,12 +298,10 @@ def test_launches_in_loops_run_in_order(name: str, threads: int) -> None:
         assert a[0] == last
 
 
-LONG = IN_LOOPS.replace("BODY", f"{ONE}\n{ONE}").replace("%n = arith.constant 50", "%n = arith.constant 1000")
+LONG = IN_LOOPS.replace("BODY", "").replace("%n = arith.constant 50", "%n = arith.constant 1000")
 
 
-def test_a_long_loop_of_one_thread_looks_for_errors_now_and_then() -> None:
+def test_every_round_of_a_loop_looks_for_errors_and_signals() -> None:
     program = lowered(LONG)
-    around = [op.parent_op.op_name for op in program.walk_of(cpu.BarrierOp) if op.parent_op is not None]
-    assert around == ["loop.if", "func.func"]
-    compiled = model.build(parse_module(LONG), target.host(), threads=2)
-    assert compiled.run([np.zeros(64, np.int64)])[0][0] == 2001
+    around = [op.parent_op.op_name for op in program.walk_of(cpu.PollOp) if op.parent_op is not None]
+    assert around == ["func.func", "loop.for"]

@@ -1,12 +1,12 @@
-"""Makes the program that every thread of a team runs.
+"""Shares the work of a program out to the threads of a team.
 
 func @k { loop.parallel %i { loop.parallel %j { body } } }      func @k(..., %grain) { %i, %j = grain; body }
-kernel.launch @k(...)                                      ->   loop over cpu.next_grain { func.call @k(..., %g) }
-                                                                cpu.barrier
+kernel.launch @k(...)                                      ->   cpu.share @k[%grains](...); cpu.join
 
-A launch's grains are counted from 0, the last loop fastest. The loops that are shared out are those whose bounds are
-known before the first of them starts; loops inside become serial. Which thread runs a grain has no influence on what
-it computes.
+One thread runs the program; a launch is a number of grains, counted from 0, the last loop fastest, which any thread may
+run. The loops that are shared out are those whose bounds are known before the first of them starts; loops inside become
+serial. Which thread runs a grain has no influence on what it computes. Launches that do not depend on each other share
+an interval (see `intervals`); those that surely have one grain and an interval of their own are calls.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from stepwell.ir.types import DYNAMIC, F32, INDEX, MemRefType, TensorType
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.to_loop.outline import measured_symbols, open_dims
 
+from .intervals import Uses, intervals, launch_runs
 from .scratch import scratch_bytes
 from .signature import Signature
 from .timer import Timer
@@ -39,25 +40,25 @@ SCRATCH = "sw.scratch"
 
 
 @attrs.frozen
-class Spmd(Pass):
+class ShareOut(Pass):
     """Share a program's kernels out to the threads of a team.
 
     `profile` adds an output with the time of every launch (see `timer`)."""
 
-    name: ClassVar[str] = "cpu-spmd"
+    name: ClassVar[str] = "cpu-share-out"
     profile: bool = False
 
     def run(self, module: Operation, context: PassContext) -> None:
         assert isinstance(module, ModuleOp)
         functions = [op for op in module.block if isinstance(op, FuncOp)]
-        kernels = {op.sym_name: Grains.of(op) for op in functions if "kernel" in op.attributes}
+        kernels = {op.sym_name: Kernel.of(op) for op in functions if "kernel" in op.attributes}
         for function in functions:
             if "kernel" not in function.attributes:
                 function.attributes[SCRATCH] = StringAttr(str(scratch_bytes(function)))
                 size_outputs(function)
                 share_out(function, kernels, profile=self.profile)
-        for grains in kernels.values():
-            grains.make_parameter()
+        for launched in kernels.values():
+            launched.grains.make_parameter()
         erase_unused(module)
 
 
@@ -96,13 +97,14 @@ class Grains:
         return total
 
     def make_parameter(self) -> None:
-        """Replace the loops by one more argument, the grain."""
+        """Replace the loops by one more argument, the grain; without loops there is only grain 0."""
+        grain: Value = self.function.entry.add_argument(INDEX, "grain")
+        self.function.update_type()
         for inner in list(self.function.walk_of(loop.ParallelOp)):
             if inner not in self.loops:
                 make_serial(inner)
         if not self.loops:
             return
-        grain: Value = self.function.entry.add_argument(INDEX, "grain")
         anchor = self.loops[0]
         for nest in self.loops:
             for bound in nest.operands:
@@ -113,7 +115,6 @@ class Grains:
             for op in list(nest.block):
                 op.move_before(nest)
             nest.erase()
-        self.function.update_type()
 
     def _place(self, grain: Value, builder: Builder) -> None:
         """Code for the loop variables of a grain."""
@@ -221,56 +222,82 @@ def size_outputs(function: FuncOp) -> None:
         builder.insert(sized)
 
 
-def share_out(function: FuncOp, kernels: dict[str, Grains], *, profile: bool = False) -> None:
-    """Replace the launches of a program; with `profile`, put clocks around them."""
-    written = list(function.walk())
+@attrs.frozen(eq=False)
+class Kernel:
+    """What the program needs to know of a kernel."""
+
+    grains: Grains
+    uses: Uses
+
+    @staticmethod
+    def of(function: FuncOp) -> Kernel:
+        """As it stands, before the grain is made a parameter."""
+        return Kernel(Grains.of(function), Uses.of(function))
+
+
+def share_out(function: FuncOp, kernels: dict[str, Kernel], *, profile: bool = False) -> None:
+    """Replace the launches of a program; with `profile`, each runs by itself, between two clocks."""
+    for op in function.walk_of(kernel.LaunchOp):
+        if op.callee not in kernels:
+            raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
     timer = Timer.of(function) if profile else None
-    for op in written:
-        if isinstance(op, kernel.LaunchOp):
-            if op.callee not in kernels:
-                raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
-            launch(op, kernels[op.callee], timer)
-        elif isinstance(op, buffer.LoadOp) and not isinstance(op.next, buffer.LoadOp):
-            # The program itself has read memory: no thread may overwrite it before all have read it.
-            Builder.after(op).insert(cpu.BarrierOp(slots=0))
-        elif isinstance(op, heap.SizeOp):
-            check_size(op)
-        elif isinstance(op, heap.ReserveOp):
-            _by_thread_0(Builder.before(op), op, ends=True)
-        elif isinstance(op, (buffer.StoreOp, heap.PublishOp)):
-            _by_thread_0(Builder.before(op), op)
-        elif isinstance(op, RequireOp) and not isinstance(op.next, RequireOp):
-            # What is launched next may rely on it.
-            Builder.after(op).insert(cpu.BarrierOp(slots=0))
-    drop_idle_barriers(function.body.block)
-    end = function.body.block.terminator
-    if isinstance(end.prev, cpu.BarrierOp):
-        end.prev.erase()  # the end of a call is a barrier
+    uses = {name: launched.uses for name, launched in kernels.items()}
+    for block in [block for op in function.walk() for region in op.regions for block in region.blocks]:
+        for run in launch_runs(block):
+            for interval in [[op] for op in run] if profile else intervals(run, uses):
+                run_interval(interval, Builder.before(run[0]), kernels, timer)
+            for launch in run:
+                launch.erase()
+    _poll(function)
 
 
-def launch(op: kernel.LaunchOp, grains: Grains, timer: Timer | None = None) -> None:
-    """One launch: shared out by a counter, or run by thread 0 where there is but one grain."""
-    builder = Builder.before(op)
-    index = IndexBuilder(builder)
-    total = grains.count(index, op.inputs)
+def intervals_and_calls(module: Operation) -> tuple[int, int]:
+    """What the program of a module at the end of the loop landing has in its text: intervals, at the end of which one
+    thread waits for the others, and launches that it runs by itself. The module is not changed."""
+    copy = module.clone()
+    ShareOut().run(copy, PassContext(None))
+    return sum(1 for _ in copy.walk_of(cpu.JoinOp)), sum(1 for _ in copy.walk_of(func.CallOp))
+
+
+def run_interval(
+    launches: Sequence[kernel.LaunchOp],
+    builder: Builder,
+    kernels: dict[str, Kernel],
+    timer: Timer | None,
+) -> None:
+    """Code for launches that run at the same time; for calls where there is one grain of each."""
     start = timer.start(builder) if timer else None
-    if grains.loops and arith.constant_int(total) != 1:
-        _grain_loop(op, builder, total)
-        builder.insert(cpu.BarrierOp(slots=1))
+    index = IndexBuilder(builder)
+    totals = [kernels[op.callee].grains.count(index, op.inputs) for op in launches]
+    if all(arith.constant_int(total) == 1 for total in totals):
+        for op in launches:
+            given = [*op.inputs, index.constant(0)]
+            builder.insert(func.CallOp(given, callee=op.callee, result_types=(), loc=op.loc))
+            builder.insert(cpu.PollOp())
     else:
-        extra = [index.constant(0)] if grains.loops else []
-        call = func.CallOp([*op.inputs, *extra], callee=op.callee, result_types=(), loc=op.loc)
-        _by_thread_0(builder, call, wait=kernel.NO_WAIT not in op.attributes)
+        for op, total in zip(launches, totals, strict=True):
+            kernels[op.callee].grains.function.attributes[cpu.SHARED] = UnitAttr()
+            builder.insert(cpu.ShareOp(total, list(op.inputs), callee=op.callee, loc=op.loc))
+        builder.insert(cpu.JoinOp())
     if timer and start is not None:
-        timer.stop(builder, start)
-    op.erase()
+        timer.stop(builder, start, launches[0])
 
 
-ALONE = "cpu.alone"
+def _poll(function: FuncOp) -> None:
+    """Look for errors and signals where what comes next relies on it, and in each round of a loop."""
+    for op in list(function.walk()):
+        if isinstance(op, heap.SizeOp):
+            check_size(op)
+        elif isinstance(op, heap.ReserveOp) or (isinstance(op, RequireOp) and not isinstance(op.next, RequireOp)):
+            Builder.after(op).insert(cpu.PollOp())
+        elif isinstance(op, (loop.ForOp, loop.WhileOp)):
+            last = op.body.block.terminator
+            if not isinstance(last.prev, (cpu.PollOp, cpu.JoinOp)):
+                Builder.before(last).insert(cpu.PollOp())
 
 
 def check_size(op: heap.SizeOp) -> None:
-    """%k = heap.size %n upto %m  ->  if %n < 0 or %n > %m { cpu.report }; cpu.barrier, which all threads leave by"""
+    """%k = heap.size %n upto %m  ->  if %n < 0 or %n > %m { cpu.report }; cpu.poll, where the program ends then"""
     builder = Builder.before(op)
     bad = builder.insert(arith.CmpIOp(op.number, op.most, predicate="ugt")).result
     choice = loop.IfOp.build(bad)
@@ -279,99 +306,5 @@ def check_size(op: heap.SizeOp) -> None:
     inside.insert(cpu.ReportOp(op.number, message=op.message))
     inside.insert(loop.YieldOp(()))
     builder.insert(choice)
-    builder.insert(cpu.BarrierOp(slots=0))
+    builder.insert(cpu.PollOp())
     op.replace_with([op.number])
-
-
-def _by_thread_0(builder: Builder, op: Operation, *, wait: bool = True, ends: bool = False) -> None:
-    """Thread 0 runs an op; the others wait for it, or else go on to the next one. All threads may leave behind it if
-    the op `ends` a call."""
-    thread = builder.insert(cpu.ThreadOp(result_types=[INDEX])).result
-    alone = builder.insert(arith.CmpIOp(thread, IndexBuilder(builder).constant(0), predicate="eq")).result
-    choice = loop.IfOp.build(alone)
-    choice.otherwise.remove(choice.otherwise.block)
-    builder.insert(choice)
-    if wait:  # else a barrier before it keeps the others from the op behind it, and may not be dropped
-        choice.attributes[ALONE] = UnitAttr()
-        builder.insert(cpu.BarrierOp(slots=0, attributes={} if ends else {ALONE: UnitAttr()}))
-    op.detach()
-    inside = Builder.at_end(choice.then.block, op.loc)
-    inside.insert(op)
-    inside.insert(loop.YieldOp(()))
-
-
-def drop_idle_barriers(block: Block) -> None:
-    """Let nobody wait between two ops that thread 0 runs alone, since one thread has an order; nor in a loop of such
-    ops alone, but only behind it.
-
-    for { if thread == 0 { a }; barrier; if thread == 0 { b }; barrier }
-    ->  for { if thread == 0 { a }; if thread == 0 { b } }; barrier
-    """
-    for op in list(block):
-        for region in op.regions:
-            for inner in region.blocks:
-                drop_idle_barriers(inner)
-        if isinstance(op, loop.ForOp):
-            _wait_behind(op)
-    for op in list(block):
-        following = op.next
-        while following is not None and (has_trait(following, PURE) or isinstance(following, cpu.ThreadOp)):
-            following = following.next
-        if _is_idle(op) and following is not None and ALONE in following.attributes:
-            op.erase()
-
-
-def _is_idle(op: Operation) -> bool:
-    return isinstance(op, cpu.BarrierOp) and ALONE in op.attributes
-
-
-def _wait_behind(op: loop.ForOp) -> None:
-    barriers = list(op.walk_of(cpu.BarrierOp))
-    if barriers and all(_is_idle(barrier) for barrier in barriers):
-        for barrier in barriers:
-            barrier.erase()
-        if not _is_short(op):
-            _wait_now_and_then(op)
-        op.attributes[ALONE] = UnitAttr()
-        Builder.after(op).insert(cpu.BarrierOp(slots=0, attributes={ALONE: UnitAttr()}))
-
-
-ROUNDS = 64
-"""Rounds of a loop that thread 0 runs alone between two looks for errors and signals."""
-
-
-def _is_short(op: loop.ForOp) -> bool:
-    """Whether a loop surely ends after a few rounds."""
-    bounds = [arith.constant_int(value) for value in (op.lower, op.upper, op.step)]
-    low, high, step = bounds
-    return low is not None and high is not None and step is not None and high - low <= ROUNDS * step
-
-
-def _wait_now_and_then(op: loop.ForOp) -> None:
-    """Let the threads meet in some rounds: a long loop must end where an error is reported or Ctrl-C is hit.
-
-    for %i { a }  ->  for %i { a; if (%i - lower) % (64 * step) == 0 { barrier } }"""
-    builder = Builder.before(op.block.terminator)
-    index = IndexBuilder(builder)
-    period = index.mul(op.step, index.constant(ROUNDS))
-    place = builder.insert(arith.RemUIOp(index.sub(op.induction, op.lower), period)).result
-    due = builder.insert(arith.CmpIOp(place, index.constant(0), predicate="eq")).result
-    choice = builder.insert(loop.IfOp.build(due))
-    choice.otherwise.remove(choice.otherwise.block)
-    inside = Builder.at_end(choice.then.block, op.loc)
-    inside.insert(cpu.BarrierOp(slots=0))
-    inside.insert(loop.YieldOp(()))
-
-
-def _grain_loop(op: kernel.LaunchOp, builder: Builder, total: Value) -> None:
-    first = builder.insert(cpu.NextGrainOp(slot=0, result_types=[INDEX])).result
-    before, body = Block([INDEX]), Block([INDEX])
-    before.arguments[0].name = body.arguments[0].name = "grain"
-    test = Builder.at_end(before, op.loc)
-    more = test.insert(arith.CmpIOp(before.arguments[0], total, predicate="slt")).result
-    test.insert(loop.YieldOp([more, before.arguments[0]]))
-    work = Builder.at_end(body, op.loc)
-    work.insert(func.CallOp([*op.inputs, body.arguments[0]], callee=op.callee, result_types=()))
-    following = work.insert(cpu.NextGrainOp(slot=0, result_types=[INDEX])).result
-    work.insert(loop.YieldOp([following]))
-    builder.insert(loop.WhileOp([first], result_types=[INDEX], regions=[Region([before]), Region([body])]))

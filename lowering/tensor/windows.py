@@ -1,0 +1,163 @@
+"""Schedules of reductions that read a window at many displacements: correlations, cost volumes.
+
+The register tile runs over any dims, and is counted: loads that fall on one place are one load. For an operand read at
+w - 16 * do - di, tiles over `do` and vectors of w share loads; for one read at (h + dy, w + dx), tiles over h and dy
+do. Around the tile, the displacements that it leaves run innermost, over a part of the reduction so short that what
+they all read stays in the first-level cache."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
+from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.types import bit_width, element_of
+from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.maps import window_dims
+from stepwell.lowering.tensor.space import Space, is_constant
+from stepwell.lowering.tensor.stages import stages_of
+
+LINE = 64  # bytes of a cache line
+ENOUGH_GRAINS = 16  # grains of a large kernel beyond which its inner loops are left to one thread
+
+
+@attrs.frozen
+class Tile:
+    """Elements of each dim in the register tile, those of the vector dim in whole vectors; dims of 1 left out."""
+
+    sizes: Mapping[int, int]
+    vector: int
+    lanes: int
+
+    @property
+    def accumulators(self) -> int:
+        """Registers that hold outputs."""
+        return math.prod(self.sizes.values()) // self.lanes
+
+    def places(self, map_: AffineMap) -> int:
+        """How many different places of an operand the tile reads in one step of the reduction: vectors, or elements."""
+        steps = {d: self.lanes if d == self.vector else 1 for d in self.sizes}
+        ranges = [range(0, size, steps[d]) for d, size in self.sizes.items()]
+        count = map_.num_dims
+        found = set()
+        for point in itertools.product(*ranges):
+            dims = [0] * count
+            for d, at in zip(self.sizes, point, strict=True):
+                dims[d] = at
+            found.add(map_.evaluate(dims, ()))
+        return len(found)
+
+
+def window_schedule(space: Space, vector: int, lanes: int, machine: Machine) -> ScheduleAttr:
+    """The schedule of a reduction whose vectors run along a window."""
+    tile = min(tiles(space, vector, lanes, machine), key=lambda tile: (cycles(tile, space, machine), tile.accumulators))
+    names = space.names
+    register = tuple((names[d], size) for d, size in tile.sizes.items())
+    unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
+    return ScheduleAttr(tuple(loops(space, tile, machine)), register, names[vector], lanes, unroll)
+
+
+def tiles(space: Space, vector: int, lanes: int, machine: Machine) -> Iterator[Tile]:
+    """Register tiles over the vector dim and up to two others."""
+    others = [d for d in space.parallel if d != vector and space.sizes[d] > 1]
+    columns = -(-space.sizes[vector] // lanes)
+    most = machine.vector_registers - 2
+    for vectors in range(1, min(columns, 8) + 1):
+        yield Tile({vector: vectors * lanes}, vector, lanes)
+        for d in others:
+            for n in range(2, min(space.sizes[d], most // vectors) + 1):
+                yield Tile({d: n, vector: vectors * lanes}, vector, lanes)
+        for a, b in itertools.combinations(others, 2):
+            for n in range(2, min(space.sizes[a], most // vectors) + 1):
+                for m in range(2, min(space.sizes[b], most // vectors // n) + 1):
+                    yield Tile({a: n, b: m, vector: vectors * lanes}, vector, lanes)
+
+
+def cycles(tile: Tile, space: Space, machine: Machine) -> float:
+    """Cycles per output and step of the reduction: multiply-adds, loads or latency, partial tiles counted as whole.
+
+    A tile whose operands do not fit the registers beside its accumulators loads some of them again."""
+    loads = 0.0
+    kept = 0
+    for value, map_ in zip(space.op.inputs, space.op.input_maps, strict=True):
+        places = tile.places(map_)
+        crossing = crosses_lines(map_, tile) and not is_constant(value)
+        loads += places * (1 + machine.vector_bytes / LINE if crossing else 1)
+        kept += min(places, tile.sizes[tile.vector] // tile.lanes + 1)
+    spilled = max(0, tile.accumulators + kept - machine.vector_registers)
+    step = max(
+        tile.accumulators / machine.fma_per_cycle, (loads + 2 * spilled) / machine.loads_per_cycle, machine.fma_latency
+    )
+    whole = math.prod(-(-space.sizes[d] // size) * size / space.sizes[d] for d, size in tile.sizes.items())
+    return step / tile.accumulators * whole
+
+
+def crosses_lines(map_: AffineMap, tile: Tile) -> bool:
+    """Whether vectors of an operand start anywhere: dims move them by less than their length."""
+    form = map_.results[-1].linear_form() if map_.results else None
+    if form is None or tile.vector not in form[0]:
+        return False
+    return any(factor % tile.lanes for d, factor in form[0].items() if d != tile.vector)
+
+
+def loops(space: Space, tile: Tile, machine: Machine) -> Iterator[LoopSpec]:
+    """What all operands share in parallel, then the register tile's dims, then a part of the reduction, then the
+    displacements."""
+    names, op = space.names, space.op
+    inside = [d for d in space.parallel if d not in tile.sizes]
+    common = [d for d in inside if all(d in map_.used_dims() for map_ in op.input_maps) and d not in window_dims(op)]
+    few = math.prod(space.sizes[d] for d in common) < ENOUGH_GRAINS
+    yield from (LoopSpec(f"{names[d]}0", names[d], 1, True) for d in common)
+    yield LoopSpec(f"{names[tile.vector]}0", names[tile.vector], tile.sizes[tile.vector], few)
+    tiled = [d for d in tile.sizes if d != tile.vector]
+    yield from (LoopSpec(f"{names[d]}0", names[d], tile.sizes[d]) for d in tiled)
+    part = reduction_part(space, tile, machine)
+    if part is not None:
+        (reduced,) = space.reduction
+        yield LoopSpec(f"{names[reduced]}0", names[reduced], part)
+    yield from (LoopSpec(f"{names[d]}0", names[d], 1) for d in inside if d not in common)
+
+
+def reduction_part(space: Space, tile: Tile, machine: Machine) -> int | None:
+    """How many steps of the reduction read as much as the first-level cache holds; None for all of them, and where
+    partial sums cannot stand in the results."""
+    if len(space.reduction) != 1 or not holds_partial_sums(space.op):
+        return None
+    bytes_ = sum(step_bytes(space, map_, tile) for map_ in space.op.input_maps if tile.vector in map_.used_dims())
+    depth = space.sizes[space.reduction[0]]
+    fitting = max(8, machine.l1_bytes * 3 // 4 // max(1, bytes_))
+    if depth <= fitting:
+        return None
+    return -(-depth // -(-depth // fitting))
+
+
+def holds_partial_sums(op: GenericOp) -> bool:
+    """Whether what the stage of a reduction gives, the maps behind it included, has the accumulators' types."""
+    kernel = op.parent_op
+    stage = next((s for s in stages_of(kernel) if s.root is op), None) if isinstance(kernel, KernelOp) else None
+    kept = [getattr(identity, "type", None) for identity in op.identities]
+    return stage is not None and [element_of(result.type) for result in stage.results] == kept
+
+
+def step_bytes(space: Space, map_: AffineMap, tile: Tile) -> int:
+    """Bytes of the lines that one step of the reduction reads of an operand, for the tile and for all displacements
+    that run within a part of the reduction."""
+    last = map_.results[-1].linear_form()
+    assert last is not None
+    rows = AffineMap(map_.num_dims, 0, map_.results[:-1])
+    reach = 1
+    for d, factor in last[0].items():
+        if d in tile.sizes or space.op.iterators[d] == "parallel":
+            reach += abs(factor) * (tile.sizes.get(d, space.sizes[d]) - 1)
+    lines = -(-reach * element_bytes(space) // LINE) + crosses_lines(map_, tile)
+    return tile.places(rows) * lines * LINE
+
+
+def element_bytes(space: Space) -> int:
+    """Bytes of an element of the widest operand."""
+    return max(bit_width(value.type) // 8 for value in space.op.inputs)
