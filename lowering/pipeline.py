@@ -49,8 +49,8 @@ PIPELINE = (
     PhaseSpec(
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
         (
-            "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse", "collapse-dims", "split-dims",
-            "schedule", "pack-constants",
+            "move-quantised", "lower-quant", "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse",
+            "collapse-dims", "split-dims", "schedule", "pack-constants",
         ),
     ),
     PhaseSpec(
@@ -81,6 +81,8 @@ PASSES = {
     "dce": "stepwell.lowering.graph.dce:DeadCode",
     "recognize": "stepwell.lowering.graph.recognize:Recognize",
     "to-tensor": "stepwell.lowering.to_tensor.convert:ToTensor",
+    "move-quantised": "stepwell.lowering.tensor.quantised:MoveQuantised",
+    "lower-quant": "stepwell.lowering.tensor.lower_quant:LowerQuant",
     "affine-reads": "stepwell.lowering.tensor.affine_reads:AffineReads",
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",

@@ -49,9 +49,10 @@ def available(referee: str) -> bool:
     return shutil.which(referee) is not None
 
 
-def complaints(referee: str, texts: Sequence[str]) -> str:
-    """What a referee says against texts in generic form: nothing, if it accepts all of them."""
-    joined = _SPLIT.join(renamed(text) if referee == FULL else text for text in texts)
+def complaints(referee: str, texts: Sequence[str], *, rename: bool = True) -> str:
+    """What a referee says against texts in generic form: nothing, if it accepts all of them. Without `rename` it takes
+    all dialects for upstream's."""
+    joined = _SPLIT.join(renamed(text) if rename and referee == FULL else text for text in texts)
     done = subprocess.run(
         [referee, "--allow-unregistered-dialect", "--split-input-file", "-o", "/dev/null"],
         input=joined, capture_output=True, text=True, check=False,

@@ -16,7 +16,7 @@ from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import I64, IntegerType, TensorType
-from stepwell.lowering.to_tensor.places import BORN, moved, reads_unsigned, reshaped
+from stepwell.lowering.to_tensor.places import BORN, Places, moved, reads_unsigned, reshaped
 from stepwell.lowering.to_tensor.rules import lowers
 
 Sizes = Mapping[str, tuple[Value, "Dim | None"]]
@@ -66,10 +66,14 @@ def as_size(c: Conversion, value: Value) -> Value:
 
 
 def entry(c: Conversion, value: Value, position: int | None) -> Value:
-    """One of the integers in a graph value, as tensor<i64>; `position` None where it holds only one."""
+    """One of the numbers in a graph value, as tensor<i64>, floats rounded to zero; `position` None where it holds only
+    one."""
     type_ = tensor_type(value)
-    assert isinstance(type_.element, IntegerType)
-    unsigned, place = reads_unsigned(value), [const(position or 0)] * type_.rank
-    return moved(
-        c, COUNT, lambda p, number: p.resized(number, I64, unsigned), inputs=[c.new(value)], maps=[place]
-    )
+    place = [const(position or 0)] * type_.rank
+
+    def body(p: Places, number: Value) -> Value:
+        if isinstance(type_.element, IntegerType):
+            return p.resized(number, I64, reads_unsigned(value))
+        return p.integer_of(p.whole_of(p.widened(number)), I64)
+
+    return moved(c, COUNT, body, inputs=[c.new(value)], maps=[place])

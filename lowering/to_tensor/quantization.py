@@ -1,10 +1,14 @@
-"""Quantisation -> `tensor.generic` with a scalar body: true division, half to even, saturation."""
+"""Quantisation -> `quant.qcast` and `quant.dcast` where scales are known; else `tensor.generic` with a scalar body:
+true division, half to even, saturation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from stepwell.dialects import arith, math
+from stepwell.dialects.graph.base import constant_array
 from stepwell.dialects.graph.quantization import (
     DequantizeOp,
     DynamicQuantizeOp,
@@ -12,10 +16,12 @@ from stepwell.dialects.graph.quantization import (
     ScaledOp,
     integer_range,
 )
+from stepwell.dialects.quant import MAX_STORAGE_BITS, DCastOp, QCastOp, SCastOp, UniformType
 from stepwell.dialects.tensor import tensor_type
+from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import dim
-from stepwell.ir.conversion import Conversion
+from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.types import (
     F32,
@@ -59,6 +65,53 @@ def _as_float(s: Scalars, x: Value, source: Type, type_: Type) -> Value:
     return integer_to_float(s, x, source, type_)
 
 
+SCALES_LIMIT = 4096  # more of them are read as data, not written into types
+
+
+def uniform_type(op: ScaledOp, integer: Type, expressed: Type) -> UniformType | None:
+    """The quantised type that an op's constant scale and zero point make; None where they are not known, of blocks, of
+    another float type than the numbers, too many, or no scales."""
+    if not isinstance(integer, IntegerType) or not 2 <= integer.width <= MAX_STORAGE_BITS:
+        return None
+    if op.block_size is not None or tensor_type(op.scale).element is not expressed:
+        return None
+    try:
+        scale, zero = constant_array(op.scale), constant_array(op.zero)
+    except IRError:  # a resource whose contents are not at hand
+        return None
+    if scale is None or (op.zero is not None and zero is None) or scale.size > SCALES_LIMIT:
+        return None
+    if not isinstance(expressed, FloatType) or expressed.width < 16 or not np.all(np.isfinite(scale) & (scale > 0)):
+        return None
+    zeros = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
+    scales = tuple(float(item) for item in scale.reshape(-1))
+    return UniformType(integer, expressed, scales, tuple(int(item) for item in zeros.reshape(-1)), op.axis)
+
+
+@lowers(QuantizeOp)
+def quantize_known(op: QuantizeOp, c: Conversion) -> Value:
+    """graph.quantize %x, %s, %z  ->  quant.scast(quant.qcast %x : f32 to !quant.uniform<i8:f32, s:z>) to i8, where
+    scale and zero point are constants"""
+    x = c.new(op.x)
+    type_ = uniform_type(op, op.element, tensor_type(x).element)
+    if type_ is None or op.division_type is not type_.expressed:
+        raise NoMatch("")
+    number = c.insert(QCastOp(x, result_types=[tensor_type(x).with_element(type_)])).result
+    return c.insert(SCastOp(number, result_types=[signless(op.result.type)])).result
+
+
+@lowers(DequantizeOp)
+def dequantize_known(op: DequantizeOp, c: Conversion) -> Value:
+    """graph.dequantize %x, %s, %z  ->  quant.dcast(quant.scast %x : i8 to !quant.uniform<i8:f32, s:z>) to f32, where
+    scale and zero point are constants"""
+    type_ = uniform_type(op, tensor_type(op.x).element, op.element)
+    if type_ is None:
+        raise NoMatch("")
+    x = c.new(op.x)
+    number = c.insert(SCastOp(x, result_types=[tensor_type(x).with_element(type_)])).result
+    return c.insert(DCastOp(number, result_types=[op.result.type])).result
+
+
 @lowers(QuantizeOp)
 def quantize(op: QuantizeOp, c: Conversion) -> Value:
     """graph.quantize %x, %s, %z  ->  saturate(round(x / s) + z)
@@ -71,14 +124,8 @@ def quantize(op: QuantizeOp, c: Conversion) -> Value:
     working = op.division_type
     element = op.element
 
-    def divided(s: Scalars, x: Value, scale: Value) -> Value:
-        """The quotient rounded to the working type."""
-        wide = accumulator_type(working)
-        a, b = (s.widened(s.narrowed(v, working)) for v in (_as_float(s, x, source, wide), scale))
-        return s.widened(s.narrowed(s.divf(a, b), working))
-
     def body(s: Scalars, x: Value, scale: Value, *zero: Value) -> Value:
-        made = divided(s, x, scale)
+        made = divided(s, _as_float(s, x, source, accumulator_type(working)), scale, working)
         if isinstance(element, IntegerType):
             made = s.unary(math.RoundEvenOp, made)
         if zero:
@@ -91,9 +138,16 @@ def quantize(op: QuantizeOp, c: Conversion) -> Value:
     return map_generic(c, operands, result, body, maps=maps)
 
 
-def saturated(s: Scalars, x: Value, element: IntegerType) -> Value:
-    """A whole float clamped to the range of an integer type of at most 16 bits; NaN gives the least."""
-    low, high = (s.constant(float(bound), x.type) for bound in integer_range(element))
+def divided(s: Scalars, x: Value, scale: Value, working: Type) -> Value:
+    """A quotient of floats, rounded to the working type."""
+    a, b = (s.widened(s.narrowed(v, working)) for v in (x, scale))
+    return s.widened(s.narrowed(s.divf(a, b), working))
+
+
+def saturated(s: Scalars, x: Value, element: IntegerType, bounds: tuple[int, int] | None = None) -> Value:
+    """A whole float clamped to the range (or to bounds within it) of an integer type of at most 16 bits; NaN gives the
+    least."""
+    low, high = (s.constant(float(bound), x.type) for bound in bounds or integer_range(element))
     clamped = s.minimum(s.maximum(x, low), high)
     number = s.select(s.is_nan(x), low, clamped)
     wanted = signless(element)
@@ -112,12 +166,17 @@ def dequantize(op: DequantizeOp, c: Conversion) -> Value:
         if isinstance(source, FloatType):
             difference = s.sub(x, zero[0]) if zero else x
             return s.mul(s.narrowed(difference, wide), s.narrowed(scale, wide))
-        exact = I32 if bit_width(source) <= 16 else I64
-        whole = [s.resized(v, exact, is_unsigned(source)) for v in (x, *zero)]
-        difference = s.sub(*whole) if zero else whole[0]
-        return s.mul(s.emit(arith.SIToFPOp(difference, result_types=[wide])), s.narrowed(scale, wide))
+        return multiplied(s, x, scale, zero, source, wide)
 
     return map_generic(c, operands, tensor_type(op.result), body, maps=maps)
+
+
+def multiplied(s: Scalars, x: Value, scale: Value, zero: Sequence[Value], source: Type, wide: Type) -> Value:
+    """float(x - z) * s of an integer of graph type `source`, the difference exact."""
+    exact = I32 if bit_width(source) <= 16 else I64
+    whole = [s.resized(v, exact, is_unsigned(source)) for v in (x, *zero)]
+    difference = s.sub(*whole) if zero else whole[0]
+    return s.mul(s.emit(arith.SIToFPOp(difference, result_types=[wide])), s.narrowed(scale, wide))
 
 
 @lowers(DynamicQuantizeOp)

@@ -23,6 +23,7 @@ from stepwell.ir.types import (
     IndexType,
     IntegerType,
     Signedness,
+    StoredType,
     TensorType,
     Type,
     VectorType,
@@ -206,6 +207,12 @@ class ElementsAttr(Attribute):
         raise NotImplementedError
 
 
+def _check_plain(type_: TensorType | VectorType) -> None:
+    """Raise IRError for a constant of a type that only conversions make."""
+    if isinstance(type_.element, StoredType):
+        raise IRError(f"constants hold storage types only: {type_.element.storage}, not {type_.element}")
+
+
 @interned
 class DenseAttr(ElementsAttr):
     """`dense<[1, 2]> : tensor<2xi64>`, or of a vector type: elements written out in the text; for small constants."""
@@ -214,6 +221,7 @@ class DenseAttr(ElementsAttr):
     data: bytes
 
     def __attrs_post_init__(self) -> None:
+        _check_plain(self.type)
         expected = math.prod(self.tensor_type.static_shape) * numpy_dtype(self.type).itemsize
         if len(self.data) != expected:
             raise IRError(f"{len(self.data)} bytes of data for {self.type}, which has {expected}")
@@ -232,6 +240,9 @@ class DenseResourceAttr(ElementsAttr):
 
     blob: Blob
     type: TensorType
+
+    def __attrs_post_init__(self) -> None:
+        _check_plain(self.type)
 
     @property
     def tensor_type(self) -> TensorType:

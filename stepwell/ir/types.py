@@ -34,6 +34,27 @@ class Type(Interned):
     __repr__ = __str__
 
 
+class StoredType(Type):
+    """Base of a dialect's element types whose values are kept as those of another type: quantised numbers in bytes.
+
+    Tensors have such elements, vectors and buffers have those of the `storage`."""
+
+    __slots__ = ()
+
+    @property
+    def storage(self) -> Type:
+        """The type that holds the bits."""
+        raise NotImplementedError
+
+    @property
+    def held(self) -> Type:
+        """The type whose NumPy element type holds the values on the host: the storage, with its sign."""
+        return self.storage
+
+    def check_shape(self, shape: Sequence[Dim]) -> None:
+        """Raise IRError where a tensor of this shape cannot have such elements."""
+
+
 class Signedness(StrEnum):
     """How an integer's bits are read; signless where the operation says it."""
 
@@ -134,6 +155,8 @@ class TensorType(Type):
         if any(isinstance(dim, int) and dim < 0 for dim in self.shape):
             raise IRError(f"a tensor has a dim of size {min(d for d in self.shape if isinstance(d, int))}")
         _check_element("tensor", self.element)
+        if isinstance(self.element, StoredType):
+            self.element.check_shape(self.shape)
 
     @property
     def rank(self) -> int:
@@ -176,6 +199,8 @@ class TensorType(Type):
 def _check_element(what: str, element: Type) -> None:
     if isinstance(element, (TensorType, MemRefType, FunctionType, NoneType, StridedLayout)):
         raise IRError(f"a {what} does not hold elements of type {element}")
+    if what == "memref" and isinstance(element, StoredType):
+        raise IRError(f"a memref holds storage types only: {element.storage}, not {element}")
 
 
 DYNAMIC = -1  # a memref's dim that is known at run time only
@@ -290,6 +315,8 @@ def bit_width(type_: Type) -> int:
         return 64
     if isinstance(element, ComplexType):
         return 2 * bit_width(element.element)
+    if isinstance(element, StoredType):
+        return bit_width(element.storage)
     raise IRError(f"{element} has no size in bits")
 
 
@@ -314,6 +341,8 @@ def numpy_dtype(type_: Type) -> np.dtype[Any]:
         return np.dtype(np.complex64 if element.element is F32 else np.complex128)
     if isinstance(element, StringType):
         return np.dtype(object)
+    if isinstance(element, StoredType):
+        return numpy_dtype(element.held)
     raise IRError(f"{element} has no NumPy element type")
 
 

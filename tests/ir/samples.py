@@ -114,6 +114,17 @@ func.func @f(%m: memref<?xf32>, %n: index) attributes {kernel} {
 }
 """
 
+QUANTISED = """
+func.func @f(%x: tensor<?x2xf32, #graph.shape<["n"]>>) -> tensor<?x2xi8, #graph.shape<["n"]>> {
+  %q = quant.qcast %x : tensor<?x2xf32, #graph.shape<["n"]>>
+    to tensor<?x2x!quant.uniform<u8<0:254>:f32:1, {0.1, 0.25:128}>, #graph.shape<["n"]>>
+  %s = quant.scast %q : tensor<?x2x!quant.uniform<u8<0:254>:f32:1, {0.1, 0.25:128}>, #graph.shape<["n"]>>
+    to tensor<?x2xi8, #graph.shape<["n"]>>
+  "test.op"() {type = !quant.uniform<i4:f16, 1.0e-3:-8>} : () -> ()
+  func.return %s : tensor<?x2xi8, #graph.shape<["n"]>>
+}
+"""
+
 LOCATIONS = """
 func.func @f() {
   "a"() : () -> () loc("node")
@@ -143,5 +154,5 @@ builtin.module {
 
 SAMPLES = {
     "attributes": ATTRIBUTES, "dense": DENSE, "own-dense": OWN_DENSE, "blocks": BLOCKS, "nested": NESTED,
-    "loops": LOOPS, "locations": LOCATIONS, "resources": RESOURCES,
+    "loops": LOOPS, "quantised": QUANTISED, "locations": LOCATIONS, "resources": RESOURCES,
 }  # fmt: skip

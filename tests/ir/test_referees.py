@@ -101,6 +101,14 @@ def test_what_we_verify_upstream_verifies(dialect: str, referee: str) -> None:
 
 
 @needs(FULL)
+def test_quantised_types_and_conversions_are_upstream_s_own() -> None:
+    texts = [generic_text(checked(example_of(name), name)) for name in all_ops() if name.startswith("quant.")]
+    assert len(texts) == 3
+    assert complaints(FULL, [*texts, generic_text(checked(SAMPLES["quantised"], "quantised"))], rename=False) == ""
+    assert "quant.dcast" in complaints(FULL, [texts[0].replace("quant.uniform<", "quant.any<")], rename=False)
+
+
+@needs(FULL)
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -66,13 +66,14 @@ def test_slice() -> None:
     )  # fmt: skip
 
 
-def test_one_hot() -> None:
+@pytest.mark.parametrize(("element", "dtype"), [(SI64, np.int64), (F32, np.float32)])
+def test_one_hot(element: Any, dtype: Any) -> None:
     def build(g: Any, indices: Any, depth: Any, values: Any) -> Any:
         return g(OneHotOp(indices, depth, values, axis=1))
 
-    types = [tensor(N, element=SI64), tensor(element=SI64), tensor(2)]
+    types = [tensor(N, element=SI64), tensor(element=element), tensor(2)]
     values = np.array([0, 5], np.float32)
-    check_by_data(types, build, ints(1, -1, 0), np.int64(4), values, others=[[ints(1), np.int64(0), values]])
+    check_by_data(types, build, ints(1, -1, 0), dtype(4), values, others=[[ints(1), dtype(0), values]])
 
 
 @pytest.mark.parametrize("target", [(5, 5), (-1, -1), (7, -1), (-3, -8), (1 << 32, 1 << 32), (0, 1 << 62)])
