@@ -49,8 +49,8 @@ PIPELINE = (
     PhaseSpec(
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
         (
-            "move-quantised", "lower-quant", "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts", "fuse",
-            "collapse-dims", "split-dims", "schedule", "pack-constants",
+            "move-quantised", "lower-quant", "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts",
+            "fuse", "collapse-dims", "split-dims", "schedule", "pack-constants",
         ),
     ),
     PhaseSpec(
