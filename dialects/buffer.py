@@ -167,7 +167,7 @@ class ViewOp(Op):
     result: Value = result(MEMREF)
 
     def verify_op(self) -> None:
-        _check_sizes(self.result, self.sizes)
+        check_sizes(self.result, self.sizes)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         arena, offset, *sizes = args
@@ -193,7 +193,7 @@ class AllocOp(Op):
     result: Value = result(MEMREF)
 
     def verify_op(self) -> None:
-        _check_sizes(self.result, self.sizes)
+        check_sizes(self.result, self.sizes)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.zeros(full_shape(memref_type(self.result), args), numpy_dtype(self.result.type))
@@ -213,7 +213,7 @@ class LocalOp(Op):
     result: Value = result(MEMREF)
 
     def verify_op(self) -> None:
-        _check_sizes(self.result, self.sizes)
+        check_sizes(self.result, self.sizes)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.zeros(full_shape(memref_type(self.result), args), numpy_dtype(self.result.type))
@@ -261,7 +261,7 @@ class ReshapeOp(Op):
     result: Value = result(MEMREF)
 
     def verify_op(self) -> None:
-        _check_sizes(self.result, self.sizes)
+        check_sizes(self.result, self.sizes)
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return args[0].reshape(full_shape(memref_type(self.result), args[1:]))
@@ -383,7 +383,8 @@ def full_shape(type_: MemRefType, sizes: Sequence[Any]) -> tuple[int, ...]:
     return tuple(int(next(rest)) if dim == DYNAMIC else dim for dim in type_.shape)
 
 
-def _check_sizes(value: Value, sizes: Sequence[Value]) -> None:
+def check_sizes(value: Value, sizes: Sequence[Value]) -> None:
+    """Raise IRError where there is not one size for each open dim of a buffer."""
     missing = memref_type(value).shape.count(DYNAMIC)
     if len(sizes) != missing:
         raise IRError(f"{len(sizes)} sizes for the {missing} open dims of {value.type}")

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.buffer import check_sizes, full_shape, memref_type
 from stepwell.errors import IRError, RuntimeError
-from stepwell.ir.attrkinds import STRING
+from stepwell.ir.attrkinds import BOOL, INT, STRING
 from stepwell.ir.constraints import INDEX_TYPE, MEMREF
 from stepwell.ir.core import Value
-from stepwell.ir.opdef import Op, attr, operand, result
+from stepwell.ir.opdef import Op, attr, operand, operands, result
 from stepwell.ir.registry import Dialect
-from stepwell.ir.types import DYNAMIC, I8, I64, INDEX, MemRefType, Type
+from stepwell.ir.types import DYNAMIC, I8, I64, INDEX, MemRefType, Type, numpy_dtype
 
 SEGMENT_WORDS = 2
 """Words of the heap's table for each segment: its address, its capacity in bytes."""
@@ -74,8 +74,9 @@ class SizeOp(Op):
 
 
 class ReserveOp(Op):
-    """Makes a segment of the heap hold at least so many bytes. What it held is lost where it has to be made larger, and
-    nothing may point there any more. A run-time error where there is no memory.
+    """Makes a segment of the heap hold at least so many bytes. Where it has to be made larger, it lies somewhere else
+    and nothing may point there any more; what it held is lost, unless it `keeps` that. A run-time error where there is
+    no memory.
 
     ```mlir
     %heap = "test.value"() : () -> memref<3x2xi64>
@@ -89,6 +90,7 @@ class ReserveOp(Op):
     heap: Value = operand(MEMREF)
     segment: Value = operand(INDEX_TYPE)
     bytes: Value = operand(INDEX_TYPE)
+    keeps: bool = attr(BOOL, default=False)
 
     message = "there is not enough memory for what data have made this large"
 
@@ -99,9 +101,52 @@ class ReserveOp(Op):
         heap, segment, size = args[0], int(args[1]), int(args[2])
         memory = frame.state.setdefault("heap", {})
         if heap[segment, 1] < size or segment not in memory:
+            before = memory.get(segment) if self.keeps else None
             memory[segment] = np.zeros(size, np.int8)
+            if before is not None:
+                memory[segment][: before.size] = before
             heap[segment] = memory[segment].ctypes.data, size
         return ()
+
+
+class AllocOp(Op):
+    """A buffer whose size is known only now, in a round of a loop, and which outlives the round. It lies in a segment
+    of the op's own: in turn number `turn` of so many `turns`, where it stays until the turn comes again. Planning says
+    which segments of the heap these are.
+
+    Where it `keeps`, what the turn's buffer held before, in row-major order, is the beginning of what it holds now.
+
+    ```mlir
+    %n = "test.value"() : () -> index
+    %turn = "test.value"() : () -> index
+    %b = heap.alloc %turn(%n) {turns = 2} : memref<?x4xf32>
+    ```
+    """
+
+    name = "heap.alloc"
+    assembly = "$turn `(` $sizes `)` attr-dict `:` type($result)"
+    turn: Value = operand(INDEX_TYPE)
+    sizes: Sequence[Value] = operands(INDEX_TYPE)
+    turns: int = attr(INT)
+    keeps: bool = attr(BOOL, default=False)
+    result: Value = result(MEMREF)
+
+    def verify_op(self) -> None:
+        check_sizes(self.result, self.sizes)
+        if self.turns < 1:
+            raise IRError(f"at least one turn, not {self.turns}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        turn, *sizes = (int(arg) for arg in args)
+        if not 0 <= turn < self.turns:
+            raise IRError(f"turn {turn} of {self.turns}")
+        made = np.zeros(full_shape(memref_type(self.result), sizes), numpy_dtype(self.result.type))
+        held = frame.state.setdefault("turns", {})
+        if self.keeps and (self, turn) in held:
+            before = held[self, turn].reshape(-1)[: made.size]
+            made.reshape(-1)[: before.size] = before
+        held[self, turn] = made
+        return made
 
 
 class SegmentOp(Op):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.tensor_base import DimsAttr, YieldOp, concrete, concrete_shape, tensor_type
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import INTS, attr_of
 from stepwell.ir.constraints import BOOL_TENSOR, INDEX_TYPE, TENSOR
 from stepwell.ir.core import Region, Value
@@ -125,6 +125,13 @@ class ForOp(Op):
 class WhileOp(Op):
     """Runs the body on the carried values, the first of which is a condition (i1, one element), as long as it holds.
 
+    The body yields the next carried values, then a row of each collected value. Results: the carried values after the
+    last round, and the collected rows stacked along a new first axis. All rows of a stack have one shape; a run-time
+    error where they do not. Without a round, sizes of rows that only a round would tell are 0.
+
+    A size of a carried value that rounds change is a symbol in the type of the body's argument and in that of the
+    result, which `tensor.measure` binds at the head of the body and behind the op; likewise the number of the rows.
+
     ```mlir
     %c = "test.value"() : () -> tensor<i1>
     %x = "test.value"() : () -> tensor<4xf32>
@@ -140,23 +147,59 @@ class WhileOp(Op):
     outputs: Sequence[Value] = results(TENSOR)
     body: Region = region()
 
-    def infer_types(self) -> Sequence[Type]:
-        return [value.type for value in self.initial]
+    @property
+    def finals(self) -> Sequence[Value]:
+        """The carried values after the last round."""
+        return self.results[: len(self.initial)]
+
+    @property
+    def stacks(self) -> Sequence[Value]:
+        """The collected values."""
+        return self.results[len(self.initial) :]
+
+    def keeps_type(self, index: int) -> bool:
+        """Whether no round changes the sizes of a carried value."""
+        end = _yielded(self.body)[index]
+        return self.initial[index].type is self.body.block.arguments[index].type is end.type
 
     def verify_op(self) -> None:
-        types = [value.type for value in self.initial]
-        if not types or not is_condition(types[0]):
+        carried, ends = len(self.initial), _yielded(self.body)
+        if not carried or not is_condition(self.initial[0].type) or not self.keeps_type(0):
             raise IRError("the first carried value is the condition, an i1 with one element")
-        if [a.type for a in self.body.block.arguments] != types:
+        arguments = self.body.block.arguments
+        if len(arguments) != carried:
             raise IRError("the body takes the carried values")
-        if [v.type for v in _yielded(self.body)] != types:
-            raise IRError("the body yields the carried values, each of the type that it takes")
+        if len(ends) != len(self.results) or len(ends) < carried:
+            raise IRError("the body yields the carried values, and a row of each collected one")
+        for group in (self.initial, ends[:carried]):
+            for place in (arguments, self.finals):
+                if not all(map(_may_be, place, group)):
+                    raise IRError("a carried value keeps its type, but for sizes that are symbols in the argument")
+        for stack, row in zip(self.stacks, ends[carried:], strict=True):
+            type_ = tensor_type(stack)
+            if not type_.rank or not _may_be_type(type_.with_shape(type_.shape[1:]), tensor_type(row)):
+                raise IRError(f"rows of type {row.type} do not stack to {type_}")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        state: Sequence[Any] = args
+        state, rows = list(args), [list[Any]() for _ in self.stacks]
         while np.asarray(state[0]).reshape(-1)[0]:
-            state = frame.run_region(self.body, state)
-        return tuple(state)
+            ends = frame.run_region(self.body, state)
+            state = list(ends[: len(state)])
+            for collected, row in zip(rows, ends[len(state) :], strict=True):
+                if collected and np.shape(row) != np.shape(collected[0]):
+                    raise RuntimeError(ROWS_DIFFER, where=self.loc.label or "a loop")
+                collected.append(row)
+        stacks = (np.stack(r) if r else _no_rows(s, frame) for r, s in zip(rows, self.stacks, strict=True))
+        return (*state, *stacks)
+
+
+ROWS_DIFFER = "what the rounds of a loop collect differs in its sizes"
+
+
+def _no_rows(stack: Value, frame: Any) -> Any:
+    bound = frame.state.get("symbols", {})
+    known = (dim if free_symbols(dim) <= bound.keys() else 0 for dim in _shape(stack)[1:])
+    return np.empty((0, *concrete_shape(tuple(known), frame)), numpy_dtype(stack.type))
 
 
 class IfOp(Op):
@@ -201,8 +244,11 @@ class IfOp(Op):
 
 
 def _may_be(result_: Value, value: Value) -> bool:
-    """Whether a branch may yield a value for a result: the types agree where the result's sizes are no symbols."""
-    wanted, given = tensor_type(result_), tensor_type(value)
+    """Whether a value may be handed on as another: the types agree where the result's sizes are no symbols."""
+    return _may_be_type(tensor_type(result_), tensor_type(value))
+
+
+def _may_be_type(wanted: TensorType, given: TensorType) -> bool:
     if wanted.element is not given.element or wanted.layout != given.layout or wanted.rank != given.rank:
         return False
     sizes = zip(wanted.shape, given.shape, strict=True)

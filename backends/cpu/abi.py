@@ -26,7 +26,7 @@ kernels report codes above 0."""
 NO_OP = -1
 """The op index of reports that belong to no op."""
 
-RUNTIME_FUNCTIONS = ("sw_share", "sw_join", "sw_poll", "sw_report", "sw_now", "sw_reserve")
+RUNTIME_FUNCTIONS = ("sw_share", "sw_join", "sw_poll", "sw_report", "sw_now", "sw_reserve", "sw_grow")
 
 RUNTIME_DECLARATIONS = """\
 declare void @sw_share(ptr, ptr, ptr, i64)
@@ -35,6 +35,7 @@ declare i64 @sw_poll(ptr)
 declare void @sw_report(ptr, i64, i64, i64) cold
 declare i64 @sw_now()
 declare i64 @sw_reserve(ptr, i64)
+declare i64 @sw_grow(ptr, i64, i64)
 """
 """IR text that a module needs in order to call the run time.
 
@@ -56,6 +57,8 @@ nobody has begun are left out.
 
 `i64 @sw_reserve(ptr segment, i64 bytes)`: makes a segment of the heap (two words: address, capacity) hold at least so
 many bytes, at a 64-byte boundary; what it held may be lost. Answers 0 where there is no memory.
+
+`i64 @sw_grow(ptr segment, i64 bytes, i64 kept)`: likewise, and the first `kept` bytes of what it held stay.
 """
 
 

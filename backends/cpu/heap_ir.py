@@ -8,8 +8,16 @@ from __future__ import annotations
 _TEXT = """\
 declare ptr @aligned_alloc(i64, i64)
 declare void @free(ptr)
+declare ptr @memcpy(ptr, ptr, i64)
 
 define i64 @sw_reserve(ptr %segment, i64 %asked) {
+entry:
+  %made = call i64 @sw_grow(ptr %segment, i64 %asked, i64 0)
+  ret i64 %made
+}
+
+; Keeps the first %kept bytes of what the segment holds, or all where it holds less.
+define i64 @sw_grow(ptr %segment, i64 %asked, i64 %kept) {
 entry:
   ; Never nothing: a guarded read of an empty buffer looks at its first element, and drops it.
   %some = icmp ugt i64 %asked, 64
@@ -20,12 +28,20 @@ entry:
   br i1 %fits, label %done, label %grow
 grow:
   %sane = icmp ule i64 %bytes, 1152921504606846976
-  br i1 %sane, label %release, label %fail
-release:
+  br i1 %sane, label %measure, label %fail
+measure:
   %old = load ptr, ptr %segment
+  %all = icmp ult i64 %capacity, %kept
+  %copied = select i1 %all, i64 %capacity, i64 %kept
+  %drops = icmp eq i64 %copied, 0
+  br i1 %drops, label %drop, label %allocate
+drop:
+  ; What is not kept goes first, so that both need not fit at once.
   call void @free(ptr %old)
   store ptr null, ptr %segment
   store i64 0, ptr %capacity.p
+  br label %allocate
+allocate:
   %half = lshr i64 %capacity, 1
   %more = add i64 %capacity, %half
   %larger = icmp ugt i64 %more, %bytes
@@ -34,7 +50,13 @@ release:
   %rounded = and i64 %padded, -64
   %fresh = call ptr @aligned_alloc(i64 64, i64 %rounded)
   %null = icmp eq ptr %fresh, null
-  br i1 %null, label %fail, label %keep
+  br i1 %null, label %fail, label %fresh.memory
+fresh.memory:
+  br i1 %drops, label %keep, label %copy
+copy:
+  call ptr @memcpy(ptr %fresh, ptr %old, i64 %copied)
+  call void @free(ptr %old)
+  br label %keep
 keep:
   store ptr %fresh, ptr %segment
   store i64 %rounded, ptr %capacity.p

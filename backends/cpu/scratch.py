@@ -96,13 +96,13 @@ class Sizes:
             ends = [side.block.terminator.operands[memory.index] for side in op.regions]
             return [_either(a, b) for a, b in zip(*map(self.shape, ends), strict=True)]
         first = carried_from(memory)
-        if first is not None:
+        if first is not None and not may_grow(memory):
             return self.shape(first)
-        rest = iter(getattr(op, "sizes", ()))
-        return [
-            (dim, dim) if dim != DYNAMIC else self.range(next(rest)) if op is not None else (0, None)
-            for dim in type_.shape
-        ]
+        sizes = getattr(op, "sizes", None)
+        if sizes is None:
+            return [(dim, dim) if dim != DYNAMIC else (0, None) for dim in type_.shape]
+        rest = iter(sizes)
+        return [(dim, dim) if dim != DYNAMIC else self.range(next(rest)) for dim in type_.shape]
 
     def range(self, value: Value) -> Range:
         """The bounds of an index."""
@@ -134,7 +134,7 @@ class Sizes:
 
 
 def carried_from(value: Value) -> Value | None:
-    """A value that control flow hands on in the place of this one: what is carried keeps its sizes."""
+    """A value that control flow hands on in the place of this one, in the first round of a loop."""
     if isinstance(value, OpResult):
         op, index = value.op, value.index
         if isinstance(op, loop.IfOp):
@@ -145,6 +145,20 @@ def carried_from(value: Value) -> Value | None:
     if isinstance(owner, loop.ForOp):
         return owner.inits[value.index - 1] if value.index else None
     return owner.inits[value.index] if isinstance(owner, loop.WhileOp) else None
+
+
+def may_grow(value: Value) -> bool:
+    """Whether the rounds of a loop may give a carried buffer other sizes. They cannot where they hand on what is
+    carried itself, or memory from above: its sizes are known before the loop."""
+    assert isinstance(value, (OpResult, BlockArgument))
+    owner = value.op if isinstance(value, OpResult) else value.block.parent_op
+    if not isinstance(owner, loop.WhileOp):
+        return False
+    memory = owner.body.block.terminator.operands[value.index]
+    while isinstance(memory.defining_op, (buffer.ReshapeOp, buffer.ViewOp)):
+        memory = memory.defining_op.operands[0]
+    made = memory.defining_op
+    return made is not None and owner.is_ancestor_of(made)
 
 
 def _both(compute: Callable[[Any, Any], Dim], a: Dim | None, b: Dim | None) -> Dim | None:

@@ -11,7 +11,13 @@ its buffers depend on; the first part, whose sizes follow from the inputs, is th
 
 %k = heap.size %i upto %m {of = "k"}; %a = buffer.alloc(%k) : memref<?xf32>
 ->  %k = heap.size %i upto %m {of = "k"}; heap.reserve %heap[%0], %bytes; %part = heap.segment %heap[%0](%bytes)
-    %a = buffer.view %part[%offset](%k) : memref<?xi8> to memref<?xf32>"""
+    %a = buffer.view %part[%offset](%k) : memref<?xi8> to memref<?xf32>
+
+What outlives the round of a loop in which its size became known has segments of its own.
+
+%a = heap.alloc %turn(%k) {turns = 2} : memref<?xf32>
+->  %n = %turn + (the first of the op's segments); heap.reserve %heap[%n], %bytes; %own = heap.segment %heap[%n](%bytes)
+    %a = buffer.view %own[%0](%k) : memref<?xi8> to memref<?xf32>"""
 
 from __future__ import annotations
 
@@ -122,9 +128,11 @@ class _Planner:
 
     def _rewrite(self, allocs: Sequence[buffer.AllocOp], plans: Mapping[heap.SizeOp | None, Plan]) -> None:
         segments = [part for part in plans if part is not None]
+        own = list(self.function.walk_of(heap.AllocOp))
         described = [DictAttr.of(self.function.argument_attributes(n)) for n in range(len(self.function.arguments))]
-        if segments:
-            heap_ = self.function.entry.add_argument(heap.heap_type(len(segments)), "heap")
+        if segments or own:
+            count = len(segments) + sum(alloc.turns for alloc in own)
+            heap_ = self.function.entry.add_argument(heap.heap_type(count), "heap")
             described.append(DictAttr.of({"sw.heap": UnitAttr()}))
         arena = self.function.entry.add_argument(ARENA_TYPE, "arena")
         described.append(DictAttr.of({"sw.arena": UnitAttr()}))
@@ -148,6 +156,26 @@ class _Planner:
                 self._view(alloc, *views[place])
             else:
                 alloc.erase()
+        number = len(segments)
+        for turning in own:
+            self._own_segments(turning, heap_, number)
+            number += turning.turns
+
+    def _own_segments(self, alloc: heap.AllocOp, heap_: Value, first: int) -> None:
+        """A view of a segment, for the turn, of those from the first on."""
+        builder = Builder.before(alloc)
+        index, sizes = SaturatingIndex(builder), iter(alloc.sizes)
+        memory = buffer.memref_type(alloc.result)
+        size = index.constant(numpy_dtype(memory).itemsize)
+        for dim in memory.shape:
+            size = index.mul(size, next(sizes) if dim == DYNAMIC else index.constant(dim))
+        segment = index.add(alloc.turn, index.constant(first))
+        builder.insert(heap.ReserveOp(heap_, segment, size, keeps=alloc.keeps, loc=alloc.loc))
+        own = builder.insert(heap.SegmentOp(heap_, segment, size, result_types=[heap.SEGMENT_TYPE])).result
+        view = buffer.ViewOp(own, index.constant(0), list(alloc.sizes), result_types=[memory], loc=alloc.loc)
+        view.result.name = alloc.result.name
+        builder.insert(view)
+        alloc.replace_with([view.result])
 
     def _measure(self, plans: Mapping[heap.SizeOp | None, Plan], builder: Builder) -> None:
         """Code for the symbols, where any plan needs them; those that data tell are there."""

@@ -7,7 +7,7 @@ return %x, %r, %r               ->  return copy(%x), %r, copy(%r)
 for { yield if { .. }, %r, %r } ->  for { yield copy(if { .. }), %r, copy(%r) }   (the last is a row)
 
 A carried value that comes from above, or that was carried into the round, may stay where it is, since nothing writes
-there."""
+there. What a `while` both carries and collects is copied: the stack's memory moves when it grows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def _separate_rounds(op: ForOp | WhileOp) -> None:
         claim(last, index, claimed)
     for index in range(carried):
         value = last.operands[index]
-        if _stays(behind_views(value), op) or (is_placed(origin(value)) and origin(value).owner_block is op.body.block):
+        source = origin(value)
+        moves = isinstance(op, WhileOp) and source in claimed
+        placed = is_placed(source) and source.owner_block is op.body.block and not moves
+        if placed or _stays(behind_views(value), op):
             continue
         last.set_operand(index, copied(Builder.before(last), value))
 

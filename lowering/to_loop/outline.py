@@ -8,7 +8,7 @@ gives a descriptor, in which the program writes where the result lies and what s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import attrs
@@ -26,28 +26,18 @@ from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.dims import Dim, DimExpr, free_symbols, solve_for, symbol
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
-from stepwell.ir.types import DYNAMIC, I64, INDEX, MemRefType, TensorType, Type
+from stepwell.ir.types import I64, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.borders import border_function
+from stepwell.lowering.to_loop.buffers import buffer_type as buffer_type
+from stepwell.lowering.to_loop.buffers import open_dims as open_dims
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
 from stepwell.lowering.to_loop.scatter import convert_scatter
 
 DESCRIPTOR = "sw.descriptor"
 """An output's attribute: the argument is a descriptor of the result, which the program finds memory for."""
-
-
-def buffer_type(type_: Type) -> MemRefType:
-    """The dense row-major buffer of a tensor type."""
-    assert isinstance(type_, TensorType)
-    return MemRefType(tuple(dim if isinstance(dim, int) else DYNAMIC for dim in type_.shape), type_.element)
-
-
-def open_dims(type_: Type) -> list[Dim]:
-    """The dims that a buffer of the type leaves open."""
-    assert isinstance(type_, TensorType)
-    return [dim for dim in type_.shape if isinstance(dim, DimExpr)]
 
 
 def measured_symbols(function: func.FuncOp, types: Sequence[Type], builder: Builder) -> dict[str, Value]:
@@ -103,6 +93,7 @@ class Program:
         self.context = context
         self.buffers: dict[Value, Value] = {}
         self.destinations: dict[Value, Value] = {}
+        self.makers: dict[Value, Callable[[], Value]] = {}  # code for destinations, where the value's sizes are known
         self.kernels: dict[str, str] = {}
         self.symbols: dict[str, Value] = {}
 
@@ -217,6 +208,8 @@ class Program:
         return self.allocated(value) if given is None else given
 
     def _given(self, value: Value) -> Value | None:
+        if value in self.makers:
+            self.destinations[value] = self.makers.pop(value)()
         if value in self.destinations:
             return self.destinations[value]
         for user in value.users:
@@ -236,6 +229,15 @@ class Program:
         described = {"sw.tensor": tensor_attr(value.type)}
         made = buffer.AllocOp(sizes, result_types=[buffer_type(value.type)], attributes=described)
         return self.builder.insert(made).result
+
+    def turning(self, type_: Type, turn: Value, turns: int) -> Value:
+        """New memory for a value that outlives the round that tells its size."""
+        sizes = [self.index.dim(dim, self.symbols) for dim in open_dims(type_)]
+        return self.builder.insert(heap.AllocOp(turn, sizes, turns=turns, result_types=[buffer_type(type_)])).result
+
+    def typed(self, memory: Value, type_: Type) -> Value:
+        """Memory as that of a tensor type whose elements it has."""
+        return memory if memory.type is buffer_type(type_) else self._reshaped(memory, type_)
 
     def _launch(self, op: KernelOp) -> None:
         for result in op.results:

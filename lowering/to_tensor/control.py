@@ -2,7 +2,8 @@
 
 graph.loop 8, %x { ^bb0(%i, %go, %v): .. yield %go, %w, %row }  ->  tensor.for %x { ^bb0(%i, %v): .. yield %w, %row }
 
-What is carried keeps its sizes, and what is collected has as many rows as are known before the first round."""
+Where the number of rounds is known beforehand, and no round changes a size, that is a `tensor.for`. Else it is a
+`tensor.while`, which measures what is carried at the head of each round, and what has become of it behind the last."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import numpy as np
 from stepwell.dialects.arith import IndexCastOp, SubIOp
 from stepwell.dialects.graph import control as graph
 from stepwell.dialects.graph.base import Array, shape_of
-from stepwell.dialects.graph.control import yielded
+from stepwell.dialects.graph.control import symbols_of, yielded
 from stepwell.dialects.tensor import (
     ConstantOp,
     DimsAttr,
@@ -57,12 +58,23 @@ def filled(c: Conversion, source: Block, arguments: Sequence[Value], target: Blo
     return made
 
 
-def check_types(what: str, values: Sequence[Value], wanted: Sequence[Value]) -> None:
-    """Raise NoMatch where values do not have the types that others have."""
-    for number, (value, other) in enumerate(zip(values, wanted, strict=True)):
+def check_tensors(what: str, values: Sequence[Value]) -> None:
+    """Raise NoMatch where values are no tensors."""
+    for number, value in enumerate(values):
         if not isinstance(value.type, TensorType):
             raise NoMatch(f"{what} {number} is no tensor: {value.type}")
-        if signless(value.type) is not signless(other.type):
+
+
+def keep_types(values: Sequence[Value], wanted: Sequence[Value]) -> bool:
+    """Whether values have the types that others have."""
+    return all(value.type is other.type for value, other in zip(values, wanted, strict=True))
+
+
+def check_types(what: str, values: Sequence[Value], wanted: Sequence[Value]) -> None:
+    """Raise NoMatch where values do not have the types that others have."""
+    check_tensors(what, values)
+    for number, (value, other) in enumerate(zip(values, wanted, strict=True)):
+        if value.type is not other.type:
             raise NoMatch(f"{what} {number} does not keep its sizes: {value.type} and {other.type}")
 
 
@@ -74,9 +86,7 @@ def result_types(op: graph.RegionOp) -> list[TensorType]:
 @lowers(graph.IfOp)
 def if_(op: graph.IfOp, c: Conversion) -> list[Value]:
     """graph.if {new_dims = ["k"]}  ->  tensor.if; tensor.measure {symbol = "k"}"""
-    for number, value in enumerate(op.results):
-        if not isinstance(value.type, TensorType):
-            raise NoMatch(f"the branches' result {number} is no tensor: {value.type}")
+    check_tensors("the branches' result", op.results)
     op.attributes[BORN] = UnitAttr()  # measured below
     types, condition = result_types(op), truth(c, op.condition)
     sides = []
@@ -91,10 +101,12 @@ def if_(op: graph.IfOp, c: Conversion) -> list[Value]:
 
 def measure(c: Conversion, values: Sequence[Value], names: Sequence[str]) -> None:
     """Bind the symbols of these names that are sizes of the values."""
+    missing = set(names)
     for value in values:
         for axis, size in enumerate(tensor_type(value).shape):
-            for name in free_symbols(size) & set(names):
+            for name in free_symbols(size) & missing:
                 c.insert(MeasureOp(value, axis=axis, symbol=name))
+                missing.remove(name)
 
 
 def truth(c: Conversion, value: Value) -> Value:
@@ -110,15 +122,12 @@ def loop(op: graph.LoopOp, c: Conversion) -> list[Value]:
     ends = yielded(op.body)
     carried = len(op.initial)
     arguments = op.body.block.arguments[2:]
-    check_types("carried value", op.initial, arguments)
-    check_types("carried value", ends[1 : carried + 1], arguments)
+    check_tensors("carried value", arguments)
+    check_tensors("yielded value", ends)
     rounds = op.rounds
-    if rounds is not None:
-        result_types(op)
+    steady = keep_types(op.initial, arguments) and keep_types(ends[1 : carried + 1], arguments)
+    if rounds is not None and steady and not op.new_dims:
         return _counted(op, c, rounds)
-    if len(op.results) > carried:
-        raise NoMatch("how many values are collected is only known when the last round is over")
-    result_types(op)
     return _while(op, c)
 
 
@@ -155,19 +164,29 @@ def constant(c: Conversion, array: Array) -> Value:
 
 def _while(op: graph.LoopOp, c: Conversion) -> list[Value]:
     """The condition, and the number of the round, are carried along."""
+    op.attributes[BORN] = UnitAttr()  # measured below
+    results = result_types(op)
     always = constant(c, np.array(True))
     first = constant(c, np.array(0, np.int64))
     going = always if op.condition is None else reshaped(c, truth(c, op.condition), ())
     limit = None if op.count is None else whole(c, op.count)
     starts = [_below(c, going, first, limit), first, *(c.new(value) for value in op.initial)]
-    block = Block([value.type for value in starts])
+    carried = [signless(argument.type) for argument in op.body.block.arguments[2:]]
+    block = Block([value.type for value in starts[:2]] + carried)
+    outside, c.builder = c.builder, Builder.at_end(block, op.loc)
+    for begin, argument in zip(starts, block.arguments, strict=True):
+        measure(c, [argument], sorted(symbols_of(argument.type) - symbols_of(begin.type)))
+    c.builder = outside
     last = filled(c, op.body.block, [block.arguments[1], always, *block.arguments[2:]], block)
-    outside, c.builder = c.builder, Builder.before(last)
+    c.builder = Builder.before(last)
     following = map_generic(c, [block.arguments[1]], ROUND, lambda s, i: s.add(i, s.constant(1, I64)))
     again = reshaped(c, last.operands[0], ())
     last.set_operands([_below(c, again, following, limit), following, *last.operands[1:]])
     c.builder = outside
-    return list(c.insert(WhileOp(starts, regions=[Region([block])], result_types=[v.type for v in starts])).outputs[2:])
+    types = [*(value.type for value in starts[:2]), *results]
+    made = c.insert(WhileOp(starts, regions=[Region([block])], result_types=types)).outputs[2:]
+    measure(c, made, op.new_dims)
+    return list(made)
 
 
 def whole(c: Conversion, value: Value) -> Value:

@@ -101,6 +101,18 @@ def for_text(types: str = "(tensor<4xf32>) -> tensor<4xf32>", arguments: str = "
     }}"""
 
 
+def while_text(argument: str, results: str, rows: str = "", row_types: str = "") -> str:
+    return f"""
+    func.func @f(%c: tensor<i1>, %x: tensor<4xf32>) {{
+      %e, {", ".join(f"%r{n}" for n in range(results.count("tensor<")))} = tensor.while %c, %x
+        : (tensor<i1>, tensor<4xf32>) -> (tensor<i1>, {results}) {{
+      ^bb0(%go: tensor<i1>, %v: {argument}):
+        tensor.yield %go, %v{rows} : tensor<i1>, {argument}{row_types}
+      }}
+      func.return
+    }}"""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -125,6 +137,10 @@ def for_text(types: str = "(tensor<4xf32>) -> tensor<4xf32>", arguments: str = "
               }
               func.return
             }""", "the first carried value is the condition"),
+        (while_text("tensor<4xf32>", "tensor<5xf32>"), "a carried value keeps its type"),
+        (while_text('tensor<?xf32, #graph.shape<["k"]>>', "tensor<4xf32>"), "a carried value keeps its type"),
+        (while_text("tensor<4xf32>", "tensor<4xf32>, tensor<?x5xf32, #graph.shape<[\"n\"]>>", ", %v",
+                    ", tensor<4xf32>"), "do not stack to"),
         ("""func.func @f(%x: tensor<f32>, %i: index) {
               %r = tensor.row %x[%i] : tensor<f32>
               func.return

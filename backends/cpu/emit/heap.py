@@ -9,6 +9,7 @@ from .function import FunctionEmitter, emits
 from .memory import Memory, displaced, element_terms
 
 WORD = 8
+ALL = -1  # bytes, as an unsigned number
 
 
 def descriptor(e: FunctionEmitter, table: Value, segment: Value) -> str:
@@ -19,9 +20,10 @@ def descriptor(e: FunctionEmitter, table: Value, segment: Value) -> str:
 
 @emits(heap.ReserveOp)
 def reserve(e: FunctionEmitter, op: heap.ReserveOp) -> None:
-    """sw_reserve; where it answers 0, an error is reported, and the program ends at the `cpu.poll` behind it."""
+    """sw_reserve or sw_grow; where that answers 0, an error is reported: the program ends at the next `cpu.poll`."""
     words, size = descriptor(e, op.heap, op.segment), e.value(op.bytes)
-    made = e.emit(f"call i64 @sw_reserve(ptr {words}, i64 {size})")
+    function, kept = ("sw_grow", f", i64 {ALL}") if op.keeps else ("sw_reserve", "")
+    made = e.emit(f"call i64 @{function}(ptr {words}, i64 {size}{kept})")
     failed = e.emit(f"icmp eq i64 {made}, 0")
     bad, done = e.start_block("full"), e.start_block("reserved")
     e.line(f"br i1 {failed}, label %{bad.name}, label %{done.name}")

@@ -194,6 +194,10 @@ class _Importer:
         value = scope.lookup(port.name)
         if not isinstance(value, Value):
             return None
+        if not isinstance(value.type, TensorType) and not self.is_tainted(value):
+            advice = "give its tensors as outputs of their own, or one tensor made of them"
+            self._complain("output", port.name, f"it is {value.type}, and results are tensors", advice)
+            return None
         declared = self._declared(port)
         if declared is None or self.is_tainted(value) or fits(declared, value.type, sizes=False):
             return value

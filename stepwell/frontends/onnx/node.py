@@ -54,12 +54,13 @@ class SubGraph:
 
     `input_types` are the declared types of its inputs (None: not declared), `num_outputs` the number of its outputs."""
 
-    def __init__(self, graph: Graph, services: Services, import_graph: ImportGraph) -> None:
+    def __init__(self, graph: Graph, services: Services, import_graph: ImportGraph, here: Block) -> None:
         self.input_types: list[Type | None] = services.port_types(graph)
         self.num_outputs = len(graph.outputs)
         self.input_names = [port.name for port in graph.inputs]
         self._graph = graph
         self._import = import_graph
+        self._here = here
 
     def import_into(self, block: Block, arguments: Sequence[Value]) -> list[Value]:
         """Import the graph at the end of a block, with these values as its inputs; returns the values of its outputs,
@@ -67,6 +68,10 @@ class SubGraph:
         if len(arguments) != len(self.input_types):
             raise ModelError(f"a subgraph of {len(self.input_types)} inputs is given {len(arguments)}")
         return self._import(self._graph, block, arguments)
+
+    def import_here(self, arguments: Sequence[Value]) -> list[Value]:
+        """Import the graph where the node itself stands, as often as called. Raises ModelError."""
+        return self.import_into(self._here, arguments)
 
 
 class ImportNode:
@@ -175,10 +180,14 @@ class ImportNode:
         number = None if default is None else ELEMENT_NUMBERS.get(default, 0)
         return element_type(self.int(name, number))
 
+    def type_proto(self, name: str) -> Any:
+        """A type attribute, as a TypeProto."""
+        return self._get(name, AttributeProto.TYPE_PROTO, None, lambda a: a.tp)
+
     def subgraph(self, name: str) -> SubGraph:
         """A graph attribute."""
         self._get(name, AttributeProto.GRAPH, None, lambda a: a.g)
-        return SubGraph(self._info.graphs[name], self._services, self._import_graph)
+        return SubGraph(self._info.graphs[name], self._services, self._import_graph, self._builder.block)
 
     def _get(self, name: str, number: builtins.int, default: Any, read: Callable[[Any], Any]) -> Any:
         given = self._attributes.get(name)

@@ -101,6 +101,9 @@ class Node(Protocol):
     def element_type(self, name: str, default: Type | None = None) -> Type:
         """An attribute that holds a TensorProto element type number, as a graph-level type."""
 
+    def type_proto(self, name: str) -> Any:
+        """A type attribute, as a TypeProto."""
+
     def subgraph(self, name: str) -> Any:
         """A graph attribute, for control flow; see the importer."""
 

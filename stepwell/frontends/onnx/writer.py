@@ -255,7 +255,7 @@ def element_of(value: Value) -> Type:
 
 
 def _element(item: Value | str | None) -> str | None:
-    return element_text(element_of(item)) if isinstance(item, Value) else None
+    return element_text(element_of(item)) if isinstance(item, Value) and isinstance(item.type, TensorType) else None
 
 
 def _value_info(name: str, value: Value) -> Any:

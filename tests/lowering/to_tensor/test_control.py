@@ -10,7 +10,6 @@ import pytest
 import stepwell
 from stepwell.dialects import buffer, kernel, loop
 from stepwell.dialects.tensor import MeasureOp
-from stepwell.errors import PassError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.parser import parse_module
@@ -242,34 +241,3 @@ def test_the_size_that_a_branch_decides_is_measured() -> None:
     model = stepwell.compile(parse_module(main_of(text.replace("@f", "@main"))))
     x, y = np.arange(3, dtype=np.float32), np.arange(4, dtype=np.float32)
     assert [model(np.array(c), x, y).size for c in (True, False)] == [3, 4]
-
-
-def test_a_value_that_grows_is_refused() -> None:
-    grown = '#graph.shape<["carried_0"]>>'
-    text = f"""
-    func.func @f(%x: tensor<3xf32>) -> tensor<?xf32, #graph.shape<["loop_0"]>> {{
-      %n = graph.constant dense<4> : tensor<si64>
-      %r = graph.loop %n, %x {{operandSegmentSizes = array<i32: 1, 0, 1>, new_dims = ["loop_0"]}}
-        : (tensor<si64>, tensor<3xf32>) -> tensor<?xf32, #graph.shape<["loop_0"]>> {{
-      ^bb0(%i: tensor<si64>, %go: tensor<i1>, %v: tensor<?xf32, {grown}):
-        %w = graph.concat %v, %x {{axis = 0}} : (tensor<?xf32, {grown}, tensor<3xf32>) -> tensor<?xf32, #graph.shape<["carried_0 + 3"]>>
-        graph.yield %go, %w : tensor<i1>, tensor<?xf32, #graph.shape<["carried_0 + 3"]>>
-      }}
-      func.return %r : tensor<?xf32, #graph.shape<["loop_0"]>>
-    }}"""  # noqa: E501
-    with pytest.raises(PassError, match="carried value 0 does not keep its sizes"):
-        ToTensor().run(parse_module(main_of(text)), PassContext())
-
-
-def test_rows_of_unknown_number_are_refused() -> None:
-    text = """
-    func.func @f(%n: tensor<si64>, %x: tensor<3xf32>) -> tensor<?x3xf32, #graph.shape<["loop_0"]>> {
-      %r = graph.loop %n {operandSegmentSizes = array<i32: 1, 0, 0>, new_dims = ["loop_0"]}
-        : (tensor<si64>) -> tensor<?x3xf32, #graph.shape<["loop_0"]>> {
-      ^bb0(%i: tensor<si64>, %go: tensor<i1>):
-        graph.yield %go, %x : tensor<i1>, tensor<3xf32>
-      }
-      func.return %r : tensor<?x3xf32, #graph.shape<["loop_0"]>>
-    }"""
-    with pytest.raises(PassError, match="how many values are collected is only known when the last round is over"):
-        ToTensor().run(parse_module(main_of(text)), PassContext())

@@ -63,7 +63,7 @@ def concat_4(node: Node) -> Value:
 @rule("Split")
 def split_1(node: Node) -> Sequence[Value]:
     """Sizes as an attribute or, in version 1, an input."""
-    return _split(node, node.ints("split")) if node.has("split") else _split_by_input(node)
+    return split_by_sizes(node, node.ints("split")) if node.has("split") else _split_by_input(node)
 
 
 @rule("Split", since=13)
@@ -76,10 +76,10 @@ def _split_by_input(node: Node) -> Sequence[Value]:
     x = node.input(0)
     if not node.has_input(1):
         axis = axis_attr(node, rank_of(x), 0)
-        return _split(node, _equal_parts(node, shape_of(x)[axis], node.int("num_outputs", node.num_outputs)))
+        return split_by_sizes(node, _equal_parts(node, shape_of(x)[axis], node.int("num_outputs", node.num_outputs)))
     sizes = content(node.input(1))
     if sizes is not None:
-        return _split(node, sizes)
+        return split_by_sizes(node, sizes)
     axis = axis_attr(node, rank_of(x), 0)
     op: movement.SplitOp = node.insert(movement.SplitOp(x, node.input(1), axis=axis))
     return op.parts
@@ -96,7 +96,8 @@ def _equal_parts(node: Node, size: Dim, parts: int) -> list[Dim]:
     return [dim_max(dim_min(chunk, size - index * chunk), 0) for index in range(parts)]
 
 
-def _split(node: Node, sizes: Sequence[Dim]) -> Sequence[Value]:
+def split_by_sizes(node: Node, sizes: Sequence[Dim]) -> Sequence[Value]:
+    """The node's first input in parts of these sizes along its `axis` (0 where it does not say)."""
     x = node.input(0)
     axis = axis_attr(node, rank_of(x), 0)
     ends = np.cumsum([0, *sizes])

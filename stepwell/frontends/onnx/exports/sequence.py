@@ -1,0 +1,58 @@
+"""Sequences of tensors and optional values."""
+
+from __future__ import annotations
+
+from stepwell.dialects.graph import sequence as graph
+from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, type_proto
+from stepwell.frontends.onnx.writer import Writer, exports
+
+
+@exports(graph.SequenceOp)
+def sequence(op: graph.SequenceOp, writer: Writer) -> None:
+    """graph.sequence %a, %b -> SequenceConstruct(a, b); without operands: SequenceEmpty {dtype}"""
+    if op.xs:
+        writer.node("SequenceConstruct", op.xs, op.results)
+    else:
+        writer.node("SequenceEmpty", [], op.results, dtype=ELEMENT_NUMBERS[op.element])
+
+
+@exports(graph.SequenceInsertOp)
+def insert(op: graph.SequenceInsertOp, writer: Writer) -> None:
+    """graph.sequence_insert %s, %x, %i -> SequenceInsert(s, x, i)"""
+    writer.node("SequenceInsert", [op.sequence, op.x, op.position], op.results)
+
+
+@exports(graph.SequenceEraseOp)
+def erase(op: graph.SequenceEraseOp, writer: Writer) -> None:
+    """graph.sequence_erase %s, %i -> SequenceErase(s, i)"""
+    writer.node("SequenceErase", [op.sequence, op.position], op.results)
+
+
+@exports(graph.SequenceAtOp)
+def at(op: graph.SequenceAtOp, writer: Writer) -> None:
+    """graph.sequence_at %s, %i -> SequenceAt(s, i)"""
+    writer.node("SequenceAt", [op.sequence, op.position], op.results)
+
+
+@exports(graph.SequenceLengthOp)
+def length(op: graph.SequenceLengthOp, writer: Writer) -> None:
+    """graph.sequence_length %s -> SequenceLength(s)"""
+    writer.node("SequenceLength", [op.sequence], op.results)
+
+
+@exports(graph.OptionalOp)
+def optional(op: graph.OptionalOp, writer: Writer) -> None:
+    """graph.optional %x -> Optional(x); without an operand: Optional() {type}"""
+    writer.node("Optional", [op.x], op.results, type=None if op.x is not None else type_proto(op.of))
+
+
+@exports(graph.OptionalHasElementOp)
+def has_element(op: graph.OptionalHasElementOp, writer: Writer) -> None:
+    """graph.optional_has_element %o -> OptionalHasElement(o)"""
+    writer.node("OptionalHasElement", [op.x], op.results)
+
+
+@exports(graph.OptionalGetElementOp)
+def get_element(op: graph.OptionalGetElementOp, writer: Writer) -> None:
+    """graph.optional_get_element %o -> OptionalGetElement(o)"""
+    writer.node("OptionalGetElement", [op.x], op.results)
