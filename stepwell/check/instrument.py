@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from stepwell.dialects.tensor import BorderOp, JoinOp, ScatterOp
 from stepwell.errors import StepwellError
 from stepwell.ir.core import Operation
 from stepwell.ir.instruments import Quiet
@@ -48,6 +49,9 @@ class CheckEach(Quiet):
         self._reference: Run | None = None
         self._made: KernelRecorder | None = None
         self._launches: list[Launch] = []
+        # Whether kernels write parts of what others read whole: what lies between the parts means nothing, and launches
+        # cannot be held against one another argument by argument; the program's results can.
+        self._shares_memory = False
         self._seen: tuple[Any, ...] = ()  # the module's fingerprint, below the tensor landing that of its program
         self._kernels = KernelChecks(budget)
         self._shrunk = ShrunkKernels(context or PassContext())
@@ -77,6 +81,7 @@ class CheckEach(Quiet):
         ports, _ = ports_of(main_function(module))
         arrays = [port.accept(value) for port, value in zip(ports, self.inputs, strict=True)]
         self._made = KernelRecorder(symbols_of(ports, arrays))
+        self._shares_memory = any(isinstance(op, (BorderOp, JoinOp, ScatterOp)) for op in module.walk())
         return interpret(module, self.inputs, PROGRAM_BUDGET, self._made)
 
     def _first_whole(self, module: Operation) -> Run:
@@ -144,18 +149,29 @@ class CheckEach(Quiet):
     def _check_outlined(self, module: Operation, before: Run) -> str:
         """tensor -> loop: every launch reads what its `tensor.kernel` was given."""
         assert self._made is not None
-        outlined = Outlined(self._made.made)
-        self._made = None
-        run = self._program_run(module, outlined)
+        made, self._made = self._made.made, None
+        if self._shares_memory:
+            recorder = Recorder(self._kernels.run)
+            run = self._program_run(module, recorder)
+            kept, said = recorder.launches, "program run"
+        else:
+            outlined = Outlined(made)
+            run = self._program_run(module, outlined)
+            kept, said = outlined.launches, f"{_counted(len(outlined.launches), 'launch', 'launches')} compared"
         self._compare(before, run)
-        self._keep(module, outlined.launches)
+        self._keep(module, kept)
         self._reference = run
-        return f"{_counted(len(outlined.launches), 'launch', 'launches')} compared"
+        return said
 
     def _check_program(self, module: Operation, before: Run) -> str:
         now = fingerprint(main_function(module))
         if now == self._seen:
             return "program unchanged"
+        if self._shares_memory:
+            run = self._program_run(module, Recorder(self._kernels.run))
+            self._compare(before, run)
+            self._seen, self._reference = now, run
+            return "program run"
         replay = Replay(self._kernels.run, self._launches)
         try:
             run = self._program_run(module, replay)

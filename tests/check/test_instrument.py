@@ -14,6 +14,7 @@ from stepwell.check import CheckEach, ResultChanged
 from stepwell.dialects import arith, buffer, vector
 from stepwell.dialects.arith import SubFOp, index_constant
 from stepwell.dialects.graph.elementwise import AddOp, SubOp
+from stepwell.dialects.kernel import LaunchOp
 from stepwell.ir.attributes import DenseAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation
@@ -188,3 +189,31 @@ def test_what_takes_too_long_is_skipped_and_said_so() -> None:
     said = {outcome.pass_name: outcome.skipped for outcome in check.outcomes}
     assert said["fuse"] == ""
     assert said["outline"].endswith("no plain code for f16 and takes more than 5 interpreted operations")
+
+
+WINDOW = "kernel = array<i64: 3, 3>, strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>"
+POOLED = f"""builtin.module {{
+  func.func @main(%x: tensor<1x3x6x7xf32>) -> tensor<1x3x6x7xf32> {{
+    %a = graph.tanh %x : (tensor<1x3x6x7xf32>) -> tensor<1x3x6x7xf32> loc("Tanh_0")
+    %b = graph.max_pool %a {{{WINDOW}, pads = array<i64: 1, 1, 1, 1>}}
+      : (tensor<1x3x6x7xf32>) -> tensor<1x3x6x7xf32> loc("MaxPool_1")
+    func.return %b : tensor<1x3x6x7xf32>
+  }}
+}}"""
+
+
+def without_border(module: Operation) -> None:
+    for op in list(module.walk_of(LaunchOp)):
+        if op.callee.startswith("border"):
+            op.erase()
+
+
+def test_memory_that_several_kernels_write_parts_of() -> None:
+    """The border of a max pool's input is a launch of its own, which no tensor.kernel stands for."""
+    x = np.random.default_rng(3).standard_normal((1, 3, 6, 7)).astype(np.float32)
+    check = run(POOLED, [x], phases("graph", "loop"))
+    said = {outcome.pass_name: outcome.checked for outcome in check.outcomes}
+    assert said["outline"].startswith("tensor -> loop; program run")
+    assert said["plan-memory"].startswith("loop -> loop; program run")
+    with pytest.raises(ResultChanged, match="edited changed a result"):
+        run(POOLED, [-np.abs(x)], before_and("plan-memory", without_border))
