@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.schedule import ScheduleAttr
-from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, ReshapeOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import AffineMapAttr, ArrayAttr, Blob, DenseResourceAttr, ElementsAttr
@@ -52,14 +52,17 @@ def scheduled_roots(kernel: KernelOp) -> Iterator[tuple[GenericOp, ScheduleAttr]
 def pack_operand(
     kernel: KernelOp, root: GenericOp, index: int, schedule: ScheduleAttr, packed: dict[object, Value]
 ) -> bool:
-    """Pack one input of the root if it is a constant that varies along the vector dim; returns whether it was."""
-    argument = root.inputs[index]
+    """Pack one input of the root if it is a constant, perhaps reshaped, that varies along the vector dim; returns
+    whether it was."""
+    seen = root.inputs[index]
+    view = seen.defining_op if isinstance(seen.defining_op, ReshapeOp) else None
+    argument = view.x if view is not None else seen
     map_ = root.input_maps[index]
     vector = list(root.names).index(schedule.vector)
     used = sorted(map_.used_dims())
     if not isinstance(argument, BlockArgument) or argument.block is not kernel.body.block or vector not in used:
         return False
-    if root.iterators[vector] != "parallel" or len(argument.uses) != 1 or len(used) < 2:
+    if root.iterators[vector] != "parallel" or len(argument.uses) != 1 or len(seen.uses) != 1 or len(used) < 2:
         return False
     sizes = [root.sizes.dims[d] for d in used]
     constant = kernel.inputs[argument.index].defining_op
@@ -73,9 +76,10 @@ def pack_operand(
     order = [*parallel, vector, *reduced]
     shape = tuple(int(root.sizes.dims[d]) for d in order)  # type: ignore[arg-type]
     reading = map_.replace_dims([_position(d, order) for d in range(map_.num_dims)], len(order))
-    key = (constant.value, reading, shape, len(parallel), panel)
+    seen_shape = tuple(int(n) for n in tensor_type(seen).shape)  # type: ignore[arg-type]
+    key = (constant.value, seen_shape, reading, shape, len(parallel), panel)
     if key not in packed:
-        value = packed_elements(constant.value, reading, shape, len(parallel), panel)
+        value = packed_elements(constant.value, seen_shape, reading, shape, len(parallel), panel)
         packed[key] = Builder.before(constant).insert(ConstantOp(value=value)).result
         packed[key].name = f"{constant.result.name or 'w'}_packed"
     results = [dim(d) for d in order]
@@ -86,6 +90,8 @@ def pack_operand(
     root.properties["maps"] = ArrayAttr(tuple(AffineMapAttr(m) for m in maps))
     kernel.set_operand(argument.index, packed[key])
     argument.type = packed[key].type
+    if view is not None:
+        view.replace_with([argument])
     if not constant.result.has_uses:
         constant.erase()
     return True
@@ -97,12 +103,13 @@ def _position(d: int, order: list[int]) -> AffineExpr:
 
 
 def packed_elements(
-    value: ElementsAttr, reading: AffineMap, shape: tuple[int, ...], position: int, panel: int
+    value: ElementsAttr, seen: tuple[int, ...], reading: AffineMap, shape: tuple[int, ...], position: int, panel: int
 ) -> ElementsAttr:
-    """The elements in reading order, the dim at `position` cut into zero-padded panels that run innermost."""
+    """The elements, seen in a shape, in reading order; the dim at `position` is cut into zero-padded panels that run
+    innermost."""
     grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
     places = reading.dim_results()
-    source = value.numpy()
+    source = value.numpy().reshape(seen)
     if None not in places and len(set(places)) == len(places) == len(shape):
         array = source.transpose([places.index(d) for d in range(len(shape))])
     else:

@@ -1,0 +1,37 @@
+"""Constants in the order in which the innermost loop reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from stepwell.backends.cpu import target
+from stepwell.dialects.tensor import KernelOp, tensor_type
+from stepwell.ir.passes import PassContext, PassManager
+from stepwell.lowering import pipeline
+from stepwell.sources import load_source
+
+
+def convolution(size: int, pads: int) -> onnx.ModelProto:
+    """A convolution of 32 channels to 64."""
+    weights = numpy_helper.from_array(np.ones((64, 32, size, size), np.float32), "w")
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, c, 9, 9]) for n, c in (("x", 32), ("y", 64))]
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Conv", ["r", "w"], ["y"], pads=[pads] * 4)]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], [weights])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize(("size", "pads"), [(1, 0), (3, 1)])
+@pytest.mark.parametrize("name", ["x86-64", "x86-64-v3", "x86-64-v4"])
+def test_weights_of_a_convolution(size: int, pads: int, name: str) -> None:
+    """Those of 1x1 too, of which the kernel sees a reshaped view without the dims of size 1."""
+    module, _ = load_source(convolution(size, pads))
+    PassManager(pipeline.phases("graph", "tensor")).run(module, PassContext(target.named(name)))
+    kernel = next(k for k in module.walk_of(KernelOp) if len(k.inputs) > 1)
+    assert kernel.schedule is not None
+    panel = kernel.schedule.register_size(kernel.schedule.vector)
+    shape = tensor_type(kernel.inputs[1]).shape
+    assert shape[0] == 64 // panel
+    assert shape[-1] == panel
