@@ -79,18 +79,24 @@ class ModuleContext:
 
 @attrs.frozen
 class FunctionText:
-    """A function as text, with the head that declares it elsewhere. `task` defines what runs one grain of a kernel."""
+    """A function as text, with the head that declares it elsewhere. `task` defines what runs one grain of a kernel.
+
+    What is hidden is not exported. Declarations say nothing about it: to a hidden function of another object the code
+    would go by a 32-bit distance, and objects may be loaded further apart than that.
+    """
 
     name: str
     head: str
     body: str
     context: ModuleContext
     task: str = ""
+    hidden: bool = True
 
     @property
     def text(self) -> str:
         """The definition, and that of the kernel's task."""
-        return f"define {self.head} {{\n{self.body}\n}}\n{self.task}"
+        visibility = "hidden " if self.hidden else ""
+        return f"define {visibility}{self.head} {{\n{self.body}\n}}\n{self.task}"
 
 
 class KernelEmitter(FunctionEmitter):
@@ -112,14 +118,14 @@ class KernelEmitter(FunctionEmitter):
         self.operations(self.function.body.block)
         parameters = ["ptr %team", "ptr %scratch", *(f"{t} {n}" for t, n in zip(types, names, strict=True))]
         name = self.function.sym_name
-        head = f'hidden void @"{name}"({", ".join(parameters)}) nounwind'
+        head = f'void @"{name}"({", ".join(parameters)}) nounwind'
         task = task_text(name, types[:-1]) if SHARED in self.function.attributes else ""
         return FunctionText(name, head, self.text(), self.context, task)
 
 
 def task_head(kernel: str) -> str:
     """How the task of a kernel is declared."""
-    return f'hidden void @"{task_symbol(kernel)}"(ptr %team, ptr %scratch, ptr %arguments, i64 %grain) nounwind'
+    return f'void @"{task_symbol(kernel)}"(ptr %team, ptr %scratch, ptr %arguments, i64 %grain) nounwind'
 
 
 def task_text(kernel: str, types: Sequence[str]) -> str:
@@ -130,7 +136,7 @@ def task_text(kernel: str, types: Sequence[str]) -> str:
         lines.append(f"  %v{position} = load {type_}, ptr %a{position}")
         given.append(f"{type_} %v{position}")
     call = f'  call void @"{kernel}"({", ".join([*given, "i64 %grain"])})'
-    return "\n".join([f"define {task_head(kernel)} {{", *lines, call, "  ret void", "}", ""])
+    return "\n".join([f"define hidden {task_head(kernel)} {{", *lines, call, "  ret void", "}", ""])
 
 
 class ProgramEmitter(FunctionEmitter):
@@ -154,7 +160,8 @@ class ProgramEmitter(FunctionEmitter):
         if self._most_packed:
             self.blocks[0].lines.insert(0, f"%packed = alloca [{self._most_packed} x i64], align 16")
         name = program_symbol(self.function)
-        return FunctionText(name, f'i64 @"{name}"(ptr %args, ptr %team) nounwind', self.text(), self.context)
+        head = f'i64 @"{name}"(ptr %args, ptr %team) nounwind'
+        return FunctionText(name, head, self.text(), self.context, hidden=False)
 
     def packed(self, arguments: Iterable[tuple[str, str]]) -> str:
         """In the program's stack frame, behind what the interval already has there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stepwell.backends.cpu import model, target
+from stepwell.backends.cpu import elf, jit, model, native, target
 from stepwell.backends.cpu.share import ShareOut
 from stepwell.backends.cpu.team import Team
 from stepwell.dialects import arith, cpu, func
@@ -82,6 +82,16 @@ def test_every_point_is_visited_once(name: str, threads: int) -> None:
     for shape in ((1, 1, 1), (3, 4, 5), (0, 2, 2), (2, 0, 3), (2, 3, 0), (7, 1, 2)):
         x = np.arange(np.prod(shape)).reshape(shape)
         np.testing.assert_array_equal(compiled.run([x])[0], x + 1, strict=True)
+
+
+@pytest.mark.parametrize("name", ["all parallel", "none parallel"])
+def test_objects_may_be_loaded_far_from_each_other(name: str) -> None:
+    """No reference from one object to another, call or address, is a 32-bit distance."""
+    program = model.objects(parse_module(nest(NESTS[name])), target.host())[-1]
+    kernels = elf.symbols_of(program).undefined - set(native.externals())
+    assert kernels
+    far = {kernel: 8 for kernel in kernels}
+    assert jit.load([program], {**native.externals(), **far}).address("stepwell.main") > 1 << 32
 
 
 @pytest.mark.parametrize("name", NESTS)
