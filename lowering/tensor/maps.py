@@ -23,7 +23,9 @@ def dims_through(
     written (a, b) -> (16 * a + b), read (c, d) -> (16 * c + d): (c, d) -> (c, d), where b and d have the same size
     written (n, c) -> (n, c floordiv 16, c mod 16), read (a, b) -> (a, b floordiv 16, b mod 16): (a, b) -> (a, b)
     the same written, read (a, g, b) -> (a, (34 * g + b) floordiv 16, (34 * g + b) mod 16): (a, g, b) -> (a, 34 * g + b)
+    written (m) -> (m, 0), read (i, j) -> (i, j): (i, j) -> (i), where j has the size 1
     """
+    written, read = _without_units(written, sizes), _without_units(read, read_sizes)
     found: list[AffineExpr | None] = [None] * written.num_dims
     for place, other in zip(written.results, read.results, strict=True):
         if place.dim_index is not None:
@@ -42,6 +44,14 @@ def dims_through(
     exprs = [expr if expr is not None else const(0) for expr in found]
     made = AffineMap(read.num_dims, 0, exprs)
     return made if written.compose(made) == read else None
+
+
+def _without_units(map_: AffineMap, sizes: Sizes) -> AffineMap:
+    """The map where dims of size 1 are 0, their only place."""
+    if 1 not in sizes:
+        return map_
+    dims = [const(0) if size == 1 else dim(index) for index, size in enumerate(sizes)]
+    return map_.replace_dims(dims, map_.num_dims)
 
 
 def _matching_terms(

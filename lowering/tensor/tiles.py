@@ -19,7 +19,9 @@ from stepwell.lowering.tensor.windows import window_schedule
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least
-PARTIAL = 256  # multiply-adds in one sum: rounding errors grow with the root of the length
+PARTIAL = 256  # multiply-adds in one sum of the widest vectors: rounding errors grow with the root of the length
+WIDEST = 64  # bytes; with narrower vectors a step takes longer, and shorter sums cost nothing
+PARTIAL_PLAIN = 32  # plain numbers, at least: often of one sign, so that every rounding is that of a large sum
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
 ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
 
@@ -91,16 +93,19 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=_partial(space))
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=_partial(space, machine))
 
 
-def _partial(space: Space) -> int:
+def _partial(space: Space, machine: Machine) -> int:
     """The length of a partial sum: none where the whole is no longer, or is exact."""
     sizes = [space.op.sizes.dims[d] for d in space.reduction]
     known = [size for size in sizes if isinstance(size, int)]
-    is_short = len(known) == len(sizes) and math.prod(known) <= PARTIAL
+    length = PARTIAL * min(machine.vector_bytes, WIDEST) // WIDEST
+    if len(space.op.inputs) == 1:  # as many sums as numbers in each
+        length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
+    is_short = len(known) == len(sizes) and math.prod(known) <= length
     is_float = all(isinstance(tensor_type(value).element, FloatType) for value in space.op.results)
-    return PARTIAL if is_float and not is_short else 0
+    return length if is_float and not is_short else 0
 
 
 def _contraction_loops(

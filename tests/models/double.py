@@ -66,15 +66,20 @@ def _widen_node(node: onnx.NodeProto) -> None:
         node.attribute.append(helper.make_attribute("stash_type", TensorProto.DOUBLE))
 
 
-def run_in_double(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
-    """The outputs of the widened model. Raises ModelError where an op has no f64 form."""
-    module, _ = load_source(widened(model))
-    function = main_function(module)
-    inputs, outputs = ports_of(function)
-    wide = [np.asarray(feeds[port.name]) for port in inputs]
-    arrays = [port.accept(a.astype(port.dtype)) for port, a in zip(inputs, wide, strict=True)]
-    results = [np.asarray(result) for result in run_function(function, arrays)]
-    return [port.restore(result) for port, result in zip(outputs, results, strict=True)]
+class DoubleModel:
+    """A model widened to f64. Raises ModelError where an op has no f64 form."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        module, _ = load_source(widened(model))
+        self._function = main_function(module)
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """The outputs, in the order of the graph."""
+        inputs, outputs = ports_of(self._function)
+        wide = [np.asarray(feeds[port.name]) for port in inputs]
+        arrays = [port.accept(a.astype(port.dtype)) for port, a in zip(inputs, wide, strict=True)]
+        results = [np.asarray(result) for result in run_function(self._function, arrays)]
+        return [port.restore(result) for port, result in zip(outputs, results, strict=True)]
 
 
 @attrs.frozen
@@ -89,6 +94,12 @@ class Distance:
     ours: float
     theirs: float
     scale: float
+
+    @staticmethod
+    def farthest(runs: Sequence[Distance]) -> Distance:
+        """Over several runs. An output that a few elements dominate, such as the largest probability of a softmax, is
+        one draw of a random error; the quotient of two draws is often far from that of what they are drawn from."""
+        return Distance(max(d.ours for d in runs), max(d.theirs for d in runs), max(d.scale for d in runs))
 
     @property
     def floor(self) -> float:

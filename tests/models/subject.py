@@ -22,6 +22,7 @@ Sizes = dict[str, int]  # of symbols
 LONE = (1, 7, 15, 37)  # one; a vector of eight or sixteen lanes but one; no multiple of anything
 BATCHES = (1, 2, 3, 5)  # beside them, where a model has a batch and other symbols
 TIMES = 4  # the typical size
+OTHERS = 7  # inputs beside the typical ones
 
 
 @attrs.define(eq=False)
@@ -32,6 +33,7 @@ class Subject:
     typical: dict[str, Array]
     _compiled: dict[str, stepwell.Model] = attrs.field(factory=dict, init=False)
     _exact: list[Array] | None = attrs.field(default=None, init=False)
+    _exact_others: list[list[Array]] = attrs.field(factory=list, init=False)
     _expected: list[Array] | None = attrs.field(default=None, init=False)
     _proto: onnx.ModelProto | None = attrs.field(default=None, init=False)
     _session: Any = attrs.field(default=None, init=False)
@@ -86,12 +88,35 @@ class Subject:
     def exact(self) -> list[Array]:
         """The outputs of a run in 64 bits. Raises StepwellError where the model has no such form."""
         if self._exact is None:
-            self._exact = double.run_in_double(self.proto, self.typical)
+            self._exact = self._double.run(self.typical)
         return self._exact
+
+    @functools.cached_property
+    def _double(self) -> double.DoubleModel:
+        return double.DoubleModel(self.proto)
 
     def distances(self, target: str = "cpu") -> list[double.Distance]:
         """How far we and onnxruntime are from the exact results."""
         return double.distances(self.exact(), self.results(target=target), self.expected())
+
+    def distances_of_many(self, target: str = "cpu") -> list[double.Distance]:
+        """The farthest that we and onnxruntime are from the exact results, over the typical inputs and others."""
+        found = [self.distances(target)]
+        for number, feeds in enumerate(self.others):
+            if number == len(self._exact_others):
+                self._exact_others.append(self._double.run(feeds))
+            found.append(
+                double.distances(self._exact_others[number], self.results(feeds, target), self.expected(feeds))
+            )
+        return [double.Distance.farthest(of_output) for of_output in zip(*found, strict=True)]
+
+    @functools.cached_property
+    def others(self) -> list[dict[str, Array]]:
+        """Other inputs of the typical sizes: the floats of the typical ones in other orders."""
+        return [
+            {name: _shuffled(array, seed) if array.dtype.kind == "f" else array for name, array in self.typical.items()}
+            for seed in range(OTHERS)
+        ]
 
     def feeds(self, sizes: Sizes) -> dict[str, Array]:
         """Inputs at other sizes of the symbols."""
@@ -102,6 +127,10 @@ class Subject:
         """The typical sizes of the symbols; nothing for a model of fixed sizes."""
         text = next((entry.value for entry in self.proto.metadata_props if entry.key == "dims"), "")
         return {name: int(value) for name, value in (word.split("=") for word in text.split())}
+
+
+def _shuffled(array: Array, seed: int) -> Array:
+    return np.random.default_rng(seed).permutation(array.reshape(-1)).reshape(array.shape)
 
 
 def size_grid(usual: Sizes) -> list[Sizes]:

@@ -34,7 +34,7 @@ def test_the_double_run_is_the_one_of_onnx() -> None:
     feeds = materialize.inputs(model)
     wide = {name: value.astype(np.float64) for name, value in feeds.items()}
     expected = ReferenceEvaluator(double.widened(model)).run(None, wide)
-    for left, right in zip(expected, double.run_in_double(model, feeds), strict=True):
+    for left, right in zip(expected, double.DoubleModel(model).run(feeds), strict=True):
         assert right.dtype == np.float64
         np.testing.assert_allclose(right, left, rtol=1e-12)
 
@@ -78,7 +78,7 @@ def test_what_has_no_wide_form_is_an_error() -> None:
     model = node_model(node)
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
     with pytest.raises(ModelError):
-        double.run_in_double(model, {"x": array(1, 2)})
+        double.DoubleModel(model).run({"x": array(1, 2)})
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,11 @@ def test_distances(ours: Any, theirs: Any, ratio: float) -> None:
     (found,) = double.distances([array(1, 8, dtype=np.float64)], [ours], [theirs])
     assert found.ratio == ratio
     assert found.scale == 8
+
+
+def test_the_farthest_of_several_runs() -> None:
+    runs = [double.Distance(3e-6, 1e-6, 1.0), double.Distance(1e-6, 2e-6, 0.5)]
+    assert double.Distance.farthest(runs) == double.Distance(3e-6, 2e-6, 1.0)
 
 
 def test_distances_leave_out_what_is_not_finite_and_no_float() -> None:

@@ -90,7 +90,7 @@ def test_objects_may_be_loaded_far_from_each_other(name: str) -> None:
     program = model.objects(parse_module(nest(NESTS[name])), target.host())[-1]
     kernels = elf.symbols_of(program).undefined - set(native.externals())
     assert kernels
-    far = {kernel: 8 for kernel in kernels}
+    far = dict.fromkeys(kernels, 8)
     assert jit.load([program], {**native.externals(), **far}).address("stepwell.main") > 1 << 32
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import dim
+from stepwell.ir.affine_expr import const, dim
 from stepwell.ir.core import Operation
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
@@ -106,6 +106,14 @@ def test_maps_of_split_dims_are_followed() -> None:
     written = AffineMap(3, 0, [8 * dim(0) + dim(1), dim(2)])
     read = AffineMap(3, 0, [8 * dim(1) + dim(2), dim(0)])
     assert dims_through(written, read, (4, 8, 5), (5, 4, 8)) == AffineMap(3, 0, [dim(1), dim(2), dim(0)])
+
+
+def test_dims_of_one_element_may_be_left_out_on_either_side() -> None:
+    written, read = AffineMap(2, 0, [dim(0), const(0), dim(1)]), AffineMap.identity(3)
+    assert dims_through(written, read, (4, 16), (4, 1, 16)) == AffineMap(3, 0, [dim(0), dim(2)])
+    assert dims_through(read, written, (4, 1, 16), (4, 16)) == AffineMap(2, 0, [dim(0), const(0), dim(1)])
+    assert dims_through(written, read, (4, 16), (4, 2, 16)) is None
+    assert dims_through(written, read, (4, 16), (4, None, 16)) is None
 
 
 @pytest.mark.parametrize(
