@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import numpy as np
 import onnx
 
 import stepwell
@@ -213,6 +214,22 @@ def commands(subject: Subject) -> Finding:
     return Finding.of(problems, f"probed {name}")
 
 
+def intermediates(subject: Subject) -> Finding:
+    """Every value inside, fetched at once by its ONNX name, is what onnxruntime has there, to 1e-3 of its scale."""
+    names = [
+        name for node in subject.proto.graph.node if node.op_type != "Constant"
+        for name in (node.output[:1] if node.op_type == "Dropout" else node.output)  # an unused mask is not made
+        if name and name not in {value.name for value in subject.proto.graph.output}
+    ]  # fmt: skip
+    found = stepwell.compile(subject.path).run(subject.typical, fetch=names)
+    problems = []
+    for name, expected in subject.inside(names).items():
+        scale = float(np.max(np.abs(expected), initial=1.0)) if expected.dtype.kind == "f" else 1.0
+        if said := difference([expected / scale], [found[name] / scale]):
+            problems.append(f"{name}: {said}")
+    return Finding.of(problems, f"{len(names)} values", values=len(names))
+
+
 def _intermediate(model: onnx.ModelProto) -> str:
     """The name of a value halfway through the graph that no later node of the same kind hides."""
     outputs = {value.name for value in model.graph.output}
@@ -223,5 +240,5 @@ def _intermediate(model: onnx.ModelProto) -> str:
 
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
     check.__name__: check
-    for check in (right, precise, threads, runs, sizes, targets, expected, cost, commands)
+    for check in (right, precise, threads, runs, sizes, targets, expected, cost, commands, intermediates)
 }  # fmt: skip

@@ -85,6 +85,19 @@ class Subject:
         results: list[Array] = self._session.run(None, dict(feeds))
         return results
 
+    def inside(self, names: Sequence[str]) -> dict[str, Array]:
+        """onnxruntime's values inside the model, none of them fused away."""
+        import onnxruntime
+
+        opened = onnx.ModelProto()
+        opened.CopyFrom(self.proto)
+        opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(opened.SerializeToString(), options)
+        return dict(zip(names, session.run(list(names), self.typical), strict=True))
+
     def exact(self) -> list[Array]:
         """The outputs of a run in 64 bits. Raises StepwellError where the model has no such form."""
         if self._exact is None:

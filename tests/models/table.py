@@ -43,6 +43,7 @@ COLUMNS: dict[str, Callable[[Findings], str]] = {
     "sizes": _status("sizes"),
     "onnx's outputs": _status("expected"),
     "lower": _status("commands"),
+    "inside": _status("intermediates"),
     "compile s": _value("cost", "seconds", "{:.1f}".format),
     "arena MiB (by bound)": _arena,
     "peak RSS MiB": _value("cost", "rss", lambda size: f"{size / MEBI:.0f}"),
