@@ -1,6 +1,6 @@
 """Accept models: right, precise, the same on every target, with any team and on every run, at all sizes.
 
-    python -m tests.models.accept                                  # all of benchmarks/models, some hours of one core
+    python -m tests.models.accept                                  # all of benchmarks/models, about half an hour
     python -m tests.models.accept lstm_2x256_s64 mlp_b64            # some
     python -m tests.models.accept --checks right,sizes bert4_dyn    # some checks
     python -m tests.models.accept --table                           # what was found so far
