@@ -15,7 +15,7 @@ from stepwell.ir.constraints import INDEX_TYPE, MEMREF, SCALAR_LIKE
 from stepwell.ir.core import Value
 from stepwell.ir.opdef import PURE, Op, attr, operand, operands, result
 from stepwell.ir.registry import Dialect
-from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, Type, numpy_dtype
+from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, StridedLayout, Type, numpy_dtype
 
 
 def memref_type(value: Value) -> MemRefType:
@@ -265,6 +265,46 @@ class ReshapeOp(Op):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return args[0].reshape(full_shape(memref_type(self.result), args[1:]))
+
+
+class RoomOp(Op):
+    """All the memory of an argument whose caller has room for more rows than there are: the strides of the argument are
+    those of the result, which is dense and larger along one axis.
+
+    ```mlir
+    %m = "test.value"() : () -> memref<2x?x4xf32, strided<[256, 4, 1]>>
+    %r = buffer.room %m() : memref<2x?x4xf32, strided<[256, 4, 1]>> to memref<2x64x4xf32>
+    ```
+    """
+
+    name = "buffer.room"
+    traits = frozenset({PURE})
+    assembly = "$memory `(` $sizes `)` attr-dict `:` type($memory) `to` type($result)"
+    memory: Value = operand(MEMREF)
+    sizes: Sequence[Value] = operands(INDEX_TYPE)
+    result: Value = result(MEMREF)
+
+    def verify_op(self) -> None:
+        check_sizes(self.result, self.sizes)
+        source, whole = memref_type(self.memory), memref_type(self.result)
+        if whole.layout is not None or whole.rank != source.rank or whole.element is not source.element:
+            raise IRError(f"{whole} is no larger {source}")
+        strides = source.layout.strides if isinstance(source.layout, StridedLayout) else None
+        if strides is None or not all(a in (b, DYNAMIC) for a, b in zip(strides, dense_strides(whole), strict=True)):
+            raise IRError(f"the rows of {whole} do not lie where those of {source} lie")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        array, shape = args[0], full_shape(memref_type(self.result), args[1:])
+        strides = tuple(step * array.itemsize for step in np.cumprod([1, *shape[:0:-1]])[::-1])
+        return np.lib.stride_tricks.as_strided(array, shape, strides)
+
+
+def dense_strides(type_: MemRefType) -> list[int]:
+    """The strides of a dense buffer, in elements; DYNAMIC where open sizes decide."""
+    strides = [1]
+    for size in reversed(type_.shape[1:]):
+        strides.insert(0, DYNAMIC if DYNAMIC in (strides[0], size) else strides[0] * size)
+    return strides[: type_.rank]
 
 
 class SliceOp(Op):

@@ -27,6 +27,9 @@ from stepwell.dialects.tensor_control import RowOp as RowOp
 from stepwell.dialects.tensor_control import WhileOp as WhileOp
 from stepwell.dialects.tensor_control import is_condition as is_condition
 from stepwell.dialects.tensor_scatter import ScatterOp as ScatterOp
+from stepwell.dialects.tensor_state import AppendOp as AppendOp
+from stepwell.dialects.tensor_state import RoomOp as RoomOp
+from stepwell.dialects.tensor_state import RowsOp as RowsOp
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ATTRS, ELEMENTS, INT, INTS, MAPS, SCALAR, STRING, STRINGS, attr_of

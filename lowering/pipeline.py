@@ -40,7 +40,7 @@ PIPELINE = (
     ),
     PhaseSpec(
         "optimise", "the ops that the exporter took apart, and replacements that pay", "graph",
-        ("recognize", "cse", "dce"),
+        ("recognize", "cse", "dce", "append-states"),
     ),
     PhaseSpec(
         "to-tensor", "graph ops become tileable ops on signless tensors", "tensor",
@@ -50,7 +50,7 @@ PIPELINE = (
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
         (
             "move-quantised", "lower-quant", "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts",
-            "fuse", "collapse-dims", "split-dims", "schedule", "pack-constants",
+            "place-rows", "fuse", "collapse-dims", "split-dims", "schedule", "pack-constants",
         ),
     ),
     PhaseSpec(
@@ -80,12 +80,14 @@ PASSES = {
     "cse": "stepwell.lowering.graph.cse:CommonSubexpressions",
     "dce": "stepwell.lowering.graph.dce:DeadCode",
     "recognize": "stepwell.lowering.graph.recognize:Recognize",
+    "append-states": "stepwell.lowering.graph.append_states:AppendStates",
     "to-tensor": "stepwell.lowering.to_tensor.convert:ToTensor",
     "move-quantised": "stepwell.lowering.tensor.quantised:MoveQuantised",
     "lower-quant": "stepwell.lowering.tensor.lower_quant:LowerQuant",
     "affine-reads": "stepwell.lowering.tensor.affine_reads:AffineReads",
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
+    "place-rows": "stepwell.lowering.tensor.place_rows:PlaceRows",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",
     "collapse-dims": "stepwell.lowering.tensor.collapse:CollapseDims",
     "split-dims": "stepwell.lowering.tensor.split:SplitDims",

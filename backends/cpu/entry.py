@@ -32,11 +32,13 @@ def _shape(dims: Iterable[int | str | None]) -> tuple[int | str | None, ...]:
 class Argument:
     """What an input or output array must be: its element type and its shape.
 
-    A dimension is a size, a name (equal for all arguments that use it) or None (anything, checked elsewhere).
+    A dimension is a size, a name (equal for all arguments that use it) or None (anything, checked elsewhere). What is
+    not `dense` has strides that the program knows, and is written to.
     """
 
     dtype: np.dtype[Any] = field(converter=_dtype)
     shape: tuple[int | str | None, ...] = field(converter=_shape)
+    dense: bool = True
 
     def mismatch(self, value: object) -> str | None:
         """Why `value` does not fit, or None: the reason behind an index from `NativeEntry.call`, for messages.
@@ -54,7 +56,7 @@ class Argument:
         for axis, (size, wanted) in enumerate(zip(value.shape, self.shape, strict=True)):
             if isinstance(wanted, int) and size != wanted:
                 return f"its dimension {axis} is {size}, not {wanted}"
-        if not value.flags.c_contiguous:
+        if self.dense and not value.flags.c_contiguous:
             return "it is not C-contiguous"
         if value.ctypes.data % self.dtype.alignment:
             return f"its data is not aligned to {self.dtype.alignment} bytes"
@@ -110,7 +112,8 @@ class NativeEntry:
         uint8 = np.dtype(np.uint8)
         arguments: list[int] = []
         for argument in self.inputs:
-            arguments += _argument_words(argument, entry_ir.C_CONTIGUOUS, argument.dtype.alignment, symbols)
+            flags = entry_ir.C_CONTIGUOUS if argument.dense else entry_ir.WRITEABLE
+            arguments += _argument_words(argument, flags, argument.dtype.alignment, symbols)
         for argument in self.outputs:
             flags = entry_ir.C_CONTIGUOUS | entry_ir.WRITEABLE
             arguments += _argument_words(argument, flags, argument.dtype.alignment, symbols)

@@ -130,7 +130,7 @@ class Place:
     def of(memory: Value) -> Place:
         """Where a memref lies."""
         op = memory.defining_op
-        if isinstance(op, buffer.ReshapeOp):
+        if isinstance(op, (buffer.ReshapeOp, buffer.RoomOp)):
             return Place.of(op.memory)
         if isinstance(op, buffer.PartOp) and isinstance(memory.type, MemRefType):
             whole = Place.of(op.memory)

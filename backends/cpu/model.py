@@ -156,6 +156,8 @@ class CpuModel:
             raise InputError(
                 f"input {port.name!r} must have shape {_shape_text(port.dims)}, not {_shape_text(array.shape)}"
             )
+        if port.roomy:
+            return check_room(port, array)
         return np.require(array, port.dtype, ("C", "A", "E"))
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
@@ -344,7 +346,18 @@ def _argument(port: Port) -> Argument:
         names = free_symbols(dim)
         return next(iter(names)) if len(names) == 1 and dim == symbol(next(iter(names))) else None
 
-    return Argument(port.dtype, tuple(wanted(dim) for dim in port.dims))
+    return Argument(port.dtype, tuple(wanted(dim) for dim in port.dims), not port.roomy)
+
+
+def check_room(port: Port, array: Array) -> Array:
+    """The array, whose rows lie as those of one with room for `capacity` rows do. Raises InputError."""
+    whole = list(array.shape)
+    whole[port.axis] = port.capacity
+    steps = [array.itemsize * math.prod(whole[axis + 1 :]) for axis in range(array.ndim)]
+    laid = all(size < 2 or a == b for size, a, b in zip(array.shape, array.strides, steps, strict=True))
+    if not laid or array.shape[port.axis] > port.capacity or not array.flags.writeable or not array.dtype.isnative:
+        raise InputError(f"input {port.name!r} is not in memory with room for {port.capacity} rows along axis {port.axis}")
+    return array
 
 
 def _output_argument(port: Port) -> Argument:

@@ -10,6 +10,7 @@ import numpy as np
 from attrs import frozen
 
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.kept import kept_in
 from stepwell.errors import PassError
 from stepwell.ir.attr_parser import AttributeParser
 from stepwell.ir.attributes import Attribute, IntegerAttr, StringAttr
@@ -25,12 +26,20 @@ from .abi import ArgsLayout
 class Port:
     """An input or output: its name, element type and sizes (symbolic where they vary).
 
-    Of an output that is `published`, the argument is a descriptor: address and dims, which the program writes."""
+    Of an output that is `published`, the argument is a descriptor: address and dims, which the program writes. An input
+    that is `roomy` lies in memory with room for more rows along an axis, up to `capacity`, and is written to."""
 
     name: str
     dtype: np.dtype[Any]
     dims: tuple[Dim, ...]
     published: bool = False
+    axis: int = 0
+    capacity: int = 0
+
+    @property
+    def roomy(self) -> bool:
+        """Whether its memory has room for more rows."""
+        return self.capacity > 0
 
 
 @frozen
@@ -96,7 +105,9 @@ def _port(index: int, name: str | None, type_: Type, attributes: Mapping[str, At
         published = DESCRIPTOR in attributes
         if not published and not _lies_in(tensor, type_):
             raise PassError(f"argument {index} of a program is a buffer {type_} that stands for {tensor}")
-        return Port(label, numpy_dtype(tensor), tensor.shape, published)
+        kept = kept_in(attributes, index)
+        room = (kept.axis, kept.capacity) if kept is not None else (0, 0)
+        return Port(label, numpy_dtype(tensor), tensor.shape, published, *room)
     dims = tuple(symbol(f"{label}.{axis}") if dim == DYNAMIC else dim for axis, dim in enumerate(type_.shape))
     return Port(label, numpy_dtype(type_), dims)
 

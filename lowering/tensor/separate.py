@@ -20,6 +20,7 @@ from stepwell.dialects.tensor import (
     KernelOp,
     ReshapeOp,
     RowOp,
+    RowsOp,
     ScatterOp,
     WhileOp,
     YieldOp,
@@ -34,8 +35,9 @@ def separate_results(function: func.FuncOp) -> None:
     """Insert the copies that a function needs."""
     ret = function.body.block.terminator
     claimed: set[Value] = set()
-    for index in range(len(ret.operands)):
-        claim(ret, index, claimed)
+    for index, value in enumerate(ret.operands):
+        if not isinstance(value.defining_op, RowsOp):  # the caller's own memory
+            claim(ret, index, claimed)
     for op in function.walk():
         if isinstance(op, (ForOp, WhileOp)):
             _separate_rounds(op)

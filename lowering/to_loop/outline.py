@@ -16,6 +16,7 @@ import attrs
 from stepwell.dialects import arith, buffer, func, heap, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
+from stepwell.dialects.kept import set_kept
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
 from stepwell.ir import affine_expr
@@ -35,6 +36,7 @@ from stepwell.lowering.to_loop.buffers import buffer_type as buffer_type
 from stepwell.lowering.to_loop.buffers import open_dims as open_dims
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
 from stepwell.lowering.to_loop.scatter import convert_scatter
+from stepwell.lowering.to_loop.state import convert_append, convert_room, described, in_place, roomy_type
 
 DESCRIPTOR = "sw.descriptor"
 """An output's attribute: the argument is a descriptor of the result, which the program finds memory for."""
@@ -79,8 +81,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp, tensor.ReshapeOp,
-    tensor.RowOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp, tensor.ReshapeOp,
+    tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 
@@ -101,17 +103,26 @@ class Program:
         """Convert in place."""
         function = self.function
         types = [argument.type for argument in function.arguments]
-        results = list(function.returned)
-        for argument in function.arguments:
-            argument.type = buffer_type(argument.type)
+        returned = list(function.returned)
+        kept = in_place(function)
+        roomy = {place.argument: place for place in kept.values()}
+        for number, argument in enumerate(function.arguments):
+            place = roomy.get(number)
+            argument.type = buffer_type(argument.type) if place is None else roomy_type(argument.type, place)
             self.buffers[argument] = argument
         block = function.body.block
         first = block.first
         self.symbols = measured_symbols(function, types, Builder.at_start(block))
+        written = [number for number in range(len(returned)) if number not in kept]
+        results = [returned[number] for number in written]
         self.published = [number for number, value in enumerate(results) if not self._is_sized(value.type)]
         outputs = [block.add_argument(self._output_type(n, value), f"out{n}") for n, value in enumerate(results)]
         self.destinations.update((results[n], out) for n, out in enumerate(outputs) if n not in self.published)
-        _describe_arguments(function, types, results, self.published)
+        _describe_arguments(function, types, [(n, returned[n]) for n in written], self.published)
+        for number, place in kept.items():
+            name = function.result_attributes(number).get("onnx.name")
+            label = name.value if isinstance(name, StringAttr) else f"output{number}"
+            set_kept(function, described(place, label, returned[number].type))
         self.results, self.outputs = results, outputs
         self.convert_from(first)
         function.res_attrs = None
@@ -162,6 +173,13 @@ class Program:
             op.result.replace_all_uses_with(self.index.dim(op.of.dims[0], self.symbols))
         elif isinstance(op, KernelOp):
             self._launch(op)
+        elif isinstance(op, tensor.RoomOp):
+            convert_room(self, op)
+        elif isinstance(op, tensor.AppendOp):
+            convert_append(self, op)
+        elif isinstance(op, tensor.RowsOp):
+            if any(not isinstance(user, func.ReturnOp) for user in op.result.users):
+                raise PassError(f"{op.op_name} (from {op.loc.label}) has a reader; place-rows gives it another")
         elif isinstance(op, tensor.ScatterOp):
             convert_scatter(self, op)
         elif isinstance(op, CONTROL):
@@ -286,14 +304,15 @@ def _mark_parts(launch: kernel.LaunchOp, results: Sequence[Value], first: int) -
 
 
 def _describe_arguments(
-    function: func.FuncOp, types: Sequence[Type], results: Sequence[Value], published: Sequence[int]
+    function: func.FuncOp, types: Sequence[Type], results: Sequence[tuple[int, Value]], published: Sequence[int]
 ) -> None:
-    """Keep what the caller must know of each argument: its names and its (symbolic) tensor type."""
+    """Keep what the caller must know of each argument: its names and its (symbolic) tensor type. `results` are those
+    that become arguments, with their numbers; `published` counts among them."""
     described: list[dict[str, Attribute]] = []
     for n, type_ in enumerate(types):
         described.append({**function.argument_attributes(n), "sw.tensor": tensor_attr(type_)})
-    for n, value in enumerate(results):
-        kind = {"sw.out": UnitAttr(), **({DESCRIPTOR: UnitAttr()} if n in published else {})}
+    for place, (n, value) in enumerate(results):
+        kind = {"sw.out": UnitAttr(), **({DESCRIPTOR: UnitAttr()} if place in published else {})}
         described.append({**function.result_attributes(n), "sw.tensor": tensor_attr(value.type), **kind})
     function.properties["arg_attrs"] = ArrayAttr(tuple(DictAttr.of(d) for d in described))
 

@@ -335,6 +335,12 @@ def reshape(e: FunctionEmitter, op: buffer.ReshapeOp) -> None:
     _made(e, op.result, displaced(e, memory, memory.origin), op.sizes)
 
 
+@emits(buffer.RoomOp)
+def room(e: FunctionEmitter, op: buffer.RoomOp) -> None:
+    """The same pointer."""
+    _made(e, op.result, e.memory[op.memory].base, op.sizes)
+
+
 @emits(buffer.SliceOp)
 def row(e: FunctionEmitter, op: buffer.SliceOp) -> None:
     """The pointer moves on by whole rows."""

@@ -191,15 +191,16 @@ class ProgramEmitter(FunctionEmitter):
         return self.pure(f"load {type_}, ptr {place}", place)
 
     def _argument(self, index: int, type_: Any) -> Memory:
-        if not isinstance(type_, MemRefType) or type_.layout is not None:
-            raise TargetError(f"argument {index} of @{self.function.sym_name} must be a dense buffer, not {type_}")
         inputs = len(self.signature.inputs)
+        roomy = index < inputs and self.signature.inputs[index].roomy
+        if not isinstance(type_, MemRefType) or (type_.layout is not None and not roomy):
+            raise TargetError(f"argument {index} of @{self.function.sym_name} must be a dense buffer, not {type_}")
         if index >= inputs:
             sizes = [None if dim < 0 else dim for dim in type_.shape]
             return Memory.dense(type_, self._slot("ptr", index), sizes)
         open_sizes = [dim if dim >= 0 else self._slot("i64", self.layout.dim(index, axis))
                       for axis, dim in enumerate(type_.shape)]  # fmt: skip
-        return Memory.dense(type_, self._slot("ptr", index), open_sizes)
+        return Memory.dense(type_, self._slot("ptr", index), open_sizes)  # of a roomy one only base and sizes are used
 
 
 def program_symbol(function: FuncOp) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph import generate, movement, shape
+from stepwell.dialects.graph import generate, movement, shape, state
 from stepwell.dialects.graph.base import shape_of
 from stepwell.frontends.onnx.exports.composing import (
     Item,
@@ -34,6 +34,12 @@ def transpose(op: movement.TransposeOp, writer: Writer) -> None:
 def concat(op: movement.ConcatOp, writer: Writer) -> None:
     """graph.concat %a, %b {axis} -> Concat(a, b) {axis}"""
     writer.node("Concat", op.xs, op.results, axis=op.axis)
+
+
+@exports(state.AppendOp)
+def append(op: state.AppendOp, writer: Writer) -> None:
+    """graph.append %past, %new {axis} -> Concat(past, new) {axis}"""
+    writer.node("Concat", [op.past, op.new], op.results, axis=op.axis)
 
 
 @exports(movement.SplitOp)
