@@ -35,6 +35,11 @@ class Kept:
         """Whether rows are appended in place."""
         return self.capacity > 0
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether the result is no argument of the program: it is found where the argument is."""
+        return bool(self.type)
+
     def attribute(self) -> DictAttr:
         """As it stands at the argument."""
         found: dict[str, Attribute] = {"result": IntegerAttr(self.result)}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stepwell.api import Model as Model
     from stepwell.api import compile as compile
     from stepwell.plugins import load_plugin as load_plugin
+    from stepwell.state import State as State
 
 __version__ = "0.1.0"
 
@@ -21,9 +22,10 @@ _LAZY = {
     "compile": "stepwell.api",
     "Model": "stepwell.api",
     "InferenceSession": "stepwell.api",
+    "State": "stepwell.state",
     "load_plugin": "stepwell.plugins",
 }
-__all__ = ["InferenceSession", "Model", "RuntimeError", "StepwellError", "compile", "errors", "load_plugin"]
+__all__ = ["InferenceSession", "Model", "RuntimeError", "State", "StepwellError", "compile", "errors", "load_plugin"]
 
 
 def __getattr__(name: str) -> Any:

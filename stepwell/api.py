@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 
+from stepwell.binding import bind_states
 from stepwell.collector import paused_collector
 from stepwell.compiler import Options, backend, context_of, lower, machine_of, profiler
-from stepwell.errors import InputError, RuntimeError
+from stepwell.errors import InputError, RuntimeError, StateError
 from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
@@ -19,6 +22,7 @@ from stepwell.ir.passes import PassContext
 from stepwell.lowering.pipeline import landing_of
 from stepwell.ports import Array, Port, main_function, ports_of
 from stepwell.sources import Shapes, load_source
+from stepwell.state import State, StateLayout
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.profile import ProfileRow
@@ -31,16 +35,25 @@ def compile(
     shapes: Shapes | None = None,
     threads: int | None = None,
     sanitize: bool = False,
+    state: Mapping[str, str] | None = None,
+    capacity: Mapping[str, int] | int | None = None,
 ) -> Model:
     """Compile a model for a target, for any value of its symbolic sizes.
 
     `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
     (least, usual, most) of a symbol. With `sanitize` machine code checks the bounds of every access to memory: slow,
-    and meant for IR that was edited. Raises ModelError for what cannot be imported, TargetError for a target or
-    precision that is unknown or that this machine cannot run."""
+    and meant for IR that was edited.
+
+    `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
+    model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
+    that get rows behind them ({"past": 2048}, by the name of the size, or a number for all): these grow in place.
+
+    Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
+    target or precision that is unknown or that this machine cannot run."""
     with paused_collector():
         module, hints = load_source(source, shapes)
+        bind_states(module, state, capacity)
         return compile_module(module, Options(target, precision, threads, hints, sanitize))
 
 
@@ -62,8 +75,11 @@ class Model:
         self, program: Any, inputs: Sequence[Port], outputs: Sequence[Port], context: PassContext,
         origin: Operation | None, options: Options, lowered: Operation | None = None,
     ) -> None:  # fmt: skip
-        self.inputs = tuple(inputs)
-        self.outputs = tuple(outputs)
+        self._layout = StateLayout.of(inputs, outputs)
+        becoming = {cell.kept.result for cell in self._layout.cells}
+        self.inputs = tuple(port for port in inputs if port.kept is None)
+        self.outputs = tuple(port for number, port in enumerate(outputs) if number not in becoming)
+        self._stateful = Stateful.of(inputs, outputs) if self._layout.cells else None
         self.context = context
         self._program = program
         self._origin = origin
@@ -72,25 +88,38 @@ class Model:
         self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
-        self._dtypes = [port.dtype for port in inputs]
+        self._dtypes = [port.dtype for port in self.inputs]
         self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
 
-    def __call__(self, *arrays: Any) -> Any:
+    def __call__(self, *arrays: Any, state: State | None = None) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.
 
-        Raises InputError for arrays that do not fit, stepwell.RuntimeError for what only the run can find."""
-        results = self._run(arrays)
+        A model that keeps state takes `state`, reads it and leaves there what the next call reads; where the call fails
+        the state is as before. Raises InputError for arrays that do not fit, StateError for a state that does not fit,
+        is full or is in use, stepwell.RuntimeError for what only the run can find."""
+        results = self._run(arrays, state)
         return results[0] if len(results) == 1 else tuple(results)
 
-    def run(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> dict[str, Array]:
+    def new_state(self, arrays: Mapping[str, Any] | None = None, **sizes: int) -> State:
+        """A state for a sequence of calls: without rows, and with zeros in what does not grow.
+
+        `arrays` has what it begins with instead, by the names of the inputs; `sizes` gives symbolic sizes that neither
+        grow nor follow from the arrays. Raises StateError and InputError for what does not fit."""
+        if self._stateful is None:
+            raise StateError("the model keeps no state: compile it with state=")
+        return State(self._layout, arrays or {}, sizes)
+
+    def run(
+        self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None, state: State | None = None
+    ) -> dict[str, Array]:
         """Run on arrays by name; gives the outputs by name, and with `fetch` the values of those ONNX names as well.
 
-        The first fetch of a set of names compiles the model once more."""
+        The first fetch of a set of names compiles the model once more. `state` is as in a call."""
         arrays = self._ordered(feeds)
         known = {port.name for port in (*self.inputs, *self.outputs)}
         extra = tuple(dict.fromkeys(name for name in fetch or () if name not in known))
         model = self.fetching(extra) if extra else self
-        found = dict(zip((port.name for port in model.outputs), model._run(arrays), strict=True))
+        found = dict(zip((port.name for port in model.outputs), model._run(arrays, state), strict=True))
         for name, array in zip((port.name for port in self.inputs), arrays, strict=True):
             if fetch and name in fetch:
                 found.setdefault(name, np.asarray(array))
@@ -107,10 +136,10 @@ class Model:
                 self._fetching[names] = compile_module(module, self._options)
             return self._fetching[names]
 
-    def profile(self, feeds: Mapping[str, Any], seconds: float = 1.0) -> list[ProfileRow]:
+    def profile(self, feeds: Mapping[str, Any], seconds: float = 1.0, state: State | None = None) -> list[ProfileRow]:
         """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds.
 
-        The first profile of a model makes its code once more, with clocks. Raises InputError as `run` does."""
+        All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more, with clocks. Raises InputError as `run` does."""
         arrays = self._ordered(feeds)
         arrays = [port.accept(value) for port, value in zip(self.inputs, arrays, strict=True)]
         with self._lock:
@@ -118,6 +147,11 @@ class Model:
                 if self._lowered is None:
                     raise InputError("a model without its IR at the loop landing cannot be profiled")
                 self._profiler = profiler(self._lowered, self._options)
+        if self._stateful is not None:
+            with self._claimed(state) as held:
+                arrays = self._stateful.merged(arrays, held.program_arrays())
+                profiled: list[ProfileRow] = self._profiler.run(arrays, seconds)
+                return profiled
         rows: list[ProfileRow] = self._profiler.run(arrays, seconds)
         return rows
 
@@ -131,11 +165,26 @@ class Model:
             raise InputError(f"there is no input {', '.join(map(repr, unknown))}; there are {_listed(expected)}")
         return [feeds[name] for name in expected]
 
-    def _run(self, values: Sequence[Any]) -> list[Array]:
+    def _claimed(self, state: State | None) -> AbstractContextManager[State]:
+        """The state, which nobody else uses meanwhile. Raises StateError where it is none for this model."""
+        if not isinstance(state, State):
+            raise StateError("the model keeps state: call it with state=, which new_state() makes")
+        if state.layout != self._layout:
+            raise StateError("the state is one of another model")
+        return state.claimed()
+
+    def _run(self, values: Sequence[Any], state: State | None = None) -> list[Array]:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
+        if self._stateful is None and state is not None:
+            raise StateError("the model keeps no state: compile it with state=")
         try:
+            if self._stateful is not None:
+                with self._claimed(state) as held:
+                    arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
+                    results = self._stateful.run(self._program, arrays, held)
+                return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
             if self._is_direct and all(map(_fits, values, self._dtypes)):
                 direct: list[Array] = self._program.run(values)
                 return direct
@@ -147,7 +196,46 @@ class Model:
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))
-        return f"<stepwell.Model ({inputs}) -> ({outputs})>"
+        kept = f", keeps {', '.join(cell.input.name for cell in self._layout.cells)}" if self._stateful else ""
+        return f"<stepwell.Model ({inputs}) -> ({outputs}){kept}>"
+
+
+@attrs.frozen
+class Stateful:
+    """How a program's inputs and outputs are divided between the caller and a state: numbers in the program's order."""
+
+    given: tuple[int, ...]  # inputs of the caller's
+    kept: tuple[int, ...]  # inputs of the state's
+    shown: tuple[int, ...]  # written outputs for the caller
+    replaced: tuple[int, ...]  # written outputs that the state takes
+
+    @staticmethod
+    def of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Stateful:
+        """Read it off a program's ports."""
+        results = [port.kept.result for port in inputs if port.kept is not None]
+        written = [number for number, port in enumerate(outputs) if port.kept is None]
+        carried = [port.kept.result for port in inputs if port.kept is not None and not port.kept.is_placed]
+        return Stateful(
+            tuple(n for n, port in enumerate(inputs) if port.kept is None),
+            tuple(n for n, port in enumerate(inputs) if port.kept is not None),
+            tuple(place for place, number in enumerate(written) if number not in results),
+            tuple(written.index(number) for number in carried),
+        )
+
+    def merged(self, given: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
+        """All inputs of the program."""
+        found: list[Any] = [None] * (len(given) + len(kept))
+        for number, value in zip((*self.given, *self.kept), (*given, *kept), strict=True):
+            found[number] = value
+        return found
+
+    def run(self, program: Any, given: Sequence[Any], state: State) -> list[Array]:
+        """The outputs for the caller; the state, which is claimed, is left as the next call needs it."""
+        arrays = self.merged(given, state.program_arrays())
+        results = program.run(arrays)
+        rows = program.rows_after(tuple([array.shape for array in arrays]))
+        state.advance(rows, [results[place] for place in self.replaced])
+        return [results[place] for place in self.shown]
 
 
 def _fits(value: Any, dtype: np.dtype[Any]) -> bool:

@@ -31,6 +31,11 @@ class InputError(StepwellError):
     """Arrays given to a compiled model that do not fit its inputs: name, rank, size or element type."""
 
 
+class StateError(StepwellError):
+    """State that does not fit: pairs of an input and an output that the model does not have, a state that is full, in
+    use by another call, or of another model."""
+
+
 class TargetError(StepwellError):
     """A target that is unknown, or that this machine cannot run."""
 

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.kept import Kept, kept_by, kept_in
 from stepwell.errors import InputError, IRError
 from stepwell.ir.attributes import Attribute, StringAttr
 from stepwell.ir.core import Operation
@@ -25,12 +26,14 @@ Array = np.ndarray[Any, Any]
 class Port:
     """An input or output. `type` has the element type that the caller sees; `storage` is how the program holds it.
 
-    At the loop landing an output that is `published` is known by a descriptor, which the program writes."""
+    At the loop landing an output that is `published` is known by a descriptor, which the program writes. `kept` is set of
+    an input that a state keeps from call to call, and of an output that is found in the memory of such an input."""
 
     name: str
     type: TensorType
     storage: np.dtype[Any]
     published: bool = False
+    kept: Kept | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -65,6 +68,21 @@ class Port:
         """What the program gave, in the element type that the caller sees."""
         return array if array.dtype == self.dtype else array.view(self.dtype)
 
+    def with_room(self, array: Array) -> Array:
+        """The array as the first rows of new memory, with room for as many as a state keeps."""
+        if self.kept is None or not self.kept.is_placed:
+            return array
+        shape = list(array.shape)
+        shape[self.kept.axis] = max(self.kept.capacity, shape[self.kept.axis])
+        rows = np.zeros(shape, array.dtype)[first_rows(self.kept.axis, array.shape[self.kept.axis])]
+        rows[...] = array
+        return rows
+
+
+def first_rows(axis: int, count: int) -> tuple[slice, ...]:
+    """The index of an array's first rows along an axis."""
+    return (slice(None),) * axis + (slice(0, count),)
+
 
 def main_function(module: Operation) -> FuncOp:
     """The function that runs the model: @main, or the only one that is no kernel. Raises IRError."""
@@ -86,10 +104,23 @@ def ports_of(function: FuncOp) -> tuple[list[Port], list[Port]]:
         if "sw.out" in given:
             outputs.append(_port(f"output{len(outputs)}", argument.type, given))
         else:
-            inputs.append(_port(argument.name or f"input{index}", argument.type, given))
+            port = _port(argument.name or f"input{index}", argument.type, given)
+            inputs.append(attrs.evolve(port, kept=kept_in(given, index)))
     for index, type_ in enumerate(function.function_type.results):
         outputs.append(_port(f"output{index}", type_, function.result_attributes(index)))
+    for kept in sorted(kept_by(function), key=lambda kept: kept.result):
+        if kept.is_placed:
+            type_ = tensor_type_of(kept.type)
+            outputs.insert(kept.result, Port(kept.name, type_, inputs[kept.argument].storage, kept=kept))
     return inputs, outputs
+
+
+def tensor_type_of(text: str) -> TensorType:
+    """The tensor type that a text names. Raises IRError for another type."""
+    type_ = Parser(text, "<type>").type()
+    if not isinstance(type_, TensorType):
+        raise IRError(f"{text} is no tensor type")
+    return type_
 
 
 def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> Port:

@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from stepwell.dialects.cpu import ShareOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
-from stepwell.errors import InputError, RuntimeError, TargetError
+from stepwell.errors import InputError, RuntimeError, StateError, TargetError
 from stepwell.ir.attributes import ArrayAttr, ElementsAttr, StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, parse_dim, solve_for, symbol
@@ -47,12 +47,14 @@ MOST_PLANS = 4096
 
 @frozen
 class Plan:
-    """What follows from the shapes of a call's inputs. Of a published output `outputs` has the descriptor."""
+    """What follows from the shapes of a call's inputs. Of a published output `outputs` has the descriptor. `rows` counts
+    what a call leaves in each input that has room for more."""
 
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     arena: int
     scratch: int
     is_large: bool
+    rows: tuple[int, ...] = ()
 
     @property
     def output_bytes(self) -> int:
@@ -131,6 +133,11 @@ class CpuModel:
         """The memory for intermediates in a call with inputs of these shapes."""
         return self._plan(shapes).arena
 
+    def rows_after(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """How many rows a call with inputs of these shapes leaves in each input that has room for more, in order."""
+        plan = self._plans.get(shapes)
+        return (self._plan(shapes) if plan is None else plan).rows
+
     def symbols(self, *shapes: tuple[int, ...]) -> dict[str, int]:
         """The values of the symbols in a call with inputs of these shapes. Raises InputError where they do not fit."""
         return self._solve(shapes)
@@ -177,15 +184,26 @@ class CpuModel:
                     f"with inputs of these sizes output {port.name!r} would have shape {_shape_text(shape)}: they are "
                     "too small for the model"
                 )
+        rows = tuple(self._grown(port, symbols) for port in self.inputs if port.roomy)
         arena = self._size(self._arena_bytes, symbols, "the arena")
         scratch = self._size(self._scratch_bytes, symbols, "scratch memory")
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
-        plan = Plan(outputs, arena, scratch, False)
+        plan = Plan(outputs, arena, scratch, False, rows)
         if plan.output_bytes + arena + scratch > LARGE:
             plan = evolve(plan, is_large=True)
         self._plans[shapes] = plan
         return plan
+
+    def _grown(self, port: Port, symbols: Mapping[str, int]) -> int:
+        """The rows of an input behind a call. Raises StateError where there is no room for them."""
+        rows = self._size(port.rows, symbols, f"input {port.name!r} behind the call")
+        if rows > port.capacity:
+            raise StateError(
+                f"the state is full: this call needs {rows} rows of {port.name!r}, and there is room for "
+                f"{port.capacity}; reset or truncate the state, or compile the model with a larger capacity"
+            )
+        return rows
 
     def _solve(self, shapes: tuple[tuple[int, ...], ...]) -> dict[str, int]:
         """The symbols' values, from every dim of the inputs that has one unknown symbol; then all dims are checked."""

@@ -27,7 +27,8 @@ class Port:
     """An input or output: its name, element type and sizes (symbolic where they vary).
 
     Of an output that is `published`, the argument is a descriptor: address and dims, which the program writes. An input
-    that is `roomy` lies in memory with room for more rows along an axis, up to `capacity`, and is written to."""
+    that is `roomy` lies in memory with room for more rows along an axis, up to `capacity`, and is written to; a call
+    leaves `rows` there."""
 
     name: str
     dtype: np.dtype[Any]
@@ -35,6 +36,7 @@ class Port:
     published: bool = False
     axis: int = 0
     capacity: int = 0
+    rows: Dim = 0
 
     @property
     def roomy(self) -> bool:
@@ -106,8 +108,12 @@ def _port(index: int, name: str | None, type_: Type, attributes: Mapping[str, At
         if not published and not _lies_in(tensor, type_):
             raise PassError(f"argument {index} of a program is a buffer {type_} that stands for {tensor}")
         kept = kept_in(attributes, index)
-        room = (kept.axis, kept.capacity) if kept is not None else (0, 0)
-        return Port(label, numpy_dtype(tensor), tensor.shape, published, *room)
+        if kept is None or not kept.is_placed:
+            return Port(label, numpy_dtype(tensor), tensor.shape, published)
+        present = AttributeParser(kept.type, label, None).type()
+        assert isinstance(present, TensorType)
+        rows = present.shape[kept.axis]
+        return Port(label, numpy_dtype(tensor), tensor.shape, False, kept.axis, kept.capacity, rows)
     dims = tuple(symbol(f"{label}.{axis}") if dim == DYNAMIC else dim for axis, dim in enumerate(type_.shape))
     return Port(label, numpy_dtype(type_), dims)
 

@@ -122,7 +122,8 @@ class Program:
         for number, place in kept.items():
             name = function.result_attributes(number).get("onnx.name")
             label = name.value if isinstance(name, StringAttr) else f"output{number}"
-            set_kept(function, described(place, label, returned[number].type))
+            type_ = function.result_attributes(number).get("sw.graph", tensor_attr(returned[number].type))
+            set_kept(function, described(place, label, type_))
         self.results, self.outputs = results, outputs
         self.convert_from(first)
         function.res_attrs = None

@@ -22,7 +22,7 @@ from stepwell.dialects.kept import Kept, kept_by
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import AppendOp, RoomOp, tensor_type
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.attributes import ArrayAttr, StringAttr, UnitAttr
+from stepwell.ir.attributes import ArrayAttr, Attribute, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim, free_symbols
@@ -53,15 +53,16 @@ def in_place(function: func.FuncOp) -> dict[int, Kept]:
     return {kept.result: kept for kept in kept_by(function) if kept.grows}
 
 
-def described(kept: Kept, name: str, type_: Type) -> Kept:
+def described(kept: Kept, name: str, type_: Attribute) -> Kept:
     """With what the caller must know of the result, which is no argument of the program."""
-    return attrs.evolve(kept, name=name, type=str(type_))
+    return attrs.evolve(kept, name=name, type=type_.value if isinstance(type_, StringAttr) else "")
 
 
 def convert_room(program: Program, op: RoomOp) -> None:
     """The argument's memory as that of the larger tensor."""
     sizes = [program.index.dim(dim, program.symbols) for dim in open_dims(op.result.type)]
     made = buffer.RoomOp(program.buffers[op.x], sizes, result_types=[buffer_type(op.result.type)], loc=op.loc)
+    made.result.name = f"{op.x.name}_room" if op.x.name else None
     program.bind(op.result, program.builder.insert(made).result)
 
 

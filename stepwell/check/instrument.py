@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from stepwell.dialects.tensor import BorderOp, JoinOp, ScatterOp
+from stepwell.dialects.tensor import AppendOp, BorderOp, JoinOp, ScatterOp
 from stepwell.errors import StepwellError
 from stepwell.ir.core import Operation
 from stepwell.ir.instruments import Quiet
@@ -81,7 +81,7 @@ class CheckEach(Quiet):
         ports, _ = ports_of(main_function(module))
         arrays = [port.accept(value) for port, value in zip(ports, self.inputs, strict=True)]
         self._made = KernelRecorder(symbols_of(ports, arrays))
-        self._shares_memory = any(isinstance(op, (BorderOp, JoinOp, ScatterOp)) for op in module.walk())
+        self._shares_memory = any(isinstance(op, (AppendOp, BorderOp, JoinOp, ScatterOp)) for op in module.walk())
         return interpret(module, self.inputs, PROGRAM_BUDGET, self._made)
 
     def _first_whole(self, module: Operation) -> Run:

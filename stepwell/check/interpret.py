@@ -24,7 +24,7 @@ from stepwell.ir.printer import print_op
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Array, Port, main_function, ports_of, symbols_of
+from stepwell.ports import Array, Port, first_rows, main_function, ports_of, symbols_of
 
 from .compare import difference
 
@@ -60,7 +60,8 @@ def interpret(
         made = run_function(function, arrays, observer=recorder, launcher=launcher)
         results = [np.asarray(result) for result in made]
     else:
-        written = [_written(port, symbols) for port in outputs]
+        arrays = [port.with_room(array) for port, array in zip(ports, arrays, strict=True)]
+        written = [_written(port, symbols) for port in outputs if port.kept is None]
         memory = [*arrays, *written]
         if any("sw.heap" in function.argument_attributes(n) for n in range(len(function.arguments))):
             memory.append(np.zeros(memref_type(function.arguments[len(memory)]).shape, np.int64))
@@ -71,8 +72,8 @@ def interpret(
         frame = Frame()
         frame.state.update(heap={}, published=[])  # what descriptors tell of lives as long as the frame
         run_function(function, memory, frame, observer=recorder, launcher=launcher)
-        pairs = zip(written, outputs, strict=True)
-        results = [read_descriptor(array, port.storage) if port.published else array for array, port in pairs]
+        fresh = iter(written)
+        results = [_result(port, arrays, symbols) if port.kept else _told(port, next(fresh)) for port in outputs]
     results = [port.restore(array) for port, array in zip(outputs, results, strict=True)]
     return Run(results, recorder.found, recorder.accumulation, landing_of(module))
 
@@ -82,6 +83,19 @@ def _written(port: Port, symbols: Mapping[str, int]) -> Array:
     if port.published:
         return np.zeros(1 + port.type.rank, np.int64)
     return np.zeros([_size(d, symbols) for d in port.type.shape], port.storage)
+
+
+def _told(port: Port, array: Array) -> Array:
+    """A result, perhaps behind its descriptor."""
+    return read_descriptor(array, port.storage) if port.published else array
+
+
+def _result(port: Port, arrays: Sequence[Array], symbols: Mapping[str, int]) -> Array:
+    """A result that lies where an input lies."""
+    assert port.kept is not None
+    rows, axis = arrays[port.kept.argument], port.kept.axis
+    whole = rows if rows.base is None else rows.base
+    return np.ascontiguousarray(whole[first_rows(axis, _size(port.type.shape[axis], symbols))])
 
 
 def _size(dim: Any, symbols: Mapping[str, int]) -> int:
