@@ -119,7 +119,8 @@ class Model:
         known = {port.name for port in (*self.inputs, *self.outputs)}
         extra = tuple(dict.fromkeys(name for name in fetch or () if name not in known))
         model = self.fetching(extra) if extra else self
-        found = dict(zip((port.name for port in model.outputs), model._run(arrays, state), strict=True))
+        results = model._run(arrays, state)
+        found = dict(zip((port.name for port in model.outputs), results, strict=True))
         for name, array in zip((port.name for port in self.inputs), arrays, strict=True):
             if fetch and name in fetch:
                 found.setdefault(name, np.asarray(array))
@@ -139,7 +140,8 @@ class Model:
     def profile(self, feeds: Mapping[str, Any], seconds: float = 1.0, state: State | None = None) -> list[ProfileRow]:
         """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds.
 
-        All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more, with clocks. Raises InputError as `run` does."""
+        All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more, with
+        clocks. Raises InputError as `run` does."""
         arrays = self._ordered(feeds)
         arrays = [port.accept(value) for port, value in zip(self.inputs, arrays, strict=True)]
         with self._lock:

@@ -42,7 +42,8 @@ def bind_states(module: Operation, pairs: Pairs | None, capacity: Mapping[str, i
 
 
 def _check_direction(name: str, becomes: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
-    if name not in {p.name for p in inputs} and name in {p.name for p in outputs} and becomes in {p.name for p in inputs}:
+    known, results = {port.name for port in inputs}, {port.name for port in outputs}
+    if name not in known and name in results and becomes in known:
         raise StateError(f"state= leads from inputs to outputs: {{{becomes!r}: {name!r}}}")
 
 
@@ -60,8 +61,8 @@ def _check_pair(old: Port, new: Port) -> None:
         raise StateError(f"output {new} cannot become input {old}: they differ in element type or rank")
     for axis, (a, b) in enumerate(zip(old.type.shape, new.type.shape, strict=True)):
         if isinstance(a, int) and isinstance(b, int) and a != b:
-            raise StateError(f"output {new} cannot become input {old}: dimension {axis} is {a} in every call; export the "
-                             "model with a symbolic size there")  # fmt: skip
+            raise StateError(f"output {new} cannot become input {old}: dimension {axis} is {a} in every call; export "
+                             "the model with a symbolic size there")  # fmt: skip
 
 
 def _capacities(capacity: Mapping[str, int] | int, kept: Sequence[tuple[Port, Port]]) -> dict[str, int]:

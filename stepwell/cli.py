@@ -75,6 +75,10 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
                        help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip
     group.add_argument("--shapes", action="append", default=[], metavar="NAME=N|LEAST,USUAL,MOST",
                        help="fix a symbolic size, or say what is usual (guides schedules only)")  # fmt: skip
+    group.add_argument("--state", action="append", default=[], metavar="IN=OUT",
+                       help="keep an input from call to call: the output becomes the input of the next")  # fmt: skip
+    group.add_argument("--capacity", action="append", default=[], metavar="NAME=ROWS",
+                       help="up to how many rows kept inputs grow in place, by the name of the size")  # fmt: skip
     group.add_argument("--pipeline", metavar="TEXT", help="run these passes: 'graph(canonicalize,cse),to-tensor'")
     group.add_argument("--passes", action="store_true", help="list the phases and passes")
     group.add_argument("--load", action="append", default=[], type=Path, metavar="FILE",

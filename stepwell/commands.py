@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import attrs
 import numpy as np
 
 from stepwell import show
+from stepwell.binding import bind_states
 from stepwell.compiler import Options, backend, context_of, lower, machine_of
 from stepwell.errors import InputError, StepwellError
 from stepwell.ir.core import Operation
@@ -24,6 +26,7 @@ from stepwell.lowering import pipeline
 from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
 from stepwell.sources import load_source
+from stepwell.state import State, left_in
 
 ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
 
@@ -57,6 +60,25 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, Any]:
     return shapes
 
 
+def parse_states(texts: Sequence[str]) -> dict[str, str]:
+    """`past=present` as the API's `state`. Raises InputError."""
+    pairs = {name: becomes for name, _, becomes in (text.partition("=") for text in texts)}
+    if len(pairs) != len(texts) or not all(pairs) or not all(pairs.values()):
+        raise InputError(f"--state {' '.join(texts)}: expected INPUT=OUTPUT, once for each input")
+    return pairs
+
+
+def parse_capacities(texts: Sequence[str]) -> dict[str, int]:
+    """`past=2048` as the API's `capacity`. Raises InputError."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name, _, rows = text.rpartition("=")
+        if not name or not rows.isdecimal():
+            raise InputError(f"--capacity {text}: expected NAME=ROWS")
+        found[name] = int(rows)
+    return found
+
+
 def _code(module: Operation, machine: Any, stop: str) -> str | bytes:
     if stop == "obj":
         return archive(backend().objects(module, machine))
@@ -71,6 +93,11 @@ def archive(members: Sequence[bytes]) -> bytes:
         header = f"{f'{number}.o/':<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(data):<10}`\n"
         parts += [header.encode(), data, b"\n" * (len(data) % 2)]
     return b"".join(parts)
+
+
+def _taken_back(state: State | None) -> AbstractContextManager[object]:
+    """What is done inside starts from the same state each time."""
+    return nullcontext() if state is None else state.trial()
 
 
 class _Job:
@@ -88,6 +115,7 @@ class _Job:
         args = self.args
         start = time.perf_counter()
         module, hints = load_source(self._source(), self.shapes)
+        bind_states(module, parse_states(args.state), parse_capacities(args.capacity) or None)
         self.timing.add("(load)", time.perf_counter() - start)
         self.options = Options(args.target, args.precision, args.threads, hints, self._sanitizes())
         machine = machine_of(self.options) if self._needs_target() else None
@@ -208,25 +236,33 @@ class _Job:
         if self.progress:
             self.progress.show("making machine code")
         start = time.perf_counter()
-        program = backend().build(
-            module, machine, threads=self.options.threads, sanitize=self.options.sanitize
-        )
+        program = backend().build(module, machine, threads=self.options.threads, sanitize=self.options.sanitize)
         self.timing.add("(backend)", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()
         from stepwell.api import Model
 
         model = Model(program, inputs, outputs, PassContext(), None, self.options, module)
-        feeds = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
+        pairs = list(zip(inputs, arrays, strict=True))
+        feeds = {port.name: array for port, array in pairs if port.kept is None}
+        kept = {port.name: array for port, array in pairs if port.kept is not None}
+        state = model.new_state(kept) if kept else None
         if self.args.run:
-            self._show(model.run(feeds))
+            with _taken_back(state):
+                self._show(model.run(feeds, state=state) | (left_in(state) if state is not None else {}))
         if self.args.probe:
-            found = model.run(feeds, fetch=self.args.probe)
+            with _taken_back(state):
+                found = model.run(feeds, fetch=self.args.probe, state=state)
             self._show({name: found[name] for name in self.args.probe})
         if self.args.bench:
-            sys.stdout.write(show.bench(model, arrays, show.BENCH_SECONDS) + "\n")
+
+            def call(*given: Any) -> None:
+                with _taken_back(state):
+                    model(*given, state=state)
+
+            sys.stdout.write(show.bench(call, list(feeds.values()), show.BENCH_SECONDS) + "\n")
         if self.args.bench or self.args.profile:
-            sys.stdout.write(show.profile(model.profile(feeds, show.BENCH_SECONDS)))
+            sys.stdout.write(show.profile(model.profile(feeds, show.BENCH_SECONDS, state)))
 
     def _add_probes(self, module: Operation) -> None:
         """Let the program give what is probed as further outputs."""

@@ -26,8 +26,8 @@ Array = np.ndarray[Any, Any]
 class Port:
     """An input or output. `type` has the element type that the caller sees; `storage` is how the program holds it.
 
-    At the loop landing an output that is `published` is known by a descriptor, which the program writes. `kept` is set of
-    an input that a state keeps from call to call, and of an output that is found in the memory of such an input."""
+    At the loop landing an output that is `published` is known by a descriptor, which the program writes. `kept` is set
+    of an input that a state keeps from call to call, and of an output that is found in the memory of such an input."""
 
     name: str
     type: TensorType

@@ -102,6 +102,7 @@ class State:
         self._empty = {**self._sizes, **{name: 0 for cell in layout.cells for name in cell.growing_symbols}}
         self._memory = [self._room(cell) if cell.grows else _zeros(cell.input, self._sizes) for cell in layout.cells]
         self._rows = [0] * len(layout.cells)
+        self._floor = 0  # rows that a trial needs
         for number, cell in enumerate(layout.cells):
             array = arrays.get(cell.input.name)
             if array is not None and cell.grows:
@@ -128,6 +129,7 @@ class State:
     def reset(self) -> None:
         """Begin anew: no rows, and zeros in all that does not grow."""
         with self.claimed():
+            self._check_floor(0)
             self._rows = [0] * len(self._rows)
             for number, cell in enumerate(self.layout.cells):
                 if not cell.grows:
@@ -142,12 +144,29 @@ class State:
                 raise StateError(f"{', '.join(others)} cannot be taken back to what it was with {length} rows")
             if not 0 <= length <= min(self._rows):
                 raise StateError(f"{length} rows cannot be kept of {min(self._rows)}")
+            self._check_floor(length)
             self._rows = [length] * len(self._rows)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What calls inside leave in the state is taken back at the end; it costs nothing. Inside, the rows that there
+        are cannot be truncated."""
+        rows, memory, floor = list(self._rows), list(self._memory), self._floor
+        self._floor = max([floor, *rows])
+        try:
+            yield
+        finally:
+            with self.claimed():
+                self._rows, self._memory, self._floor = rows, memory, floor
+
+    def _check_floor(self, length: int) -> None:
+        if length < self._floor:
+            raise StateError(f"a trial goes on, at whose end {self._floor} rows are needed: {length} are too few")
 
     def copy(self) -> State:
         """Another state of the same contents."""
         with self.claimed():
-            return State(self.layout, {name: array for name, array in self._named()}, self._sizes_now())
+            return State(self.layout, dict(self._named()), self._sizes_now())
 
     def arrays(self) -> dict[str, Array]:
         """Copies of the contents, by the inputs' names."""
@@ -204,6 +223,12 @@ class State:
             for cell, rows in zip(self.layout.cells, self._rows, strict=True)
         )
         return f"<stepwell.State ({names})>"
+
+
+def left_in(state: State) -> dict[str, Array]:
+    """Copies of a state's contents, by the names of the outputs that they were."""
+    names = {cell.input.name: cell.output.name for cell in state.layout.cells}
+    return {names[name]: array for name, array in state.arrays().items()}
 
 
 def _zeros(port: Port, sizes: Mapping[str, int]) -> Array:

@@ -47,8 +47,8 @@ MOST_PLANS = 4096
 
 @frozen
 class Plan:
-    """What follows from the shapes of a call's inputs. Of a published output `outputs` has the descriptor. `rows` counts
-    what a call leaves in each input that has room for more."""
+    """What follows from the shapes of a call's inputs. Of a published output `outputs` has the descriptor. `rows` says
+    how many a call leaves in each input that has room for more."""
 
     outputs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     arena: int
@@ -374,7 +374,7 @@ def check_room(port: Port, array: Array) -> Array:
     steps = [array.itemsize * math.prod(whole[axis + 1 :]) for axis in range(array.ndim)]
     laid = all(size < 2 or a == b for size, a, b in zip(array.shape, array.strides, steps, strict=True))
     if not laid or array.shape[port.axis] > port.capacity or not array.flags.writeable or not array.dtype.isnative:
-        raise InputError(f"input {port.name!r} is not in memory with room for {port.capacity} rows along axis {port.axis}")
+        raise InputError(f"input {port.name!r} is not in memory with room for {port.capacity} rows on axis {port.axis}")
     return array
 
 

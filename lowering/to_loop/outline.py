@@ -81,8 +81,8 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp, tensor.ReshapeOp,
-    tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp,
+    tensor.ReshapeOp, tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
 )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def roomy_type(type_: Type, kept: Kept) -> MemRefType:
         strides.insert(0, step)
         size = kept.capacity if axis == kept.axis else dense.shape[axis]
         step = DYNAMIC if DYNAMIC in (step, size) else step * size
-    return attrs.evolve(dense, layout=StridedLayout(tuple(strides)))
+    return MemRefType(dense.shape, dense.element, StridedLayout(tuple(strides)))
 
 
 def in_place(function: func.FuncOp) -> dict[int, Kept]:
