@@ -140,8 +140,8 @@ class Model:
     def profile(self, feeds: Mapping[str, Any], seconds: float = 1.0, state: State | None = None) -> list[ProfileRow]:
         """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds.
 
-        All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more, with
-        clocks. Raises InputError as `run` does."""
+        All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more,
+        with clocks. Raises InputError as `run` does."""
         arrays = self._ordered(feeds)
         arrays = [port.accept(value) for port, value in zip(self.inputs, arrays, strict=True)]
         with self._lock:

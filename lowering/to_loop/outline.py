@@ -98,6 +98,7 @@ class Program:
         self.makers: dict[Value, Callable[[], Value]] = {}  # code for destinations, where the value's sizes are known
         self.kernels: dict[str, str] = {}
         self.symbols: dict[str, Value] = {}
+        self.types: dict[Value, Type] = {argument: argument.type for argument in function.arguments}
 
     def build(self) -> None:
         """Convert in place."""

@@ -20,13 +20,13 @@ import attrs
 from stepwell.dialects import buffer, func, kernel, loop
 from stepwell.dialects.kept import Kept, kept_by
 from stepwell.dialects.schedule import ScheduleAttr
-from stepwell.dialects.tensor import AppendOp, RoomOp, tensor_type
+from stepwell.dialects.tensor import AppendOp, RoomOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import ArrayAttr, Attribute, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Block, Region, Value
+from stepwell.ir.core import Block, Region
 from stepwell.ir.dims import Dim, free_symbols
-from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, StridedLayout, Type, bit_width
+from stepwell.ir.types import DYNAMIC, INDEX, MemRefType, StridedLayout, TensorType, Type, bit_width
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
@@ -69,11 +69,12 @@ def convert_room(program: Program, op: RoomOp) -> None:
 def convert_append(program: Program, op: AppendOp) -> None:
     """Launch the copy of the new rows."""
     room, new = program.buffers[op.room], program.buffers[op.new]
-    names = sorted({name for dim in (*open_dims(op.new.type), *open_dims(op.room.type), *op.at.dims)
+    type_ = program.types.get(op.new, op.new.type)  # an argument of the program is a buffer by now
+    names = sorted({name for dim in (*open_dims(type_), *open_dims(op.room.type), *op.at.dims)
                     for name in free_symbols(dim)})  # fmt: skip
-    key = f"append {op.new.type} {op.room.type} {op.axis} {op.at}"
+    key = f"append {type_} {op.room.type} {op.axis} {op.at}"
     if key not in program.kernels:
-        function = append_function(op, names, Machine.of(program.context.target))
+        function = append_function(op, type_, names, Machine.of(program.context.target))
         program.kernels[key] = program.table.insert(function, before=program.function)
     sizes = [program.symbols[name] for name in names]
     launch = kernel.LaunchOp([new, room, *sizes], callee=program.kernels[key], result_types=(), loc=op.loc)
@@ -81,9 +82,10 @@ def convert_append(program: Program, op: AppendOp) -> None:
     program.bind(op.result, room)
 
 
-def append_function(op: AppendOp, symbols: list[str], machine: Machine) -> func.FuncOp:
-    """The kernel over (new, room, sizes)."""
-    new, room = buffer_type(op.new.type), buffer_type(op.room.type)
+def append_function(op: AppendOp, type_: Type, symbols: list[str], machine: Machine) -> func.FuncOp:
+    """The kernel over (new, room, sizes); `type_` is the tensor type of the new rows."""
+    assert isinstance(type_, TensorType)
+    new, room = buffer_type(type_), buffer_type(op.room.type)
     function = func.FuncOp.declare("append", [new, room, *(INDEX for _ in symbols)], sym_visibility="private")
     function.loc = op.loc
     lanes = max(1, machine.vector_bytes * 8 // max(8, bit_width(room.element)))
@@ -91,7 +93,7 @@ def append_function(op: AppendOp, symbols: list[str], machine: Machine) -> func.
     function.attributes["kernel"] = UnitAttr()
     function.attributes["schedule"] = ScheduleAttr((), ((names[-1], lanes),), names[-1], lanes)
     function.attributes[work.FLOPS] = StringAttr("0")
-    function.attributes[work.BYTES] = StringAttr(str(2 * _elements(op.new) * work.element_bytes(op.new)))
+    function.attributes[work.BYTES] = StringAttr(str(2 * math.prod(type_.shape, start=1) * work.element_bytes(op.room)))
     known = dict(zip(symbols, function.arguments[2:], strict=True))
     for name, value in known.items():
         value.name = name
@@ -99,7 +101,7 @@ def append_function(op: AppendOp, symbols: list[str], machine: Machine) -> func.
     index = IndexBuilder(builder)
     starts: list[Dim] = [op.at.dims[0] if axis == op.axis else 0 for axis in range(room.rank)]
     offsets = [index.dim(start, known) for start in starts]
-    sizes = [index.dim(size, known) for size in tensor_type(op.new).shape]
+    sizes = [index.dim(size, known) for size in type_.shape]
     moved = builder.insert(buffer.RebaseOp(function.arguments[0], offsets)).result
     block = Block([new.element])
     block.append(loop.YieldOp([block.arguments[0]]))
@@ -112,7 +114,3 @@ def append_function(op: AppendOp, symbols: list[str], machine: Machine) -> func.
     builder.insert(stage)
     builder.insert(func.ReturnOp(()))
     return function
-
-
-def _elements(value: Value) -> Dim:
-    return math.prod(tensor_type(value).shape, start=1)
