@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ def make_model(seed: int = 0) -> onnx.ModelProto:
         ("MatMul", "attention values", "found"),
         ("MatMul", "found choose", "logits"),
     ]
-    attributes = {"Concat": {"axis": 0}, "ReduceL2": {"axes": [1]}}
+    attributes: dict[str, dict[str, Any]] = {"Concat": {"axis": 0}, "ReduceL2": {"axes": [1]}}
     nodes = [helper.make_node(kind, given.split(), [made], **attributes.get(kind, {})) for kind, given, made in steps]
     row, past, present = [1, WIDTH], ["past", WIDTH], ["past + 1", WIDTH]
     inputs = {"context": row, "past_keys": past, "past_values": past}
