@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import pytest
 
 import stepwell
+from stepwell import cli
 from stepwell.errors import InputError, StateError
 from stepwell.sources import load_source
 from tests.state_models import PAIRS, SIZE, WIDTH, attention, cache, info, node, proto, recurrent
@@ -232,18 +234,47 @@ def test_rows_in_front_are_carried_as_a_whole() -> None:
 
 def test_a_dump_of_any_landing_keeps_state() -> None:
     from stepwell.binding import bind_states
+    from stepwell.ir.parser import parse_module
     from stepwell.ir.passes import PassContext, PassManager
-    from stepwell.ir.printer import print_op
+    from stepwell.ir.printer import PrintOptions, print_op
     from stepwell.lowering.pipeline import phases
 
-    expected = kept(attention())(x := rows(1, 1, WIDTH), state=kept(attention()).new_state())
+    source = cache(node("Softmax", "present", "y"), y=["past + 1", 4])
+    model = stepwell.compile(source, state={"past": "present"}, capacity=12)
+    expected = model(x := rows(1, 4), state=model.new_state())
     for landing in ("graph", "tensor", "loop"):
-        module, _ = load_source(attention())
-        bind_states(module, PAIRS, {"past": 12})
+        module, _ = load_source(source)
+        bind_states(module, {"past": "present"}, {"past": 12})
         PassManager(phases("graph", landing)).run(module, PassContext())
-        print_op(module)
-        model = stepwell.compile(module)
+        model = stepwell.compile(parse_module(print_op(module, PrintOptions(locations=True))))
         np.testing.assert_allclose(model(x, state=model.new_state()), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("action", ["--run", "--check-each", "--bench"])
+def test_the_command_keeps_state(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(attention(), tmp_path / "layer.onnx")
+    options = [f"--state={name}={becomes}" for name, becomes in PAIRS.items()]
+    assert cli.main([*options, "--capacity", "past=8", action, str(tmp_path / "layer.onnx")]) == 0
+    out = capsys.readouterr().out
+    expected = {"--run": "present_k: float32[1, 2, 5, 8]", "--check-each": "no pass changed a result", "--bench": "appe"}
+    assert expected[action] in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--state", "past_k"], "--state past_k: expected INPUT=OUTPUT"),
+        (["--state", "past_k=present_k", "--capacity", "past=many"], "--capacity past=many: expected NAME=ROWS"),
+        (["--capacity", "past=3"], "say with state= which inputs are kept"),
+        (["--state", "past_k=present_k", "--capacity", "past=3", "--run"], "4 rows, and there is room for 3"),
+    ],
+)
+def test_wrong_command_lines(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(attention(), tmp_path / "layer.onnx")
+    assert cli.main([*options, str(tmp_path / "layer.onnx")]) == 1
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     """graph.attention %q, %k, %v  ->  raw = (scale * q) k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
     (e / sum(e)) v
 
-    The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not."""
+    The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not and
+    several rows of queries read them."""
     query, key = tensor_type(op.query), tensor_type(op.key)
     result = tensor_type(op.output)
     (b, heads, s, size), (_, groups, t, _) = query.shape, key.shape
@@ -64,11 +65,11 @@ def _scaled(op: AttentionOp, c: Conversion, wide: Type) -> Placed:
 
 
 def _turned(op: AttentionOp, c: Conversion) -> Placed:
-    """The keys as [b, groups, d, t]"""
+    """The keys as [b, groups, d, t]; where they lie if there is one row of queries, as each key is read once"""
     placed = Placed.behind(c, op.key)
-    if placed.axes[2] == 3:
-        return Placed(placed.tensor, tuple(placed.axes[n] for n in (0, 1, 3, 2)))
     b, groups, t, size = tensor_type(op.key).shape
+    if placed.axes[2] == 3 or tensor_type(op.query).shape[2] == 1:
+        return Placed(placed.tensor, tuple(placed.axes[n] for n in (0, 1, 3, 2)))
     turned = tensor_type(placed.tensor).with_shape((b, groups, size, t))
     return Placed.of(c, moved(c, turned, inputs=[placed.tensor], maps=[placed.at([dim(0), dim(1), dim(3), dim(2)])]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stepwell.binding import bind_states
-from stepwell.dialects.tensor import AppendOp, KernelOp, RoomOp, RowsOp
+from stepwell.dialects.tensor import AppendOp, GenericOp, KernelOp, RoomOp, RowsOp
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.lowering import pipeline
@@ -35,6 +35,8 @@ def test_attention_reads_keys_and_values_where_they_lie() -> None:
     (reader,) = [op for op in module.walk_of(KernelOp) if set(rooms) <= set(op.inputs)]
     assert {str(room.type) for room in rooms} == {"tensor<1x2x64x8xf32>"} and reader.results
     assert all(op.result.has_one_use for op in module.walk_of(RowsOp))  # what the function returns
+    maps = [op for op in module.walk_of(GenericOp) if not op.has_reduction]
+    assert all(op.body.block.first is not op.body.block.terminator for op in maps)  # none is a copy
 
 
 @pytest.mark.parametrize(
