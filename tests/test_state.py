@@ -256,7 +256,7 @@ def test_the_command_keeps_state(action: str, tmp_path: Path, capsys: pytest.Cap
     options = [f"--state={name}={becomes}" for name, becomes in PAIRS.items()]
     assert cli.main([*options, "--capacity", "past=8", action, str(tmp_path / "layer.onnx")]) == 0
     out = capsys.readouterr().out
-    expected = {"--run": "present_k: float32[1, 2, 5, 8]", "--check-each": "no pass changed a result", "--bench": "appe"}
+    expected = {"--run": "present_k: float32[1, 2, 5, 8]", "--check-each": "no pass changed", "--bench": "append"}
     assert expected[action] in out
 
 
