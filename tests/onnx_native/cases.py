@@ -71,15 +71,15 @@ def _first_words(error: StepwellError) -> str:
 
 def _differences(case: Any, sanitize: bool, target: str) -> str:
     for inputs, outputs in case.data_sets:
-        given = [_as_array(value) for value in inputs]
+        given = [as_array(value) for value in inputs]
         found = native_results(case.model, given, sanitize, target)
-        reason = compare(found, [_as_array(value) for value in outputs], case)
+        reason = compare(found, [as_array(value) for value in outputs], case)
         if reason:
             return reason
     return ""
 
 
-def _as_array(value: Any) -> Any:
+def as_array(value: Any) -> Any:
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
     return value if isinstance(value, (list, dict)) or value is None else np.asarray(value)
