@@ -13,7 +13,7 @@ from stepwell.compiler import lower
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.passes import PassContext
 from stepwell.ir.types import Type
-from tests.lowering.to_tensor.stairs import Build, compare, graph_module, main
+from tests.lowering.to_tensor.descent import Build, assert_close, graph_module, main
 
 BUDGET = 4_000_000
 
@@ -24,7 +24,7 @@ def check_by_data(types: Sequence[Type], build: Build, *arrays: Any, others: Seq
     for threads in (1, 3):
         model = stepwell.compile(graph_module(types, build), threads=threads)
         for given in (arrays, *others):
-            compare(_tuple(model(*given)), _expected(types, build, given), 0)
+            assert_close(_tuple(model(*given)), _expected(types, build, given), 0, 0)
     checks = CheckEach(arrays, BUDGET)
     lower(graph_module(types, build), "loop", PassContext(), [checks])
     assert not [outcome for outcome in checks.outcomes if outcome.skipped]

@@ -16,10 +16,10 @@ from stepwell.dialects.tensor import ForOp, GenericOp
 from stepwell.errors import PassError
 from stepwell.ir.dims import symbol
 from stepwell.ir.passes import PassContext
-from stepwell.ir.types import BF16, F16, F32, F64, TensorType
+from stepwell.ir.types import BF16, F32, TensorType
 from stepwell.lowering.to_tensor.convert import ToTensor
 from stepwell.lowering.to_tensor.gates import FUNCTIONS
-from tests.lowering.to_tensor.stairs import check, graph_module
+from tests.lowering.to_tensor.descent import check, constant, graph_module, types_of
 
 GATES = {RnnOp: 1, GruOp: 3, LstmOp: 4}
 DEFAULTS = {RnnOp: ["tanh"], GruOp: ["sigmoid", "tanh"], LstmOp: ["sigmoid", "tanh", "tanh"]}
@@ -42,13 +42,8 @@ def layer(cls: Any, direction: str = "forward", activations: Any = None, **field
     names = activations or DEFAULTS[cls] * (2 if direction == "bidirectional" else 1)
     alphas = [ACTIVATIONS[name].alpha or 0.0 for name in names]
     betas = [ACTIVATIONS[name].beta or 0.0 for name in names]
-    return lambda g, *values: g(
-        cls(*values, direction=direction, activations=names, alphas=alphas, betas=betas, **fields)
-    )
+    return lambda *values: cls(*values, direction=direction, activations=names, alphas=alphas, betas=betas, **fields)
 
-
-def types_of(arrays: list[Any]) -> list[TensorType]:
-    return [TensorType(a.shape, {"float64": F64, "float16": F16}.get(a.dtype.name, F32)) for a in arrays]
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
@@ -67,8 +62,8 @@ def test_states_lengths_and_what_only_some_layers_have(cls: Any) -> None:
     fields: dict[str, Any] = {LstmOp: {"input_forget": True}, GruOp: {"linear_before_reset": True}}.get(cls, {})
     build = layer(cls, "bidirectional", clip=0.4, **fields)
 
-    def with_lengths(g: Any, *values: Any) -> Any:
-        return build(g, *values[:4], g.array(lengths), *values[4:])
+    def with_lengths(*values: Any) -> Any:
+        return build(*values[:4], constant(lengths), *values[4:])
 
     given = [*arrays, *states, *more]
     check(types_of(given), with_lengths, *given, tolerance=1e-5)
