@@ -19,6 +19,7 @@ from stepwell.ir.verifier import verify
 from stepwell.lowering.pipeline import phases
 from stepwell.lowering.to_tensor.convert import ToTensor
 from tests.lowering.to_tensor.descent import main, walk_down
+from tests.teams import compiled_for
 
 V = "tensor<3xf32>"
 
@@ -191,15 +192,15 @@ def test_every_landing(name: str) -> None:
     walk_down(module, arrays, run_function(main(module), arrays), 1e-6, 1e-6)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", list(CASES))
-def test_natively(name: str, threads: int) -> None:
+def test_natively(name: str) -> None:
     text, arrays = CASES[name]
     module = module_of(text)
     expected = run_function(main(module), arrays)
-    found = stepwell.compile(module, threads=threads)(*arrays)
-    for mine, theirs in zip(found if isinstance(found, tuple) else [found], expected, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    for model in compiled_for(module, (1, 2, 3)):
+        found = model(*arrays)
+        for mine, theirs in zip(found if isinstance(found, tuple) else [found], expected, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5)
 
 
 def program_of(name: str) -> Operation:
