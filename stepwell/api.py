@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,14 @@ class Model:
                 self._profiler = profiler(self._lowered, self._options)
         rows: list[ProfileRow] = self._profiler.run(arrays, seconds)
         return rows
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the compiled model to an engine file, for `stepwell.load`; whole or not at all.
+
+        Raises EngineError where the file cannot be written, or where the model has what a file cannot hold."""
+        from stepwell.engine.model import save
+
+        save(path, getattr(self._program, "executable", None), self.inputs, self.outputs)
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]

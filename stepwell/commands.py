@@ -135,6 +135,8 @@ class _Job:
             self._write_ir(module)
         elif stop == "onnx":
             self._export(module)
+        elif stop == "engine":
+            self._save(module, machine)
         elif stop not in pipeline.LANDINGS:
             self._write_code(module, machine, stop)
         return 0
@@ -181,6 +183,21 @@ class _Job:
         from stepwell.frontends.onnx.exporter import save_model
 
         save_model(module, self.args.output)
+
+    def _save(self, module: Operation, machine: Any) -> None:
+        if self.args.output is None:
+            raise InputError("--to engine makes a file: say where it goes with -o")
+        from stepwell.engine.model import save
+
+        start = time.perf_counter()
+        if self.progress:
+            self.progress.show("making machine code")
+        inputs, outputs = ports_of(main_function(module))
+        executable = backend().executable_of(module, machine, sanitize=self.options.sanitize)
+        if self.progress:
+            self.progress.clear()
+        self.timing.add("(backend: engine)", time.perf_counter() - start)
+        save(self.args.output, executable, inputs, outputs)
 
     def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
         if self.progress:

@@ -10,7 +10,7 @@ out once per combination of input shapes; a later call with shapes that were see
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,10 @@ from stepwell.lowering.loop.sanitize import Sanitize
 from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import jit, machine, native
-from .emit import EmittedModule, Site, emit_module
+from .abi import Site
+from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
+from .executable import Executable
 from .heap import Heap
 from .share import SCRATCH, ShareOut
 from .signature import Port, Signature, dim_attribute
@@ -63,6 +65,9 @@ class Plan:
 class CpuModel:
     """A model that runs on this machine's CPU, from any number of Python threads at once."""
 
+    executable: Executable
+    """What it was made from."""
+
     def __init__(
         self,
         signature: Signature,
@@ -90,6 +95,7 @@ class CpuModel:
         self._call = NativeEntry(code, program, self._arguments, outputs, constants, parallel=parallel).call
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._memory: list[tuple[Array, ...]] = []
+        self.before_first_call: Callable[[], None] | None = None  # kept where it raises, for the next call
 
     def run(self, arrays: Sequence[Any]) -> list[Array]:
         """The outputs for the inputs, both in the order of the graph.
@@ -159,6 +165,9 @@ class CpuModel:
         return np.require(array, port.dtype, ("C", "A", "E"))
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        if (check := self.before_first_call) is not None:
+            check()
+            self.before_first_call = None
         symbols = self._solve(shapes)
         for zero, reason in self._demands:
             if not free_symbols(zero) - symbols.keys() and evaluate(zero, symbols) != 0:
@@ -267,17 +276,39 @@ def build(
     Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
+    return start(executable_of(module, target, profile=profile, sanitize=sanitize), threads=threads)
+
+
+def executable_of(
+    module: Operation, target: CpuTarget, *, profile: bool = False, sanitize: bool = False
+) -> Executable:
+    """Compile a module at the end of the loop landing for a target, which need not be this machine.
+
+    Raises TargetError where an op has no code, and CodegenError from LLVM."""
     lowered, emitted = _emitted(module, target, profile, sanitize)
-    objects = jit.compile_objects(emitted.texts, target)
-    code = jit.load(objects, native.externals())
+    function = program_of(lowered)
+    return Executable(
+        target.processor, Signature.of(function), dim_attribute(function, SCRATCH), emitted.program,
+        tuple(emitted.sites), tuple(demands_of(function)), shares_work(lowered),
+        tuple(jit.compile_objects(emitted.texts, target)),
+        tuple(aligned_constant(elements) for elements in emitted.constants),
+    )  # fmt: skip
+
+
+def start(executable: Executable, *, threads: int | None = None) -> CpuModel:
+    """Bring compiled code into this process; `threads` as in `build`.
+
+    Raises TargetError where this machine lacks what the code uses, and CodegenError where it does not link."""
+    check_runs_here(executable.processor)
+    code = jit.load(executable.objects, native.externals())
     if threads is not None and threads > 1:
         Team.get(threads=threads)
-    function = program_of(lowered)
-    return CpuModel(
-        Signature.of(function), dim_attribute(function, SCRATCH), emitted.sites, code, emitted.program,
-        [aligned_constant(elements) for elements in emitted.constants], demands=demands_of(function),
-        parallel=threads != 1 and shares_work(lowered),
+    model = CpuModel(
+        executable.signature, executable.scratch_bytes, executable.sites, code, executable.program,
+        executable.constants, demands=executable.demands, parallel=threads != 1 and executable.shares_work,
     )  # fmt: skip
+    model.executable = executable
+    return model
 
 
 def shares_work(lowered: Operation) -> bool:
