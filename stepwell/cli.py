@@ -74,6 +74,8 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="threads of the team (default: the usable cores)")
     group.add_argument("--sanitize", action=argparse.BooleanOptionalAction, default=None,
                        help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip
+    group.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
+                       help="take kernels that were compiled before from disk (default: yes)")  # fmt: skip
     group.add_argument("--shapes", action="append", default=[], metavar="NAME=N|LEAST,USUAL,MOST",
                        help="fix a symbolic size, or say what is usual (guides schedules only)")  # fmt: skip
     group.add_argument("--pipeline", metavar="TEXT", help="run these passes: 'graph(canonicalize,cse),to-tensor'")

@@ -89,7 +89,7 @@ class _Job:
         start = time.perf_counter()
         module, hints = load_source(self._source(), self.shapes)
         self.timing.add("(load)", time.perf_counter() - start)
-        self.options = Options(args.target, args.precision, args.threads, hints, self._sanitizes())
+        self.options = Options(args.target, args.precision, args.threads, hints, self._sanitizes(), args.cache)
         machine = machine_of(self.options) if self._needs_target() else None
         context = context_of(self.options, machine)
         status = self._act(module, context, machine)
@@ -193,7 +193,9 @@ class _Job:
         if self.progress:
             self.progress.show("making machine code")
         inputs, outputs = ports_of(main_function(module))
-        executable = backend().executable_of(module, machine, sanitize=self.options.sanitize)
+        executable = backend().executable_of(
+            module, machine, sanitize=self.options.sanitize, cached=self.options.cache
+        )
         if self.progress:
             self.progress.clear()
         self.timing.add("(backend: engine)", time.perf_counter() - start)
@@ -226,7 +228,7 @@ class _Job:
             self.progress.show("making machine code")
         start = time.perf_counter()
         program = backend().build(
-            module, machine, threads=self.options.threads, sanitize=self.options.sanitize
+            module, machine, threads=self.options.threads, sanitize=self.options.sanitize, cached=self.options.cache
         )
         self.timing.add("(backend)", time.perf_counter() - start)
         if self.progress:

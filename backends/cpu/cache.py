@@ -12,7 +12,8 @@ An object is as trusted as a shared library, so the folder is private to its own
 where it belongs to someone else or others may write to it. All files are reached through the descriptor of the folder
 that was checked, so another folder cannot take its place.
 
-Its size is bounded: a shard (by the key's first digits) that gets too large loses what was not used for longest.
+Its size is bounded: a shard (a subfolder, by the key's first digits) that gets too large loses what was not
+used for longest.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SIZE_VARIABLE = "STEPWELL_CACHE_MIB"
 """The most that the folder may hold, in MiB."""
 
 DEFAULT_MIB = 256
-SHARDS = 16
+SHARDS = 64
 STALE_SECONDS = 3600
 """A file that is still being written after that long has lost its writer."""
 
@@ -117,8 +118,8 @@ class ObjectCache:
         total = sum(size for _, size, _ in found)
         stale = time.time() - STALE_SECONDS
         for used, size, name in found:
-            is_left_over = name.endswith(".part") and used < stale
-            if not is_left_over and (total <= self._shard_limit or name.endswith(".part")):
+            is_being_written = name.endswith(".part") and used >= stale
+            if is_being_written or (total <= self._shard_limit and not name.endswith(".part")):
                 continue
             total -= size
             with contextlib.suppress(OSError):
@@ -178,11 +179,11 @@ def _check_private(folder: int) -> None:
 
 
 def _shard(key: str) -> str:
-    return key[0]
+    return f"{int(key[:2], 16) % SHARDS:02x}"
 
 
 def _name(key: str) -> str:
-    return f"{key[0]}/{key}"
+    return f"{_shard(key)}/{key}"
 
 
 def _head(key: str, image: bytes) -> bytes:

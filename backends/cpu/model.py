@@ -29,6 +29,7 @@ from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import jit, machine, native
 from .abi import Site
+from .cache import default as default_cache
 from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .executable import Executable
@@ -267,20 +268,28 @@ class CpuModel:
 
 
 def build(
-    module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False, sanitize: bool = False
+    module: Operation,
+    target: CpuTarget,
+    *,
+    threads: int | None = None,
+    profile: bool = False,
+    sanitize: bool = False,
+    cached: bool = False,
 ) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
     `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
-    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory.
+    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory;
+    where `cached`, kernels are kept on disk (see `cache`).
+
     Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
-    return start(executable_of(module, target, profile=profile, sanitize=sanitize), threads=threads)
+    return start(executable_of(module, target, profile=profile, sanitize=sanitize, cached=cached), threads=threads)
 
 
 def executable_of(
-    module: Operation, target: CpuTarget, *, profile: bool = False, sanitize: bool = False
+    module: Operation, target: CpuTarget, *, profile: bool = False, sanitize: bool = False, cached: bool = False
 ) -> Executable:
     """Compile a module at the end of the loop landing for a target, which need not be this machine.
 
@@ -290,7 +299,7 @@ def executable_of(
     return Executable(
         target.processor, Signature.of(function), dim_attribute(function, SCRATCH), emitted.program,
         tuple(emitted.sites), tuple(demands_of(function)), shares_work(lowered),
-        tuple(jit.compile_objects(emitted.texts, target)),
+        tuple(jit.compile_objects(emitted.texts, target, cache=default_cache() if cached else None)),
         tuple(aligned_constant(elements) for elements in emitted.constants),
     )  # fmt: skip
 
@@ -361,8 +370,8 @@ def aligned_constant(elements: ElementsAttr) -> Array:
     array = np.ascontiguousarray(elements.numpy())
     if array.ctypes.data % ALIGNMENT == 0:
         return array
-    memory = aligned_bytes(array.nbytes)
-    memory[: array.nbytes] = array.reshape(-1).view(np.uint8)
+    memory = aligned_bytes(array.nbytes)[: array.nbytes]
+    memory[:] = array.reshape(-1).view(np.uint8)
     return memory
 
 
