@@ -131,10 +131,12 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the compiled model to an engine file, for `stepwell.load`; whole or not at all.
 
-        Raises EngineError where the file cannot be written, or where the model has what a file cannot hold."""
-        from stepwell.engine.model import save
+        Under a name that ends with `.so` it becomes a shared library, with a C header beside it. Raises EngineError
+        where the file cannot be written, or where the model has what a file cannot hold."""
+        from stepwell.engine.model import save, save_library
 
-        save(path, getattr(self._program, "executable", None), self.inputs, self.outputs)
+        write = save_library if os.fspath(path).endswith(".so") else save
+        write(path, getattr(self._program, "executable", None), self.inputs, self.outputs)
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]

@@ -12,7 +12,7 @@ from stepwell.errors import StepwellError
 
 DESCRIPTION = "Lower an ONNX model, or IR at any landing, and show, run, time or check what comes out."
 INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
-TO_IR, TO_CODE = ("graph", "tensor", "loop"), ("llvm", "asm", "obj", "engine", "onnx")
+TO_IR, TO_CODE = ("graph", "tensor", "loop"), ("llvm", "asm", "obj", "so", "engine", "onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +64,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--to", choices=TO_IR + TO_CODE,
-                       help="where to stop (default: llvm); engine: a compiled model for stepwell.load;\n"
+                       help="where to stop (default: llvm); so: a shared library and its C header;\n"
+                            "engine: a compiled model for stepwell.load;\n"
                             "onnx: the optimised graph as a model")  # fmt: skip
     group.add_argument("-o", "--output", type=Path, metavar="OUT",
                        help="write the result there; IR gets its constants into OUT.weights.bin")  # fmt: skip

@@ -135,8 +135,8 @@ class _Job:
             self._write_ir(module)
         elif stop == "onnx":
             self._export(module)
-        elif stop == "engine":
-            self._save(module, machine)
+        elif stop in ("engine", "so"):
+            self._save(module, machine, stop)
         elif stop not in pipeline.LANDINGS:
             self._write_code(module, machine, stop)
         return 0
@@ -184,10 +184,10 @@ class _Job:
 
         save_model(module, self.args.output)
 
-    def _save(self, module: Operation, machine: Any) -> None:
+    def _save(self, module: Operation, machine: Any, stop: str) -> None:
         if self.args.output is None:
-            raise InputError("--to engine makes a file: say where it goes with -o")
-        from stepwell.engine.model import save
+            raise InputError(f"--to {stop} makes a file: say where it goes with -o")
+        from stepwell.engine.model import save, save_library
 
         start = time.perf_counter()
         if self.progress:
@@ -198,8 +198,8 @@ class _Job:
         )
         if self.progress:
             self.progress.clear()
-        self.timing.add("(backend: engine)", time.perf_counter() - start)
-        save(self.args.output, executable, inputs, outputs)
+        self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
+        (save if stop == "engine" else save_library)(self.args.output, executable, inputs, outputs)
 
     def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
         if self.progress:

@@ -72,6 +72,17 @@ def save(
     ])  # fmt: skip
 
 
+def save_library(
+    path: str | os.PathLike[str], executable: Executable | None, inputs: Sequence[Port], outputs: Sequence[Port]
+) -> None:
+    """Write a shared library, and its C header beside it. Raises EngineError."""
+    from stepwell.backends.cpu.aot import write_library
+
+    if executable is None:
+        raise EngineError("the model has no machine code to save")
+    write_library(path, executable, inputs, outputs)
+
+
 def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: str = "call") -> Model:
     """A model from an engine file: ready in milliseconds, with its constants mapped from the file, not read.
 
