@@ -136,7 +136,7 @@ class Model:
         from stepwell.engine.model import save, save_library
 
         write = save_library if os.fspath(path).endswith(".so") else save
-        write(path, getattr(self._program, "executable", None), self.inputs, self.outputs)
+        write(path, getattr(self._program, "executable", None))
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]

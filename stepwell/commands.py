@@ -192,14 +192,13 @@ class _Job:
         start = time.perf_counter()
         if self.progress:
             self.progress.show("making machine code")
-        inputs, outputs = ports_of(main_function(module))
         executable = backend().executable_of(
             module, machine, sanitize=self.options.sanitize, cached=self.options.cache
         )
         if self.progress:
             self.progress.clear()
         self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
-        (save if stop == "engine" else save_library)(self.args.output, executable, inputs, outputs)
+        (save if stop == "engine" else save_library)(self.args.output, executable)
 
     def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
         if self.progress:

@@ -1,6 +1,6 @@
 """A compiled program as a shared library with a C interface: `digits.so` and `digits.h`.
 
-    write_library("digits.so", executable, inputs, outputs)
+    write_library("digits.so", executable)
 
 The library holds the model's objects, its constants, the team of threads, and a small piece of C (see `aot_c`) that
 makes the call. It needs libc and libm, nothing of Python. Putting it together takes a C compiler, on the machine that
@@ -19,7 +19,6 @@ from pathlib import Path
 
 from stepwell.engine.container import replacing
 from stepwell.errors import EngineError
-from stepwell.ports import Port
 
 from . import aot_c, cache, heap_ir, jit, target, team_ir
 from .entry import ALIGNMENT
@@ -30,16 +29,14 @@ _COMPILERS = ("cc", "gcc", "clang")
 _SECONDS = 600
 
 
-def write_library(
-    path: str | os.PathLike[str], executable: Executable, inputs: Sequence[Port], outputs: Sequence[Port]
-) -> None:
+def write_library(path: str | os.PathLike[str], executable: Executable) -> None:
     """Write the shared library, and its header beside it, under names that `path` gives.
 
     Raises EngineError where there is no C compiler for the processor, where it fails, or where a file cannot be
     written; the library that was there before is then as it was."""
     library = Path(os.path.realpath(path))
     compiler = compiler_for(executable.processor.arch)
-    interface = aot_c.Interface.of(library.stem, executable, inputs, outputs)
+    interface = aot_c.Interface.of(library.stem, executable)
     try:
         with tempfile.TemporaryDirectory(prefix="stepwell-") as folder:
             made = _link(Path(folder), compiler, interface, executable)

@@ -11,16 +11,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 
-import numpy as np
 from attrs import frozen
 
 from stepwell import __version__
 from stepwell.errors import EngineError
 from stepwell.ir.dims import Dim, DimExpr, free_symbols
-from stepwell.ports import Port
 
 from . import team_block
 from .executable import Executable
+from .signature import Port
 
 _TYPES = {
     "float32": "float", "float64": "double", "bool": "uint8_t", "complex64": "float", "complex128": "double",
@@ -48,7 +47,7 @@ class Parameter:
     @property
     def shown(self) -> str:
         """For the header: name in C and in the model, element type and shape."""
-        return _comment(f"{self.name}: {self.port.dtype}[{', '.join(map(str, self.port.shape))}], {self.port.name}")
+        return _comment(f"{self.name}: {self.port.dtype}[{', '.join(map(str, self.port.dims))}], {self.port.name}")
 
 
 @frozen
@@ -62,9 +61,13 @@ class Interface:
     sizes: Mapping[str, str]
 
     @staticmethod
-    def of(stem: str, executable: Executable, inputs: Sequence[Port], outputs: Sequence[Port]) -> Interface:
+    def of(stem: str, executable: Executable) -> Interface:
         """`stem`, the file's name, becomes the prefix of all names. Raises EngineError where the program needs a size
-        that no input has."""
+        that no input has, or keeps state."""
+        inputs, outputs = executable.signature.inputs, executable.signature.outputs
+        head = executable.head
+        if any("sw.state" in head.argument_attributes(number) for number in range(len(head.arguments))):
+            raise EngineError("a model that keeps state cannot be a shared library: compile it without state=")
         prefix = re.sub(r"\W", "_", stem, flags=re.ASCII)
         prefix = f"_{prefix}" if prefix[:1].isdigit() or not prefix else prefix
         names = _names(port.name for port in (*inputs, *outputs))
@@ -232,7 +235,7 @@ def header(interface: Interface) -> str:
         structs.append(f"\n/* Sizes of the inputs. */\ntypedef struct {{\n{fields}}} {interface.prefix}_sizes;\n")
     for output in interface.outputs:
         if output.held:
-            rank = max(1, output.port.type.rank)
+            rank = max(1, len(output.port.dims))
             fields = f"    const {output.type} *data;\n    int64_t dims[{rank}];\n"
             structs.append(
                 f"\n/* Memory of the model's, up to its next call. */\ntypedef struct {{\n{fields}}} {output.held};\n"
@@ -296,7 +299,7 @@ def _expression(dim: Dim, sizes: Mapping[str, str]) -> str:
 
 def _c_type(port: Port) -> str:
     """The type of an element, or of its bits where C has none."""
-    return _TYPES.get(port.storage.name) or f"uint{8 * np.dtype(port.storage).itemsize}_t"
+    return _TYPES.get(port.dtype.name) or f"uint{8 * port.dtype.itemsize}_t"
 
 
 def _names(given: Iterable[str]) -> list[str]:

@@ -3,8 +3,8 @@
     executable = model.executable_of(module, target)     # once
     model.start(executable)                              # in any process of a machine that has what the code uses
 
-An engine file holds one, as `record_of` and `of_record` write and read it: sizes as texts of dims, element types by
-name. The code and the constants are sections of their own.
+What callers must know is the head of the program function: its arguments and attributes as they stand in the IR,
+without the body. An engine file holds it as IR text, so a file says all that a program says, and in the same words.
 """
 
 from __future__ import annotations
@@ -12,48 +12,86 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 
+from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.engine.records import BadRecord, Record
-from stepwell.errors import EngineError
+from stepwell.errors import EngineError, StepwellError
+from stepwell.ir.attributes import ArrayAttr, StringAttr
+from stepwell.ir.builder import Builder
 from stepwell.ir.dims import Dim, parse_dim
+from stepwell.ir.parser import parse_module
+from stepwell.ir.printer import print_op
+from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import abi
 from .abi import Site
-from .signature import Port, Signature
+from .scratch import SCRATCH
+from .signature import Signature, dim_attribute
 from .target import Processor
 
 Array = np.ndarray[Any, Any]
-
-MOST_SEGMENTS = 1 << 20
-_NUMPY = frozenset({"bool", "complex64", "complex128", "float16", "float32", "float64",
-                    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})  # fmt: skip
-_SMALL = frozenset({"int2", "uint2", "int4", "uint4"})
 
 
 @frozen
 class Executable:
     """What a `CpuModel` is made from.
 
-    `objects` are relocatable objects for `processor`, `program` the symbol of the program function in them, and
-    `constants` the arrays behind its table, each at a 64-byte boundary. `scratch_bytes` is what each thread needs.
-    `sites` are the places that may report errors; of `demands`, sizes that must be 0, each has its reason.
-    `shares_work` says whether the program ever gives grains to other threads."""
+    `objects` are relocatable objects for `processor`, `program` the symbol of the program function in them, `head` that
+    function without its body, and `constants` the arrays behind the constants table, each at a 64-byte boundary.
+    `sites` are the places that may report errors. `shares_work` says whether the program ever gives grains to other
+    threads. Raises StepwellErrors for a head that is none of a program."""
 
     processor: Processor
-    signature: Signature
-    scratch_bytes: Dim
+    head: FuncOp = field(eq=False)
     program: str
     sites: tuple[Site, ...]
-    demands: tuple[tuple[Dim, str], ...]
     shares_work: bool
     objects: tuple[bytes, ...]
-    constants: tuple[Array, ...]
+    constants: tuple[Array, ...] = field(eq=False)
+    signature: Signature = field(init=False)
+    scratch_bytes: Dim = field(init=False)
+    """Scratch memory that each thread needs, over the symbols of the inputs."""
+    demands: tuple[tuple[Dim, str], ...] = field(init=False)
+    """Sizes that must be 0 when the program is called, and what is wrong where one is not."""
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "signature", Signature.of(self.head))
+        object.__setattr__(self, "scratch_bytes", dim_attribute(self.head, SCRATCH))
+        object.__setattr__(self, "demands", demands_of(self.head))
+
+
+def demands_of(function: FuncOp) -> tuple[tuple[Dim, str], ...]:
+    """The sizes that must be 0 when the program is called, and what is wrong where one is not."""
+    kept = function.attributes.get(DEMANDS)
+    texts = [text.value for text in kept.values if isinstance(text, StringAttr)] if isinstance(kept, ArrayAttr) else []
+    return tuple((parse_dim(zero), reason) for zero, reason in zip(texts[::2], texts[1::2], strict=False))
+
+
+def head_of(function: FuncOp) -> FuncOp:
+    """func.func @main(...) attributes {...} { body }   ->   func.func @main(...) attributes {...} { func.return }"""
+    head = function.clone()
+    assert isinstance(head, FuncOp)
+    for op in reversed(list(head.body.block)):
+        op.erase()
+    Builder.at_end(head.body.block).insert(ReturnOp(()))
+    return head
+
+
+def head_of_text(text: str) -> FuncOp:
+    """The function of an IR text, which holds nothing else. Raises BadRecord."""
+    try:
+        module = parse_module(text)
+        functions = list(module.walk_of(FuncOp))
+        if len(functions) != 1 or len(functions[0].body.blocks) != 1:
+            raise BadRecord("the head of the program is not one function")
+        return functions[0]
+    except StepwellError as error:
+        raise BadRecord(f"the head of the program: {error}") from None
 
 
 def record_of(executable: Executable) -> dict[str, Any]:
-    """All but objects and constants. Raises EngineError for what has no text that can be read back."""
-    signature = executable.signature
+    """All but objects and constants."""
     return {
         "abi": abi.VERSION,
         "processor": {
@@ -61,16 +99,10 @@ def record_of(executable: Executable) -> dict[str, Any]:
             "triple": executable.processor.triple,
             "features": executable.processor.features,
         },
+        "head": print_op(executable.head),
         "program": executable.program,
         "shares_work": executable.shares_work,
-        "inputs": [_port_record(port) for port in signature.inputs],
-        "outputs": [_port_record(port) for port in signature.outputs],
-        "has_arena": signature.has_arena,
-        "arena": dim_text(signature.arena_bytes),
-        "scratch": dim_text(executable.scratch_bytes),
-        "segments": signature.segments,
         "sites": [{"message": site.message, "label": site.label} for site in executable.sites],
-        "demands": [{"zero": dim_text(zero), "reason": reason} for zero, reason in executable.demands],
         "constants": len(executable.constants),
     }
 
@@ -84,65 +116,10 @@ def of_record(record: Record, objects: tuple[bytes, ...], constants: tuple[Array
     if record.integer("constants", 0, 1 << 30) != len(constants) or not objects:
         raise BadRecord(f"metadata.constants does not fit {len(constants)} constants and {len(objects)} objects")
     processor = record.record("processor")
-    signature = Signature(
-        tuple(_port(entry) for entry in record.records("inputs")),
-        tuple(_port(entry) for entry in record.records("outputs")),
-        record.flag("has_arena"),
-        record.read("arena", parse_dim),
-        record.integer("segments", 0, MOST_SEGMENTS),
-    )
-    return Executable(
-        Processor(processor.text("name"), processor.text("triple"), processor.text("features")),
-        signature,
-        record.read("scratch", parse_dim),
-        record.text("program"),
-        tuple(Site(entry.text("message"), entry.text("label")) for entry in record.records("sites")),
-        tuple((entry.read("zero", parse_dim), entry.text("reason")) for entry in record.records("demands")),
-        record.flag("shares_work"),
-        objects,
-        constants,
-    )
-
-
-def _port_record(port: Port) -> dict[str, Any]:
-    return {
-        "name": port.name,
-        "dtype": dtype_name(port.dtype),
-        "dims": [dim_text(dim) for dim in port.dims],
-        "published": port.published,
-    }
-
-
-def _port(record: Record) -> Port:
-    dims = record.reads("dims", parse_dim)
-    return Port(record.text("name"), record.read("dtype", dtype_named), dims, record.flag("published"))
-
-
-def dim_text(dim: Dim) -> str:
-    """A size as text that `parse_dim` reads back. Raises EngineError where it would not."""
-    text = str(dim)
-    if parse_dim(text) != dim:
-        raise EngineError(f"the model cannot be saved: the size {text[:200]}... is too long to be written down")
-    return text
-
-
-def dtype_name(dtype: np.dtype[Any]) -> str:
-    """An element type's name, for `dtype_named`. Raises EngineError for one that lies not in memory, such as text."""
+    needed = Processor(processor.text("name"), processor.text("triple"), processor.text("features"))
+    sites = tuple(Site(entry.text("message"), entry.text("label")) for entry in record.records("sites"))
+    head, program, shares_work = head_of_text(record.text("head")), record.text("program"), record.flag("shares_work")
     try:
-        if dtype_named(dtype.name) == dtype:
-            return dtype.name
-    except ValueError:
-        pass
-    raise EngineError(f"the model cannot be saved: a port has element type {dtype}")
-
-
-def dtype_named(name: str) -> np.dtype[Any]:
-    """The element type of NumPy or ml_dtypes. Raises ValueError for an unknown name."""
-    if name in _NUMPY:
-        return np.dtype(name)
-    import ml_dtypes
-
-    if name in _SMALL or (name.startswith(("bfloat", "float")) and hasattr(ml_dtypes, name)):
-        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return dtype
-    raise ValueError(f"unknown element type {name!r}")
+        return Executable(needed, head, program, sites, shares_work, objects, constants)
+    except StepwellError as error:
+        raise BadRecord(f"the head of the program: {error}") from None

@@ -20,22 +20,21 @@ from stepwell.dialects.cpu import ShareOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.errors import InputError, RuntimeError, TargetError
-from stepwell.ir.attributes import ArrayAttr, ElementsAttr, StringAttr
+from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
-from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, parse_dim, solve_for, symbol
+from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.loop.sanitize import Sanitize
-from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import jit, machine, native
 from .abi import Site
 from .cache import default as default_cache
 from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
-from .executable import Executable
+from .executable import Executable, head_of
 from .heap import Heap
-from .share import SCRATCH, ShareOut
-from .signature import Port, Signature, dim_attribute
+from .share import ShareOut
+from .signature import Port, Signature
 from .target import CpuTarget, check_runs_here
 from .team import Team
 
@@ -297,8 +296,7 @@ def executable_of(
     lowered, emitted = _emitted(module, target, profile, sanitize)
     function = program_of(lowered)
     return Executable(
-        target.processor, Signature.of(function), dim_attribute(function, SCRATCH), emitted.program,
-        tuple(emitted.sites), tuple(demands_of(function)), shares_work(lowered),
+        target.processor, head_of(function), emitted.program, tuple(emitted.sites), shares_work(lowered),
         tuple(jit.compile_objects(emitted.texts, target, cache=default_cache() if cached else None)),
         tuple(aligned_constant(elements) for elements in emitted.constants),
     )  # fmt: skip
@@ -356,13 +354,6 @@ def program_of(module: Operation) -> FuncOp:
     if len(programs) != 1:
         raise TargetError(f"a module to compile has one program, not {len(programs)}")
     return programs[0]
-
-
-def demands_of(function: FuncOp) -> list[tuple[Dim, str]]:
-    """The sizes that must be 0 when the program is called, and what is wrong where one is not."""
-    kept = function.attributes.get(DEMANDS)
-    texts = [text.value for text in kept.values if isinstance(text, StringAttr)] if isinstance(kept, ArrayAttr) else []
-    return [(parse_dim(zero), reason) for zero, reason in zip(texts[::2], texts[1::2], strict=False)]
 
 
 def aligned_constant(elements: ElementsAttr) -> Array:

@@ -10,6 +10,7 @@ such a file promises a result. Code is never changed under a right checksum: tha
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import struct
 import sys
@@ -161,9 +162,9 @@ def change_value(value: Any, random: Random) -> None:
         at = random.randrange(len(text) + 1)
         value[key] = text[:at] + random.choice(("", "(", "*", "`", "?", ">", "x", "\n")) + text[at + 1 :]
     elif isinstance(value, list) and random.random() < 0.3:
-        value.append(value[key])
+        value.append(copy.deepcopy(value[key]))
     else:
-        value[key] = random.choice(VALUES)
+        value[key] = copy.deepcopy(random.choice(VALUES))
 
 
 def run(seeds: Iterable[int], engine: Engine, end: float = float("inf")) -> Counter[str]:

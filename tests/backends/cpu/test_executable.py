@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 
-import ml_dtypes
-import numpy as np
 import pytest
 
 from stepwell.backends.cpu import abi
-from stepwell.backends.cpu.executable import dim_text, dtype_name, dtype_named
+from stepwell.backends.cpu.abi import Site
+from stepwell.backends.cpu.executable import Executable, head_of, of_record, record_of
+from stepwell.backends.cpu.target import Processor
+from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS
-from stepwell.errors import EngineError
-from stepwell.ir.dims import parse_dim, symbol
+from stepwell.engine.records import BadRecord, Record, to_bytes
+from stepwell.ir.dims import symbol
+from stepwell.ir.parser import parse_module
 
 ABI_DIGESTS = {1: "f69c"}
 """What abi.py says, by version: where this does not fit, code on disk would be run by a run time that it does not fit.
@@ -26,28 +28,49 @@ def test_a_change_of_the_contract_is_a_new_version() -> None:
     assert hashlib.blake2b(contract.encode()).hexdigest()[:4] == ABI_DIGESTS[abi.VERSION]
 
 
-@pytest.mark.parametrize("name", ["bool", "int8", "uint64", "float16", "complex64", "bfloat16", "int4", "float8_e5m2"])
-def test_element_types_have_names(name: str) -> None:
-    dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
-    assert dtype_named(name) == dtype and dtype_name(dtype) == name
+HEAD = """builtin.module {
+  func.func @main(%x: memref<?xf32> {onnx.name = "x", sw.tensor = "tensor<?xf32, #graph.shape<[\\"n\\"]>>"},
+                  %y: memref<?xf32> {onnx.name = "y", sw.out, sw.tensor = "tensor<?xf32, #graph.shape<[\\"n\\"]>>"},
+                  %arena: memref<?xi8>)
+      attributes {sw.arena = "64*n", sw.scratch = "16", sw.demands = ["n - 3", "no"]} {
+    %n = buffer.dim %x {axis = 0} : memref<?xf32>
+    func.return
+  }
+}
+"""
+PLAIN = Processor("cpu", "x86_64-unknown-linux-gnu", "")
 
 
-@pytest.mark.parametrize("name", ["object", "U8", "float", "f4", "finfo", "__doc__", "", "i4,i4", "float9000", "void"])
-def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="unknown element type"):
-        dtype_named(name)
+def executable() -> Executable:
+    (function,) = parse_module(HEAD).walk_of(FuncOp)
+    return Executable(PLAIN, head_of(function), "stepwell.main", (Site("bad", "Gather_1"),), True, (b"code",), ())
 
 
-def test_text_has_no_place_in_a_file() -> None:
-    with pytest.raises(EngineError, match="a port has element type object"):
-        dtype_name(np.dtype(object))
+def test_the_head_says_what_callers_must_know() -> None:
+    made = executable()
+    assert [op.name for op in made.head.body.block] == ["func.return"]
+    assert [port.name for port in (*made.signature.inputs, *made.signature.outputs)] == ["x", "y"]
+    n = symbol("n")
+    assert (made.signature.arena_bytes, made.scratch_bytes, made.demands) == (64 * n, 16, ((n - 3, "no"),))
 
 
-@pytest.mark.parametrize("text", ["0", "-5", "n", "4*n + 2", "`a b`*n", "floordiv(n, 3)", "max(n, m)", "mod(n, 7)"])
-def test_sizes_are_read_back(text: str) -> None:
-    assert parse_dim(dim_text(parse_dim(text))) == parse_dim(text)
+def test_a_record_gives_the_executable_back() -> None:
+    record = Record.parse(to_bytes(record_of(executable())))
+    assert of_record(record, (b"code",), ()) == executable()
 
 
-def test_sizes_that_would_not_be_read_back_are_refused() -> None:
-    with pytest.raises(EngineError, match="too long to be written down"):
-        dim_text(sum((symbol(f"a_size_with_a_long_name_{number}") for number in range(400)), start=0))
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("builtin.module {\n}", "not one function"),
+        ("func.func @main(", "head of the program: "),
+        ("", "expected an operation"),
+        (HEAD * 2, "head of the program"),
+        (HEAD.replace("memref<?xi8>", "i64"), "must be a buffer"),
+        (HEAD.replace("tensor<?xf32, #graph", "tensor<?xfoo, #graph"), "head of the program: "),
+    ],
+)
+def test_other_heads_are_refused(head: str, message: str) -> None:
+    record = Record({**record_of(executable()), "head": head})
+    with pytest.raises(BadRecord, match=message):
+        of_record(record, (b"code",), ())
