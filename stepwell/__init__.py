@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stepwell.api import InferenceSession as InferenceSession
     from stepwell.api import Model as Model
     from stepwell.api import compile as compile
+    from stepwell.engine.model import load as load
     from stepwell.plugins import load_plugin as load_plugin
 
 __version__ = "0.1.0"
@@ -21,9 +22,10 @@ _LAZY = {
     "compile": "stepwell.api",
     "Model": "stepwell.api",
     "InferenceSession": "stepwell.api",
+    "load": "stepwell.engine.model",
     "load_plugin": "stepwell.plugins",
 }
-__all__ = ["InferenceSession", "Model", "RuntimeError", "StepwellError", "compile", "errors", "load_plugin"]
+__all__ = ["InferenceSession", "Model", "RuntimeError", "StepwellError", "compile", "errors", "load", "load_plugin"]
 
 
 def __getattr__(name: str) -> Any:

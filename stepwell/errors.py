@@ -31,6 +31,10 @@ class InputError(StepwellError):
     """Arrays given to a compiled model that do not fit its inputs: name, rank, size or element type."""
 
 
+class EngineError(StepwellError):
+    """An engine file that cannot be written or used: missing, foreign, of a newer format, truncated, damaged."""
+
+
 class TargetError(StepwellError):
     """A target that is unknown, or that this machine cannot run."""
 
