@@ -51,7 +51,25 @@ class RowOp(Op):
         return array[int(place), ...]
 
 
-class ForOp(Op):
+class RoundsOp(Op):
+    """Base of the ops that carry values from round to round and collect rows."""
+
+    initial: Sequence[Value] = operands(TENSOR)
+    outputs: Sequence[Value] = results(TENSOR)
+    body: Region = region()
+
+    @property
+    def finals(self) -> Sequence[Value]:
+        """The carried values after the last round."""
+        return self.results[: len(self.initial)]
+
+    @property
+    def stacks(self) -> Sequence[Value]:
+        """The collected values."""
+        return self.results[len(self.initial) :]
+
+
+class ForOp(RoundsOp):
     """Runs the body for the rounds 0, 1, .. below `steps` (one size), in order.
 
     The body takes the number of the round (an index) and the carried values, and yields the next carried values, then
@@ -72,26 +90,13 @@ class ForOp(Op):
 
     name = "tensor.for"
     traits = frozenset({PURE})
-    initial: Sequence[Value] = operands(TENSOR)
     steps: DimsAttr = attr(attr_of(DimsAttr))
     backward: Sequence[int] = attr(INTS, default=())
-    outputs: Sequence[Value] = results(TENSOR)
-    body: Region = region()
 
     @property
     def count(self) -> Dim:
         """How many rounds."""
         return self.steps.dims[0]
-
-    @property
-    def finals(self) -> Sequence[Value]:
-        """The carried values after the last round."""
-        return self.results[: len(self.initial)]
-
-    @property
-    def stacks(self) -> Sequence[Value]:
-        """The collected values."""
-        return self.results[len(self.initial) :]
 
     def infer_types(self) -> Sequence[Type]:
         rows = [tensor_type(value) for value in _yielded(self.body)[len(self.initial) :]]
@@ -122,7 +127,7 @@ class ForOp(Op):
         return (*state, *stacks)
 
 
-class WhileOp(Op):
+class WhileOp(RoundsOp):
     """Runs the body on the carried values, the first of which is a condition (i1, one element), as long as it holds.
 
     The body yields the next carried values, then a row of each collected value. Results: the carried values after the
@@ -143,19 +148,6 @@ class WhileOp(Op):
     """
 
     name = "tensor.while"
-    initial: Sequence[Value] = operands(TENSOR)
-    outputs: Sequence[Value] = results(TENSOR)
-    body: Region = region()
-
-    @property
-    def finals(self) -> Sequence[Value]:
-        """The carried values after the last round."""
-        return self.results[: len(self.initial)]
-
-    @property
-    def stacks(self) -> Sequence[Value]:
-        """The collected values."""
-        return self.results[len(self.initial) :]
 
     def keeps_type(self, index: int) -> bool:
         """Whether no round changes the sizes of a carried value."""

@@ -50,7 +50,7 @@ PIPELINE = (
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
         (
             "move-quantised", "lower-quant", "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts",
-            "place-rows", "fuse", "collapse-dims", "split-dims", "schedule", "pack-constants",
+            "place-rows", "fuse", "collapse-dims", "split-dims", "schedule", "pack-inputs", "pack-constants",
         ),
     ),
     PhaseSpec(
@@ -92,6 +92,7 @@ PASSES = {
     "collapse-dims": "stepwell.lowering.tensor.collapse:CollapseDims",
     "split-dims": "stepwell.lowering.tensor.split:SplitDims",
     "schedule": "stepwell.lowering.tensor.schedule:Schedule",
+    "pack-inputs": "stepwell.lowering.tensor.pack_inputs:PackInputs",
     "pack-constants": "stepwell.lowering.tensor.pack:PackConstants",
     "outline": "stepwell.lowering.to_loop.outline:Outline",
     "inline-stages": "stepwell.lowering.loop.inline:InlineStages",

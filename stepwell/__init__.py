@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stepwell.api import InferenceSession as InferenceSession
     from stepwell.api import Model as Model
     from stepwell.api import compile as compile
+    from stepwell.engine.model import load as load
     from stepwell.plugins import load_plugin as load_plugin
     from stepwell.state import State as State
 
@@ -23,9 +24,12 @@ _LAZY = {
     "Model": "stepwell.api",
     "InferenceSession": "stepwell.api",
     "State": "stepwell.state",
+    "load": "stepwell.engine.model",
     "load_plugin": "stepwell.plugins",
 }
-__all__ = ["InferenceSession", "Model", "RuntimeError", "State", "StepwellError", "compile", "errors", "load_plugin"]
+__all__ = [
+    "InferenceSession", "Model", "RuntimeError", "State", "StepwellError", "compile", "errors", "load", "load_plugin",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -35,6 +36,7 @@ def compile(
     shapes: Shapes | None = None,
     threads: int | None = None,
     sanitize: bool = False,
+    cache: bool = True,
     state: Mapping[str, str] | None = None,
     capacity: Mapping[str, int] | int | None = None,
 ) -> Model:
@@ -43,7 +45,8 @@ def compile(
     `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
     (least, usual, most) of a symbol. With `sanitize` machine code checks the bounds of every access to memory: slow,
-    and meant for IR that was edited.
+    and meant for IR that was edited. With `cache`, kernels that were compiled before, by any process, are taken from a
+    folder on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell).
 
     `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
@@ -54,7 +57,7 @@ def compile(
     with paused_collector():
         module, hints = load_source(source, shapes)
         bind_states(module, state, capacity)
-        return compile_module(module, Options(target, precision, threads, hints, sanitize))
+        return compile_module(module, Options(target, precision, threads, hints, sanitize, cache))
 
 
 def compile_module(module: Operation, options: Options) -> Model:
@@ -64,7 +67,9 @@ def compile_module(module: Operation, options: Options) -> Model:
     context = context_of(options, machine)
     lower(module, "loop", context)
     inputs, outputs = ports_of(main_function(module))
-    program = backend().build(module, machine, threads=options.threads, sanitize=options.sanitize)
+    program = backend().build(
+        module, machine, threads=options.threads, sanitize=options.sanitize, cached=options.cache
+    )
     return Model(program, inputs, outputs, context, origin, options, module)
 
 
@@ -156,6 +161,16 @@ class Model:
                 return profiled
         rows: list[ProfileRow] = self._profiler.run(arrays, seconds)
         return rows
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the compiled model to an engine file, for `stepwell.load`; whole or not at all.
+
+        Under a name that ends with `.so` it becomes a shared library, with a C header beside it. Raises EngineError
+        where the file cannot be written, or where the model has what a file cannot hold."""
+        from stepwell.engine.model import save, save_library
+
+        write = save_library if os.fspath(path).endswith(".so") else save
+        write(path, getattr(self._program, "executable", None))
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]

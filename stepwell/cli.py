@@ -12,7 +12,7 @@ from stepwell.errors import StepwellError
 
 DESCRIPTION = "Lower an ONNX model, or IR at any landing, and show, run, time or check what comes out."
 INTERRUPTED = 130  # the exit status of shells for a command that Ctrl-C ended
-TO_IR, TO_CODE = ("graph", "tensor", "loop"), ("llvm", "asm", "obj", "onnx")
+TO_IR, TO_CODE = ("graph", "tensor", "loop"), ("llvm", "asm", "obj", "so", "engine", "onnx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +64,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--to", choices=TO_IR + TO_CODE,
-                       help="where to stop (default: llvm); onnx: the optimised graph as a model")  # fmt: skip
+                       help="where to stop (default: llvm); so: a shared library and its C header;\n"
+                            "engine: a compiled model for stepwell.load;\n"
+                            "onnx: the optimised graph as a model")  # fmt: skip
     group.add_argument("-o", "--output", type=Path, metavar="OUT",
                        help="write the result there; IR gets its constants into OUT.weights.bin")  # fmt: skip
     group.add_argument("--from-ir", dest="source_ir", metavar="FILE", help="the same as MODEL, for IR under any name")
@@ -73,6 +75,8 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="threads of the team (default: the usable cores)")
     group.add_argument("--sanitize", action=argparse.BooleanOptionalAction, default=None,
                        help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip
+    group.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
+                       help="take kernels that were compiled before from disk (default: yes)")  # fmt: skip
     group.add_argument("--shapes", action="append", default=[], metavar="NAME=N|LEAST,USUAL,MOST",
                        help="fix a symbolic size, or say what is usual (guides schedules only)")  # fmt: skip
     group.add_argument("--state", action="append", default=[], metavar="IN=OUT",

@@ -117,7 +117,7 @@ class _Job:
         module, hints = load_source(self._source(), self.shapes)
         bind_states(module, parse_states(args.state), parse_capacities(args.capacity) or None)
         self.timing.add("(load)", time.perf_counter() - start)
-        self.options = Options(args.target, args.precision, args.threads, hints, self._sanitizes())
+        self.options = Options(args.target, args.precision, args.threads, hints, self._sanitizes(), args.cache)
         machine = machine_of(self.options) if self._needs_target() else None
         context = context_of(self.options, machine)
         status = self._act(module, context, machine)
@@ -163,6 +163,8 @@ class _Job:
             self._write_ir(module)
         elif stop == "onnx":
             self._export(module)
+        elif stop in ("engine", "so"):
+            self._save(module, machine, stop)
         elif stop not in pipeline.LANDINGS:
             self._write_code(module, machine, stop)
         return 0
@@ -210,6 +212,22 @@ class _Job:
 
         save_model(module, self.args.output)
 
+    def _save(self, module: Operation, machine: Any, stop: str) -> None:
+        if self.args.output is None:
+            raise InputError(f"--to {stop} makes a file: say where it goes with -o")
+        from stepwell.engine.model import save, save_library
+
+        start = time.perf_counter()
+        if self.progress:
+            self.progress.show("making machine code")
+        executable = backend().executable_of(
+            module, machine, sanitize=self.options.sanitize, cached=self.options.cache
+        )
+        if self.progress:
+            self.progress.clear()
+        self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
+        (save if stop == "engine" else save_library)(self.args.output, executable)
+
     def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
         if self.progress:
             self.progress.show(f"making {stop}")
@@ -236,7 +254,9 @@ class _Job:
         if self.progress:
             self.progress.show("making machine code")
         start = time.perf_counter()
-        program = backend().build(module, machine, threads=self.options.threads, sanitize=self.options.sanitize)
+        program = backend().build(
+            module, machine, threads=self.options.threads, sanitize=self.options.sanitize, cached=self.options.cache
+        )
         self.timing.add("(backend)", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()

@@ -19,13 +19,14 @@ PRECISIONS = ("f32",)
 @attrs.frozen
 class Options:
     """What a compilation is told. `threads` None: all cores that the process may use. `sanitize`: machine code checks
-    the bounds of every access to memory."""
+    the bounds of every access to memory. `cache`: compiled kernels are kept on disk and looked up there."""
 
     target: str = "cpu"
     precision: str = "f32"
     threads: int | None = None
     hints: Hints = attrs.Factory(dict)
     sanitize: bool = False
+    cache: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -71,4 +72,4 @@ def profiler(module: Operation, options: Options) -> Any:
     """What profiles a module at the end of the loop landing."""
     from stepwell.backends.cpu.profile import Profiler
 
-    return Profiler(module, machine_of(options), threads=options.threads)
+    return Profiler(module, machine_of(options), threads=options.threads, cached=options.cache)

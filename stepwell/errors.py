@@ -36,6 +36,10 @@ class StateError(StepwellError):
     use by another call, or of another model."""
 
 
+class EngineError(StepwellError):
+    """An engine file that cannot be written or used: missing, foreign, of a newer format, truncated, damaged."""
+
+
 class TargetError(StepwellError):
     """A target that is unknown, or that this machine cannot run."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from stepwell.check import interpret
 from stepwell.ir.core import Operation
+
+os.environ["STEPWELL_CACHE"] = "off"  # the tests see what the code makes, not what an earlier one made
 
 
 class InterpretingProgram:
@@ -33,7 +36,8 @@ class InterpretingBackend:
         self.builds = 0
 
     def build(
-        self, module: Operation, target: Any, *, threads: int | None = None, sanitize: bool = False
+        self, module: Operation, target: Any, *, threads: int | None = None, sanitize: bool = False,
+        cached: bool = False,
     ) -> InterpretingProgram:
         self.builds += 1
         return InterpretingProgram(module)

@@ -44,7 +44,8 @@ BASE = 1 << 36
 """Where the program's memory lies: a fixed address, so that the pointers among the arguments can be made here."""
 
 _LINE = 64
-_HEADER = struct.Struct("<8q")
+_WORDS = ("total", "results", "given", "begin", "args", "threads", "parallel", "segments")
+_HEADER = struct.Struct(f"<{len(_WORDS)}q")
 
 _PYTHON = """
 ; Python's side of the team: no caller here has signals to look for, so nothing calls these.
@@ -106,21 +107,7 @@ end:
 define void @_start() noreturn {
 entry:
   call void @transfer(i32 0, ptr @header, i64 $HEADER_BYTES)
-  %total = load i64, ptr @header
-  %results.p = getelementptr i64, ptr @header, i64 1
-  %results = load i64, ptr %results.p
-  %given.p = getelementptr i64, ptr @header, i64 2
-  %given = load i64, ptr %given.p
-  %begin.p = getelementptr i64, ptr @header, i64 3
-  %begin = load i64, ptr %begin.p
-  %args.p = getelementptr i64, ptr @header, i64 4
-  %args = load ptr, ptr %args.p
-  %threads.p = getelementptr i64, ptr @header, i64 5
-  %threads = load i64, ptr %threads.p
-  %parallel.p = getelementptr i64, ptr @header, i64 6
-  %parallel = load i64, ptr %parallel.p
-  %segments.p = getelementptr i64, ptr @header, i64 7
-  %segments = load i64, ptr %segments.p
+$WORDS
   %base = inttoptr i64 $BASE to ptr
   ; PROT_READ | PROT_WRITE; MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
   %memory = call ptr @mmap(ptr %base, i64 %total, i32 3, i32 1048610, i32 -1, i64 0)
@@ -215,7 +202,12 @@ def link(objects: Objects, program: str) -> Path:
 @functools.cache
 def _runtime() -> list[bytes]:
     machine = target.named("aarch64")
-    main = _MAIN.substitute(HEADER_BYTES=_HEADER.size, BASE=BASE, WANTED=team_block.WANTED)
+    words = "\n".join(
+        f"  %{name}.p = getelementptr i64, ptr @header, i64 {place}\n"
+        f"  %{name} = load {'ptr' if name == 'args' else 'i64'}, ptr %{name}.p"
+        for place, name in enumerate(_WORDS)
+    )
+    main = _MAIN.substitute(WORDS=words, HEADER_BYTES=_HEADER.size, BASE=BASE, WANTED=team_block.WANTED)
     return jit.compile_objects([team_ir.team_ir(machine.arch) + heap_ir.heap_ir() + main, _PYTHON], machine)
 
 

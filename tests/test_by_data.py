@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import stepwell
+from tests.teams import results_of
 
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
 
@@ -124,16 +124,9 @@ def test_one_compilation_serves_all_sizes(name: str) -> None:
     session_of = pytest.importorskip("onnxruntime").InferenceSession
     build, feeds = CASES[name]
     session = session_of(build().SerializeToString(), providers=["CPUExecutionProvider"])
-    results: dict[int, list[bytes]] = {}
-    for threads in (1, 2, 3, 7):
-        compiled = stepwell.compile(build(), threads=threads)
-        for number, given in enumerate(feeds):
-            found = list(compiled.run(given).values())
-            for mine, theirs in zip(found, session.run(None, given), strict=True):
-                assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
-                np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
-            bits = [array.tobytes() for array in found]
-            assert results.setdefault(number, bits) == bits  # the same bits at any number of threads
+    for given, found in zip(feeds, results_of(build(), feeds, (1, 2, 3, 7)), strict=True):
+        for mine, theirs in zip(found, session.run(None, given), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6, strict=True)
 
 
 def test_every_pass_keeps_a_detection() -> None:

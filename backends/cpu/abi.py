@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
+VERSION = 1
+"""Goes up with every change of what this page says: code on disk is run by the version that it was made for."""
+
 JOBS = 16
 """Launches that one interval has at most."""
 
@@ -60,6 +63,14 @@ many bytes, at a 64-byte boundary; what it held may be lost. Answers 0 where the
 
 `i64 @sw_grow(ptr segment, i64 bytes, i64 kept)`: likewise, and the first `kept` bytes of what it held stay.
 """
+
+
+@frozen
+class Site:
+    """A place that may report a run-time error; the op index of a report counts these. `label` names the ONNX node."""
+
+    message: str
+    label: str
 
 
 @frozen

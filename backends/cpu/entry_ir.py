@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from string import Template
 
+from stepwell.backends.cpu.text_loops import counted
+
 _WORD = 8
 
 # Descriptor words.
@@ -37,6 +39,12 @@ PYTHON_FUNCTIONS = (
     "Py_IncRef",
 )
 
+_COPIED = """\
+  %from.p = getelementptr i64, ptr %from, i64 %index
+  %to.p = getelementptr i64, ptr %to, i64 %index
+  %word = load i64, ptr %from.p
+  store i64 %word, ptr %to.p
+"""
 _TEXT = Template("""\
 @sw_array_type = external global i8
 @sw_none = external global i8
@@ -136,24 +144,7 @@ no:
   ret i1 false
 }
 
-define internal void @sw_copy_words(ptr %to, ptr %from, i64 %count) {
-entry:
-  br label %head
-head:
-  %index = phi i64 [ 0, %entry ], [ %next, %body ]
-  %more = icmp ult i64 %index, %count
-  br i1 %more, label %body, label %done
-body:
-  %from.p = getelementptr i64, ptr %from, i64 %index
-  %to.p = getelementptr i64, ptr %to, i64 %index
-  %word = load i64, ptr %from.p
-  store i64 %word, ptr %to.p
-  %next = add i64 %index, 1
-  br label %head
-done:
-  ret void
-}
-
+$COPY_WORDS
 define ptr @sw_entry(ptr %self, ptr %objects, i64 %given) uwtable {
 entry:
   %report = alloca [3 x i64]
@@ -292,8 +283,10 @@ def entry_ir(main_thread: int) -> str:
     header = object.__basicsize__
     array = {"DATA": 0, "ND": 8, "DIMENSIONS": 16, "DESCR": 40, "ARRAY_FLAGS": 48}
     descr = {"BYTE_ORDER": 10, "DESCR_TYPE_NUM": 12}
+    copy_words = counted("internal void @sw_copy_words(ptr %to, ptr %from, i64 %count)", _COPIED)
     return _TEXT.substitute(
         {name: header + offset for name, offset in (array | descr).items()},
+        COPY_WORDS=copy_words,
         OB_TYPE=header - _WORD,
         SWAPPED=ord(">"),
         MAIN_THREAD=main_thread,

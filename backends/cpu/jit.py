@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import elf, llvm, machine
+from .cache import ObjectCache, object_key
 from .llvm import CodegenError
 from .target import CpuTarget
 
@@ -54,11 +55,19 @@ def compile_objects(
     passes: Sequence[str] = (),
     isolated: bool = False,
     threads: int | None = None,
+    cache: ObjectCache | None = None,
 ) -> list[bytes]:
-    """`compile_object` of every text, in parallel on `threads` threads (the usable cores by default), in order."""
+    """`compile_object` of every text, in parallel on `threads` threads (the usable cores by default), in order; what
+    the `cache` has is taken from there, and it is given the rest."""
 
     def one(text: str) -> bytes:
-        return compile_object(text, target, opt=opt, passes=passes, isolated=isolated)
+        key = object_key(text, target, opt, passes) if cache else ""
+        found = cache.get(key) if cache else None
+        if found is None:
+            found = compile_object(text, target, opt=opt, passes=passes, isolated=isolated)
+            if cache:
+                cache.put(key, found)
+        return found
 
     workers = min(threads or machine.usable_cores(), len(ir_texts))
     if workers <= 1:

@@ -44,6 +44,14 @@ def binding() -> Any:
     return module
 
 
+@functools.cache
+def version() -> str:
+    """What makes code of IR text: `llvmlite 0.48.0, LLVM 20.1.8`."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, binding().llvm_version_info))}"
+
+
 @contextmanager
 def parsed(text: str) -> Iterator[Any]:
     """The verified module of `text`, in a context of its own; both are gone when the block is left."""

@@ -10,7 +10,7 @@ out once per combination of input shapes; a later call with shapes that were see
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,21 @@ from stepwell.dialects.cpu import ShareOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.errors import InputError, RuntimeError, StateError, TargetError
-from stepwell.ir.attributes import ArrayAttr, ElementsAttr, StringAttr
+from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
-from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, parse_dim, solve_for, symbol
+from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.loop.sanitize import Sanitize
-from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import jit, machine, native
-from .emit import EmittedModule, Site, emit_module
+from .abi import Site
+from .cache import default as default_cache
+from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
+from .executable import Executable, head_of
 from .heap import Heap
-from .share import SCRATCH, ShareOut
-from .signature import Port, Signature, dim_attribute
+from .share import ShareOut
+from .signature import Port, Signature
 from .target import CpuTarget, check_runs_here
 from .team import Team
 
@@ -65,6 +67,9 @@ class Plan:
 class CpuModel:
     """A model that runs on this machine's CPU, from any number of Python threads at once."""
 
+    executable: Executable
+    """What it was made from."""
+
     def __init__(
         self,
         signature: Signature,
@@ -92,6 +97,7 @@ class CpuModel:
         self._call = NativeEntry(code, program, self._arguments, outputs, constants, parallel=parallel).call
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._memory: list[tuple[Array, ...]] = []
+        self.before_first_call: Callable[[], None] | None = None  # kept where it raises, for the next call
 
     def run(self, arrays: Sequence[Any]) -> list[Array]:
         """The outputs for the inputs, both in the order of the graph.
@@ -168,6 +174,9 @@ class CpuModel:
         return np.require(array, port.dtype, ("C", "A", "E"))
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        if (check := self.before_first_call) is not None:
+            check()
+            self.before_first_call = None
         symbols = self._solve(shapes)
         for zero, reason in self._demands:
             if not free_symbols(zero) - symbols.keys() and evaluate(zero, symbols) != 0:
@@ -278,26 +287,55 @@ class CpuModel:
 
 
 def build(
-    module: Operation, target: CpuTarget, *, threads: int | None = None, profile: bool = False, sanitize: bool = False
+    module: Operation,
+    target: CpuTarget,
+    *,
+    threads: int | None = None,
+    profile: bool = False,
+    sanitize: bool = False,
+    cached: bool = False,
 ) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
     `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
-    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory.
+    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory;
+    where `cached`, kernels are kept on disk (see `cache`).
+
     Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
+    return start(executable_of(module, target, profile=profile, sanitize=sanitize, cached=cached), threads=threads)
+
+
+def executable_of(
+    module: Operation, target: CpuTarget, *, profile: bool = False, sanitize: bool = False, cached: bool = False
+) -> Executable:
+    """Compile a module at the end of the loop landing for a target, which need not be this machine.
+
+    Raises TargetError where an op has no code, and CodegenError from LLVM."""
     lowered, emitted = _emitted(module, target, profile, sanitize)
-    objects = jit.compile_objects(emitted.texts, target)
-    code = jit.load(objects, native.externals())
+    function = program_of(lowered)
+    return Executable(
+        target.processor, head_of(function), emitted.program, tuple(emitted.sites), shares_work(lowered),
+        tuple(jit.compile_objects(emitted.texts, target, cache=default_cache() if cached else None)),
+        tuple(aligned_constant(elements) for elements in emitted.constants),
+    )  # fmt: skip
+
+
+def start(executable: Executable, *, threads: int | None = None) -> CpuModel:
+    """Bring compiled code into this process; `threads` as in `build`.
+
+    Raises TargetError where this machine lacks what the code uses, and CodegenError where it does not link."""
+    check_runs_here(executable.processor)
+    code = jit.load(executable.objects, native.externals())
     if threads is not None and threads > 1:
         Team.get(threads=threads)
-    function = program_of(lowered)
-    return CpuModel(
-        Signature.of(function), dim_attribute(function, SCRATCH), emitted.sites, code, emitted.program,
-        [aligned_constant(elements) for elements in emitted.constants], demands=demands_of(function),
-        parallel=threads != 1 and shares_work(lowered),
+    model = CpuModel(
+        executable.signature, executable.scratch_bytes, executable.sites, code, executable.program,
+        executable.constants, demands=executable.demands, parallel=threads != 1 and executable.shares_work,
     )  # fmt: skip
+    model.executable = executable
+    return model
 
 
 def shares_work(lowered: Operation) -> bool:
@@ -338,20 +376,13 @@ def program_of(module: Operation) -> FuncOp:
     return programs[0]
 
 
-def demands_of(function: FuncOp) -> list[tuple[Dim, str]]:
-    """The sizes that must be 0 when the program is called, and what is wrong where one is not."""
-    kept = function.attributes.get(DEMANDS)
-    texts = [text.value for text in kept.values if isinstance(text, StringAttr)] if isinstance(kept, ArrayAttr) else []
-    return [(parse_dim(zero), reason) for zero, reason in zip(texts[::2], texts[1::2], strict=False)]
-
-
 def aligned_constant(elements: ElementsAttr) -> Array:
     """The bytes of a constant at a 64-byte boundary: where they are if they lie so, else in a copy."""
     array = np.ascontiguousarray(elements.numpy())
     if array.ctypes.data % ALIGNMENT == 0:
         return array
-    memory = aligned_bytes(array.nbytes)
-    memory[: array.nbytes] = array.reshape(-1).view(np.uint8)
+    memory = aligned_bytes(array.nbytes)[: array.nbytes]
+    memory[:] = array.reshape(-1).view(np.uint8)
     return memory
 
 

@@ -7,10 +7,13 @@ import threading
 
 import numpy as np
 
-from . import abi, entry_ir, heap_ir, jit, target, team_block, team_ir
+from . import abi, cache, entry_ir, heap_ir, jit, target, team_block, team_ir
+
+PASSES = ("sroa", "simplifycfg")
 
 _lock = threading.Lock()
 _code: jit.Code | None = None
+_offered: dict[str, bytes] = {}
 
 
 def code() -> jit.Code:
@@ -33,10 +36,34 @@ def runtime_ir(arch: str) -> str:
     return "\n".join([team_ir.team_ir(arch), heap_ir.heap_ir(), entry_ir.entry_ir(team_block.MAIN_THREAD)])
 
 
+def shipped() -> tuple[str, bytes]:
+    """The run time's object, for engine files, and the key that it is known by."""
+    text, machine = _source()
+    return cache.object_key(text, machine, 2, PASSES), _image()
+
+
+def offer(key: str, image: bytes) -> None:
+    """Where the run time is not loaded yet and has this key, `image` spares compiling it."""
+    if _code is None:
+        _offered[key] = image
+
+
 def _load() -> jit.Code:
-    this = target.host()
-    image = jit.compile_object(runtime_ir(this.arch), this, passes=("sroa", "simplifycfg"))
+    image = _image()
+    _offered.clear()
     return jit.load([image], _python_symbols())
+
+
+def _image() -> bytes:
+    text, machine = _source()
+    offered = _offered.get(cache.object_key(text, machine, 2, PASSES)) if _offered else None
+    return offered or jit.compile_objects([text], machine, passes=PASSES, cache=cache.default())[0]
+
+
+def _source() -> tuple[str, target.CpuTarget]:
+    """The IR and the plainest processor of this architecture, which needs no more: every machine has the same key."""
+    arch = target.host().arch
+    return runtime_ir(arch), target.named({"x86_64": "x86-64"}.get(arch, arch))
 
 
 def _python_symbols() -> dict[str, int]:

@@ -74,10 +74,12 @@ class _Launch:
 class Profiler:
     """A program with clocks around its launches; `module` stands at the end of the loop landing and is left alone."""
 
-    def __init__(self, module: Operation, target: CpuTarget, *, threads: int | None = None) -> None:
+    def __init__(
+        self, module: Operation, target: CpuTarget, *, threads: int | None = None, cached: bool = False
+    ) -> None:
         kernels = {op.sym_name: op for op in module.walk_of(FuncOp) if "kernel" in op.attributes}
         self._launches = [_Launch.of(op, kernels) for op in program_of(module).walk_of(LaunchOp)]
-        self._program = build(module, target, threads=threads, profile=True)
+        self._program = build(module, target, threads=threads, profile=True, cached=cached)
 
     def run(self, arrays: Sequence[Array], seconds: float = SECONDS) -> list[ProfileRow]:
         """Call for about so many seconds; the rows, the largest time first."""

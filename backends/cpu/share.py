@@ -31,12 +31,9 @@ from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.to_loop.outline import measured_symbols, open_dims
 
 from .intervals import Uses, intervals, launch_runs
-from .scratch import scratch_bytes
+from .scratch import SCRATCH, scratch_bytes
 from .signature import Signature
 from .timer import Timer
-
-SCRATCH = "sw.scratch"
-"""The program's attribute that says how many bytes of scratch memory each thread needs, over the inputs' symbols."""
 
 
 @attrs.frozen

@@ -29,6 +29,25 @@ _NAMES = ("cpu", "x86-64-v4", "x86-64-v3", "x86-64", "aarch64")
 
 
 @frozen
+class Processor:
+    """What code needs of a machine: the target it was made for, by name, triple and LLVM feature string."""
+
+    name: str
+    triple: str
+    features: str
+
+    @property
+    def arch(self) -> str:
+        """The triple's first part: `x86_64` or `aarch64`."""
+        return self.triple.partition("-")[0]
+
+    @property
+    def enabled_features(self) -> frozenset[str]:
+        """The names that the feature string turns on."""
+        return frozenset(flag[1:] for flag in self.features.split(",") if flag.startswith("+"))
+
+
+@frozen
 class CpuTarget:
     """A processor to compile for. Equal targets give equal code, so a target is part of every cache key.
 
@@ -64,14 +83,19 @@ class CpuTarget:
     alignment: int = 64
 
     @property
+    def processor(self) -> Processor:
+        """What code for it needs."""
+        return Processor(self.name, self.triple, self.features)
+
+    @property
     def arch(self) -> str:
         """The triple's first part: `x86_64` or `aarch64`."""
-        return self.triple.partition("-")[0]
+        return self.processor.arch
 
     @property
     def enabled_features(self) -> frozenset[str]:
         """The names that the feature string turns on."""
-        return frozenset(flag[1:] for flag in self.features.split(",") if flag.startswith("+"))
+        return self.processor.enabled_features
 
     def lanes(self, bits: int) -> int:
         """Elements of `bits` bits in one vector register."""
@@ -112,7 +136,7 @@ def host() -> CpuTarget:
     raise TargetError(f"no CPU backend for {triple}: Stepwell makes code for x86-64 and AArch64")
 
 
-def check_runs_here(target: CpuTarget) -> None:
+def check_runs_here(target: CpuTarget | Processor) -> None:
     """Raises `TargetError`, naming what is missing, unless this machine can execute code made for `target`."""
     this = host()
     if target.arch != this.arch:

@@ -14,6 +14,8 @@ from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import dims_through
 
+LEAST_BLOCK = 4  # elements: one vector of the narrowest registers
+
 
 @attrs.frozen(eq=False)
 class Space:
@@ -113,12 +115,15 @@ def without_unit_ends(map_: AffineMap, value: Value) -> AffineMap:
 
 
 def runs_along(map_: AffineMap, d: int) -> bool:
-    """Whether neighbours along a dim are neighbours in memory: its last index is `d`, perhaps shifted, or
-    `d mod block`."""
+    """Whether neighbours along a dim are neighbours in memory: its last index is `d`, perhaps shifted, or `d mod block`
+    for blocks of whole vectors."""
     if not map_.results:
         return False
     last = map_.results[-1]
-    return (last - last.constant) == dim(d) or any(last == dim(d) % block for block in (4, 8, 16, 32, 64))
+    if (last - last.constant) == dim(d):
+        return True
+    block = last.terms[0][0].divisor if len(last.terms) == 1 else 0
+    return block > 0 and block % LEAST_BLOCK == 0 and last == dim(d) % block
 
 
 def moves_in_strides(map_: AffineMap, d: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import traceback
 import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -50,6 +52,25 @@ def operator_of(case: Any) -> str:
     return nodes[0].op_type if len(nodes) == 1 else "(several nodes)"
 
 
+def table(made: Sequence[Any], kinds: Sequence[str], good: str) -> str:
+    """A table of what became of cases (their `operator`, `kind` and `reason`): one per operator with a
+    case that is not `good`, then the sums."""
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for one in made:
+        groups[one.operator].append(one)
+    lines = [f"{'operator':<28}" + "".join(f"{kind:>14}" for kind in kinds) + "  why"]
+    for operator, group in sorted(groups.items()):
+        why = next((one.reason for one in group if one.kind != good), None)
+        if why is not None:
+            lines.append(f"{_line(operator, group, kinds)}  {why[:150]}")
+    return "\n".join([*lines, _line(f"all {len(made)} cases", made, kinds)])
+
+
+def _line(label: str, made: Sequence[Any], kinds: Sequence[str]) -> str:
+    counts = Counter(one.kind for one in made)
+    return f"{label:<28}" + "".join(f"{counts[kind] or '-':>14}" for kind in kinds)
+
+
 def outcome(case: Any, sanitize: bool = False, target: str = "cpu") -> Outcome:
     """Compile, run, compare; a crash ends the process."""
     try:
@@ -71,15 +92,15 @@ def _first_words(error: StepwellError) -> str:
 
 def _differences(case: Any, sanitize: bool, target: str) -> str:
     for inputs, outputs in case.data_sets:
-        given = [_as_array(value) for value in inputs]
+        given = [as_array(value) for value in inputs]
         found = native_results(case.model, given, sanitize, target)
-        reason = compare(found, [_as_array(value) for value in outputs], case)
+        reason = compare(found, [as_array(value) for value in outputs], case)
         if reason:
             return reason
     return ""
 
 
-def _as_array(value: Any) -> Any:
+def as_array(value: Any) -> Any:
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
     return value if isinstance(value, (list, dict)) or value is None else np.asarray(value)

@@ -13,13 +13,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests import emulation
-from tests.onnx_native.cases import CRASH, HANG, OK, OUTCOMES, Outcome, node_cases, operator_of, outcome
+from tests.onnx_native.cases import CRASH, HANG, OK, OUTCOMES, Outcome, node_cases, operator_of, outcome, table
 
 SECONDS = 60.0  # for one case, compiled and run
 
@@ -102,25 +101,9 @@ def _work(
         done.put(made)
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """A line per operator with anything but OK, then the sums."""
-    groups: dict[str, list[Outcome]] = defaultdict(list)
-    for made in outcomes:
-        groups[made.operator].append(made)
-    lines = [f"{'operator':<28}" + "".join(f"{kind:>10}" for kind in OUTCOMES) + "  why"]
-    for operator, group in sorted(groups.items()):
-        counts = Counter(made.kind for made in group)
-        if counts[OK] < len(group):
-            why = next(made.reason for made in group if made.kind != OK)
-            lines.append(_line(operator, counts, why[:150]))
-    clean = [operator for operator, group in sorted(groups.items()) if all(made.kind == OK for made in group)]
-    lines.append(f"without a flaw ({len(clean)}): {', '.join(clean)}")
-    lines.append(_line(f"all {len(outcomes)} cases", Counter(made.kind for made in outcomes), ""))
-    return "\n".join(lines)
-
-
-def _line(label: str, counts: Counter[str], why: str) -> str:
-    return f"{label:<28}" + "".join(f"{counts[kind] or '-':>10}" for kind in OUTCOMES) + f"  {why}"
+def clean_operators(outcomes: Sequence[Outcome]) -> list[str]:
+    """The operators whose cases are all OK."""
+    return sorted({made.operator for made in outcomes} - {made.operator for made in outcomes if made.kind != OK})
 
 
 def main() -> int:
@@ -143,7 +126,8 @@ def main() -> int:
         for made in sorted(outcomes, key=lambda made: (made.kind, made.operator, made.name)):
             if made.kind != OK:
                 print(f"{made.kind:<9} {made.operator:<24} {made.name}: {made.reason}")
-    print(table(outcomes))
+    clean = clean_operators(outcomes)
+    print(f"{table(outcomes, OUTCOMES, OK)}\nwithout a flaw ({len(clean)}): {', '.join(clean)}")
     return int(any(made.kind not in (OK, "refused") for made in outcomes))
 
 

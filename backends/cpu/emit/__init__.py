@@ -7,6 +7,6 @@ text has no flags that would let it reorder arithmetic, and everything that LLVM
 
 from __future__ import annotations
 
-from .module import EmittedModule, Site, emit_module
+from .module import EmittedModule, emit_module
 
-__all__ = ["EmittedModule", "Site", "emit_module"]
+__all__ = ["EmittedModule", "emit_module"]

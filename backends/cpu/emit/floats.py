@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stepwell.backends.cpu.functions import LIBM, ROUNDINGS
 from stepwell.dialects import arith, math, vector
 from stepwell.dialects.arith import ConstantOp
 from stepwell.errors import TargetError
@@ -19,18 +20,7 @@ from .narrow import compute_type, is_narrow, narrowed, rounded_to_odd, widened
 from .types import element_literal, lane_count, lanes_literal, register_type, vector_of
 
 _PLAIN = {arith.AddFOp: "fadd", arith.SubFOp: "fsub", arith.MulFOp: "fmul", arith.DivFOp: "fdiv", arith.RemFOp: "frem"}
-_INTRINSICS = {
-    math.SqrtOp: "sqrt", math.FloorOp: "floor", math.CeilOp: "ceil", math.TruncOp: "trunc",
-    math.RoundEvenOp: "roundeven",
-}  # fmt: skip
 _TWO_OPERANDS = {arith.MaxNumFOp: "maxnum", arith.MinNumFOp: "minnum"}
-_LIBM = {
-    math.ExpOp: "exp", math.Exp2Op: "exp2", math.ExpM1Op: "expm1", math.LogOp: "log", math.Log2Op: "log2",
-    math.Log10Op: "log10", math.Log1pOp: "log1p", math.CbrtOp: "cbrt", math.SinOp: "sin", math.CosOp: "cos",
-    math.TanOp: "tan", math.AsinOp: "asin", math.AcosOp: "acos", math.AtanOp: "atan", math.SinhOp: "sinh",
-    math.CoshOp: "cosh", math.TanhOp: "tanh", math.AsinhOp: "asinh", math.AcoshOp: "acosh", math.AtanhOp: "atanh",
-    math.ErfOp: "erf", math.PowFOp: "pow", math.Atan2Op: "atan2",
-}  # fmt: skip
 
 
 def _short(type_: Type) -> str:
@@ -99,11 +89,11 @@ def _sign_bit(e: FunctionEmitter, value: Value, result: Value, name: str, *, kee
     e.bind(result, e.emit(f"{name} {type_} {text}, {mask if lanes is None else f'splat (i{width} {mask})'}"))
 
 
-@emits(*_INTRINSICS)
+@emits(*ROUNDINGS)
 def intrinsic(e: FunctionEmitter, op: math.UnaryOp) -> None:
     """One instruction where the target has it, a library call per lane where not."""
     type_ = compute_type(op.result.type)
-    name = f"llvm.{_INTRINSICS[type(op)]}.{_short(op.result.type)}"
+    name = f"llvm.{ROUNDINGS[type(op)]}.{_short(op.result.type)}"
     _result(e, op.result, e.intrinsic(name, type_, (type_, _operand(e, op.value))))
 
 
@@ -174,12 +164,12 @@ def fused(e: FunctionEmitter, op: vector.FmaOp | math.FmaOp) -> None:
     _result(e, op.result, made)
 
 
-@emits(*_LIBM)
+@emits(*LIBM)
 def library(e: FunctionEmitter, op: math.UnaryOp | arith.BinaryOp) -> None:
     """A libm call per lane; passes before the backend leave few of these."""
     lanes, wide = lane_count(op.result.type), bit_width(op.result.type) == 64
     scalar, type_ = "double" if wide else "float", compute_type(op.result.type)
-    name = _LIBM[type(op)] + ("" if wide else "f")
+    name = LIBM[type(op)] + ("" if wide else "f")
     operands = [_operand(e, value) for value in op.operands]
     if lanes is None:
         _result(e, op.result, e.intrinsic(name, scalar, *((scalar, text) for text in operands)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from stepwell.backends.cpu import abi, llvm
+from stepwell.backends.cpu.abi import Site
 from stepwell.backends.cpu.signature import Signature
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.cpu import SHARED
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
 
 MODULE_BYTES = 48 << 10
 """Text that goes into one LLVM module: enough to make a module's fixed costs small, little enough to share out."""
-
-
-@attrs.frozen
-class Site:
-    """A place that may report a run-time error: the op index of `abi` counts these."""
-
-    message: str
-    label: str
 
 
 @attrs.frozen

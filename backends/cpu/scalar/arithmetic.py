@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stepwell.backends.cpu.functions import LIBM, ROUNDINGS
 from stepwell.dialects import arith, math, vector
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import VectorType, bit_width, element_of
@@ -21,21 +22,14 @@ CHOICES: dict[Any, str] = {
     arith.MaxSIOp: "icmp sgt", arith.MinSIOp: "icmp slt", arith.MaxUIOp: "icmp ugt", arith.MinUIOp: "icmp ult",
 }  # fmt: skip
 INTRINSICS: dict[Any, str] = {
-    math.SqrtOp: "sqrt", math.FloorOp: "floor", math.CeilOp: "ceil", math.TruncOp: "trunc",
-    math.RoundEvenOp: "roundeven", math.AbsFOp: "fabs", math.CopySignOp: "copysign", math.FmaOp: "fma",
+    **ROUNDINGS, math.AbsFOp: "fabs", math.CopySignOp: "copysign", math.FmaOp: "fma",
     vector.FmaOp: "fma", arith.MaximumFOp: "maximum", arith.MinimumFOp: "minimum", arith.MaxNumFOp: "maxnum",
     arith.MinNumFOp: "minnum",
-}  # fmt: skip
-LIBM: dict[Any, str] = {
-    math.ExpOp: "exp", math.Exp2Op: "exp2", math.ExpM1Op: "expm1", math.LogOp: "log", math.Log2Op: "log2",
-    math.Log10Op: "log10", math.Log1pOp: "log1p", math.CbrtOp: "cbrt", math.SinOp: "sin", math.CosOp: "cos",
-    math.TanOp: "tan", math.AsinOp: "asin", math.AcosOp: "acos", math.AtanOp: "atan", math.SinhOp: "sinh",
-    math.CoshOp: "cosh", math.TanhOp: "tanh", math.AsinhOp: "asinh", math.AcoshOp: "acosh", math.AtanhOp: "atanh",
-    math.ErfOp: "erf", math.PowFOp: "pow", math.Atan2Op: "atan2",
 }  # fmt: skip
 CASTS: dict[Any, str] = {
     arith.ExtFOp: "fpext", arith.TruncFOp: "fptrunc", arith.SIToFPOp: "sitofp", arith.UIToFPOp: "uitofp",
     arith.ExtSIOp: "sext", arith.ExtUIOp: "zext", arith.TruncIOp: "trunc",
+    arith.BitcastOp: "bitcast",
 }  # fmt: skip
 
 
@@ -205,12 +199,6 @@ def index_cast(w: Writer, op: arith.CastOp) -> None:
         return
     name = "trunc" if after < before else widens
     w.values[op.result] = w.emit(f"{name} {w.typed(op.value)} to {text_type(op.result.type)}")
-
-
-@writes(arith.BitcastOp)
-def bitcast(w: Writer, op: arith.CastOp) -> None:
-    """The same bits."""
-    w.values[op.result] = w.emit(f"bitcast {w.typed(op.value)} to {text_type(op.result.type)}")
 
 
 @writes(arith.FPToSIOp, arith.FPToUIOp)

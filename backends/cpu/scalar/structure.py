@@ -43,6 +43,11 @@ class Carried:
         return [[self.w.emit(f"load {type_}, ptr {place}") for type_, place in zip(types, slots, strict=True)]
                 for types, slots in zip(self.types, self.slots, strict=True)]  # fmt: skip
 
+    def become(self, values: Sequence[Value]) -> None:
+        """Define values by what they are in the end."""
+        for value, registers in zip(values, self.get(), strict=True):
+            self.w.define(value, registers)
+
 
 def counted(w: Writer, lower: str, upper: str, step: str, body: Callable[[str], None]) -> None:
     """for (i = lower; i < upper; i += step) body(i)"""
@@ -68,8 +73,7 @@ def for_loop(w: Writer, op: loop.ForOp) -> None:
     lower, upper, step = (w.value(value) for value in (op.lower, op.upper, op.step))
     w.require(w.emit(f"icmp sgt i64 {step}, 0"), op)
     counted(w, lower, upper, step, lambda index: carried.set(w.block(op.block, [[index], *carried.get()])))
-    for value, registers in zip(op.finals, carried.get(), strict=True):
-        w.define(value, registers)
+    carried.become(op.finals)
 
 
 @writes(loop.ParallelOp)
@@ -96,8 +100,7 @@ def conditional(w: Writer, op: loop.IfOp) -> None:
         given.set(w.block(side.block))
         w.jump(done)
     w.start(done)
-    for value, registers in zip(op.finals, given.get(), strict=True):
-        w.define(value, registers)
+    given.become(op.finals)
 
 
 @writes(loop.WhileOp)
@@ -115,8 +118,7 @@ def while_loop(w: Writer, op: loop.WhileOp) -> None:
     carried.set(w.block(op.body.block, passed.get()))
     w.jump(test)
     w.start(done)
-    for value, registers in zip(op.finals, passed.get(), strict=True):
-        w.define(value, registers)
+    passed.become(op.finals)
 
 
 @writes(arith.SelectOp)

@@ -149,10 +149,7 @@ def slice_instead_of_gather(op: GatherOp, rewriter: Rewriter) -> bool:
         return False
     bounds = [rewriter.insert(ConstantOp(value=elements(np.array([at])))).result for at in (places[0], places[-1] + 1)]
     part = rewriter.insert(SliceOp(op.x, bounds[0], bounds[1], None, axes=[op.axis])).result
-    if part.type is op.result.type:
-        rewriter.replace(op, part)
-    else:
-        rewriter.replace_with(op, ReshapeOp(part, result_types=[op.result.type]))
+    _replace_shaped(op, part, ReshapeOp, rewriter)
     return True
 
 
@@ -179,11 +176,18 @@ def choose_by_constant(op: WhereOp, rewriter: Rewriter) -> bool:
     if condition is None or condition.size == 0 or condition.min() != condition.max():
         return False
     chosen = op.x if condition.reshape(-1)[0] else op.y
-    if chosen.type is op.result.type:
-        rewriter.replace(op, chosen)
-    else:
-        rewriter.replace_with(op, ExpandOp(chosen, result_types=[op.result.type]))
+    _replace_shaped(op, chosen, ExpandOp, rewriter)
     return True
+
+
+def _replace_shaped(
+    op: GatherOp | WhereOp, value: Value, shaping: type[ReshapeOp | ExpandOp], rewriter: Rewriter
+) -> None:
+    """Put a value for an op's result, reshaped or expanded where its type differs."""
+    if value.type is op.result.type:
+        rewriter.replace(op, value)
+    else:
+        rewriter.replace_with(op, shaping(value, result_types=[op.result.type]))
 
 
 @simplifies

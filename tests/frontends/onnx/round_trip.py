@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from stepwell.frontends.onnx.exporter import ExportFailed, export_model
 from stepwell.frontends.onnx.importer import import_model
 from stepwell.frontends.onnx.report import ImportFailed
 from tests.frontends.onnx.rule_harness import onnxruntime_session, run_module
-from tests.onnx_native.cases import node_cases, operator_of, with_constants
+from tests.onnx_native.cases import node_cases, operator_of, table, with_constants
 
 Array = np.ndarray[Any, Any]
 
@@ -152,25 +151,6 @@ def same(a: Array, b: Array) -> bool:
     return a.tolist() == b.tolist() if a.dtype == object else a.tobytes() == b.tobytes()
 
 
-def table(trips: Sequence[Trip]) -> str:
-    """A line per operator whose cases do not all come back, then the sums."""
-    groups: dict[str, list[Trip]] = defaultdict(list)
-    for trip in trips:
-        groups[trip.operator].append(trip)
-    lines = [f"{'operator':<28}" + "".join(f"{kind:>14}" for kind in KINDS) + "  why"]
-    for operator, group in sorted(groups.items()):
-        counts = Counter(trip.kind for trip in group)
-        if counts[SAME] < len(group):
-            why = next(trip.reason for trip in group if trip.kind != SAME)
-            lines.append(_line(operator, counts) + f"  {why[:150]}")
-    lines.append(_line(f"all {len(trips)} cases", Counter(trip.kind for trip in trips)))
-    return "\n".join(lines)
-
-
-def _line(label: str, counts: Counter[str]) -> str:
-    return f"{label:<28}" + "".join(f"{counts[kind] or '-':>14}" for kind in KINDS)
-
-
 def main() -> int:
     """0 where all that is imported comes back the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,7 +167,7 @@ def main() -> int:
         for trip in sorted(trips, key=lambda trip: (trip.kind, trip.operator, trip.name)):
             if trip.kind not in (SAME, NOT_IMPORTED):
                 print(f"{trip.kind:<13} {trip.operator:<24} {trip.name}: {trip.reason}")
-    print(table(trips))
+    print(table(trips, KINDS, SAME))
     return int(any(trip.kind not in (SAME, NOT_IMPORTED) for trip in trips))
 
 

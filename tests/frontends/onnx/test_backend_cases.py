@@ -1,105 +1,97 @@
-"""ONNX's own node tests, for every operator that has an import rule: imported, interpreted, compared."""
+"""ONNX's own node tests as they are, and with sizes that are symbols or inputs that are constants."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from ml_dtypes import finfo
-from onnx import numpy_helper
 
-from stepwell.frontends.onnx import rules as _rules
-from stepwell.frontends.onnx.registry import RULES
-from stepwell.frontends.onnx.report import ImportFailed
-from tests.frontends.onnx.rule_harness import run_model
+from tests.frontends.onnx.backend_cases import check_case, covered_cases, parameter
+from tests.frontends.onnx.rule_harness import is_text, symbols_by_size
+from tests.onnx_native.cases import as_array
 
-assert _rules
+CASES = covered_cases()
 
-# Cases that cannot be compared: parts of their names, and why.
-SKIPPED = {
-    "test_training_dropout": "draws random numbers",
-    "test_affine_grid_2d_expanded": "data decides the rank of a value",
-    "test_affine_grid_2d_align_corners_expanded": "data decides the rank of a value",
-    "test_affine_grid_3d_align_corners_expanded": "data decides the rank of a value",
-}
+# Operators whose first input gets symbols; behind `ROWS`, those whose first input keeps its last size.
+WINDOWS = [
+    "MatMul", "MatMulInteger", "Gemm", "Einsum", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "MaxPool",
+    "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "QuantizeLinear", "DequantizeLinear",
+    "DynamicQuantizeLinear", "QLinearMatMul", "QLinearConv", "RNN", "GRU", "LSTM",
+]  # fmt: skip
+ROWS = ["Attention", "RotaryEmbedding", "LinearAttention", "CausalConvWithState", "DFT", "STFT"]
 
-# Cases whose expected outputs are less exact than ours: parts of their names, and the tolerance in units in the last
-# place of the largest element. All others are held to their own tolerance.
-COARSE = {
-    # Attention in bf16 and f16: expected is rounded after every step, ours once at the end.
-    "test_attention_4d_causal_bf16": 2, "test_attention_4d_causal_fp16": 2, "test_attention_4d_padded_kv_bf16": 2,
-    "test_attention_4d_causal_padded_kv_bf16": 2, "test_attention_4d_attn_mask_causal_bf16": 2,
-    "test_attention_3d_causal_bf16": 2,
-    # A signal that is transformed there and back by f32 steps: zeros are expected to be 2e-6 beside elements of 54.
-    "test_dft_inverse": 1,
-}  # fmt: skip
+# Operators that move, index, select and resample: their other inputs say what becomes of the first one.
+MOVEMENT = [
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Split", "Slice", "Pad", "Tile", "Expand",
+    "Shape", "Size", "ConstantOfShape", "Constant", "Range", "Gather", "GatherElements", "GatherND", "Scatter",
+    "ScatterElements", "ScatterND", "OneHot", "NonZero", "Unique", "Compress", "DepthToSpace", "SpaceToDepth",
+    "CenterCropPad", "ReverseSequence", "EyeLike", "Trilu", "TopK", "Resize", "Upsample", "GridSample", "AffineGrid",
+    "RoiAlign", "MaxUnpool", "Col2Im", "NonMaxSuppression", "TensorScatter",
+]  # fmt: skip
 
-
-def is_covered(model: Any) -> bool:
-    """Whether every node has a rule, and every input and output is a tensor of numbers."""
-    opsets = {entry.domain: entry.version for entry in model.opset_import}
-    ports = [*model.graph.input, *model.graph.output]
-    return (
-        not model.functions
-        and all(RULES.find(n.domain, n.op_type, opsets.get(n.domain, 0)) for n in model.graph.node)
-        and all(p.type.WhichOneof("value") == "tensor_type" and p.type.tensor_type.elem_type != 8 for p in ports)
-    )
+ELEMENTWISE = [
+    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitShift", "BitwiseAnd",
+    "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Div",
+    "Dropout", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
+    "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod",
+    "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
+    "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh", "ThresholdedRelu",
+    "Where", "Xor", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare", "ArgMax", "ArgMin", "CumSum", "CumProd", "BatchNormalization",
+    "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization",
+    "MeanVarianceNormalization", "LRN", "Softmax", "LogSoftmax", "Hardmax",
+]  # fmt: skip
 
 
-def cases() -> Iterator[Any]:
-    from onnx.backend.test.loader import load_model_tests
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for case in load_model_tests(kind="node"):
-            if case.model is not None and case.data_sets and is_covered(case.model):
-                marks = [pytest.mark.skip(reason) for part, reason in SKIPPED.items() if part in case.name]
-                yield pytest.param(case, id=case.name, marks=marks)
+def cases_of(operators: list[str]) -> list[Any]:
+    """The cases with one of these operators, without those that spell out functions."""
+    return [
+        parameter(case) for name, case in CASES.items()
+        if "_expanded" not in name and any(node.op_type in operators for node in case.model.graph.node)
+    ]  # fmt: skip
 
 
-def as_array(value: Any) -> Any:
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+def first_input(case: Any) -> tuple[str, Any]:
+    """The name and the array of a case's first input; it must have one."""
+    return case.model.graph.input[0].name, as_array(case.data_sets[0][0][0])
 
 
-def with_constants(model: Any, inputs: list[Any]) -> tuple[Any, list[Any]]:
-    """The model with what shapes it (integers and flags of rank 0 or 1) as initializers, and the inputs that are left:
-    for operators whose axes, or whose result's rank, must be known when a model is compiled."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    del made.graph.input[:]
-    left = []
-    for port, array in zip(model.graph.input, inputs, strict=True):
-        if array.ndim <= 1 and array.dtype.kind in "biu":
-            made.graph.initializer.append(numpy_helper.from_array(array, port.name))
-        else:
-            made.graph.input.append(port)
-            left.append(array)
-    return made, left
+def symbols_of_first(case: Any, fixed: int = 0) -> dict[str, list[int | str]]:
+    """A symbol for each dim of the first input, but for the last `fixed` ones."""
+    name, array = first_input(case)
+    free = array.ndim - fixed
+    return {name: [f"s{axis}" if axis < free else size for axis, size in enumerate(array.shape)]}
 
 
-def run_case(model: Any, inputs: list[Any]) -> list[Any]:
-    try:
-        return run_model(model, inputs)
-    except ImportFailed:
-        return run_model(*with_constants(model, inputs))
-
-
-@pytest.mark.parametrize("case", list(cases()))
+@pytest.mark.parametrize("case", list(map(parameter, CASES.values())))
 def test_case(case: Any) -> None:
-    for inputs, outputs in case.data_sets:
-        found = run_case(case.model, list(map(as_array, inputs)))
-        expected = list(map(as_array, outputs))
-        assert [(a.dtype, a.shape) for a in found] == [(b.dtype, b.shape) for b in expected]
-        for a, b in zip(found, expected, strict=True):
-            if b.dtype.kind in "biu" or "int" in b.dtype.name:
-                np.testing.assert_array_equal(a, b)
-            else:
-                units = next((units for part, units in COARSE.items() if part in case.name), 0)
-                ulp = units * float(finfo(b.dtype).eps)
-                a, b = (x.astype(np.complex128 if x.dtype.kind == "c" else np.float64) for x in (a, b))
-                atol = max(case.atol, ulp * np.max(np.abs(b), where=np.isfinite(b), initial=0.0))
-                np.testing.assert_allclose(a, b, rtol=max(case.rtol, ulp), atol=atol)
+    check_case(case)
+
+
+@pytest.mark.parametrize("case", cases_of(WINDOWS))
+def test_symbols_in_data(case: Any) -> None:
+    check_case(case, symbols_of_first(case), kept=[first_input(case)[0]])
+
+
+@pytest.mark.parametrize("case", cases_of(ROWS))
+def test_symbols_in_rows(case: Any) -> None:
+    check_case(case, symbols_of_first(case, fixed=1), kept=[first_input(case)[0]])
+
+
+@pytest.mark.parametrize("case", cases_of(ELEMENTWISE))
+def test_one_symbol_per_size(case: Any) -> None:
+    shapes = symbols_by_size([as_array(array) for array in case.data_sets[0][0]])
+    ports = case.model.graph.input
+    check_case(case, {ports[index].name: shape for index, shape in shapes.items()}, kept=[first_input(case)[0]])
+
+
+@pytest.mark.parametrize("case", [case for case in cases_of(MOVEMENT) if case.values[0].model.graph.input])
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_constants_behind_the_first_input(case: Any, symbolic: bool) -> None:
+    """With `symbolic`, the first input has symbols; but a shape has none: its length is the rank of a result."""
+    symbolic = symbolic and not case.name.startswith("test_constantofshape")
+    name, array = first_input(case)
+    others = [port.name for port in case.model.graph.input if port.name != name]
+    symbolic = symbolic and not is_text(array) and np.ndim(array) > 0
+    check_case(case, symbols_of_first(case) if symbolic else None, others, kept=[name] if symbolic else [])

@@ -1,4 +1,4 @@
-"""Control flow: the onnx package's node cases, and sizes that change from round to round."""
+"""Control flow whose sizes change from round to round, or from branch to branch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from stepwell.frontends.onnx.registry import Unsupported
-from tests.frontends.onnx.contraction_harness import assert_matches, cases_of, data_sets, import_model, run
+from tests.frontends.onnx.rule_harness import imported, model_of, refused
 
-OF_SEQUENCES = {"test_if_seq", "test_if_opt", "test_loop13_seq", "test_loop16_seq_none"}
-CASES = {name: case for name, case in cases_of("If", "Loop", "Scan").items() if name not in OF_SEQUENCES}
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_case(name: str) -> None:
-    function = import_model(CASES[name].model)
-    for inputs, expected in data_sets(CASES[name]):
-        assert_matches(run(function, inputs), expected)
 
 
 def value(name: str, element: int, *shape: int | str) -> onnx.ValueInfoProto:
@@ -28,15 +19,6 @@ def value(name: str, element: int, *shape: int | str) -> onnx.ValueInfoProto:
 
 def constant(name: str, array: object) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(np.asarray(array), name)
-
-
-def model(
-    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[str], version: int = 16,
-    constants: list[onnx.TensorProto] | None = None,
-) -> onnx.ModelProto:  # fmt: skip
-    """A model; its outputs' declared types do not matter here."""
-    graph = helper.make_graph(nodes, "g", inputs, [value(name, FLOAT) for name in outputs], constants or [])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
 
 
 def growing_loop(limit: bool) -> onnx.ModelProto:
@@ -52,20 +34,20 @@ def growing_loop(limit: bool) -> onnx.ModelProto:
     )  # fmt: skip
     loop = helper.make_node("Loop", ["count" if limit else "", "", "x"], ["y", "sums"], body=body)
     inputs = [value("x", FLOAT, "n")] + ([value("count", INT64)] if limit else [])
-    return model([loop], inputs, ["y", "sums"], constants=[constant("ten", np.float32(10))])
+    return model_of([loop], inputs, ["y", "sums"], 16, [constant("ten", np.float32(10))])
 
 
 @pytest.mark.parametrize(
     ("limit", "size", "sums"), [(None, 8, [2, 4, 8, 16]), (2, 2, [2, 4]), (0, 0, []), (9, 8, [2, 4, 8, 16])]
 )
 def test_carried_size_that_changes_becomes_a_symbol(limit: int | None, size: int, sums: list[float]) -> None:
-    function = import_model(growing_loop(limit is not None))
-    loop = next(op for op in function.entry if op.op_name == "graph.loop")
+    made = imported(growing_loop(limit is not None))
+    loop = next(op for op in made.ops if op.op_name == "graph.loop")
     assert [len(result.type.shape) for result in loop.results] == [1, 1]  # type: ignore[attr-defined]
     (dim,) = loop.regions[0].block.arguments[2].type.shape  # type: ignore[attr-defined]
     assert str(dim) != "n"
     inputs = [np.ones(1, np.float32)] + ([] if limit is None else [np.array(limit)])
-    y, collected = run(function, inputs)
+    y, collected = made.run(inputs)
     assert y.shape == (2 ** len(sums),)
     np.testing.assert_array_equal(collected, np.array(sums, np.float32))
 
@@ -77,9 +59,9 @@ def test_known_count_gives_the_size_of_what_is_collected() -> None:
         [value("go", BOOL), value("next", FLOAT, 2), value("next", FLOAT, 2)],
     )  # fmt: skip
     loop = helper.make_node("Loop", ["count", "", "x"], ["y", "all"], body=body)
-    function = import_model(model([loop], [value("x", FLOAT, 2)], ["y", "all"], constants=[constant("count", 3)]))
-    assert [str(v.type) for v in function.returned] == ["tensor<2xf32>", "tensor<3x2xf32>"]
-    y, collected = run(function, [np.array([1, 2], np.float32)])
+    made = imported(model_of([loop], [value("x", FLOAT, 2)], ["y", "all"], 16, [constant("count", 3)]))
+    assert [str(v.type) for v in made.main.returned] == ["tensor<2xf32>", "tensor<3x2xf32>"]
+    y, collected = made.run([np.array([1, 2], np.float32)])
     np.testing.assert_array_equal(y, [8, 16])
     np.testing.assert_array_equal(collected, [[2, 4], [4, 8], [8, 16]])
 
@@ -93,17 +75,17 @@ def branches(first: int, second: int, known: bool) -> onnx.ModelProto:
     node = helper.make_node("If", ["c"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
     constants = [constant(f"c{rank}", np.full([2] * rank, rank, np.float32)) for rank in {first, second}]
     inputs = [] if known else [value("c", BOOL)]
-    return model([node], inputs, ["y"], constants=constants + ([constant("c", True)] if known else []))
+    return model_of([node], inputs, ["y"], 16, constants + ([constant("c", True)] if known else []))
 
 
 def test_branches_of_two_ranks_are_refused() -> None:
-    with pytest.raises(Unsupported, match="one branch and tensor<2x2xf32> in the other"):
-        import_model(branches(1, 2, known=False))
+    with refused("one branch and tensor<2x2xf32> in the other", Unsupported):
+        imported(branches(1, 2, known=False))
 
 
 def test_constant_condition_takes_one_branch() -> None:
-    (made,) = run(import_model(branches(1, 2, known=True)), [])
-    np.testing.assert_array_equal(made, [1, 1])
+    (y,) = imported(branches(1, 2, known=True)).run([])
+    np.testing.assert_array_equal(y, [1, 1])
 
 
 def test_branches_of_two_sizes_give_a_symbol() -> None:
@@ -112,11 +94,11 @@ def test_branches_of_two_sizes_give_a_symbol() -> None:
         for name in ("x", "z")
     ]
     node = helper.make_node("If", ["c"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
-    function = import_model(model([node], [value("c", BOOL), value("x", FLOAT, 2), value("z", FLOAT, 3)], ["y"]))
-    (result,) = function.returned
+    made = imported(model_of([node], [value("c", BOOL), value("x", FLOAT, 2), value("z", FLOAT, 3)], ["y"], 16))
+    (result,) = made.main.returned
     assert not isinstance(result.type.shape[0], int)  # type: ignore[attr-defined]
     arrays = [np.array(False), np.zeros(2, np.float32), np.ones(3, np.float32)]
-    np.testing.assert_array_equal(run(function, arrays)[0], [1, 1, 1])
+    np.testing.assert_array_equal(made.run(arrays)[0], [1, 1, 1])
 
 
 def test_scan_in_reverse_along_inner_axes() -> None:
@@ -128,11 +110,11 @@ def test_scan_in_reverse_along_inner_axes() -> None:
         "Scan", ["s", "x"], ["y", "all"], body=body, num_scan_inputs=1, scan_input_axes=[-1],
         scan_input_directions=[1], scan_output_axes=[-1], scan_output_directions=[1],
     )  # fmt: skip
-    function = import_model(model([scan], [value("s", FLOAT, 2), value("x", FLOAT, 2, "n")], ["y", "all"]))
-    assert str(function.returned[1].type) == 'tensor<2x?xf32, #graph.shape<["n"]>>'
+    made = imported(model_of([scan], [value("s", FLOAT, 2), value("x", FLOAT, 2, "n")], ["y", "all"], 16))
+    assert str(made.main.returned[1].type) == 'tensor<2x?xf32, #graph.shape<["n"]>>'
     x = np.array([[1, 2, 3], [10, 20, 30]], np.float32)
-    y, collected = run(function, [np.zeros(2, np.float32), x])
+    y, collected = made.run([np.zeros(2, np.float32), x])
     np.testing.assert_array_equal(y, [6, 60])
     np.testing.assert_array_equal(collected, [[6, 5, 3], [60, 50, 30]])
-    y, collected = run(function, [np.zeros(2, np.float32), x[:, :0]])
+    y, collected = made.run([np.zeros(2, np.float32), x[:, :0]])
     assert collected.shape == (2, 0)

@@ -15,6 +15,7 @@ from stepwell.dialects.func import FuncOp
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx import names
 from stepwell.frontends.onnx.importer import import_model, unsupported_report
+from stepwell.frontends.onnx.registry import RULES
 from stepwell.ir.parser import parse_module
 from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.symbols import SymbolTable
@@ -268,6 +269,13 @@ def test_constant_input_folds() -> None:
     import_model(made, rules=rules)
     assert seen[0].tolist() == [-2, -4]
     assert seen[1] is None
+
+
+def test_operators_with_a_rule_have_one_from_their_first_version_on() -> None:
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if RULES.since(schema.domain, schema.name):
+            found = RULES.find(schema.domain, schema.name, schema.since_version)
+            assert found, (schema.domain, schema.name, schema.since_version)
 
 
 def test_long_chains_of_constants() -> None:

@@ -14,8 +14,8 @@ from benchmarks import materialize
 from stepwell.frontends.onnx.importer import import_model
 from tests.frontends.onnx.judge import Judge, compare, judge_model
 from tests.frontends.onnx.models import model
-from tests.frontends.onnx.round_trip import SAME, difference, round_trip, table
-from tests.onnx_native.cases import node_cases
+from tests.frontends.onnx.round_trip import KINDS, SAME, difference, round_trip
+from tests.onnx_native.cases import node_cases, table
 
 FLOATS = np.array([1, 2, 3], np.float32)
 
@@ -67,7 +67,7 @@ def test_node_cases_come_back(dynamic: bool) -> None:
     imported = [trip for trip in trips if trip.kind != "not imported"]
     assert len(imported) > len(trips) * 0.7
     assert [trip for trip in imported if trip.kind != SAME] == []
-    assert table(trips).splitlines()[-1].startswith(f"all {len(trips)} cases")
+    assert table(trips, KINDS, SAME).splitlines()[-1].startswith(f"all {len(trips)} cases")
 
 
 def test_differences_are_told() -> None:

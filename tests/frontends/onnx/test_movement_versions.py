@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from stepwell.errors import StepwellError
-from tests.frontends.onnx.movement_harness import import_nodes, type_of
+from tests.frontends.onnx.rule_harness import given, imported, node_model
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 N = np.float32
@@ -22,13 +22,9 @@ def ints(*values: int) -> Any:
 
 def run(op: str, version: int, arrays: list[Any], outputs: int = 1, known: bool = True, **attributes: Any) -> list[Any]:
     """Run one node; its inputs behind the first are known at import time if `known`. None is an absent input."""
-    names = ["" if array is None else f"i{index}" for index, array in enumerate(arrays)]
-    given = {name: np.asarray(array) for name, array in zip(names, arrays, strict=True) if name}
-    made = [f"o{index}" for index in range(outputs)]
-    node = helper.make_node(op, names, made, **attributes)
-    constants = {name: array for name, array in given.items() if known and name != "i0"}
-    types = {name: type_of(array) for name, array in given.items() if name not in constants}
-    return import_nodes([node], types, made, version, constants).run([given[name] for name in types])
+    constants = range(1, len(arrays)) if known else ()
+    model = node_model(op, arrays, outputs=outputs, version=version, constants=constants, **attributes)
+    return imported(model).run(given(arrays, constants))
 
 
 CASES: dict[str, tuple[str, int, list[Any], dict[str, Any], Any]] = {

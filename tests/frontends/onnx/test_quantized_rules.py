@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
-from onnx import helper
 
-from tests.frontends.onnx.contraction_harness import assert_matches, import_model, run
+from tests.frontends.onnx.rule_harness import assert_matches, given, imported, node_model, onnxruntime_outputs
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(3)
@@ -46,24 +44,9 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("index", range(len(CASES)))
-def test_agrees_with_onnxruntime(index: int) -> None:
-    op_type, version, operands, fields = CASES[index]
-    arrays = [np.asarray(operand) for operand in operands]
-    infos = [
-        helper.make_tensor_value_info(f"x{i}", helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-        for i, a in enumerate(arrays)
-    ]
-    outputs = ["y", "s", "z"] if op_type.startswith("Dynamic") else ["y"]
-    numbers = {"DequantizeLinear": 1, "MatMulInteger": 6, "ConvInteger": 6, "QuantizeLinear": 2}
-    number = helper.np_dtype_to_tensor_dtype(arrays[2].dtype) if op_type == "QuantizeLinear" and len(arrays) == 3 else (
-        numbers.get(op_type, 2)
-    )
-    types = [1 if name == "s" else number for name in outputs]
-    results = [helper.make_tensor_value_info(name, t, None) for name, t in zip(outputs, types, strict=True)]
-    node = helper.make_node(op_type, [info.name for info in infos], outputs, **fields)
-    graph = helper.make_graph([node], "one", infos, results)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    expected = session.run(None, {f"x{i}": array for i, array in enumerate(arrays)})
-    assert_matches(run(import_model(model), arrays), expected, rtol=1e-6, atol=0)
+@pytest.mark.parametrize(("op_type", "version", "operands", "fields"), CASES)
+def test_agrees_with_onnxruntime(op_type: str, version: int, operands: list[Any], fields: dict[str, Any]) -> None:
+    outputs = 3 if op_type.startswith("Dynamic") else 1
+    model = node_model(op_type, operands, version=version, outputs=outputs, **fields)
+    arrays = given(operands)
+    assert_matches(imported(model).run(arrays), onnxruntime_outputs(model, arrays), rtol=1e-6, atol=0)

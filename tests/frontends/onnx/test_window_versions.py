@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
-from onnx import helper
 
-from stepwell.errors import StepwellError
-from tests.frontends.onnx.contraction_harness import assert_matches, check_sizes, import_model, run
+from tests.frontends.onnx.rule_harness import assert_matches, imported, node_model, onnxruntime_outputs, refused
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "Conv": [(2, 4, 9, 7), (6, 2, 3, 2), (6,)],
@@ -49,16 +46,6 @@ CASES: list[tuple[str, int, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def model_of(op_type: str, version: int, fields: dict[str, Any], shapes: list[tuple[int, ...]]) -> Any:
-    fields = dict(fields)
-    outputs = [f"y{index}" for index in range(fields.pop("outputs", 1))]
-    names = [f"x{index}" for index in range(len(shapes))]
-    infos = [helper.make_tensor_value_info(name, 1, shape) for name, shape in zip(names, shapes, strict=True)]
-    results = [helper.make_tensor_value_info(name, 7 if index else 1, None) for index, name in enumerate(outputs)]
-    graph = helper.make_graph([helper.make_node(op_type, names, outputs, **fields)], "one", infos, results)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
-
-
 def arrays_of(op_type: str, shapes: list[tuple[int, ...]]) -> list[np.ndarray[Any, Any]]:
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
@@ -70,14 +57,11 @@ def arrays_of(op_type: str, shapes: list[tuple[int, ...]]) -> list[np.ndarray[An
 @pytest.mark.parametrize(("op_type", "version", "fields"), CASES)
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_agrees_with_onnxruntime(op_type: str, version: int, fields: dict[str, Any], symbolic: bool) -> None:
-    shapes = SHAPES.get(op_type, [(2, 3, 10, 7)])
-    model, arrays = model_of(op_type, version, fields, shapes), arrays_of(op_type, shapes)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    expected = session.run(None, {f"x{index}": array for index, array in enumerate(arrays)})
-    function = import_model(model, symbolic=["x0"] if symbolic else [])
-    made = run(function, arrays)
-    assert_matches(made, expected, rtol=1e-4, atol=1e-5)
-    check_sizes(function, arrays, made)
+    arrays = arrays_of(op_type, SHAPES.get(op_type, [(2, 3, 10, 7)]))
+    model = node_model(op_type, arrays, version=version, **fields)
+    expected = onnxruntime_outputs(model, arrays)
+    shapes = {"x0": [f"n{axis}" for axis in range(arrays[0].ndim)]} if symbolic else None
+    assert_matches(imported(model, shapes=shapes).run(arrays), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -93,5 +77,6 @@ def test_agrees_with_onnxruntime(op_type: str, version: int, fields: dict[str, A
     ],
 )
 def test_bad_nodes(op_type: str, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(StepwellError, match=message):
-        import_model(model_of(op_type, 11, fields, SHAPES.get(op_type, [(2, 3, 10, 7)])))
+    model = node_model(op_type, arrays_of(op_type, SHAPES.get(op_type, [(2, 3, 10, 7)])), version=11, **fields)
+    with refused(message):
+        imported(model)

@@ -13,7 +13,7 @@ from stepwell.ir.passes import PassContext
 from stepwell.ir.verifier import verify
 from stepwell.lowering.graph.canonicalize import Canonicalize
 from stepwell.lowering.graph.recognize import Recognize
-from tests.lowering.to_tensor.descent import Build, constant, function_of, graph_module
+from tests.lowering.to_tensor.descent import Build, constant, graph_module, main, types_of
 
 RANDOM = np.random.default_rng(11)
 
@@ -36,13 +36,13 @@ def ops_of(module: Operation) -> list[Operation]:
 
 def recognised(build: Build, *inputs: Any, symbolic: bool = False, tolerance: float = 1e-5) -> list[Operation]:
     """The ops that recognition leaves, after a check that the results stayed, NaN and infinities included."""
-    module = graph_module(build, inputs, symbolic)
+    module = graph_module(types_of(inputs, symbolic), build)
     with np.errstate(all="ignore"):
-        expected = run_function(function_of(module), inputs)
+        expected = run_function(main(module), inputs)
     for pass_ in (Canonicalize(), Recognize()):
         pass_.run(module, PassContext())
         verify(module)
-    for one, other in zip(run_function(function_of(module), inputs), expected, strict=True):
+    for one, other in zip(run_function(main(module), inputs), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
     return ops_of(module)
 

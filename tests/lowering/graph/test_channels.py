@@ -16,7 +16,7 @@ from stepwell.ir.interpreter import run_function
 from stepwell.ir.passes import PassContext
 from stepwell.ir.verifier import verify
 from stepwell.lowering.graph.canonicalize import Canonicalize
-from tests.lowering.to_tensor.descent import Build, constant, f32, function_of, graph_module
+from tests.lowering.to_tensor.descent import Build, constant, f32, graph_module, main, types_of
 
 RANDOM = np.random.default_rng(7)
 IMAGE = RANDOM.standard_normal((2, 4, 6, 6)).astype(np.float32)
@@ -55,11 +55,11 @@ def times(x: Value, *shape: int) -> Operation:
 
 def simplified(build: Build, *inputs: Any) -> list[str]:
     """The kinds of ops left, constants aside, after a check that the results stayed."""
-    module = graph_module(build, inputs)
-    expected = run_function(function_of(module), inputs)
+    module = graph_module(types_of(inputs), build)
+    expected = run_function(main(module), inputs)
     Canonicalize().run(module, PassContext())
     verify(module)
-    for one, other in zip(run_function(function_of(module), inputs), expected, strict=True):
+    for one, other in zip(run_function(main(module), inputs), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
     return [op.op_name for op in module.walk() if op.dialect == "graph" and op.op_name != "graph.constant"]
 
@@ -112,6 +112,6 @@ def test_what_others_read_or_differs_within_a_channel_stays(build: Build, inputs
 
 def test_infinite_scales_stay_outside() -> None:
     x = np.zeros((2, 4), np.float32)
-    module = graph_module(lambda x: MulOp(MatmulOp(x, numbers(4, 1)).result, constant(f32([np.inf]))), [x])
+    module = graph_module(types_of([x]), lambda x: MulOp(MatmulOp(x, numbers(4, 1)).result, constant(f32([np.inf]))))
     Canonicalize().run(module, PassContext())
-    assert np.isnan(run_function(function_of(module), [x])[0]).all()
+    assert np.isnan(run_function(main(module), [x])[0]).all()

@@ -15,7 +15,7 @@ from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.graph.recognize import Recognize
 from tests.lowering.graph.recognition import kinds, last_axis, normal, number, recognised
-from tests.lowering.to_tensor.descent import constant, graph_module
+from tests.lowering.to_tensor.descent import constant, graph_module, types_of
 
 SPECIAL = np.array([[0.0, -0.0, np.nan, 1.5], [np.inf, -np.inf, 1e-40, -3.0]], np.float32)
 ROWS = normal(3, 2, 8)
@@ -171,7 +171,7 @@ def test_a_scale_joins_an_rms_norm(norm: Callable[[Value], Value]) -> None:
 def test_differences_are_one_after_common_subexpressions() -> None:
     from stepwell.lowering.graph.cse import CommonSubexpressions
 
-    module = graph_module(lambda x: [two_differences(x)], [ROWS])
+    module = graph_module(types_of([ROWS]), lambda x: [two_differences(x)])
     for pass_ in (CommonSubexpressions(), Recognize()):
         pass_.run(module, PassContext())
     assert "graph.layer_norm" in [op.op_name for op in module.walk()]
@@ -249,7 +249,7 @@ def test_what_was_recognised_is_remarked() -> None:
     def build(x: Value) -> Operation:
         return graph.MulOp(x, sigmoid(x))
 
-    module, context = graph_module(build, [SPECIAL]), PassContext()
+    module, context = graph_module(types_of([SPECIAL]), build), PassContext()
     Recognize().run(module, context)
     assert [remark.message for remark in context.remarks] == ["recognised as graph.silu"]
     assert context.statistics == {"rewrites: silu": 1}

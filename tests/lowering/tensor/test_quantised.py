@@ -9,7 +9,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stepwell.dialects.func import FuncOp
 from stepwell.dialects.graph.contraction import MatmulOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp, TransposeOp
 from stepwell.dialects.graph.pooling import MaxPoolOp
@@ -26,14 +25,10 @@ from stepwell.lowering.tensor.lower_quant import LowerQuant
 from stepwell.lowering.tensor.quantised import MoveQuantised
 from stepwell.lowering.to_tensor.convert import ToTensor
 from stepwell.ports import ports_of
-from tests.lowering.to_tensor.descent import as_signless, constant, f32, graph_module, run_native
+from tests.lowering.to_tensor.descent import constant, f32, graph_module, main, run_native, signless, types_of
 
 RNG = np.random.default_rng(8)
 BYTES = RNG.integers(0, 256, (1, 4, 6, 6)).astype(np.uint8)
-
-
-def function_of(module: Operation) -> FuncOp:
-    return next(module.walk_of(FuncOp))
 
 
 def dequantize(x: Value, scale: float = 0.37, zero: int = 7, element: Type = F32) -> Value:
@@ -43,23 +38,23 @@ def dequantize(x: Value, scale: float = 0.37, zero: int = 7, element: Type = F32
 
 def ops(module: Operation) -> list[str]:
     """The names of the ops of the function, in order, without constants."""
-    found = [op.op_name for op in function_of(module).body.block]
+    found = [op.op_name for op in main(module).body.block]
     return [name for name in found if not name.endswith("constant")]
 
 
 def walked(build: Any, *inputs: Any, symbolic: bool = False) -> list[list[str]]:
     """The ops after to-tensor, move-quantised and lower-quant; each stage, and machine code, gives the graph's bits."""
-    module = graph_module(build, inputs, symbolic)
+    module = graph_module(types_of(inputs, symbolic), build)
     with np.errstate(all="ignore"):
-        expected = run_function(function_of(module), inputs)
+        expected = run_function(main(module), inputs)
     native = run_native(module.clone(), inputs)
-    arguments, stages = [as_signless(array) for array in inputs], []
+    arguments, stages = [signless(array) for array in inputs], []
     results = [native]
     for pass_ in (ToTensor(), MoveQuantised(), LowerQuant()):
         pass_.run(module, PassContext())
         verify(module)
         stages.append(ops(module))
-        results.append(list(run_function(function_of(module), arguments)))
+        results.append(list(run_function(main(module), arguments)))
     for result in results:
         for one, other in zip(result, expected, strict=True):
             assert one.shape == other.shape
@@ -224,8 +219,8 @@ def test_arguments_and_other_ops_get_integers() -> None:
         if stage:
             LowerQuant().run(module, PassContext())
         verify(module)
-        (given,), (returned,) = ports_of(function_of(module))
-        (made,) = run_function(function_of(module), [given.accept(array)])
+        (given,), (returned,) = ports_of(main(module))
+        (made,) = run_function(main(module), [given.accept(array)])
         seen.append((given.dtype, returned.dtype, returned.restore(made).tolist()))
     assert seen == [(np.uint8, np.uint8, [[250], [251], [252], [253]])] * 2
     assert re.search(r"tensor\.reshape %q : .*x4xi8, .* -> tensor<4x\?xi8", print_op(module))

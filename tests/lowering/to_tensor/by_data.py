@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-import stepwell
 from stepwell.check import CheckEach
-from stepwell.compiler import lower
 from stepwell.ir.interpreter import run_function
-from stepwell.ir.passes import PassContext
 from stepwell.ir.types import Type
-from tests.lowering.to_tensor.stairs import Build, compare, graph_module, main
+from tests.lowering.to_tensor.descent import Build, assert_close, graph_module, main
+from tests.teams import compiled_for
 
 BUDGET = 4_000_000
 
@@ -21,18 +19,11 @@ BUDGET = 4_000_000
 def check_by_data(types: Sequence[Type], build: Build, *arrays: Any, others: Sequence[Sequence[Any]] = ()) -> None:
     """The results agree exactly at every landing, after every pass and at any number of threads; one compilation also
     runs on the `others`."""
-    for threads in (1, 3):
-        model = stepwell.compile(graph_module(types, build), threads=threads)
-        for given in (arrays, *others):
-            compare(_tuple(model(*given)), _expected(types, build, given), 0)
-    checks = CheckEach(arrays, BUDGET)
-    lower(graph_module(types, build), "loop", PassContext(), [checks])
+    module, checks = graph_module(types, build), CheckEach(arrays, BUDGET)
+    sets = [list(map(np.asarray, given)) for given in (arrays, *others)]
+    expected = [run_function(main(module), given) for given in sets]
+    for model in compiled_for(module, (1, 3), [checks]):
+        for given, results in zip(sets, expected, strict=True):
+            made = model(*given)
+            assert_close(made if isinstance(made, tuple) else [made], results, 0, 0)
     assert not [outcome for outcome in checks.outcomes if outcome.skipped]
-
-
-def _expected(types: Sequence[Type], build: Build, arrays: Sequence[Any]) -> Sequence[Any]:
-    return run_function(main(graph_module(types, build)), [np.asarray(array) for array in arrays])
-
-
-def _tuple(made: Any) -> Sequence[Any]:
-    return made if isinstance(made, tuple) else [made]

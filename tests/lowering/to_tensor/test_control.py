@@ -9,6 +9,7 @@ import pytest
 
 import stepwell
 from stepwell.dialects import buffer, kernel, loop
+from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.tensor import MeasureOp
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
@@ -17,7 +18,8 @@ from stepwell.ir.passes import PassContext, PassManager
 from stepwell.ir.verifier import verify
 from stepwell.lowering.pipeline import phases
 from stepwell.lowering.to_tensor.convert import ToTensor
-from tests.lowering.to_tensor.stairs import LOOP_PASSES, TENSOR_PASSES, compare, lowered, main
+from tests.lowering.to_tensor.descent import main, walk_down
+from tests.teams import compiled_for
 
 V = "tensor<3xf32>"
 
@@ -179,38 +181,30 @@ CASES: dict[str, tuple[str, list[Any]]] = {
 }  # fmt: skip
 
 
-def main_of(text: str) -> str:
-    return f"builtin.module {{ {text} }}"
+def module_of(text: str) -> ModuleOp:
+    return parse_module(f"builtin.module {{ {text.replace('@f(', '@main(')} }}")
 
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_every_landing(name: str) -> None:
     text, arrays = CASES[name]
-    module = parse_module(main_of(text.replace("@f(", "@main(")))
-    expected = run_function(main(module), arrays)
-    low = lowered(module, [ToTensor()])
-    compare(run_function(main(low), arrays), expected, 1e-6)
-    lowered(low, TENSOR_PASSES)
-    compare(run_function(main(low), arrays), expected, 1e-6)
-    lowered(low, LOOP_PASSES)
-    outputs = [np.zeros_like(array) for array in expected]
-    run_function(main(low), [*arrays, *outputs])
-    compare(outputs, expected, 1e-6)
+    module = module_of(text)
+    walk_down(module, arrays, run_function(main(module), arrays), 1e-6, 1e-6)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", list(CASES))
-def test_natively(name: str, threads: int) -> None:
+def test_natively(name: str) -> None:
     text, arrays = CASES[name]
-    module = parse_module(main_of(text.replace("@f(", "@main(")))
+    module = module_of(text)
     expected = run_function(main(module), arrays)
-    found = stepwell.compile(module, threads=threads)(*arrays)
-    for mine, theirs in zip(found if isinstance(found, tuple) else [found], expected, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+    for model in compiled_for(module, (1, 2, 3)):
+        found = model(*arrays)
+        for mine, theirs in zip(found if isinstance(found, tuple) else [found], expected, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5)
 
 
 def program_of(name: str) -> Operation:
-    module = parse_module(main_of(CASES[name][0].replace("@f(", "@main(")))
+    module = module_of(CASES[name][0])
     PassManager(phases("graph", "loop")).run(module, PassContext())
     verify(module)
     return main(module)
@@ -233,11 +227,11 @@ def test_the_size_that_a_branch_decides_is_measured() -> None:
       }
       func.return %r : tensor<?xf32, #graph.shape<["if_0"]>>
     }"""
-    module = parse_module(main_of(text))
+    module = module_of(text)
     ToTensor().run(module, PassContext())
     verify(module)
     (measured,) = module.walk_of(MeasureOp)
     assert (measured.symbol, measured.axis) == ("if_0", 0)
-    model = stepwell.compile(parse_module(main_of(text.replace("@f", "@main"))))
+    model = stepwell.compile(module_of(text))
     x, y = np.arange(3, dtype=np.float32), np.arange(4, dtype=np.float32)
     assert [model(np.array(c), x, y).size for c in (True, False)] == [3, 4]

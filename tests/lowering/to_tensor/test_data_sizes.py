@@ -15,7 +15,7 @@ from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp
 from stepwell.errors import PassError
 from stepwell.ir.types import F32, SI64, Type
 from tests.lowering.to_tensor.by_data import check_by_data
-from tests.lowering.to_tensor.stairs import M, N, counted, graph_module, tensor
+from tests.lowering.to_tensor.descent import M, N, counted, graph_module, tensor
 
 LIST2, LIST3 = tensor(2, element=SI64), tensor(3, element=SI64)
 
@@ -31,27 +31,27 @@ def ints(*values: int) -> Any:
 def test_range(element: Type, triples: Any) -> None:
     dtype = np.int64 if element is SI64 else np.float32
     first, *others = [[np.array(number, dtype) for number in triple] for triple in triples]
-    check_by_data([tensor(element=element)] * 3, lambda g, *xs: g(RangeOp(*xs)), *first, others=others)
+    check_by_data([tensor(element=element)] * 3, lambda *xs: RangeOp(*xs), *first, others=others)
 
 
 def test_reshape() -> None:
     x = counted(2, 3, 4)
     others = [[x, ints(-1, 8)], [x, ints(0, -1)], [x[:0], ints(0, 12)]]
-    check_by_data([tensor(N, M, 4), LIST2], lambda g, x, s: g(ReshapeOp(x, s)), x, ints(6, 4), others=others)
+    check_by_data([tensor(N, M, 4), LIST2], lambda x, s: ReshapeOp(x, s), x, ints(6, 4), others=others)
 
 
 def test_expand() -> None:
     x = counted(2, 1, 4)
     others = [[x, ints(2, 1, 4)], [x, ints(1, 3, 1)], [x, ints(2, 0, 4)]]
-    check_by_data([tensor(N, 1, 4), LIST3], lambda g, x, s: g(ExpandOp(x, s)), x, ints(2, 5, 4), others=others)
+    check_by_data([tensor(N, 1, 4), LIST3], lambda x, s: ExpandOp(x, s), x, ints(2, 5, 4), others=others)
 
 
 def test_tile_and_pad() -> None:
     x = counted(2, 3)
-    check_by_data([tensor(N, 3), LIST2], lambda g, x, n: g(TileOp(x, n)), x, ints(2, 3), others=[[x, ints(0, 1)]])
+    check_by_data([tensor(N, 3), LIST2], lambda x, n: TileOp(x, n), x, ints(2, 3), others=[[x, ints(0, 1)]])
     pads = [ints(0, 1, 2, 0), ints(-1, 1, 2, -1), ints(1, 0, -1, 0)]
     check_by_data(
-        [tensor(N, 3), tensor(4, element=SI64), tensor()], lambda g, x, n, v: g(PadOp(x, n, v)), x, pads[0],
+        [tensor(N, 3), tensor(4, element=SI64), tensor()], lambda x, n, v: PadOp(x, n, v), x, pads[0],
         np.float32(7), others=[[x, item, np.float32(-1)] for item in pads],
     )  # fmt: skip
 
@@ -61,15 +61,15 @@ def test_slice() -> None:
     bounds = [(ints(0, 1), ints(2, 3)), (ints(-2, 0), ints(100, -1)), (ints(5, 0), ints(1 << 62, -(1 << 62)))]
     steps = [ints(1, 1), ints(2, -1), ints(-1, 3)]
     check_by_data(
-        [tensor(N, M, 2), LIST2, LIST2, LIST2], lambda g, *xs: g(SliceOp(*xs, axes=(0, 1))), x, *bounds[0], steps[0],
+        [tensor(N, M, 2), LIST2, LIST2, LIST2], lambda *xs: SliceOp(*xs, axes=(0, 1)), x, *bounds[0], steps[0],
         others=[[x, *pair, step] for pair in bounds for step in steps],
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("element", "dtype"), [(SI64, np.int64), (F32, np.float32)])
 def test_one_hot(element: Any, dtype: Any) -> None:
-    def build(g: Any, indices: Any, depth: Any, values: Any) -> Any:
-        return g(OneHotOp(indices, depth, values, axis=1))
+    def build(indices: Any, depth: Any, values: Any) -> Any:
+        return OneHotOp(indices, depth, values, axis=1)
 
     types = [tensor(N, element=SI64), tensor(element=element), tensor(2)]
     values = np.array([0, 5], np.float32)
@@ -78,7 +78,7 @@ def test_one_hot(element: Any, dtype: Any) -> None:
 
 @pytest.mark.parametrize("target", [(5, 5), (-1, -1), (7, -1), (-3, -8), (1 << 32, 1 << 32), (0, 1 << 62)])
 def test_a_shape_that_cannot_be_is_an_error(target: tuple[int, int]) -> None:
-    model = stepwell.compile(graph_module([tensor(N, 3), LIST2], lambda g, x, s: g(ReshapeOp(x, s))))
+    model = stepwell.compile(graph_module([tensor(N, 3), LIST2], lambda x, s: ReshapeOp(x, s)))
     for x in (counted(4, 3), counted(0, 3)):
         if len(x) == 0 and target in [(7, -1)]:
             continue  # no elements in seven parts: each is empty
@@ -92,19 +92,19 @@ def test_a_shape_that_cannot_be_is_an_error(target: tuple[int, int]) -> None:
     ((1 << 41, 0), "too large"),
 ])  # fmt: skip
 def test_what_no_memory_holds_is_an_error(sizes: tuple[int, int], words: str) -> None:
-    model = stepwell.compile(graph_module([tensor(1, 1), LIST2], lambda g, x, s: g(ExpandOp(x, s))))
+    model = stepwell.compile(graph_module([tensor(1, 1), LIST2], lambda x, s: ExpandOp(x, s)))
     with pytest.raises(stepwell.RuntimeError, match=words):
         model(counted(1, 1), ints(*sizes))
     assert model(counted(1, 1), ints(3, 2)).shape == (3, 2)
 
 
 def test_a_range_by_steps_of_zero_is_an_error() -> None:
-    model = stepwell.compile(graph_module([tensor(element=SI64)] * 3, lambda g, *xs: g(RangeOp(*xs))))
+    model = stepwell.compile(graph_module([tensor(element=SI64)] * 3, lambda *xs: RangeOp(*xs)))
     with pytest.raises(stepwell.RuntimeError, match="decided by data"):
         model(*(np.int64(number) for number in (1, 2, 0)))
 
 
 def test_borders_by_data_that_are_no_constant_are_refused() -> None:
-    module = graph_module([tensor(N, 3), tensor(4, element=SI64)], lambda g, x, n: g(PadOp(x, n, mode="edge")))
+    module = graph_module([tensor(N, 3), tensor(4, element=SI64)], lambda x, n: PadOp(x, n, mode="edge"))
     with pytest.raises(PassError, match="borders depend on data"):
         stepwell.compile(module)

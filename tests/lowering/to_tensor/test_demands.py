@@ -15,14 +15,14 @@ from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.dims import symbol
 from stepwell.lowering.to_tensor.demands import DEMANDS, keep_demands
 
-from .descent import function_of, graph_module
+from .descent import graph_module, main, types_of
 
 A, B = np.zeros((2, 3), np.float32), np.zeros((4, 5), np.float32)
 ROW, COLUMN = np.zeros((1, 3), np.float32), np.zeros((2, 1), np.float32)
 
 
 def demands(build: Any, *inputs: Any) -> list[str]:
-    function = function_of(graph_module(build, inputs, symbolic=True))
+    function = main(graph_module(types_of(inputs, symbolic=True), build))
     keep_demands(function)
     kept = function.attributes.get(DEMANDS)
     return [text.value for text in kept.values if isinstance(text, StringAttr)] if isinstance(kept, ArrayAttr) else []

@@ -11,12 +11,9 @@ from stepwell.dialects.graph.elementwise import AddOp, MulOp
 from stepwell.dialects.graph.logic import AndOp, CompareOp, IsInfOp, IsNanOp, NotOp, WhereOp, XorOp
 from stepwell.errors import PassError
 from stepwell.ir.dims import symbol
-from stepwell.ir.interpreter import run_function
-from stepwell.ir.passes import PassContext
 from stepwell.ir.types import F32, TensorType
 from stepwell.ir.verifier import verify
-from stepwell.lowering.to_tensor.convert import ToTensor
-from tests.lowering.to_tensor.descent import TO_LOOPS, descend, function_of, graph_module
+from tests.lowering.to_tensor.descent import descend, graph_module, main, types_of, walk_down
 from tests.lowering.to_tensor.test_elementwise import DIVISORS, I8, ODD
 
 PREDICATES = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -71,8 +68,8 @@ def test_sizes_that_may_broadcast_are_told_apart_at_run_time(left: int, right: i
     random = np.random.default_rng(0)
     x = random.standard_normal((2, left)).astype(np.float32)
     y = random.standard_normal((2, right)).astype(np.float32)
-    module = graph_module(lambda x, y: MulOp(AddOp(x, y).result, y), [x, y])
-    function = function_of(module)
+    module = graph_module(types_of([x, y]), lambda x, y: MulOp(AddOp(x, y).result, y))
+    function = main(module)
     for argument, size in zip(function.arguments, (A, B), strict=True):
         argument.type = TensorType((2, size), F32)
     for op in function.body.block:
@@ -81,12 +78,4 @@ def test_sizes_that_may_broadcast_are_told_apart_at_run_time(left: int, right: i
     function.update_type()
     verify(module)
     expected = (x + y) * y
-    ToTensor().run(module, PassContext())
-    verify(module)
-    np.testing.assert_array_equal(run_function(function_of(module), [x, y])[0], expected)
-    for pass_ in TO_LOOPS:
-        pass_.run(module, PassContext())
-        verify(module)
-    out = np.zeros_like(expected)
-    run_function(function_of(module), [x, y, out])
-    np.testing.assert_array_equal(out, expected)
+    walk_down(module, [x, y], [expected], 0, 0)

@@ -12,7 +12,7 @@ from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.passes import PassContext
 from stepwell.ir.types import F16, F32, F64
 from stepwell.lowering.to_tensor.convert import ToTensor
-from tests.lowering.to_tensor.descent import Build, constant, descend, graph_module
+from tests.lowering.to_tensor.descent import Build, constant, descend, graph_module, types_of
 
 RANDOM = np.random.default_rng(3)
 X = RANDOM.standard_normal((2, 6, 5)).astype(np.float32) * 3 + 10
@@ -72,7 +72,7 @@ def test_a_large_mean_does_not_cancel() -> None:
 
 
 def test_statistics_that_nobody_reads_are_not_stored() -> None:
-    module = graph_module(lambda x: [LayerNormOp(x, axes=[2], epsilon=EPSILON).y], [X])
+    module = graph_module(types_of([X]), lambda x: [LayerNormOp(x, axes=[2], epsilon=EPSILON).y])
     ToTensor().run(module, PassContext())
     assert not [op for op in module.walk() if op.op_name == "tensor.reshape"]
     assert len(list(module.walk_of(GenericOp))) == 5  # two reductions, the end of each, one map

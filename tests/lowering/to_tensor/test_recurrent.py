@@ -16,10 +16,11 @@ from stepwell.dialects.tensor import ForOp, GenericOp
 from stepwell.errors import PassError
 from stepwell.ir.dims import symbol
 from stepwell.ir.passes import PassContext
-from stepwell.ir.types import BF16, F16, F32, F64, TensorType
+from stepwell.ir.types import BF16, F32, TensorType
 from stepwell.lowering.to_tensor.convert import ToTensor
 from stepwell.lowering.to_tensor.gates import FUNCTIONS
-from tests.lowering.to_tensor.stairs import check, graph_module
+from tests.lowering.to_tensor.descent import check, constant, graph_module, types_of
+from tests.teams import results_of
 
 GATES = {RnnOp: 1, GruOp: 3, LstmOp: 4}
 DEFAULTS = {RnnOp: ["tanh"], GruOp: ["sigmoid", "tanh"], LstmOp: ["sigmoid", "tanh", "tanh"]}
@@ -42,13 +43,8 @@ def layer(cls: Any, direction: str = "forward", activations: Any = None, **field
     names = activations or DEFAULTS[cls] * (2 if direction == "bidirectional" else 1)
     alphas = [ACTIVATIONS[name].alpha or 0.0 for name in names]
     betas = [ACTIVATIONS[name].beta or 0.0 for name in names]
-    return lambda g, *values: g(
-        cls(*values, direction=direction, activations=names, alphas=alphas, betas=betas, **fields)
-    )
+    return lambda *values: cls(*values, direction=direction, activations=names, alphas=alphas, betas=betas, **fields)
 
-
-def types_of(arrays: list[Any]) -> list[TensorType]:
-    return [TensorType(a.shape, {"float64": F64, "float16": F16}.get(a.dtype.name, F32)) for a in arrays]
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
@@ -67,8 +63,8 @@ def test_states_lengths_and_what_only_some_layers_have(cls: Any) -> None:
     fields: dict[str, Any] = {LstmOp: {"input_forget": True}, GruOp: {"linear_before_reset": True}}.get(cls, {})
     build = layer(cls, "bidirectional", clip=0.4, **fields)
 
-    def with_lengths(g: Any, *values: Any) -> Any:
-        return build(g, *values[:4], g.array(lengths), *values[4:])
+    def with_lengths(*values: Any) -> Any:
+        return build(*values[:4], constant(lengths), *values[4:])
 
     given = [*arrays, *states, *more]
     check(types_of(given), with_lengths, *given, tolerance=1e-5)
@@ -135,7 +131,6 @@ def model_of(kind: str, direction: str, hidden: int, dims: tuple[Any, Any], leng
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(
     ("kind", "direction", "attributes"),
@@ -144,19 +139,19 @@ def model_of(kind: str, direction: str, hidden: int, dims: tuple[Any, Any], leng
         ("GRU", "bidirectional", {"linear_before_reset": 1}), ("RNN", "bidirectional", {"activations": ["Relu", "Tanh"]}),  # noqa: E501
     ],
 )  # fmt: skip
-def test_any_length_and_batch_natively(kind: str, direction: str, attributes: Any, lengths: bool, threads: int) -> None:
+def test_any_length_and_batch_natively(kind: str, direction: str, attributes: Any, lengths: bool) -> None:
     model = model_of(kind, direction, 33, ("t", "n"), lengths, **attributes)
     onnx.checker.check_model(model)
-    compiled = stepwell.compile(model, threads=threads)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    directions = 2 if direction == "bidirectional" else 1
+    names = [port.name for port in model.graph.output]
+    directions, feeds = 2 if direction == "bidirectional" else 1, []
     for steps, batch in ((1, 1), (2, 3), (17, 2), (5, 16)):
-        feeds = {"x": random(steps, batch, 7, seed=5), "h0": random(directions, batch, 33, seed=6)}
+        feeds.append({"x": random(steps, batch, 7, seed=5), "h0": random(directions, batch, 33, seed=6)})
         if lengths:
-            feeds["lengths"] = np.random.default_rng(7).integers(1, steps + 1, batch).astype(np.int32)
-        found = compiled.run(feeds)
-        for name, expected in zip(found, session.run(None, feeds), strict=True):
-            np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
+            feeds[-1]["lengths"] = np.random.default_rng(7).integers(1, steps + 1, batch).astype(np.int32)
+    for given, found in zip(feeds, results_of(model, feeds, (1, 2, 3)), strict=True):
+        for name, mine, expected in zip(names, found, session.run(None, given), strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_no_steps_leave_the_initial_state() -> None:

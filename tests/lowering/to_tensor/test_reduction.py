@@ -12,7 +12,7 @@ from stepwell.dialects.graph.reduction import ArgReduceOp, CumulativeOp, ReduceO
 from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.to_tensor.convert import ToTensor
-from tests.lowering.to_tensor.descent import descend, f32, graph_module
+from tests.lowering.to_tensor.descent import descend, f32, graph_module, types_of
 from tests.lowering.to_tensor.test_elementwise import I8, ODD
 
 RANDOM = np.random.default_rng(1)
@@ -59,7 +59,7 @@ def test_readers_look_through_kept_dims() -> None:
         return SubOp(x, ReduceOp(x, kind="mean", axes=[2]).result)
 
     descend(centred, CUBE, symbolic=True, loops=True, native=True)
-    module = graph_module(centred, [CUBE])
+    module = graph_module(types_of([CUBE]), centred)
     ToTensor().run(module, PassContext())
     assert not [op for op in module.walk() if op.op_name == "tensor.reshape"]
     *_, last = module.walk_of(GenericOp)

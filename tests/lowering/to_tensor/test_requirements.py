@@ -17,7 +17,7 @@ from stepwell.dialects.graph.attention import RotaryEmbeddingOp
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.to_tensor.convert import ToTensor
 
-from .descent import constant, descend, f32, fails_alike, graph_module
+from .descent import constant, descend, f32, fails_alike, graph_module, types_of
 
 X = np.arange(5 * 19, dtype=np.float32).reshape(5, 19)
 ROW = np.arange(19, dtype=np.int64)
@@ -92,7 +92,7 @@ def test_nothing_fails_where_nothing_is_computed() -> None:
 
 
 def requirements(build: Any, *inputs: Any) -> int:
-    module = graph_module(build, inputs)
+    module = graph_module(types_of(inputs), build)
     ToTensor().run(module, PassContext())
     return len(list(module.walk_of(RequireOp)))
 

@@ -10,18 +10,18 @@ import pytest
 from stepwell.dialects.graph.resize import COORDINATES, ROUNDINGS, ResizeOp
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.ir.types import F16, F64, SI32, IntegerType, Signedness, Type, numpy_dtype
-from tests.lowering.to_tensor.stairs import M, N, check, counted, tensor
+from tests.lowering.to_tensor.descent import M, N, check, constant, counted, ints, tensor
 
 UI8 = IntegerType(8, Signedness.UNSIGNED)
 PLAIN = [kind for kind in COORDINATES if kind != "tf_crop_and_resize"]
 
 
 def by_scales(*scales: float, **options: Any) -> Any:
-    return lambda g, x: g(ResizeOp(x, None, g.array(np.array(scales, np.float32)), None, axes=(0, 1), **options))
+    return lambda x: ResizeOp(x, None, constant(np.array(scales, np.float32)), None, axes=(0, 1), **options)
 
 
-def to_sizes_of_the_other(g: Any, x: Any, y: Any, **options: Any) -> Any:
-    return g(ResizeOp(x, g(ShapeOp(y, start=0, end=2)), None, None, axes=(0, 1), **options))
+def to_sizes_of_the_other(x: Any, y: Any, **options: Any) -> Any:
+    return ResizeOp(x, ShapeOp(y, start=0, end=2).result, None, None, axes=(0, 1), **options)
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
@@ -31,7 +31,7 @@ def test_nearest(coordinates: str, rounding: str) -> None:
     for scales in ((2.0, 2.0), (0.6, 1.7)):
         check([tensor(3, 5, 2)], by_scales(*scales, **options), counted(3, 5, 2), deep=scales[0] == 2.0)
         check([tensor(N, M, 2)], by_scales(*scales, **options), counted(3, 5, 2), deep=scales[0] == 2.0)
-    check([tensor(N, 5), tensor(M, 7)], lambda g, x, y: to_sizes_of_the_other(g, x, y, **options), counted(3, 5),
+    check([tensor(N, 5), tensor(M, 7)], lambda x, y: to_sizes_of_the_other(x, y, **options), counted(3, 5),
           counted(4, 7), deep=False)  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_interpolation(coordinates: str, mode: str) -> None:
     check([tensor(3, 4)], by_scales(2.0, 1.5, **options), counted(3, 4), tolerance=1e-5, deep=False)
     check([tensor(N, M)], by_scales(2.0, 0.75, **options), counted(3, 4), tolerance=1e-5, deep=False)
     for target in ((2, 7), (1, 3)):
-        check([tensor(N, 4), tensor(M, 7)], lambda g, x, y: to_sizes_of_the_other(g, x, y, **options), counted(3, 4),
+        check([tensor(N, 4), tensor(M, 7)], lambda x, y: to_sizes_of_the_other(x, y, **options), counted(3, 4),
               counted(target[0], 7), tolerance=1e-5, deep=False)  # fmt: skip
 
 
@@ -68,17 +68,17 @@ def test_filters_that_widen(shape: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_a_cropped_region(mode: str) -> None:
-    def build(g: Any, x: Any) -> Any:
-        region = g.array(np.array([-0.2, 0.1, 0.7, 1.4], np.float32))
-        return g(ResizeOp(x, g.ints(5, 6), None, region, axes=(0, 1), mode=mode, coordinates="tf_crop_and_resize",
-                          extrapolation=-7.0))  # fmt: skip
+    def build(x: Any) -> Any:
+        region = constant(np.array([-0.2, 0.1, 0.7, 1.4], np.float32))
+        return ResizeOp(x, ints(5, 6), None, region, axes=(0, 1), mode=mode, coordinates="tf_crop_and_resize",
+                          extrapolation=-7.0)  # fmt: skip
 
     check([tensor(4, 5)], build, counted(4, 5), tolerance=1e-5)
 
 
 def test_one_scale_for_all_axes() -> None:
-    def build(g: Any, x: Any) -> Any:
-        return g(ResizeOp(x, g.ints(7, 4), None, None, axes=(0, 1), mode="linear", coordinates="half_pixel",
-                          aspect="not_larger"))  # fmt: skip
+    def build(x: Any) -> Any:
+        return ResizeOp(x, ints(7, 4), None, None, axes=(0, 1), mode="linear", coordinates="half_pixel",
+                          aspect="not_larger")  # fmt: skip
 
     check([tensor(4, 5)], build, counted(4, 5), tolerance=1e-5, deep=False)

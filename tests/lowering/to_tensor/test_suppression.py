@@ -10,7 +10,7 @@ import pytest
 from stepwell.dialects.graph.selection import NonMaxSuppressionOp
 from stepwell.ir.types import SI64
 from tests.lowering.to_tensor.by_data import check_by_data
-from tests.lowering.to_tensor.stairs import K, M, N, tensor
+from tests.lowering.to_tensor.descent import K, M, N, tensor
 
 TYPES = [tensor(N, M, 4), tensor(N, K, M), tensor(1, element=SI64), tensor(1), tensor(1)]
 
@@ -28,8 +28,8 @@ def limits(most: int, overlap: float, score: float) -> tuple[Any, Any, Any]:
 
 @pytest.mark.parametrize("boxes_as", ["corners", "center"])
 def test_boxes_of_all_sizes(boxes_as: str) -> None:
-    def build(g: Any, boxes: Any, scores: Any, most: Any, overlap: Any, score: Any) -> Any:
-        return g(NonMaxSuppressionOp(boxes, scores, most, overlap, score, boxes_as=boxes_as))
+    def build(boxes: Any, scores: Any, most: Any, overlap: Any, score: Any) -> Any:
+        return NonMaxSuppressionOp(boxes, scores, most, overlap, score, boxes_as=boxes_as)
 
     small = boxes_and_scores(2, 2, 5)
     others = [
@@ -41,8 +41,8 @@ def test_boxes_of_all_sizes(boxes_as: str) -> None:
 
 
 def test_without_thresholds() -> None:
-    def build(g: Any, boxes: Any, scores: Any, most: Any) -> Any:
-        return g(NonMaxSuppressionOp(boxes, scores, most))
+    def build(boxes: Any, scores: Any, most: Any) -> Any:
+        return NonMaxSuppressionOp(boxes, scores, most)
 
     boxes, scores = boxes_and_scores(1, 2, 6)
     scores[0, 1, :3] = np.nan, -np.inf, np.inf
@@ -50,4 +50,4 @@ def test_without_thresholds() -> None:
 
 
 def test_none_is_chosen_without_a_number() -> None:
-    check_by_data(TYPES[:2], lambda g, b, s: g(NonMaxSuppressionOp(b, s)), *boxes_and_scores(1, 2, 4))
+    check_by_data(TYPES[:2], lambda b, s: NonMaxSuppressionOp(b, s), *boxes_and_scores(1, 2, 4))

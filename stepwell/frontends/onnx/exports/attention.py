@@ -18,7 +18,7 @@ from stepwell.frontends.onnx.exports.composing import (
     reshaped,
     scalar,
     wide,
-)
+)  # fmt: skip
 from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.frontends.onnx.writer import Writer, element_of, exports
 from stepwell.ir.core import Value

@@ -1,0 +1,232 @@
+"""The file itself: a header, a table of sections, and the sections' bytes, each with its place, length and checksum.
+
+    write(path, [Section("meta", text), Section("constant", array)])
+    file = Container.open(path); file.only("meta"); file.all("constant")
+
+All numbers are little endian. The header has 64 bytes:
+
+    0  8 bytes   MAGIC
+    8  uint32    version of the format
+    12 uint32    number of sections
+    16 uint64    length of the file in bytes
+    24 uint64    0
+    32 32 bytes  BLAKE2b-256 of the 32 bytes before, and of the table of sections behind the header
+
+and each entry of the table 64 bytes:
+
+    0  8 bytes   kind, an ASCII name filled up with zeros
+    8  uint64    offset of the section's bytes in the file
+    16 uint64    their number
+    24 uint64    0
+    32 32 bytes  BLAKE2b-256 (RFC 7693) of the section's bytes
+
+Sections follow each other in the table's order. Each begins at a multiple of 64 bytes, one of a page or more at a
+multiple of PAGE; what lies between is never read. Reading maps the file: nothing is copied, and nothing is allocated
+that a number in the file could make large.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import stat
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from attrs import field, frozen
+
+from stepwell.errors import EngineError
+
+MAGIC = b"\x89WELL\r\n\x1a"
+"""No text file begins so, and a transfer as text damages it visibly."""
+
+VERSION = 1
+PAGE = 4096
+ALIGNMENT = 64
+_HEAD = struct.Struct("<8sIIQQ")
+_ENTRY = struct.Struct("<8sQQQ")
+_DIGEST_BYTES = 32
+_HEAD_BYTES = _HEAD.size + _DIGEST_BYTES
+_ENTRY_BYTES = _ENTRY.size + _DIGEST_BYTES
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def digest(data: Any) -> bytes:
+    """BLAKE2b-256 of anything with the buffer protocol."""
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def _as_bytes(data: Any) -> Bytes:
+    """The memory behind `data`, a C-contiguous array or bytes, as a flat array of bytes."""
+    if isinstance(data, np.ndarray):
+        return data.reshape(-1).view(np.uint8)
+    return np.frombuffer(data, np.uint8)
+
+
+@frozen
+class Section:
+    """A section to write. `kind` is an ASCII name of at most 8 characters."""
+
+    kind: str
+    data: Bytes = field(converter=_as_bytes, eq=False)
+
+
+def write(path: str | os.PathLike[str], sections: Sequence[Section]) -> None:
+    """Write the file whole or not at all: under another name first, which then replaces what was there.
+
+    Raises EngineError where the system refuses; the file that was there before is as it was."""
+    target = os.path.realpath(path)
+    try:
+        if os.path.lexists(target) and not os.path.isfile(target):
+            raise EngineError(f"{path} cannot be written: it is no ordinary file")
+        with replacing(target) as file:
+            _write_sections(file, sections)
+    except OSError as error:
+        raise EngineError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def replacing(target: str) -> Iterator[BinaryIO]:
+    """A new file that takes the name `target` at the end, with the permissions that the process gives new files; it is
+    gone where the block fails. Raises OSError."""
+    folder, name = os.path.split(target)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(descriptor, 0o666 & ~_umask())
+            os.fsync(descriptor)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    """The process's mask; read from /proc, since os.umask would change it for a moment, in all threads."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))
+    except (OSError, StopIteration, ValueError):
+        return 0o077
+
+
+def _write_sections(file: BinaryIO, sections: Sequence[Section]) -> None:
+    at = _HEAD_BYTES + len(sections) * _ENTRY_BYTES
+    table, places = b"", []
+    for section in sections:
+        at = _round_up(at, PAGE if section.data.nbytes >= PAGE else ALIGNMENT)
+        places.append(at)
+        table += _ENTRY.pack(section.kind.encode("ascii"), at, section.data.nbytes, 0) + digest(section.data)
+        at += section.data.nbytes
+    head = _HEAD.pack(MAGIC, VERSION, len(sections), at, 0)
+    file.write(head + digest(head + table) + table)
+    for section, place in zip(sections, places, strict=True):
+        file.write(b"\0" * (place - file.tell()))
+        section.data.tofile(file)
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+@frozen
+class Mapped:
+    """A section of a mapped file: its bytes (read-only), and what they should hash to."""
+
+    kind: str
+    data: Bytes = field(eq=False)
+    digest: bytes
+
+    def is_intact(self) -> bool:
+        """Whether the bytes are those that were written; reads them all."""
+        return digest(self.data) == self.digest
+
+
+@frozen
+class Container:
+    """A mapped file whose header and table are in order; sections are checked by who uses them."""
+
+    path: str
+    sections: tuple[Mapped, ...]
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> Container:
+        """Map a file. Raises EngineError for one that is missing, foreign, of a newer format, truncated or damaged."""
+        name = os.fspath(path)
+        return Container(name, tuple(_sections(_map(name), name)))
+
+    def all(self, kind: str) -> tuple[Mapped, ...]:
+        """The sections of a kind, in their order."""
+        return tuple(section for section in self.sections if section.kind == kind)
+
+    def intact(self, kind: str) -> tuple[Mapped, ...]:
+        """Likewise, after their checksums were compared. Raises EngineError."""
+        found = self.all(kind)
+        if bad := [number for number, section in enumerate(found) if not section.is_intact()]:
+            raise damaged(self.path, f"section {kind!r} {bad[0]} is not what was written")
+        return found
+
+    def only(self, kind: str) -> Mapped:
+        """The intact section of a kind that a file has once. Raises EngineError."""
+        found = self.intact(kind)
+        if len(found) != 1:
+            raise damaged(self.path, f"it has {len(found)} sections {kind!r}, not 1")
+        return found[0]
+
+
+def damaged(path: str, how: str) -> EngineError:
+    """The error for a file that is not as it was written."""
+    return EngineError(f"{path} is damaged ({how}): save the model again")
+
+
+def _map(path: str) -> Bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer would block
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise EngineError(f"{path} cannot be read: it is no ordinary file")
+        begin = os.pread(descriptor, len(MAGIC), 0)
+        if begin != MAGIC[: len(begin)] or not begin:
+            raise EngineError(f"{path} is no engine file: Model.save and `lower --to engine` make those")
+        if status.st_size < _HEAD_BYTES:
+            raise damaged(path, f"{status.st_size} bytes are less than a header")
+        return np.frombuffer(mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ), np.uint8)
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} cannot be read: {error}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _sections(data: Bytes, path: str) -> Iterator[Mapped]:
+    head = bytes(data[: _HEAD.size])
+    _, version, count, length, zero = _HEAD.unpack(head)
+    if version > VERSION:
+        raise EngineError(f"{path} has version {version} of the format, and this Stepwell reads up to {VERSION}: "
+                          "load it with the one that made it, or save the model again")  # fmt: skip
+    if length != data.nbytes:
+        raise damaged(path, f"it has {data.nbytes} bytes of {length}")
+    end = _HEAD_BYTES + count * _ENTRY_BYTES
+    if end > data.nbytes:
+        raise damaged(path, f"a table of {count} sections does not fit into {data.nbytes} bytes")
+    table = bytes(data[_HEAD_BYTES:end])
+    if digest(head + table) != bytes(data[_HEAD.size : _HEAD_BYTES]) or version < 1 or zero:
+        raise damaged(path, "the checksum of its header is wrong")
+    for place in range(0, len(table), _ENTRY_BYTES):
+        kind, offset, size, zero = _ENTRY.unpack_from(table, place)
+        if offset % ALIGNMENT or not end <= offset <= data.nbytes - size or zero or not kind.isascii():
+            raise damaged(path, f"section {place // _ENTRY_BYTES} lies at {offset} and has {size} bytes")
+        end = offset + size
+        name = kind.rstrip(b"\0").decode("ascii")
+        yield Mapped(name, data[offset:end], table[place + _ENTRY.size : place + _ENTRY_BYTES])

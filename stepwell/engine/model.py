@@ -1,0 +1,123 @@
+"""Models to engine files and back: `save` and `load`.
+
+Sections of a file: `meta`, JSON that says what the program is; `object`, each relocatable object; `constant`, each
+array of the constants table; `runtime`, the object of the run time, which saves compiling it where the process has
+none yet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from stepwell import __version__
+from stepwell.api import Model
+from stepwell.compiler import Options
+from stepwell.errors import EngineError, InputError, StepwellError, TargetError
+from stepwell.ir.passes import PassContext
+from stepwell.ports import ports_of
+
+from .container import Container, Mapped, Section, damaged, write
+from .records import BadRecord, Record, to_bytes
+
+if TYPE_CHECKING:
+    from stepwell.backends.cpu.executable import Executable
+
+VERIFY = ("call", "load", "never")
+
+
+class EngineModel(Model):
+    """A model from an engine file: it runs, and that is all. There is no IR behind it."""
+
+    def fetching(self, names: tuple[str, ...]) -> Model:
+        """Raises InputError."""
+        raise InputError(f"{', '.join(names)}: an engine file holds machine code, which has no intermediates to fetch: "
+                         "compile the model from its source")  # fmt: skip
+
+    def profile(self, *args: Any, **options: Any) -> Any:
+        """Raises InputError."""
+        raise InputError("an engine file holds machine code without clocks, which cannot be profiled: "
+                         "compile the model from its source")  # fmt: skip
+
+
+def save(path: str | os.PathLike[str], executable: Executable | None) -> None:
+    """Write an engine file, whole or not at all; equal programs give equal files.
+
+    Raises EngineError where the file cannot be written."""
+    from stepwell.backends.cpu import native
+    from stepwell.backends.cpu.executable import record_of
+
+    if executable is None:
+        raise EngineError("the model has no machine code to save")
+    key, image = native.shipped()
+    meta = {"stepwell": __version__, "program": record_of(executable), "runtime": key}
+    write(path, [
+        Section("meta", to_bytes(meta)),
+        *(Section("object", code) for code in executable.objects),
+        Section("runtime", image),
+        *(Section("constant", array) for array in executable.constants),
+    ])  # fmt: skip
+
+
+def save_library(path: str | os.PathLike[str], executable: Executable | None) -> None:
+    """Write a shared library, and its C header beside it. Raises EngineError."""
+    from stepwell.backends.cpu.aot import write_library
+
+    if executable is None:
+        raise EngineError("the model has no machine code to save")
+    write_library(path, executable)
+
+
+def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: str = "call") -> Model:
+    """A model from an engine file: ready in milliseconds, with its constants mapped from the file, not read.
+
+    `threads` is as in `compile`. Metadata and code are always compared with their checksums. `verify` says when the
+    constants are, which takes reading all of them: at the first "call", which has to read them anyhow, at the "load",
+    or "never". The file must not be changed in place while a model uses it; saving over it is safe, since that makes a
+    new file. Raises EngineError for a file that is missing, foreign, of a newer format, truncated or damaged, and
+    TargetError where this machine cannot run its code."""
+    if verify not in VERIFY:
+        raise InputError(f"verify={verify!r}: it is one of {', '.join(map(repr, VERIFY))}")
+    options = Options("cpu", threads=threads)
+    file = Container.open(path)
+    constants = file.all("constant")
+    if verify == "load":
+        check(file.path, constants)
+    model = _started(file, options)
+    if verify == "call":
+        model._program.before_first_call = lambda: check(file.path, constants)
+    return model
+
+
+def check(path: str, constants: Sequence[Mapped]) -> None:
+    """Compare constants with their checksums, on all cores. Raises EngineError for the first that differs."""
+    from stepwell.backends.cpu import machine
+
+    with ThreadPoolExecutor(min(machine.usable_cores(), len(constants)) or 1) as pool:
+        for number, fits in enumerate(pool.map(Mapped.is_intact, constants)):
+            if not fits:
+                raise damaged(path, f"section 'constant' {number} is not what was written")
+
+
+def _started(file: Container, options: Options) -> EngineModel:
+    from stepwell.backends.cpu import model, native
+    from stepwell.backends.cpu.executable import of_record
+
+    meta, runtime = file.only("meta").data.tobytes(), file.only("runtime").data.tobytes()
+    objects = tuple(section.data.tobytes() for section in file.intact("object"))
+    constants = tuple(section.data for section in file.all("constant"))
+    try:
+        record = Record.parse(meta)
+        executable = of_record(record.record("program"), objects, constants)
+        native.offer(record.text("runtime"), runtime)
+        program = model.start(executable, threads=options.threads)
+        inputs, outputs = ports_of(executable.head)
+        return EngineModel(program, inputs, outputs, PassContext(), None, options)
+    except (TargetError, MemoryError):
+        raise
+    except EngineError as error:
+        raise EngineError(f"{file.path}: {error}") from None
+    except (StepwellError, BadRecord) as error:
+        raise damaged(file.path, str(error)) from None
