@@ -169,7 +169,7 @@ def landing_of(module: Operation) -> str:
         if landing in landings:
             return landing
     types = [argument.type for op in module.walk() for r in op.regions for b in r.blocks for argument in b.arguments]
-    if any(isinstance(type_, TensorType) for type_ in types):
+    if any(isinstance(type_, TensorType) or type_.mnemonic.startswith("graph.") for type_ in types):
         return "graph"  # a function that returns its arguments
     if any(isinstance(type_, MemRefType) for type_ in types):
         return "loop"
