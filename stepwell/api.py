@@ -62,10 +62,12 @@ class Model:
         self, program: Any, context: PassContext, origin: Operation | None, options: Options, lowered: Operation
     ) -> None:
         """`lowered` is the module at the end of the loop landing that the program was made of."""
-        inputs, outputs = ports_of(main_function(lowered))
+        function = main_function(lowered)
+        inputs, outputs = ports_of(function)
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
-        self._results = tensor_ports(parts_of(main_function(lowered))[1])
+        self._parts, results = parts_of(function)
+        self._results = tensor_ports(results)
         self.context = context
         self._program = program
         self._origin = origin
@@ -115,7 +117,7 @@ class Model:
         """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds.
 
         The first profile of a model makes its code once more, with clocks. Raises InputError as `run` does."""
-        arrays = accepted(self.inputs, self._ordered(feeds))
+        arrays = accepted(self.inputs, self._parts, self._ordered(feeds))
         with self._lock:
             if self._profiler is None:
                 self._profiler = profiler(self._lowered, self._options)
@@ -140,7 +142,7 @@ class Model:
             if self._is_direct and all(map(_fits, values, self._dtypes)):
                 direct: list[Array] = self._program.run(values)
                 return direct
-            return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, values)))
+            return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
         except MemoryError as error:
             raise RuntimeError(f"out of memory: {error}") from None
 

@@ -100,13 +100,17 @@ def _wholes(ports: Sequence[AnyPort]) -> list[AnyPort]:
     return found
 
 
-def accepted(ports: Sequence[AnyPort], values: Sequence[Any], spread: bool = True) -> list[Any]:
-    """What a program takes for the values of its inputs: lists part by part where they are `spread`. Raises
-    InputError."""
+def accepted(ports: Sequence[AnyPort], parts: Sequence[AnyPort], values: Sequence[Any]) -> list[Any]:
+    """What a program, which takes `parts`, is given for the values of its ports. Raises InputError."""
     found: list[Any] = []
+    rest = list(parts)
     for port, value in zip(ports, values, strict=True):
-        taken = port.accept(value)
-        found += port.spread(taken) if isinstance(port, ListPort) and spread else [taken]
+        part, taken = rest.pop(0), port.accept(value)
+        if isinstance(port, ListPort) and isinstance(part, Port):
+            first, *more = port.spread(taken)
+            found += [part.accept(first), *(rest.pop(0).accept(array) for array in more)]
+        else:
+            found.append(taken)
     return found
 
 

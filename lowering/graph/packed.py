@@ -16,7 +16,7 @@ from stepwell.dialects.graph.base import ConstantOp, shape_of, tensor_type
 from stepwell.dialects.graph.conversion import CastOp
 from stepwell.dialects.graph.generate import RangeOp
 from stepwell.dialects.graph.indexing import GatherOp
-from stepwell.dialects.graph.logic import CompareOp, WhereOp
+from stepwell.dialects.graph.logic import AndOp, CompareOp, WhereOp
 from stepwell.dialects.graph.movement import ConcatOp, SliceOp
 from stepwell.dialects.graph.pack import UnpackOp
 from stepwell.dialects.graph.reduction import CumulativeOp, ReduceOp
@@ -178,17 +178,22 @@ class Code:
         """Where each of a row of parts begins."""
         return self.op(CumulativeOp(counts, kind="sum", axis=0, exclusive=True))
 
-    def place(self, position: Value | None) -> Value:
-        """A position as a list of one si64; absent, that of the last tensor."""
+    def place(self, s: Packed, position: Value | None, more: int = 0) -> Value:
+        """A position, absent that of the last tensor, counted from the front, as a list of one si64. Ends the run where
+        it is outside; that of an insertion may be one `more`."""
+        count = self.size(s.shapes)
         if position is None:
-            return self.numbers(-1)
-        if tensor_type(position).element is not SI64:
+            position = self.number(-1)
+        elif tensor_type(position).element is not SI64:
             position = self.op(CastOp(position, to=SI64))
-        return self.reshape(position, (1,))
+        place = self.reshape(position, (1,))
+        place = self.select(self.test(place, "lt", 0), self.add(place, count), place)
+        inside = self.op(AndOp(self.test(place, "ge", 0), self.test(place, "lt", self.add(count, more))))
+        return self.add(place, self.require(inside))
 
     def at(self, s: Packed, position: Value, known: Sequence[int], new_dims: Sequence[str]) -> Value:
         """The tensor at a position, which has these sizes where they are not -1."""
-        place = self.place(position)
+        place = self.place(s, position)
         row = self.reshape(self.gather(s.shapes, place), (WIDTH,))
         sizes = self.op(SliceOp(row, self.numbers(1), self.numbers(1 + len(known)), axes=[0]))
         start = self.gather(self.starts(self.counts(s)), place)
@@ -199,13 +204,9 @@ class Code:
         data, rows = self.concat(s.data, self.flat(x)), self.concat(s.shapes, self.row(x))
         if position is None:
             return Packed(data, rows)
-        place = self.place(position)
-        counts = self.counts(s)
-        ends = self.concat(self.starts(counts), self.reshape(self.total(counts), (1,)))
-        # Counted from the back the place before the last is -1, and entry -2 of one more than there are tensors.
-        start = self.gather(ends, self.select(self.test(place, "lt", 0), self.sub(place, 1), place))
-        front = self.select(self.test(place, "lt", 0), self.add(place, self.size(s.shapes)), place)
-        return Packed(self._moved_in(data, s.data, start), self._moved_in(rows, s.shapes, front))
+        place = self.place(s, position, 1)
+        start = self.gather(self.starts(self.concat(self.counts(s), self.numbers(0))), place)
+        return Packed(self._moved_in(data, s.data, start), self._moved_in(rows, s.shapes, place))
 
     def _moved_in(self, whole: Value, before: Value, start: Value) -> Value:
         """What stands at the end of a list, behind what was `before`, goes to place `start`."""
@@ -217,31 +218,31 @@ class Code:
 
     def erased(self, s: Packed, position: Value | None) -> Packed:
         """One tensor less."""
-        place = self.place(position)
+        place = self.place(s, position)
         counts = self.counts(s)
         start = self.gather(self.starts(counts), place)
         end = self.add(start, self.gather(counts, place))
-        front = self.select(self.test(place, "lt", 0), self.add(place, self.size(s.shapes)), place)
         data = self.concat(self.part(s.data, self.numbers(0), start), self.part(s.data, end, self.size(s.data)))
         places = self.upto(self.sub(self.size(s.shapes), 1))
-        source = self.select(self.test(places, "lt", front), places, self.add(places, 1))
+        source = self.select(self.test(places, "lt", place), places, self.add(places, 1))
         return Packed(data, self.gather(s.shapes, source))
 
     # One tensor of all, and parts of one tensor
 
-    def owners(self, lengths: Value, total: Value) -> tuple[Value, Value, Value]:
-        """(where the part begins that holds each place along an axis, how long it is, where each part begins)"""
+    def owners(self, lengths: Value, total: Value) -> tuple[Value, Value]:
+        """(where the part begins that holds each place along an axis, how long it is); a place is in the part of which
+        as many have ended up to there as are before it"""
         starts = self.starts(lengths)
-        places = self.upto(total)
-        ends = self.reshape(self.add(starts, lengths), (1, *shape_of(lengths)))
-        passed = self.test(ends, "le", self.reshape(places, (*shape_of(places), 1)))
-        owner = self.total(self.op(CastOp(passed, to=SI64)), 1)
-        return self.gather(starts, owner), self.gather(lengths, owner), starts
+        none = self.mul(self.upto(self.add(total, 1)), 0)
+        ones = self.op(ExpandOp.to(self.numbers(1), shape_of(lengths)))
+        ended = self.op(ScatterElementsOp(none, self.add(starts, lengths), ones, axis=0, reduction="add"))
+        owner = self.op(CumulativeOp(self.part(ended, self.numbers(0), total), kind="sum", axis=0))
+        return self.gather(starts, owner), self.gather(lengths, owner)
 
     def concatenated(self, s: Packed, axis: int, new: bool, known: Sequence[int], new_dims: Sequence[str]) -> Value:
         """All tensors along an axis, which is perhaps new; `known` has the sizes of the result."""
         rank = len(known) - new
-        first = self.gather(s.shapes, self.numbers(0))
+        first = self.gather(s.shapes, self.place(s, self.number(0)))
         sizes = self.columns(s.shapes, 1, 1 + rank) if rank else None
         others = [number for number in range(rank) if new or number != axis]
         for number in others:
@@ -274,7 +275,7 @@ class Code:
     def _in_parts(self, whole: Value, lengths: Value, total: Value, before: Value, behind: Value) -> Value:
         """For each place of a tensor [before, total, behind] as a list, the place in the list of its parts along the
         middle axis, one after the other."""
-        begin, length, _ = self.owners(lengths, total)
+        begin, length = self.owners(lengths, total)
         rest, last = self.divided(self.upto(self.size(whole)), behind)
         first, middle = self.divided(rest, total)
         begin, length = self.gather(begin, middle), self.gather(length, middle)

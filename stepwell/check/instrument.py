@@ -79,8 +79,7 @@ class CheckEach(Quiet):
 
     def _interpreted(self, module: Operation) -> Run:
         function = main_function(module)
-        ports, _ = ports_of(function)
-        arrays = accepted(ports, self.inputs, ports != parts_of(function)[0])
+        arrays = accepted(ports_of(function)[0], parts_of(function)[0], self.inputs)
         self._made = KernelRecorder(program_symbols(function, arrays))
         self._shares_memory = any(isinstance(op, (BorderOp, JoinOp, ScatterOp)) for op in module.walk())
         return interpret(module, self.inputs, PROGRAM_BUDGET, self._made)

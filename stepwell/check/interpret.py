@@ -56,7 +56,7 @@ def interpret(
     given, made_parts = parts_of(function)
     spread = given != ports or made_parts != results_seen
     outputs = tensor_ports(made_parts)
-    arrays = accepted(ports, inputs, spread)
+    arrays = accepted(ports, given, inputs)
     symbols = program_symbols(function, arrays)
     recorder = _Recorder(function, symbols, budget)
     if function.function_type.results:
