@@ -16,8 +16,8 @@ from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import PassContext
-from stepwell.lowering.pipeline import landing_of
 from stepwell.list_ports import ListPort
+from stepwell.lowering.pipeline import landing_of
 from stepwell.ports import AnyPort, Array, Port, accepted, main_function, parts_of, ports_of, restored, tensor_ports
 from stepwell.sources import Shapes, load_source
 
@@ -88,7 +88,7 @@ class Model:
         results = self._run(arrays)
         return results[0] if len(results) == 1 else tuple(results)
 
-    def run(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> dict[str, Any]:
         """Run on arrays by name; gives the outputs by name, and with `fetch` the values of those ONNX names as well.
 
         The first fetch of a set of names compiles the model once more."""
@@ -96,7 +96,7 @@ class Model:
         known = {port.name for port in (*self.inputs, *self.outputs)}
         extra = tuple(dict.fromkeys(name for name in fetch or () if name not in known))
         model = self.fetching(extra) if extra else self
-        found = dict(zip((port.name for port in model.outputs), model._run(arrays), strict=True))
+        found: dict[str, Any] = dict(zip((port.name for port in model.outputs), model._run(arrays), strict=True))
         for name, array in zip((port.name for port in self.inputs), arrays, strict=True):
             if fetch and name in fetch:
                 found.setdefault(name, array if isinstance(array, list) or array is None else np.asarray(array))

@@ -20,9 +20,9 @@ from stepwell.ir.instruments import CrashReproducer, DumpFolder, PrintIR, Progre
 from stepwell.ir.passes import PassContext
 from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
+from stepwell.list_ports import ListPort, as_arrays, from_arrays
 from stepwell.lowering import pipeline
 from stepwell.plugins import load_installed, load_plugin
-from stepwell.list_ports import ListPort, as_arrays, from_arrays
 from stepwell.ports import AnyPort, main_function, ports_of, sample_inputs, tensor_ports
 from stepwell.sources import load_source
 

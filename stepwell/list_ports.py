@@ -1,6 +1,7 @@
 """Inputs and outputs that are sequences or optional values: lists of arrays and None, in the program tensors.
 
-The parts are those of `spread-sequences`: all elements in one list, and a row for each tensor, its rank and its sizes."""
+The parts are those of `spread-sequences`: all elements in one list, and a row for each tensor: its rank, its
+sizes."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ class ListPort:
         return f"{self.name}: {text}{' or None' if self.may_be_absent else ''}"
 
     def accept(self, value: Any) -> Any:
-        """The value with arrays of the element type. Raises InputError where it is no list, or an array does not fit."""
+        """The value with arrays of the element type. Raises InputError where it is no list, or an array does not
+        fit."""
         if value is None and self.may_be_absent:
             return None
         if self.sequence is None:
@@ -112,7 +114,8 @@ class ListPort:
     def assembled(self, parts: Sequence[Array]) -> Any:
         """The value from its parts. Raises IRError where they do not belong together."""
         data, rows = parts[-2:]
-        arrays, place = [], 0
+        arrays: list[Array] = []
+        place = 0
         for rank, *sizes in rows.tolist():
             if not 0 <= rank <= RANKS:
                 raise IRError(f"output {self.name!r}: an array of {rank} dims")

@@ -218,8 +218,9 @@ class SequenceAtOp(DataDependentOp):
 
 
 def sized(op: DataDependentOp, hint: str, sequence: SequenceType) -> tuple[Dim, ...]:
-    """The shape of any tensor of a sequence; sizes that they do not share are symbols that the op brings. Raises IRError
-    where they do not share the rank."""
+    """The shape of any tensor of a sequence; sizes that they do not share are symbols that the op brings.
+
+    Raises IRError where they do not share the rank."""
     if sequence.empty:
         raise IRError("the sequence is empty")
     if sequence.sizes is None:

@@ -55,8 +55,8 @@ class ConcatSequenceOp(DataDependentOp):
 
 
 class SplitSequenceOp(GraphOp):
-    """The parts of a tensor along `axis`: of these sizes (a list), or all of one size (a number) but the last, which may
-    be smaller. Without sizes, slices of size 1, without the axis unless it `keeps` it. ONNX: SplitToSequence.
+    """The parts of a tensor along `axis`: of these sizes (a list), or all of one size (a number) but the last, which
+    may be smaller. Without sizes, slices of size 1, without the axis unless it `keeps` it. ONNX: SplitToSequence.
 
     ```mlir
     %x = "test.value"() : () -> tensor<?x4xf32, #graph.shape<["n"]>>

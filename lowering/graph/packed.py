@@ -1,4 +1,4 @@
-"""A sequence as two tensors: all its elements in one list, and a row of numbers for each tensor, its rank and its sizes.
+"""A sequence as two tensors: all its elements in one list, and for each tensor a row of numbers, its rank and sizes.
 
 [x : f32[2, 3], y : f32[4]]  =  data f32[10], shapes si64[2, 9] = [[2, 2, 3, 1, ..], [1, 4, 1, 1, ..]]
 
@@ -159,7 +159,7 @@ class Code:
         cuts = [(0, rank)] if dropped is None else [(0, dropped), (dropped + 1, rank)]
         left = sum(end - start for start, end in cuts)
         if left > RANKS:
-            raise PassError(f"{self.builder.loc.label}: a tensor of {left} dims is put into a sequence; {RANKS} at most")
+            raise PassError(f"{self.builder.loc.label}: a tensor of {left} dims in a sequence; {RANKS} at most")
         sizes = [self.op(ShapeOp(x, start=start, end=end)) for start, end in cuts if start < end]
         ones = [self.numbers(*[1] * (RANKS - left))] if left < RANKS else []
         return self.reshape(self.concat(self.numbers(left), *sizes, *ones), (1, WIDTH))

@@ -181,7 +181,8 @@ class _Spread:
             assert isinstance(op, LoopOp)
             new = LoopOp(op.count, op.condition, self._flat(op.initial), regions=regions)
         code.builder.insert(new)
-        rest, names, labels = list(new.results), dict[str, str](), []
+        rest, names = list(new.results), dict[str, str]()
+        labels: list[Attribute] = []
         shown = op.attributes.get("onnx.outputs")
         for index, old in enumerate(op.results):
             label = shown.values[index] if isinstance(shown, ArrayAttr) else StringAttr("")

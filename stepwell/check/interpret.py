@@ -61,7 +61,7 @@ def interpret(
     recorder = _Recorder(function, symbols, budget)
     if function.function_type.results:
         made = run_function(function, arrays, observer=recorder, launcher=launcher)
-        results = [result if isinstance(result, list) or result is None else np.asarray(result) for result in made]
+        results: list[Any] = [x if isinstance(x, list) or x is None else np.asarray(x) for x in made]
     else:
         written = [_written(port, symbols) for port in outputs]
         memory = [*arrays, *written]

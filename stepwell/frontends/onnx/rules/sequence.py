@@ -26,6 +26,7 @@ from stepwell.ir.core import Block, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, Type
 
+
 def sequence(node: Node, index: int) -> Value:
     """An input that is a sequence, or an optional one, which then must be there."""
     value = node.input(index)
@@ -108,7 +109,7 @@ def concatenated(node: Node) -> Value:
     rank = len(shape_of(values[0])) + new
     axis = normalize_axis(node.int("axis"), rank)
     if new:
-        values = [reshaped(node, x, (*shape_of(x)[:axis], 1, *shape_of(x)[axis:])) for x in values]
+        values = tuple(reshaped(node, x, (*shape_of(x)[:axis], 1, *shape_of(x)[axis:])) for x in values)
     return node.insert(ConcatOp(values, axis=axis)).result
 
 
