@@ -4,16 +4,21 @@ The thread that calls a model, thread 0, runs the program. The others are worker
 take grains of the interval that thread 0 has published, a short list of jobs (a task, a block of arguments, a number of
 grains), and wait for the next one.
 
-REMAINING counts down the grains of an interval that nobody has taken, PENDING those that nobody has finished. A thread
-takes a grain by `old = REMAINING--` and has it if old > 0. An interval ends when PENDING is 0, whoever has arrived:
+The grains are numbered, and each thread has a part of the numbers (several threads one, in large teams): it begins with
+its own, and goes on with what is left of the others'. So a thread gets about the same grains of launches of one size,
+and finds in its cache what it read or wrote for the one before.
+
+REMAINING of each part counts down the grains that nobody has taken, PENDING those of all parts that nobody has
+finished. A thread takes a grain by `old = REMAINING--` and has it if old > 0. An interval ends when PENDING is 0,
+whoever has arrived:
 
 - Who holds a grain keeps PENDING above 0 until it has counted the grain as done, so thread 0 waits for it. All that it
   reads (jobs, arguments, scratch memory) is therefore of the interval that the grain belongs to, and stays as it is.
 - Who holds none has read the counters and a gate, and nothing else. It may be late by any number of intervals, calls or
   models: what it takes next is a grain of the interval that is then under way, or nothing.
 
-A failed attempt leaves REMAINING below 0 until the next interval sets it; a thread looks before it subtracts, so there
-is at most one for each thread and interval.
+A failed attempt leaves REMAINING below 0 until the next interval that has grains for the part sets it; a thread looks
+before it subtracts, so there is at most one for each thread, part and interval.
 
 All waiting is at a *gate*: an epoch that the releasing thread advances, and a count of sleepers that tells it whether
 anybody needs a wake-up call (Drepper, "Futexes Are Tricky"). Who waits spins first, then looks again each time that it
@@ -159,15 +164,31 @@ entry:
   %scratch.p = getelementptr i8, ptr %team, i64 $SCRATCH
   %stride.p = getelementptr i8, ptr %team, i64 $STRIDE
   %pending.p = getelementptr i8, ptr %team, i64 $PENDING
-  %remaining.p = getelementptr i8, ptr %team, i64 $REMAINING
   %start.p = getelementptr i8, ptr %team, i64 $START
   %done.p = getelementptr i8, ptr %team, i64 $DONE
+  %parts = call i64 @sw_parts(ptr %team)
   store ptr %scratch, ptr %scratch.p
   store i64 %stride, ptr %stride.p
   %pending = add i64 %total, 1
   store atomic i64 %pending, ptr %pending.p monotonic, align 8
   %epoch = load atomic i32, ptr %done.p monotonic, align 4
-  store atomic i64 %total, ptr %remaining.p release, align 8
+  br label %part
+part:
+  %index = phi i64 [ 0, %entry ], [ %index.next, %told ]
+  %first = phi i64 [ 0, %entry ], [ %end, %told ]
+  %index.next = add i64 %index, 1
+  %end = call i64 @sw_end_of_part(i64 %index, i64 %total, i64 %parts)
+  %share = sub i64 %end, %first
+  %any.share = icmp sgt i64 %share, 0
+  br i1 %any.share, label %tell, label %told
+tell:
+  %remaining.p = call ptr @sw_remaining(ptr %team, i64 %index)
+  store atomic i64 %share, ptr %remaining.p release, align 8
+  br label %told
+told:
+  %last.part = icmp eq i64 %index.next, %parts
+  br i1 %last.part, label %publish, label %part
+publish:
   %old.epoch = atomicrmw add ptr %start.p, i32 1 seq_cst
   %sleepers.p = getelementptr i8, ptr %start.p, i64 4
   %sleepers = load atomic i32, ptr %sleepers.p seq_cst, align 4
@@ -183,17 +204,16 @@ try:
   %began = call i64 @sw_clock(i32 1)
   %one = call i64 @sw_take(ptr %team, i64 0, i64 1)
   %ended = call i64 @sw_clock(i32 1)
-  %left = load atomic i64, ptr %remaining.p monotonic, align 8
-  %some = call i64 @llvm.smax.i64(i64 %left, i64 0)
+  %left = sub i64 %total, 1
   %each = sub i64 %ended, %began
-  %rest = mul i64 %each, %some
+  %rest = mul i64 %each, %left
   %worth = icmp sge i64 %rest, $WORTH_NS
   br i1 %worth, label %wake.late, label %work
 wake.late:
   call void @sw_wake(ptr %start.p)
   br label %work
 work:
-  %tried = phi i64 [ 0, %entry ], [ 0, %wake.now ], [ %one, %try ], [ %one, %wake.late ]
+  %tried = phi i64 [ 0, %publish ], [ 0, %wake.now ], [ %one, %try ], [ %one, %wake.late ]
   %taken = call i64 @sw_take(ptr %team, i64 0, i64 -1)
   %mine = add i64 %tried, %taken
   %counted = add i64 %mine, 1
@@ -210,27 +230,40 @@ done:
 }
 
 ; Takes grains and runs them until none is left, at most %limit (compared without sign). Answers how many are finished;
-; the caller counts them off PENDING. Behind an error it takes all grains and runs none.
+; the caller counts them off PENDING. Behind an error it takes all grains and runs none. The team's size may change
+; while no interval is under way: who goes by an old one sees empty parts that are no longer there, or not all of them.
 define internal i64 @sw_take(ptr %team, i64 %tid, i64 %limit) {
 entry:
-  %remaining.p = getelementptr i8, ptr %team, i64 $REMAINING
   %code.p = getelementptr i8, ptr %team, i64 $CODE
   %scratch.p = getelementptr i8, ptr %team, i64 $SCRATCH
   %stride.p = getelementptr i8, ptr %team, i64 $STRIDE
   %total.p = getelementptr i8, ptr %team, i64 $TOTAL
+  %parts = call i64 @sw_parts(ptr %team)
+  %own = urem i64 %tid, %parts
+  br label %part
+part:
+  %count.part = phi i64 [ 0, %entry ], [ %count, %next ]
+  %step = phi i64 [ 0, %entry ], [ %step.next, %next ]
+  %place = add i64 %own, %step
+  %index = urem i64 %place, %parts
+  %remaining.p = call ptr @sw_remaining(ptr %team, i64 %index)
   br label %look
 look:
-  %count = phi i64 [ 0, %entry ], [ %count.run, %run ], [ %count.all, %abandon ]
+  %count = phi i64 [ %count.part, %part ], [ %count.run, %run ], [ %count.all, %abandon ]
   %full = icmp uge i64 %count, %limit
   br i1 %full, label %done, label %peek
 peek:
   %left = load atomic i64, ptr %remaining.p monotonic, align 8
   %some = icmp sgt i64 %left, 0
-  br i1 %some, label %try, label %done
+  br i1 %some, label %try, label %next
 try:
   %old = atomicrmw sub ptr %remaining.p, i64 1 acq_rel
   %got = icmp sgt i64 %old, 0
-  br i1 %got, label %hold, label %done
+  br i1 %got, label %hold, label %next
+next:
+  %step.next = add i64 %step, 1
+  %over = icmp eq i64 %step.next, %parts
+  br i1 %over, label %done, label %part
 hold:
   %code = load atomic i64, ptr %code.p monotonic, align 8
   %failed = icmp ne i64 %code, 0
@@ -243,16 +276,43 @@ abandon:
   br label %look
 run:
   %total = load i64, ptr %total.p
+  %parts.now = call i64 @sw_parts(ptr %team)
   %scratch = load ptr, ptr %scratch.p
   %stride = load i64, ptr %stride.p
-  %grain = sub i64 %total, %old
+  %end = call i64 @sw_end_of_part(i64 %index, i64 %total, i64 %parts.now)
+  %grain = sub i64 %end, %old
   %offset = mul i64 %stride, %tid
   %mine = getelementptr i8, ptr %scratch, i64 %offset
   call void @sw_run_grain(ptr %team, ptr %mine, i64 %grain)
   %count.run = add i64 %count, 1
   br label %look
 done:
-  ret i64 %count
+  %finished = phi i64 [ %count, %look ], [ %count, %next ]
+  ret i64 %finished
+}
+
+; How many parts the grains of an interval have.
+define internal i64 @sw_parts(ptr %team) {
+  %size.p = getelementptr i8, ptr %team, i64 $SIZE
+  %size = load atomic i64, ptr %size.p monotonic, align 8
+  %most = call i64 @llvm.umin.i64(i64 %size, i64 $PARTS)
+  %parts = call i64 @llvm.umax.i64(i64 %most, i64 1)
+  ret i64 %parts
+}
+
+; The number behind the last grain of a part.
+define internal i64 @sw_end_of_part(i64 %index, i64 %total, i64 %parts) {
+  %next = add i64 %index, 1
+  %product = mul i64 %next, %total
+  %end = udiv i64 %product, %parts
+  ret i64 %end
+}
+
+define internal ptr @sw_remaining(ptr %team, i64 %index) {
+  %all = getelementptr i8, ptr %team, i64 $REMAINING
+  %offset = mul i64 %index, $LINE
+  %place = getelementptr i8, ptr %all, i64 %offset
+  ret ptr %place
 }
 
 ; ---------------------------------------------------------------- gates: { i32 epoch, i32 sleepers }

@@ -10,6 +10,7 @@ from .abi import JOBS
 
 MAX_THREADS = 1024
 LINE = 128
+PARTS = 16  # parts of an interval's grains, at most
 JOB = 32  # bytes: task, arguments, and the number of grains up to the end of this job
 
 # Settings: written from Python, kept across a fork. All else in the block is the threads' own.
@@ -37,9 +38,9 @@ OFFSETS = {
     "VALUE": 2 * LINE + 16,  # i64
     "START": 3 * LINE,  # gate: opens when an interval is published
     "DONE": 4 * LINE,  # gate: opens when a worker finishes the last grain
-    "REMAINING": 5 * LINE,  # i64
-    "PENDING": 6 * LINE,  # i64: grains that are not finished, and 1 until thread 0 has found nothing more to take
-    "LOCK": 7 * LINE,  # i32
-    "TASKS": 8 * LINE,  # the jobs
+    "PENDING": 5 * LINE,  # i64: grains that are not finished, and 1 until thread 0 has found nothing more to take
+    "LOCK": 6 * LINE,  # i32
+    "REMAINING": 7 * LINE,  # i64 for each part, LINE apart
+    "TASKS": (7 + PARTS) * LINE,  # the jobs
 }
-BLOCK_BYTES = 8 * LINE + JOBS * JOB
+BLOCK_BYTES = (7 + PARTS) * LINE + JOBS * JOB

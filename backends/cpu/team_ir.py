@@ -13,7 +13,7 @@ from stepwell.errors import TargetError
 
 from . import interval_ir
 from .abi import INTERRUPTED, NO_OP
-from .team_block import BLOCK_BYTES, JOB, MAX_THREADS, OFFSETS
+from .team_block import BLOCK_BYTES, JOB, LINE, MAX_THREADS, OFFSETS, PARTS
 
 _X86 = {
     "PAUSE": "call void @llvm.x86.sse2.pause()",
@@ -81,6 +81,8 @@ declare ptr @PyEval_SaveThread()
 declare i32 @PyErr_CheckSignals()
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.umax.i64(i64, i64)
+declare i64 @llvm.umin.i64(i64, i64)
 
 $ARCH
 ; ---------------------------------------------------------------- one call of a program
@@ -218,7 +220,7 @@ made:
   %next = add i64 %tid, 1
   br label %head
 done:
-  store i64 %tid, ptr %size.p
+  store atomic i64 %tid, ptr %size.p monotonic, align 8
   %r8 = call i32 @pthread_sigmask(i32 2, ptr %old, ptr null)
   ret void
 }
@@ -244,7 +246,7 @@ join:
   br label %head
 done:
   store atomic i32 0, ptr %stop.p monotonic, align 4
-  store i64 1, ptr %size.p
+  store atomic i64 1, ptr %size.p monotonic, align 8
   ret void
 }
 
@@ -316,6 +318,8 @@ def team_ir(arch: str) -> str:
         BLOCK_BYTES=BLOCK_BYTES,
         MAX_THREADS=MAX_THREADS,
         JOB=JOB,
+        LINE=LINE,
+        PARTS=PARTS,
         EARLY=interval_ir.EARLY,
         WORTH_NS=interval_ir.WORTH_NS,
         STEADY_NS=interval_ir.STEADY_NS,

@@ -18,7 +18,8 @@ from stepwell.lowering.tensor.space import Space, lanes_of
 from stepwell.lowering.tensor.windows import window_schedule
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
-GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least
+GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least,
+GRAIN_READS = 1 << 16  # or numbers that it reads of the operand along the vectors: with few rows, these take the time
 PARTIAL = 256  # multiply-adds in one sum of the widest vectors: rounding errors grow with the root of the length
 WIDEST = 64  # bytes; with narrower vectors a step takes longer, and shorter sums cost nothing
 PARTIAL_PLAIN = 32  # plain numbers, at least: often of one sign, so that every rounding is that of a large sum
@@ -121,7 +122,8 @@ def _contraction_loops(
     others = math.prod(space.sizes[d] for d in outer)
     if min(rows, row_size) < 64:  # few rows pass before the panels are read again: they have to stay in L2
         columns = max(panel, min(columns, machine.l2_bytes // 2 // (4 * depth) // panel * panel))
-    wanted = min(MAX_GRAINS, max(1, row_size * space.sizes[vector] * others * depth // GRAIN_STEPS))
+    reads = space.sizes[vector] * others * depth
+    wanted = min(MAX_GRAINS, max(1, row_size * reads // GRAIN_STEPS, reads // GRAIN_READS))
 
     def grains() -> int:
         return others * -(-space.sizes[vector] // columns) * -(-row_size // rows)
