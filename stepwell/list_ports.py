@@ -147,7 +147,7 @@ def from_arrays(port: ListPort, found: dict[str, Array]) -> Any:
     """A list or an optional value from named arrays; where there is none, it is empty, or absent."""
     if port.sequence is None:
         return found.get(port.name)
-    arrays = []
+    arrays: list[Array] = []
     while (name := f"{port.name}.{len(arrays)}") in found:
         arrays.append(found[name])
     return arrays or (None if port.may_be_absent else [])
