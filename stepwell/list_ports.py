@@ -11,13 +11,11 @@ from typing import Any
 import attrs
 import numpy as np
 
-from stepwell.dialects.graph.sequence_types import EVERY_SIZE, OptionalType, SequenceType
+from stepwell.dialects.graph.sequence_types import EVERY_SIZE, RANKS, OptionalType, SequenceType, list_element
 from stepwell.errors import InputError, IRError
 from stepwell.ir.types import TensorType, Type, numpy_dtype
 
 Array = np.ndarray[Any, Any]
-RANKS = 8
-"""The most dims of an array in a list."""
 
 
 @attrs.frozen
@@ -46,9 +44,7 @@ class ListPort:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The element type of the arrays."""
-        of = self.sequence or (self.type.of if isinstance(self.type, OptionalType) else self.type)
-        assert isinstance(of, (SequenceType, TensorType))
-        return numpy_dtype(of.element)
+        return numpy_dtype(list_element(self.type))
 
     @property
     def sizes(self) -> tuple[int, ...] | None:

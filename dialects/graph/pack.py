@@ -27,8 +27,9 @@ class UnpackOp(DataDependentOp):
     %x = "test.value"() : () -> tensor<?xf32, #graph.shape<["n"]>>
     %p = "test.value"() : () -> tensor<1xsi64>
     %s = "test.value"() : () -> tensor<2xsi64>
-    %r = graph.unpack %x, %p, %s {known = array<i64: -1, 4>, new_dims = ["k"]}
-      : (tensor<?xf32, #graph.shape<["n"]>>, tensor<1xsi64>, tensor<2xsi64>) -> tensor<?x4xf32, #graph.shape<["k"]>>
+    %r = graph.unpack %x, %p, %s {known = array<i64: -1, -1>, new_dims = ["k", "m"]}
+      : (tensor<?xf32, #graph.shape<["n"]>>, tensor<1xsi64>, tensor<2xsi64>)
+      -> tensor<?x?xf32, #graph.shape<["k", "m"]>>
     ```
     """
 

@@ -24,7 +24,9 @@ class ConcatSequenceOp(DataDependentOp):
     other sizes, and there is at least one. ONNX: ConcatFromSequence.
 
     ```mlir
-    %s = "test.value"() : () -> !graph.sequence<element = f32, sizes = [-1, 4]>
+    %a = "test.value"() : () -> tensor<2x4xf32>
+    %s = graph.sequence %a, %a {element = f32}
+      : (tensor<2x4xf32>, tensor<2x4xf32>) -> !graph.sequence<element = f32, sizes = [-1, 4]>
     %r = graph.concat_sequence %s {axis = 0 : i64, new_dims = ["n"]}
       : (!graph.sequence<element = f32, sizes = [-1, 4]>) -> tensor<?x4xf32, #graph.shape<["n"]>>
     ```
@@ -60,9 +62,10 @@ class SplitSequenceOp(GraphOp):
 
     ```mlir
     %x = "test.value"() : () -> tensor<?x4xf32, #graph.shape<["n"]>>
-    %k = "test.value"() : () -> tensor<si64>
+    %k = graph.constant dense<2> : tensor<si64>
     %s = graph.split_sequence %x, %k {axis = 0 : i64}
       : (tensor<?x4xf32, #graph.shape<["n"]>>, tensor<si64>) -> !graph.sequence<element = f32, sizes = [-1, 4]>
+    %c = graph.sequence_length %s : (!graph.sequence<element = f32, sizes = [-1, 4]>) -> tensor<si64>
     ```
     """
 

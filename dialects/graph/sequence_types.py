@@ -12,6 +12,10 @@ EVERY_SIZE = -1
 """A size in which the tensors of a sequence may differ."""
 
 
+RANKS = 8
+"""The most dims of a tensor in a sequence whose tensors are not known at compile time."""
+
+
 @interned
 class SequenceType(Type):
     """`!graph.sequence<element = f32, sizes = [-1, 64]>`: a list of tensors of one element type, each of a shape of its
@@ -63,6 +67,14 @@ OPTIONAL = TypeConstraint("an optional value", lambda type_: isinstance(type_, O
 def is_list(type_: Type) -> bool:
     """Whether a type is that of a sequence or an optional value."""
     return isinstance(type_, (SequenceType, OptionalType))
+
+
+def list_element(type_: Type) -> Type:
+    """The element type of a sequence's or an optional value's tensors."""
+    while isinstance(type_, OptionalType):
+        type_ = type_.of
+    assert isinstance(type_, (SequenceType, TensorType))
+    return type_.element
 
 
 def sequence_of(type_: TensorType) -> SequenceType:

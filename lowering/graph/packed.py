@@ -21,6 +21,7 @@ from stepwell.dialects.graph.movement import ConcatOp, SliceOp
 from stepwell.dialects.graph.pack import UnpackOp
 from stepwell.dialects.graph.reduction import CumulativeOp, ReduceOp
 from stepwell.dialects.graph.scatter import ScatterElementsOp
+from stepwell.dialects.graph.sequence_types import RANKS
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp, ShapeOp, product
 from stepwell.errors import PassError
 from stepwell.ir.attributes import elements
@@ -28,9 +29,6 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import SI64, TensorType, Type, numpy_dtype
-
-RANKS = 8
-"""The most dims of a tensor in a sequence that is spread."""
 
 WIDTH = 1 + RANKS
 """Numbers in the row of a tensor: its rank, its sizes, ones."""

@@ -21,7 +21,7 @@ from stepwell.dialects.graph import sequence as graph
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.dialects.graph.control import IfOp, LoopOp, YieldOp
 from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
-from stepwell.dialects.graph.sequence_types import OptionalType, SequenceType, is_list
+from stepwell.dialects.graph.sequence_types import OptionalType, SequenceType, is_list, list_element
 from stepwell.dialects.graph.symbols import fresh_name, fresh_names_after
 from stepwell.errors import PassError
 from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, elements
@@ -46,14 +46,6 @@ def part_names(type_: Type) -> tuple[str, ...]:
             raise PassError(f"a value of type {type_} cannot be taken apart")
         return PRESENT, DATA, SHAPES
     return DATA, SHAPES
-
-
-def element_of(type_: Type) -> Type:
-    """The element type of a sequence's or an optional value's tensors."""
-    while isinstance(type_, OptionalType):
-        type_ = type_.of
-    assert isinstance(type_, (SequenceType, TensorType))
-    return type_.element
 
 
 @attrs.frozen
@@ -215,7 +207,7 @@ def _part_type(type_: Type, part: str) -> TensorType:
     if part == PRESENT:
         return TensorType((), I1)
     size = symbol(fresh_name(f"list_{part}"))
-    return TensorType((size,), element_of(type_)) if part == DATA else TensorType((size, WIDTH), SI64)
+    return TensorType((size,), list_element(type_)) if part == DATA else TensorType((size, WIDTH), SI64)
 
 
 def _described(given: Sequence[dict[str, Attribute]], types: Sequence[Type]) -> Attribute:
@@ -307,7 +299,7 @@ def _optional(s: _Spread, op: graph.OptionalOp, code: Code) -> _Made:
         return _Whole(code.packed([op.x] if op.x is not None else [], op.of.element))
     part_names(op.result.type)
     present = code.op(ConstantOp(value=elements(np.array(op.x is not None), TensorType((), I1))))
-    return _Whole(s.wholes[op.x].packed if op.x is not None else code.empty(element_of(op.of)), present)
+    return _Whole(s.wholes[op.x].packed if op.x is not None else code.empty(list_element(op.of)), present)
 
 
 @_spreads(graph.OptionalHasElementOp)

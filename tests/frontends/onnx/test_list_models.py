@@ -11,8 +11,15 @@ from onnx import TensorProto, TypeProto, ValueInfoProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import stepwell
+from stepwell.check import CheckEach
+from stepwell.compiler import Options, context_of, machine_of
 from stepwell.errors import InputError, ModelError
 from stepwell.errors import RuntimeError as RunError
+from stepwell.frontends.onnx.exporter import export_model
+from stepwell.frontends.onnx.importer import import_model
+from stepwell.ir.passes import PassManager
+from stepwell.lowering.pipeline import phases
+from stepwell.sources import load_source
 
 F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL  # noqa: E741
 
@@ -289,3 +296,33 @@ def test_refused_by_name(nodes: Sequence[Any], inputs: Sequence[Any], words: str
 def test_a_rank_that_the_caller_gives() -> None:
     proto = model([node("SequenceAt", "s i", "y")], [sequence("s"), I64], [tensor("y")])
     same(stepwell.compile(proto, shapes={"s": ["h", 3]})(ROWS, np.array(3)), ROWS[3])
+
+
+def test_written_as_onnx_and_read_back() -> None:
+    proto = model([node("SequenceErase", "s i", "y"), node("ConcatFromSequence", "y", "z", axis=0)],
+                  [S, I64, optional(sequence("o"))], [sequence("y"), tensor("z"), optional(sequence("o"))])  # fmt: skip
+    again = export_model(import_model(proto))
+    feed = [ROWS, np.array(1), None]
+    same(list(stepwell.compile(again)(*feed)), list(stepwell.compile(proto)(*feed)))
+
+
+@pytest.mark.parametrize("inputs", [
+    (PLACES["erase"][1], [S, I64], sequence("y"), [ROWS, np.array(1)]),
+    ([node("ConcatFromSequence", "s", "y", axis=1)], [sequence("s", F, [2, None])], tensor("y"),
+     [arrays((2, 3), (2, 1))]),
+    ([node("OptionalHasElement", "o", "y")], [optional(sequence("o"))], tensor("y", B), [None]),
+])  # fmt: skip
+def test_no_pass_changes_a_result(inputs: Any) -> None:
+    nodes, ports, output, feed = inputs
+    module, _ = load_source(model(nodes, ports, [output]), None)
+    options = Options()
+    context = context_of(options, machine_of(options))
+    check = CheckEach(feed, context=context)
+    PassManager(phases("graph", "loop"), [check]).run(module, context)
+    assert check.failure is None
+
+
+def test_the_bounds_of_every_access_hold() -> None:
+    proto = model([node("SequenceInsert", "s x i", "y")], [S, tensor("x", F, ["n", 3]), I64], [sequence("y")])
+    compiled = stepwell.compile(proto, sanitize=True)
+    same(compiled(ROWS, X[:2, :3], np.array(-1)), [*ROWS[:3], X[:2, :3], ROWS[3]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from stepwell.dialects.graph import sequence as graph
+from stepwell.dialects.graph.pack import UnpackOp
+from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, type_proto
 from stepwell.frontends.onnx.writer import Writer, exports
 
@@ -56,3 +58,23 @@ def has_element(op: graph.OptionalHasElementOp, writer: Writer) -> None:
 def get_element(op: graph.OptionalGetElementOp, writer: Writer) -> None:
     """graph.optional_get_element %o -> OptionalGetElement(o)"""
     writer.node("OptionalGetElement", [op.x], op.results)
+
+
+@exports(ConcatSequenceOp)
+def concat(op: ConcatSequenceOp, writer: Writer) -> None:
+    """graph.concat_sequence %s {axis} -> ConcatFromSequence(s) {axis, new_axis}"""
+    writer.node("ConcatFromSequence", [op.sequence], op.results, axis=op.axis, new_axis=int(op.new))
+
+
+@exports(SplitSequenceOp)
+def split(op: SplitSequenceOp, writer: Writer) -> None:
+    """graph.split_sequence %x, %k {axis} -> SplitToSequence(x, k) {axis, keepdims}"""
+    writer.node("SplitToSequence", [op.x, op.sizes], op.results, axis=op.axis, keepdims=int(op.keeps))
+
+
+@exports(UnpackOp)
+def unpack(op: UnpackOp, writer: Writer) -> None:
+    """graph.unpack %x, %p, %s -> Reshape(Slice(x, p, p + ReduceProd(s)), s)"""
+    count = writer.make("ReduceProd", [op.sizes], keepdims=1)
+    part = writer.make("Slice", [op.x, op.start, writer.make("Add", [op.start, count])])
+    writer.node("Reshape", [part, op.sizes], op.results, allowzero=1)
