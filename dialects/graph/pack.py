@@ -1,4 +1,5 @@
-"""Tensors of any shape in one list: where one begins and what sizes it has are numbers in other tensors."""
+"""Tensors of any shape in one list: where one begins and what sizes it has are numbers in other tensors, which are
+required to make sense."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import tensor_type
+from stepwell.dialects.graph.base import GraphOp, constant_array, shape_of, tensor_type
 from stepwell.dialects.graph.shape import check_list, list_size
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
-from stepwell.errors import IRError
-from stepwell.ir.attrkinds import INTS
-from stepwell.ir.constraints import INDEX_LIST, TENSOR
+from stepwell.errors import IRError, RuntimeError
+from stepwell.ir.attributes import Attribute
+from stepwell.ir.attrkinds import INTS, STRING
+from stepwell.ir.constraints import BOOL_TENSOR, INDEX_LIST, TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import attr, operand, result
@@ -62,3 +64,37 @@ class UnpackOp(DataDependentOp):
         if not 0 <= start <= end <= x.size:
             raise IRError(f"elements {start} to {end} of {x.size}")
         return x[start:end].reshape(sizes)
+
+
+class RequiredOp(GraphOp):
+    """A list of numbers where each of the conditions holds. Where one does not, the run ends with an error that tells
+    the message and the number.
+
+    ```mlir
+    %x = "test.value"() : () -> tensor<1xsi64>
+    %h = graph.constant dense<[true]> : tensor<1xi1>
+    %r = graph.required %x, %h {message = "a place outside"} : (tensor<1xsi64>, tensor<1xi1>) -> tensor<1xsi64>
+    ```
+    """
+
+    name = "graph.required"
+    x: Value = operand(INDEX_LIST)
+    holds: Value = operand(BOOL_TENSOR)
+    message: str = attr(STRING)
+    result: Value = result(INDEX_LIST)
+
+    def infer_types(self) -> Sequence[Type]:
+        if shape_of(self.x) != shape_of(self.holds):
+            raise IRError(f"conditions {self.holds.type} for numbers {self.x.type}")
+        return [self.x.type]
+
+    def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
+        """required(%x, true) -> %x"""
+        known = constant_array(self.holds)
+        return [self.x] if known is not None and known.all() else super().fold(constants)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        x, holds = args
+        if not holds.all():
+            raise RuntimeError(self.message, int(x[~holds][0]), self.loc.label or "an operation")
+        return x

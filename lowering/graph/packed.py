@@ -18,7 +18,7 @@ from stepwell.dialects.graph.generate import RangeOp
 from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.logic import AndOp, CompareOp, WhereOp
 from stepwell.dialects.graph.movement import ConcatOp, SliceOp
-from stepwell.dialects.graph.pack import UnpackOp
+from stepwell.dialects.graph.pack import RequiredOp, UnpackOp
 from stepwell.dialects.graph.reduction import CumulativeOp, ReduceOp
 from stepwell.dialects.graph.scatter import ScatterElementsOp
 from stepwell.dialects.graph.sequence_types import RANKS
@@ -33,8 +33,11 @@ from stepwell.ir.types import SI64, TensorType, Type, numpy_dtype
 WIDTH = 1 + RANKS
 """Numbers in the row of a tensor: its rank, its sizes, ones."""
 
-NOWHERE = 1 << 40
-"""A place that no list has: reading there ends the run."""
+OUTSIDE = "a place outside of the sequence"
+EMPTY = "an empty sequence is concatenated"
+DIFFERENT = "the tensors of a sequence that are concatenated differ in size along another axis"
+NO_PARTS = "an axis cannot be split into parts of this size"
+NOT_WHOLE = "the sizes of the parts do not add up to that of the axis"
 
 
 @attrs.frozen
@@ -107,10 +110,14 @@ class Code:
         """0, 1, .. below a scalar, or by steps"""
         return self.op(RangeOp(self.number(0), limit, self.number(1) if step is None else step))
 
-    def require(self, condition: Value) -> Value:
-        """The scalar 0; an index out of range where the condition (one element) does not hold."""
-        place = self.select(self.reshape(condition, (1,)), 0, NOWHERE)
-        return self.reshape(self.gather(self.numbers(0), place), ())
+    def require(self, x: Value, holds: Value, message: str) -> Value:
+        """A number, where the condition holds; else the run ends."""
+        one = self.op(RequiredOp(self.reshape(x, (1,)), self.reshape(holds, (1,)), message=message))
+        return self.reshape(one, shape_of(x))
+
+    def zero_if(self, holds: Value, message: str) -> Value:
+        """The scalar 0 where a condition holds; else the run ends."""
+        return self.require(self.number(0), holds, message)
 
     # Elements
 
@@ -187,7 +194,7 @@ class Code:
         place = self.reshape(position, (1,))
         place = self.select(self.test(place, "lt", 0), self.add(place, count), place)
         inside = self.op(AndOp(self.test(place, "ge", 0), self.test(place, "lt", self.add(count, more))))
-        return self.add(place, self.require(inside))
+        return self.require(place, inside, OUTSIDE)
 
     def at(self, s: Packed, position: Value, known: Sequence[int], new_dims: Sequence[str]) -> Value:
         """The tensor at a position, which has these sizes where they are not -1."""
@@ -240,14 +247,15 @@ class Code:
     def concatenated(self, s: Packed, axis: int, new: bool, known: Sequence[int], new_dims: Sequence[str]) -> Value:
         """All tensors along an axis, which is perhaps new; `known` has the sizes of the result."""
         rank = len(known) - new
-        first = self.gather(s.shapes, self.place(s, self.number(0)))
+        some = self.test(self.size(s.shapes), "gt", 0)
+        first = self.gather(s.shapes, self.require(self.numbers(0), some, EMPTY))
         sizes = self.columns(s.shapes, 1, 1 + rank) if rank else None
         others = [number for number in range(rank) if new or number != axis]
         for number in others:
             assert sizes is not None
             same = self.test(self.column(sizes, number), "eq", self.column(first, 1 + number))
             wrong = self.total(self.op(CastOp(same, to=SI64)), 0, "min")
-            first = self.add(first, self.require(self.test(wrong, "ge", 1)))
+            first = self.add(first, self.zero_if(self.test(wrong, "ge", 1), DIFFERENT))
         row = self.reshape(first, (WIDTH,))
         mine = [self.reshape(self.gather(row, self.numbers(1 + number)), (1,)) for number in range(rank)]
         if new:
@@ -308,8 +316,8 @@ class Code:
             sizes = self.op(CastOp(sizes, to=SI64))
         if tensor_type(sizes).rank:
             least = self.total(self.concat(sizes, self.numbers(0)), 0, "min")
-            sizes = self.add(sizes, self.require(self.test(least, "ge", 0)))
-            return self.add(sizes, self.require(self.test(self.total(sizes), "eq", total)))
-        step = self.add(sizes, self.require(self.test(sizes, "ge", 1)))
+            sizes = self.add(sizes, self.zero_if(self.test(least, "ge", 0), NO_PARTS))
+            return self.add(sizes, self.zero_if(self.test(self.total(sizes), "eq", total), NOT_WHOLE))
+        step = self.require(sizes, self.test(sizes, "ge", 1), NO_PARTS)
         starts = self.upto(total, step)
         return self.binary("Min", self.sub(self.reshape(total, (1,)), starts), step)

@@ -120,7 +120,8 @@ class _Spread:
     def block(self, block: Block) -> None:
         """Convert a block's arguments and ops; what becomes parts is replaced where it stands."""
         for argument in [a for a in block.arguments if is_list(a.type)]:
-            parts = [block.insert_argument(argument.index, _part_type(argument.type, part), f"{argument.name}_{part}")
+            name = argument.name or "list"
+            parts = [block.insert_argument(argument.index, _part_type(argument.type, part), f"{name}_{part}")
                      for part in part_names(argument.type)]  # fmt: skip
             self.wholes[argument] = _Whole.of(parts)
         done = [op for op in list(block) if self._convert(op)]
@@ -313,5 +314,5 @@ def _get(s: _Spread, op: graph.OptionalGetElementOp, code: Code) -> _Made:
     whole = s.wholes[op.x]
     if whole.present is None:
         return _renamed(op, lambda known, names: code.at(whole.packed, code.number(0), known, names))
-    there = code.require(whole.present)
+    there = code.zero_if(whole.present, "the value is absent")
     return _Whole(Packed(whole.packed.data, code.add(whole.packed.shapes, there)))

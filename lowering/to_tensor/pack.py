@@ -1,14 +1,14 @@
-"""Tensors in a list: reads at a place that data tell."""
+"""Tensors in a list: reads at a place that data tell, and what is required of such numbers."""
 
 from __future__ import annotations
 
-from stepwell.dialects.graph.pack import UnpackOp
+from stepwell.dialects.graph.pack import RequiredOp, UnpackOp
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import const
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.lowering.to_tensor.born import Sizes, entry, sizes_by_data
-from stepwell.lowering.to_tensor.places import Places, moved, reads_unsigned, result_type
+from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, result_type
 from stepwell.lowering.to_tensor.rules import lowers
 
 
@@ -33,3 +33,14 @@ def unpack(op: UnpackOp, c: Conversion) -> Value:
 
     assert tensor_type(x).rank == 1
     return moved(c, result, body, inputs=[c.new(op.start)], maps=[[const(0)]], sources=[x])
+
+
+@lowers(RequiredOp)
+def required(op: RequiredOp, c: Conversion) -> Value:
+    """graph.required %x, %h  ->  out[i] = x[i], with a check.require"""
+
+    def body(p: Places, x: Value, holds: Value) -> Value:
+        p.require(holds, x, op.message)
+        return x
+
+    return moved(c, result_type(op), body, inputs=[c.new(op.x), c.new(op.holds)], maps=[dims(1), dims(1)])

@@ -93,8 +93,7 @@ PLACES: dict[str, tuple[Any, list[Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PLACES)
-@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+@pytest.mark.parametrize(("name", "dtype"), [*((name, np.int64) for name in PLACES), ("at", np.int32)])
 def test_places_that_data_decide(name: str, dtype: Any) -> None:
     output, nodes = PLACES[name]
     number = tensor("i", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [])
@@ -108,7 +107,7 @@ def test_places_that_data_decide(name: str, dtype: Any) -> None:
 def test_places_outside_end_the_run(name: str, place: int) -> None:
     output, nodes = PLACES[name]
     compiled = stepwell.compile(model(nodes, [S, I64], [output]))
-    with pytest.raises(RunError, match="out of range"):
+    with pytest.raises(RunError, match="a place outside of the sequence"):
         compiled(ROWS, np.array(place))
     compiled(ROWS, np.array(2))
 
@@ -122,7 +121,7 @@ def test_insert_at_the_end_and_behind_it() -> None:
         same(compiled(given, x, np.array(len(given) + 1)), [*given, x, x])
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int8, np.uint8, np.bool_, np.float16, np.uint64])
+@pytest.mark.parametrize("dtype", [np.float16, np.uint8, np.bool_, np.int64])
 def test_element_types(dtype: Any) -> None:
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     nodes = [node("SequenceAt", "s i", "x"), node("SequenceInsert", "s x zero", "y")]
@@ -148,13 +147,13 @@ def test_concatenated(name: str) -> None:
     compare(proto, {"s": values}, {"s": values[:1]})
 
 
-@pytest.mark.parametrize(("attributes", "values"), [
-    ({"axis": 0}, arrays((2, 3), (2, 4))), ({"axis": 1}, arrays((2, 3), (3, 3))), ({"axis": 0}, []),
-    ({"axis": 0, "new_axis": 1}, arrays((2, 3), (3, 2))),
+@pytest.mark.parametrize(("attributes", "values", "words"), [
+    ({"axis": 0}, arrays((2, 3), (2, 4)), "differ in size"), ({"axis": 1}, arrays((2, 3), (3, 3)), "differ in size"),
+    ({"axis": 0}, [], "an empty sequence"), ({"axis": 0, "new_axis": 1}, arrays((2, 3), (3, 2)), "differ in size"),
 ])  # fmt: skip
-def test_what_does_not_fit_is_not_concatenated(attributes: Any, values: Any) -> None:
+def test_what_does_not_fit_is_not_concatenated(attributes: Any, values: Any, words: str) -> None:
     proto = model([node("ConcatFromSequence", "s", "y", **attributes)], [sequence("s", F, [None, None])], [tensor("y")])
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match=words):
         stepwell.compile(proto)(values)
 
 
@@ -183,7 +182,7 @@ def test_split_into_slices(keepdims: int, axis: int) -> None:
 def test_parts_that_are_not_the_whole(sizes: Any) -> None:
     proto = model([node("SplitToSequence", "x k", "y", axis=0)],
                   [tensor("x", F, ["m", "n"]), tensor("k", I, ["p"] * np.ndim(sizes))], [sequence("y")])  # fmt: skip
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match="parts"):
         stepwell.compile(proto)(X, np.array(sizes))
 
 
@@ -251,7 +250,7 @@ def test_an_absent_value_is_not_there() -> None:
     proto = model([node("OptionalGetElement", "o", "y")], [optional(sequence("o"))], [sequence("y")])
     compiled = stepwell.compile(proto)
     same(compiled(ROWS), ROWS)
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match="absent"):
         compiled(None)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from stepwell.dialects.graph import sequence as graph
-from stepwell.dialects.graph.pack import UnpackOp
+from stepwell.dialects.graph.pack import RequiredOp, UnpackOp
 from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, type_proto
 from stepwell.frontends.onnx.writer import Writer, exports
@@ -78,3 +80,12 @@ def unpack(op: UnpackOp, writer: Writer) -> None:
     count = writer.make("ReduceProd", [op.sizes], keepdims=1)
     part = writer.make("Slice", [op.x, op.start, writer.make("Add", [op.start, count])])
     writer.node("Reshape", [part, op.sizes], op.results, allowzero=1)
+
+
+@exports(RequiredOp)
+def required(op: RequiredOp, writer: Writer) -> None:
+    """graph.required %x, %h -> Add(x, Gather([0], Where(h, 0, far))): an index out of range where it does not hold"""
+    zero, far = writer.constant(np.array(0, np.int64)), writer.constant(np.array(1 << 40, np.int64))
+    place = writer.make("Where", [op.holds, zero, far])
+    nothing = writer.make("Gather", [writer.constant(np.array([0], np.int64)), place])
+    writer.node("Add", [op.x, writer.make("CastLike", [nothing, op.x])], op.results)
