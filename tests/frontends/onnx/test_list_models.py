@@ -295,6 +295,8 @@ def test_refused_by_name(nodes: Sequence[Any], inputs: Sequence[Any], words: str
 def test_a_rank_that_the_caller_gives() -> None:
     proto = model([node("SequenceAt", "s i", "y")], [sequence("s"), I64], [tensor("y")])
     same(stepwell.compile(proto, shapes={"s": ["h", 3]})(ROWS, np.array(3)), ROWS[3])
+    proto = model([node("OptionalGetElement", "o", "y")], [optional(tensor("o"))], [tensor("y")])
+    same(stepwell.compile(proto, shapes={"o": ["h", 6]})(X), X)
 
 
 def test_written_as_onnx_and_read_back() -> None:
