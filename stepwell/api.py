@@ -17,12 +17,14 @@ from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import PassContext
+from stepwell.list_ports import ListPort
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Array, Port, main_function, ports_of
+from stepwell.ports import AnyPort, Array, Port, accepted, main_function, parts_of, ports_of, restored, tensor_ports
 from stepwell.sources import Shapes, load_source
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.profile import ProfileRow
+    from stepwell.dialects.func import FuncOp
 
 
 def compile(
@@ -55,22 +57,25 @@ def compile_module(module: Operation, options: Options) -> Model:
     machine = machine_of(options)
     context = context_of(options, machine)
     lower(module, "loop", context)
-    inputs, outputs = ports_of(main_function(module))
     program = backend().build(
         module, machine, threads=options.threads, sanitize=options.sanitize, cached=options.cache
     )
-    return Model(program, inputs, outputs, context, origin, options, module)
+    return Model(program, main_function(module), context, origin, options, module)
 
 
 class Model:
     """A compiled model. It may be called from any number of threads."""
 
     def __init__(
-        self, program: Any, inputs: Sequence[Port], outputs: Sequence[Port], context: PassContext,
-        origin: Operation | None, options: Options, lowered: Operation | None = None,
+        self, program: Any, function: FuncOp, context: PassContext, origin: Operation | None, options: Options,
+        lowered: Operation | None = None,
     ) -> None:  # fmt: skip
+        """`function` is the program at the end of the loop landing, or its head; `lowered` the module it is of."""
+        inputs, outputs = ports_of(function)
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
+        self._parts, results = parts_of(function)
+        self._results = tensor_ports(results)
         self.context = context
         self._program = program
         self._origin = origin
@@ -80,16 +85,18 @@ class Model:
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
         self._dtypes = [port.dtype for port in inputs]
-        self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
+        ports = (*self.inputs, *self.outputs)
+        self._is_direct = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
 
     def __call__(self, *arrays: Any) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.
+        Sequences are lists of arrays, a value that is absent is None.
 
         Raises InputError for arrays that do not fit, stepwell.RuntimeError for what only the run can find."""
         results = self._run(arrays)
         return results[0] if len(results) == 1 else tuple(results)
 
-    def run(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> dict[str, Any]:
         """Run on arrays by name; gives the outputs by name, and with `fetch` the values of those ONNX names as well.
 
         The first fetch of a set of names compiles the model once more."""
@@ -97,10 +104,10 @@ class Model:
         known = {port.name for port in (*self.inputs, *self.outputs)}
         extra = tuple(dict.fromkeys(name for name in fetch or () if name not in known))
         model = self.fetching(extra) if extra else self
-        found = dict(zip((port.name for port in model.outputs), model._run(arrays), strict=True))
+        found: dict[str, Any] = dict(zip((port.name for port in model.outputs), model._run(arrays), strict=True))
         for name, array in zip((port.name for port in self.inputs), arrays, strict=True):
             if fetch and name in fetch:
-                found.setdefault(name, np.asarray(array))
+                found.setdefault(name, array if isinstance(array, list) or array is None else np.asarray(array))
         return found
 
     def fetching(self, names: tuple[str, ...]) -> Model:
@@ -118,8 +125,7 @@ class Model:
         """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds.
 
         The first profile of a model makes its code once more, with clocks. Raises InputError as `run` does."""
-        arrays = self._ordered(feeds)
-        arrays = [port.accept(value) for port, value in zip(self.inputs, arrays, strict=True)]
+        arrays = accepted(self.inputs, self._parts, self._ordered(feeds))
         with self._lock:
             if self._profiler is None:
                 if self._lowered is None:
@@ -156,9 +162,7 @@ class Model:
             if self._is_direct and all(map(_fits, values, self._dtypes)):
                 direct: list[Array] = self._program.run(values)
                 return direct
-            arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
-            results = self._program.run(arrays)
-            return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+            return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
         except MemoryError as error:
             raise RuntimeError(f"out of memory: {error}") from None
 
@@ -204,9 +208,12 @@ def add_outputs(module: Operation, names: Sequence[str]) -> None:
 class NodeArg:
     """An input or output as onnxruntime describes it: `name`, `type` as "tensor(float)", `shape` of ints and names."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: AnyPort) -> None:
         self.name = port.name
         self.type = f"tensor({_ONNX_NAMES.get(port.dtype.name, port.dtype.name)})"
+        if isinstance(port, ListPort):
+            self.type = f"seq({self.type})" if port.sequence is not None else self.type
+            self.type = f"optional({self.type})" if port.may_be_absent else self.type
         self.shape = list(port.shape)
 
     def __repr__(self) -> str:
