@@ -36,7 +36,7 @@ class PhaseSpec:
 PIPELINE = (
     PhaseSpec(
         "pre-optimise", "WHAT is computed: constants folded, algebra simplified, equal things computed once", "graph",
-        ("canonicalize", "cse", "dce"),
+        ("canonicalize", "spread-sequences", "cse", "dce"),
     ),
     PhaseSpec(
         "optimise", "the ops that the exporter took apart, and replacements that pay", "graph",
@@ -77,6 +77,7 @@ BACKEND_STAGES = (
 PASSES = {
     "fold": "stepwell.lowering.graph.fold:Fold",
     "canonicalize": "stepwell.lowering.graph.canonicalize:Canonicalize",
+    "spread-sequences": "stepwell.lowering.graph.spread_sequences:SpreadSequences",
     "cse": "stepwell.lowering.graph.cse:CommonSubexpressions",
     "dce": "stepwell.lowering.graph.dce:DeadCode",
     "recognize": "stepwell.lowering.graph.recognize:Recognize",
@@ -171,7 +172,7 @@ def landing_of(module: Operation) -> str:
         if landing in landings:
             return landing
     types = [argument.type for op in module.walk() for r in op.regions for b in r.blocks for argument in b.arguments]
-    if any(isinstance(type_, TensorType) for type_ in types):
+    if any(isinstance(type_, TensorType) or type_.mnemonic.startswith("graph.") for type_ in types):
         return "graph"  # a function that returns its arguments
     if any(isinstance(type_, MemRefType) for type_ in types):
         return "loop"

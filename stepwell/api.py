@@ -20,13 +20,15 @@ from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import PassContext
+from stepwell.list_ports import ListPort
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Array, Port, main_function, ports_of
+from stepwell.ports import AnyPort, Array, Port, accepted, main_function, parts_of, restored, tensor_ports, wholes
 from stepwell.sources import Shapes, load_source
 from stepwell.state import State, StateLayout
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.profile import ProfileRow
+    from stepwell.dialects.func import FuncOp
 
 
 def compile(
@@ -66,25 +68,28 @@ def compile_module(module: Operation, options: Options) -> Model:
     machine = machine_of(options)
     context = context_of(options, machine)
     lower(module, "loop", context)
-    inputs, outputs = ports_of(main_function(module))
     program = backend().build(
         module, machine, threads=options.threads, sanitize=options.sanitize, cached=options.cache
     )
-    return Model(program, inputs, outputs, context, origin, options, module)
+    return Model(program, main_function(module), context, origin, options, module)
 
 
 class Model:
     """A compiled model. It may be called from any number of threads."""
 
     def __init__(
-        self, program: Any, inputs: Sequence[Port], outputs: Sequence[Port], context: PassContext,
-        origin: Operation | None, options: Options, lowered: Operation | None = None,
+        self, program: Any, function: FuncOp, context: PassContext, origin: Operation | None, options: Options,
+        lowered: Operation | None = None,
     ) -> None:  # fmt: skip
-        self._layout = StateLayout.of(inputs, outputs)
-        becoming = {cell.kept.result for cell in self._layout.cells}
-        self.inputs = tuple(port for port in inputs if port.kept is None)
-        self.outputs = tuple(port for number, port in enumerate(outputs) if number not in becoming)
-        self._stateful = Stateful.of(inputs, outputs) if self._layout.cells else None
+        """`function` is the program at the end of the loop landing, or its head; `lowered` the module it is of."""
+        parts, results = parts_of(function)
+        stateful = Stateful.of(parts, results)
+        self._layout = StateLayout.of(parts, results)
+        self._stateful = stateful if self._layout.cells else None
+        self._parts = [parts[number] for number in stateful.given]
+        self._results = tensor_ports([port for number, port in enumerate(results) if number not in stateful.becoming])
+        self.inputs = tuple(wholes(self._parts))
+        self.outputs = tuple(wholes(self._results))
         self.context = context
         self._program = program
         self._origin = origin
@@ -94,10 +99,12 @@ class Model:
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
         self._dtypes = [port.dtype for port in self.inputs]
-        self._is_direct = all(port.storage == port.dtype for port in (*self.inputs, *self.outputs))
+        ports = (*self.inputs, *self.outputs)
+        self._is_direct = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
 
     def __call__(self, *arrays: Any, state: State | None = None) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.
+        Sequences are lists of arrays, a value that is absent is None.
 
         A model that keeps state takes `state`, reads it and leaves there what the next call reads; where the call fails
         the state is as before. Raises InputError for arrays that do not fit, StateError for a state that does not fit,
@@ -116,7 +123,7 @@ class Model:
 
     def run(
         self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None, state: State | None = None
-    ) -> dict[str, Array]:
+    ) -> dict[str, Any]:
         """Run on arrays by name; gives the outputs by name, and with `fetch` the values of those ONNX names as well.
 
         The first fetch of a set of names compiles the model once more. `state` is as in a call."""
@@ -125,10 +132,10 @@ class Model:
         extra = tuple(dict.fromkeys(name for name in fetch or () if name not in known))
         model = self.fetching(extra) if extra else self
         results = model._run(arrays, state)
-        found = dict(zip((port.name for port in model.outputs), results, strict=True))
+        found: dict[str, Any] = dict(zip((port.name for port in model.outputs), results, strict=True))
         for name, array in zip((port.name for port in self.inputs), arrays, strict=True):
             if fetch and name in fetch:
-                found.setdefault(name, np.asarray(array))
+                found.setdefault(name, array if isinstance(array, list) or array is None else np.asarray(array))
         return found
 
     def fetching(self, names: tuple[str, ...]) -> Model:
@@ -147,8 +154,7 @@ class Model:
 
         All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more,
         with clocks. Raises InputError as `run` does."""
-        arrays = self._ordered(feeds)
-        arrays = [port.accept(value) for port, value in zip(self.inputs, arrays, strict=True)]
+        arrays = accepted(self.inputs, self._parts, self._ordered(feeds))
         with self._lock:
             if self._profiler is None:
                 if self._lowered is None:
@@ -190,7 +196,7 @@ class Model:
             raise StateError("the state is one of another model")
         return state.claimed()
 
-    def _run(self, values: Sequence[Any], state: State | None = None) -> list[Array]:
+    def _run(self, values: Sequence[Any], state: State | None = None) -> list[Any]:
         if len(values) != len(self.inputs):
             expected = _listed([port.name for port in self.inputs])
             raise InputError(f"{len(values)} arrays for {len(self.inputs)} inputs ({expected})")
@@ -199,15 +205,13 @@ class Model:
         try:
             if self._stateful is not None:
                 with self._claimed(state) as held:
-                    arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
-                    results = self._stateful.run(self._program, arrays, held)
-                return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+                    given = accepted(self.inputs, self._parts, values)
+                    results = self._stateful.run(self._program, given, held)
+                return restored(self.outputs, self._results, results)
             if self._is_direct and all(map(_fits, values, self._dtypes)):
                 direct: list[Array] = self._program.run(values)
                 return direct
-            arrays = [port.accept(value) for port, value in zip(self.inputs, values, strict=True)]
-            results = self._program.run(arrays)
-            return [port.restore(array) for port, array in zip(self.outputs, results, strict=True)]
+            return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
         except MemoryError as error:
             raise RuntimeError(f"out of memory: {error}") from None
 
@@ -219,15 +223,18 @@ class Model:
 
 @attrs.frozen
 class Stateful:
-    """How a program's inputs and outputs are divided between the caller and a state: numbers in the program's order."""
+    """How a program's inputs and outputs are divided between the caller and a state: numbers in the program's order.
+
+    What callers see as a list is divided by its parts, all of which are the caller's."""
 
     given: tuple[int, ...]  # inputs of the caller's
     kept: tuple[int, ...]  # inputs of the state's
+    becoming: tuple[int, ...]  # outputs that become what is kept
     shown: tuple[int, ...]  # written outputs for the caller
     replaced: tuple[int, ...]  # written outputs that the state takes
 
     @staticmethod
-    def of(inputs: Sequence[Port], outputs: Sequence[Port]) -> Stateful:
+    def of(inputs: Sequence[AnyPort], outputs: Sequence[AnyPort]) -> Stateful:
         """Read it off a program's ports."""
         results = [port.kept.result for port in inputs if port.kept is not None]
         written = [number for number, port in enumerate(outputs) if port.kept is None]
@@ -235,6 +242,7 @@ class Stateful:
         return Stateful(
             tuple(n for n, port in enumerate(inputs) if port.kept is None),
             tuple(n for n, port in enumerate(inputs) if port.kept is not None),
+            tuple(results),
             tuple(place for place, number in enumerate(written) if number not in results),
             tuple(written.index(number) for number in carried),
         )
@@ -292,9 +300,12 @@ def add_outputs(module: Operation, names: Sequence[str]) -> None:
 class NodeArg:
     """An input or output as onnxruntime describes it: `name`, `type` as "tensor(float)", `shape` of ints and names."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: AnyPort) -> None:
         self.name = port.name
         self.type = f"tensor({_ONNX_NAMES.get(port.dtype.name, port.dtype.name)})"
+        if isinstance(port, ListPort):
+            self.type = f"seq({self.type})" if port.sequence is not None else self.type
+            self.type = f"optional({self.type})" if port.may_be_absent else self.type
         self.shape = list(port.shape)
 
     def __repr__(self) -> str:

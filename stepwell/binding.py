@@ -10,7 +10,7 @@ from stepwell.errors import StateError
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import free_symbols
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Port, main_function, ports_of
+from stepwell.ports import AnyPort, Port, main_function, parts_of
 
 Pairs = Mapping[str, str]
 """Input -> the output that it becomes."""
@@ -25,7 +25,7 @@ def bind_states(module: Operation, pairs: Pairs | None, capacity: Mapping[str, i
     if landing_of(module) != "graph":
         raise StateError("what a model keeps is said where it enters, at the graph landing")
     function = main_function(module)
-    inputs, outputs = ports_of(function)
+    inputs, outputs = parts_of(function)
     taken: dict[int, str] = {}
     kept: list[tuple[Port, Port]] = []
     for name, becomes in pairs.items():
@@ -34,26 +34,35 @@ def bind_states(module: Operation, pairs: Pairs | None, capacity: Mapping[str, i
         if result in taken:
             raise StateError(f"output {becomes!r} cannot become both {taken[result]!r} and {name!r}")
         taken[result] = name
-        _check_pair(inputs[place], outputs[result])
-        kept.append((inputs[place], outputs[result]))
+        old, new = _tensor(inputs[place]), _tensor(outputs[result])
+        _check_pair(old, new)
+        kept.append((old, new))
         set_kept(function, Kept(place, result))
     if capacity is not None:
         set_capacities(function, _capacities(capacity, kept))
 
 
-def _check_direction(name: str, becomes: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+def _check_direction(name: str, becomes: str, inputs: Sequence[AnyPort], outputs: Sequence[AnyPort]) -> None:
     known, results = {port.name for port in inputs}, {port.name for port in outputs}
     if name not in known and name in results and becomes in known:
         raise StateError(f"state= leads from inputs to outputs: {{{becomes!r}: {name!r}}}")
 
 
-def _named(name: str, ports: Sequence[Port], kind: str) -> int:
+def _named(name: str, ports: Sequence[AnyPort], kind: str) -> int:
     names = [port.name for port in ports]
     if name in names:
         return names.index(name)
+    names = list(dict.fromkeys(names))
     close = difflib.get_close_matches(name, names, 3)
     raise StateError(f"the model has no {kind} named {name!r}; {'close to it' if close else 'there are'}: "
                      f"{', '.join(close or names) or 'none'}")  # fmt: skip
+
+
+def _tensor(port: AnyPort) -> Port:
+    """The port, where it is a tensor and no list or part of one."""
+    if not isinstance(port, Port) or port.whole is not None:
+        raise StateError(f"{port.name!r} is a list or an optional value, which a state does not keep: it keeps tensors")
+    return port
 
 
 def _check_pair(old: Port, new: Port) -> None:

@@ -22,9 +22,10 @@ from stepwell.ir.instruments import CrashReproducer, DumpFolder, PrintIR, Progre
 from stepwell.ir.passes import PassContext
 from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
+from stepwell.list_ports import ListPort, as_arrays, from_arrays
 from stepwell.lowering import pipeline
 from stepwell.plugins import load_installed, load_plugin
-from stepwell.ports import Array, Port, main_function, ports_of, sample_inputs
+from stepwell.ports import AnyPort, main_function, ports_of, sample_inputs, tensor_ports
 from stepwell.sources import load_source
 from stepwell.state import State, left_in
 
@@ -249,7 +250,7 @@ class _Job:
     # Running
 
     def _call(self, module: Operation, machine: Any) -> None:
-        inputs, outputs = ports_of(main_function(module))
+        inputs, _ = ports_of(main_function(module))
         arrays = self._arrays(inputs)
         if self.progress:
             self.progress.show("making machine code")
@@ -262,7 +263,7 @@ class _Job:
             self.progress.clear()
         from stepwell.api import Model
 
-        model = Model(program, inputs, outputs, PassContext(), None, self.options, module)
+        model = Model(program, main_function(module), PassContext(), None, self.options, module)
         pairs = list(zip(inputs, arrays, strict=True))
         feeds = {port.name: array for port, array in pairs if port.kept is None}
         kept = {port.name: array for port, array in pairs if port.kept is not None}
@@ -291,13 +292,14 @@ class _Job:
         known = {port.name for ports in ports_of(main_function(module)) for port in ports}
         add_outputs(module, [name for name in dict.fromkeys(self.args.probe) if name not in known])
 
-    def _show(self, arrays: dict[str, Array]) -> None:
+    def _show(self, values: dict[str, Any]) -> None:
+        arrays = {key: array for name, value in values.items() for key, array in as_arrays(name, value).items()}
         for name, array in arrays.items():
             sys.stdout.write(show.array(name, array) + "\n")
         if self.args.outputs:
             np.savez(self.args.outputs, **arrays)  # type: ignore[arg-type]
 
-    def _arrays(self, inputs: Sequence[Port]) -> list[Array]:
+    def _arrays(self, inputs: Sequence[AnyPort]) -> list[Any]:
         if self.args.inputs is None:
             sizes = {name: usual for name, (_, usual, _) in self.options.hints.items()}
             from stepwell.backends.cpu.machine import available_bytes
@@ -308,10 +310,10 @@ class _Job:
                 found = {name: given[name] for name in given.files}
         except (ValueError, EOFError) as error:
             raise InputError(f"{self.args.inputs} is no .npz file of arrays: {error}") from None
-        missing = [port.name for port in inputs if port.name not in found]
+        missing = [port.name for port in tensor_ports(inputs) if port.name not in found]
         if missing:
             raise InputError(f"{self.args.inputs} has no array for {', '.join(missing)}; it has {', '.join(found)}")
-        return [found[port.name] for port in inputs]
+        return [from_arrays(port, found) if isinstance(port, ListPort) else found[port.name] for port in inputs]
 
     def _check(self, module: Operation, context: PassContext) -> int:
         from stepwell.check import CheckEach

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.graph.sequence_types import is_list
 from stepwell.dialects.kept import Kept, kept_by, kept_in
 from stepwell.errors import InputError, IRError
 from stepwell.ir.attributes import Attribute, StringAttr
@@ -18,6 +19,7 @@ from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols
 from stepwell.ir.parser import Parser
 from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.types import MemRefType, TensorType, Type, numpy_dtype
+from stepwell.list_ports import ListPort
 
 Array = np.ndarray[Any, Any]
 
@@ -26,13 +28,15 @@ Array = np.ndarray[Any, Any]
 class Port:
     """An input or output. `type` has the element type that the caller sees; `storage` is how the program holds it.
 
-    At the loop landing an output that is `published` is known by a descriptor, which the program writes. `kept` is set
-    of an input that a state keeps from call to call, and of an output that is found in the memory of such an input."""
+    At the loop landing an output that is `published` is known by a descriptor, which the program writes. Of a part of a
+    list, `whole` is the list's type. `kept` is set of an input that a state keeps from call to call, and of an output
+    that is found in the memory of such an input."""
 
     name: str
     type: TensorType
     storage: np.dtype[Any]
     published: bool = False
+    whole: Type | None = None
     kept: Kept | None = None
 
     @property
@@ -93,10 +97,62 @@ def main_function(module: Operation) -> FuncOp:
     return (named or functions)[0]
 
 
-def ports_of(function: FuncOp) -> tuple[list[Port], list[Port]]:
-    """(inputs, outputs) of a program at any landing."""
-    inputs: list[Port] = []
-    outputs: list[Port] = []
+AnyPort = Port | ListPort
+
+
+def ports_of(function: FuncOp) -> tuple[list[AnyPort], list[AnyPort]]:
+    """(inputs, outputs) of a program at any landing, as callers see them: lists as wholes."""
+    inputs, outputs = parts_of(function)
+    return wholes(inputs), wholes(outputs)
+
+
+def wholes(ports: Sequence[AnyPort]) -> list[AnyPort]:
+    """What callers see of a program's inputs or outputs: of the parts of a list the list."""
+    found: list[AnyPort] = []
+    rest = list(ports)
+    while rest:
+        port = rest.pop(0)
+        if isinstance(port, Port) and port.whole is not None:
+            port = ListPort(port.name, port.whole)
+            del rest[: 1 + port.has_flag]
+        found.append(port)
+    return found
+
+
+def accepted(ports: Sequence[AnyPort], parts: Sequence[AnyPort], values: Sequence[Any]) -> list[Any]:
+    """What a program, which takes `parts`, is given for the values of its ports. Raises InputError."""
+    found: list[Any] = []
+    rest = list(parts)
+    for port, value in zip(ports, values, strict=True):
+        part, taken = rest.pop(0), port.accept(value)
+        if isinstance(port, ListPort) and isinstance(part, Port):
+            first, *more = port.spread(taken)
+            found += [part.accept(first), *(rest.pop(0).accept(array) for array in more)]
+        else:
+            found.append(taken)
+    return found
+
+
+def restored(ports: Sequence[AnyPort], parts: Sequence[Port], arrays: Sequence[Array]) -> list[Any]:
+    """What callers see of a program's results, which are those of `parts`."""
+    rest = [part.restore(array) for part, array in zip(parts, arrays, strict=True)]
+    found: list[Any] = []
+    for port in ports:
+        count = 2 + port.has_flag if isinstance(port, ListPort) else 1
+        found.append(port.assembled(rest[:count]) if isinstance(port, ListPort) else rest[0])
+        rest = rest[count:]
+    return found
+
+
+def tensor_ports(ports: Sequence[AnyPort]) -> list[Port]:
+    """Those that are no lists."""
+    return [port for port in ports if isinstance(port, Port)]
+
+
+def parts_of(function: FuncOp) -> tuple[list[AnyPort], list[AnyPort]]:
+    """(inputs, outputs), what is spread part by part."""
+    inputs: list[AnyPort] = []
+    outputs: list[AnyPort] = []
     for index, argument in enumerate(function.arguments):
         given = function.argument_attributes(index)
         if "sw.arena" in given or "sw.heap" in given:
@@ -105,13 +161,13 @@ def ports_of(function: FuncOp) -> tuple[list[Port], list[Port]]:
             outputs.append(_port(f"output{len(outputs)}", argument.type, given))
         else:
             port = _port(argument.name or f"input{index}", argument.type, given)
-            inputs.append(attrs.evolve(port, kept=kept_in(given, index)))
+            inputs.append(attrs.evolve(port, kept=kept_in(given, index)) if isinstance(port, Port) else port)
     for index, type_ in enumerate(function.function_type.results):
         outputs.append(_port(f"output{index}", type_, function.result_attributes(index)))
     for kept in sorted(kept_by(function), key=lambda kept: kept.result):
         if kept.is_placed:
-            type_ = tensor_type_of(kept.type)
-            outputs.insert(kept.result, Port(kept.name, type_, inputs[kept.argument].storage, kept=kept))
+            type_, (memory,) = tensor_type_of(kept.type), tensor_ports([inputs[kept.argument]])
+            outputs.insert(kept.result, Port(kept.name, type_, memory.storage, kept=kept))
     return inputs, outputs
 
 
@@ -123,7 +179,11 @@ def tensor_type_of(text: str) -> TensorType:
     return type_
 
 
-def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> Port:
+def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> AnyPort:
+    label = given.get("onnx.name")
+    name = label.value if isinstance(label, StringAttr) else name
+    if is_list(type_):
+        return ListPort(name, type_)
     held = given.get("sw.tensor")
     published = "sw.descriptor" in given and isinstance(held, StringAttr)
     storage = numpy_dtype(Parser(held.value, "<type>").type() if published else type_)  # type: ignore[union-attr]
@@ -136,8 +196,9 @@ def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> Port:
         type_ = TensorType(tuple(_unnamed(name, axis, size) for axis, size in enumerate(type_.shape)), type_.element)
     if not isinstance(type_, TensorType):
         raise IRError(f"{name} of type {type_} is no tensor")
-    label = given.get("onnx.name")
-    return Port(label.value if isinstance(label, StringAttr) else name, type_, storage, published)
+    whole = given.get("sw.list")
+    list_type = Parser(whole.value, "<type>").type() if isinstance(whole, StringAttr) else None
+    return Port(name, type_, storage, published, list_type)
 
 
 def _unnamed(name: str, axis: int, size: int) -> Dim:
@@ -159,32 +220,37 @@ DEFAULT_SIZE = 4  # of a symbolic dim, in inputs that are made up
 
 
 def sample_inputs(
-    ports: Sequence[Port], sizes: Mapping[str, int] | None = None, seed: int = 0, limit: int | None = None
-) -> list[Array]:
+    ports: Sequence[AnyPort], sizes: Mapping[str, int] | None = None, seed: int = 0, limit: int | None = None
+) -> list[Any]:
     """Made-up inputs, the same for the same seed: normally distributed floats, small integers, random bools.
 
     `sizes` gives symbols their values (default: 4). Raises InputError where they need more than `limit` bytes while
     they are made, and where there is no memory for them."""
     random = np.random.default_rng(seed)
-    for port in ports:
+    for port in tensor_ports(ports):
         shape = tuple(_sized(dim, sizes or {}) for dim in port.type.shape)
         if limit is not None and math.prod(shape) * (8 + port.dtype.itemsize) > limit:
             raise InputError(f"input {port.name!r} of shape {list(shape)} does not fit into memory: set smaller sizes")
     try:
-        return [_sample(port, sizes or {}, random) for port in ports]
+        return [port.sample(random, DEFAULT_SIZE) if isinstance(port, ListPort) else _sample(port, sizes or {}, random)
+                for port in ports]  # fmt: skip
     except MemoryError as error:
         raise InputError(f"made-up inputs do not fit into memory: {error}") from None
 
 
 def _sample(port: Port, sizes: Mapping[str, int], random: np.random.Generator) -> Array:
-    shape = tuple(_sized(dim, sizes) for dim in port.type.shape)
-    if port.dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(np.bool_)
-    if port.dtype.kind in "iu" or "int" in port.dtype.name:
-        return random.integers(0, 2, shape).astype(port.dtype)
     if port.dtype.kind == "O":
         raise InputError(f"input {port.name!r} holds text: give it with --inputs")
-    return random.standard_normal(shape).astype(port.dtype)
+    return random_array([_sized(dim, sizes) for dim in port.type.shape], port.dtype, random)
+
+
+def random_array(shape: Sequence[int], dtype: np.dtype[Any], random: np.random.Generator) -> Array:
+    """Normally distributed floats, small integers, random bools."""
+    if dtype.kind == "b":
+        return random.integers(0, 2, shape).astype(np.bool_)
+    if dtype.kind in "iu" or "int" in dtype.name:
+        return random.integers(0, 2, shape).astype(dtype)
+    return random.standard_normal(shape).astype(dtype)
 
 
 def _sized(dim: Dim, sizes: Mapping[str, int]) -> int:

@@ -22,7 +22,7 @@ from stepwell.dialects.kept import Kept
 from stepwell.errors import InputError, IRError, StateError
 from stepwell.ir.dims import DimExpr, evaluate, free_symbols
 from stepwell.ir.symbol_values import bind_symbols
-from stepwell.ports import Array, Port, first_rows
+from stepwell.ports import AnyPort, Array, Port, first_rows, tensor_ports
 
 ALIGNMENT = 64  # bytes; where a state's memory begins
 
@@ -59,9 +59,10 @@ class StateLayout:
     cells: tuple[Cell, ...]
 
     @staticmethod
-    def of(inputs: Sequence[Port], outputs: Sequence[Port]) -> StateLayout:
-        """Read it off a program's ports."""
-        return StateLayout(tuple(Cell(p, outputs[p.kept.result]) for p in inputs if p.kept is not None))
+    def of(inputs: Sequence[AnyPort], outputs: Sequence[AnyPort]) -> StateLayout:
+        """Read it off a program's ports, those of lists part by part."""
+        pairs = [(port, outputs[port.kept.result]) for port in tensor_ports(inputs) if port.kept is not None]
+        return StateLayout(tuple(Cell(port, becomes) for port, becomes in pairs if isinstance(becomes, Port)))
 
     def sizes(self, given: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, int]:
         """The values of the symbols of a new state: those of the arrays that it begins with, those that are told, and 0

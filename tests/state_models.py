@@ -73,3 +73,22 @@ def cache(*nodes: onnx.NodeProto, y: Sequence[int | str] = (), axis: int = 0, **
     inputs = [info("x", [1, 4]), info("past", ["past", 4])]
     outputs = [*([info("y", list(y))] if nodes else []), info("present", ["past + 1", 4])]
     return proto([joined, *nodes], inputs, outputs, **weights)
+
+
+def beside_lists() -> onnx.ModelProto:
+    """y = a list with the mean of x's rows so far behind it, and present = x behind past, among lists on both sides."""
+    nodes = [
+        node("Concat", "past x", "present", axis=0),
+        node("ReduceMean", "present", "mean", axes=[0], keepdims=1),
+        node("SequenceInsert", "items mean", "y"),
+        node("SequenceLength", "y", "count"),
+        node("Add", "h x", "next"),
+    ]
+
+    def listed(name: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_sequence_value_info(name, TensorProto.FLOAT, [None, 4])
+
+    inputs = [listed("items"), info("h", [1, 4]), info("past", ["past", 4]), info("x", [1, 4])]
+    grown, count = info("present", ["past + 1", 4]), info("count", [], TensorProto.INT64)
+    outputs = [listed("y"), info("next", [1, 4]), grown, count]
+    return proto(nodes, inputs, outputs)

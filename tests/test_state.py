@@ -12,9 +12,15 @@ import pytest
 
 import stepwell
 from stepwell import cli
-from stepwell.errors import InputError, StateError
+from stepwell.binding import bind_states
+from stepwell.errors import InputError, PassError, StateError
+from stepwell.ir.parser import parse_module
+from stepwell.ir.passes import PassContext, PassManager
+from stepwell.ir.printer import PrintOptions, print_op
+from stepwell.lowering.graph.spread_sequences import SpreadSequences
+from stepwell.lowering.pipeline import phases
 from stepwell.sources import load_source
-from tests.state_models import PAIRS, SIZE, WIDTH, attention, cache, info, node, proto, recurrent
+from tests.state_models import PAIRS, SIZE, WIDTH, attention, beside_lists, cache, info, node, proto, recurrent
 
 RANDOM = np.random.default_rng(1)
 
@@ -233,12 +239,6 @@ def test_rows_in_front_are_carried_as_a_whole() -> None:
 
 
 def test_a_dump_of_any_landing_keeps_state() -> None:
-    from stepwell.binding import bind_states
-    from stepwell.ir.parser import parse_module
-    from stepwell.ir.passes import PassContext, PassManager
-    from stepwell.ir.printer import PrintOptions, print_op
-    from stepwell.lowering.pipeline import phases
-
     source = cache(node("Softmax", "present", "y"), y=["past + 1", 4])
     model = stepwell.compile(source, state={"past": "present"}, capacity=12)
     expected = model(x := rows(1, 4), state=model.new_state())
@@ -248,6 +248,84 @@ def test_a_dump_of_any_landing_keeps_state() -> None:
         PassManager(phases("graph", landing)).run(module, PassContext())
         model = stepwell.compile(parse_module(print_op(module, PrintOptions(locations=True))))
         np.testing.assert_allclose(model(x, state=model.new_state()), expected, rtol=1e-5, atol=1e-6)
+
+
+LISTS_PAIRS = {"past": "present", "h": "next"}
+
+
+def check_beside_lists(model: stepwell.Model) -> None:
+    plain = stepwell.compile(beside_lists())
+    state, past, h = model.new_state(), np.zeros((0, 4), np.float32), np.zeros((1, 4), np.float32)
+    items: list[Any] = []
+    for step in range(4):
+        x = rows(1, 4)
+        wanted, h, past, count = plain(items, h, past, x)
+        items, found = model(items, x, state=state)
+        assert (found, len(items)) == (count, step + 1)
+        for a, b in zip(items, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(state.arrays()["past"], past)
+        np.testing.assert_array_equal(state.arrays()["h"], h)
+
+
+@pytest.mark.parametrize("capacity", [8, None])
+def test_state_beside_lists(capacity: int | None) -> None:
+    model = stepwell.compile(beside_lists(), state=LISTS_PAIRS, capacity=capacity)
+    assert [port.name for port in (*model.inputs, *model.outputs)] == ["items", "x", "y", "count"]
+    check_beside_lists(model)
+
+
+@pytest.mark.parametrize("landing", ["graph", "tensor", "loop"])
+def test_a_dump_keeps_state_beside_lists(landing: str) -> None:
+    module, _ = load_source(beside_lists())
+    bind_states(module, LISTS_PAIRS, {"past": 8})
+    PassManager(phases("graph", landing)).run(module, PassContext())
+    check_beside_lists(stepwell.compile(print_op(module, PrintOptions(locations=True))))
+
+
+def test_state_is_bound_to_arguments_behind_parts_of_lists() -> None:
+    module, _ = load_source(beside_lists())
+    SpreadSequences().run(module, PassContext())
+    bind_states(module, LISTS_PAIRS, {"past": 8})
+    check_beside_lists(stepwell.compile(module))
+
+
+@pytest.mark.parametrize("source", ["layer", "lists"])
+def test_engine_files_keep_state(source: str, tmp_path: Path) -> None:
+    if source == "lists":
+        stepwell.compile(beside_lists(), state=LISTS_PAIRS, capacity=8).save(tmp_path / "m.engine")
+        check_beside_lists(stepwell.load(tmp_path / "m.engine"))
+        return
+    model = kept(attention())
+    model.save(tmp_path / "m.engine")
+    loaded = stepwell.load(tmp_path / "m.engine")
+    a, b = model.new_state(), loaded.new_state()
+    for _ in range(4):
+        x = rows(1, 1, WIDTH)
+        np.testing.assert_array_equal(loaded(x, state=b), model(x, state=a))
+    model(x, state=b)  # states of the model and of its file are the same
+    with pytest.raises(StateError, match="the model keeps state"):
+        loaded(x)
+
+
+def test_a_list_is_not_kept() -> None:
+    with pytest.raises(StateError, match="'items' is a list or an optional value, which a state does not keep"):
+        stepwell.compile(beside_lists(), state={"items": "y"})
+    text = print_op(load_source(beside_lists())[0])
+    text = text.replace('{onnx.name = "items"', '{sw.state = {result = 0}, onnx.name = "items"')
+    with pytest.raises(PassError, match="a state keeps tensors, and no value of type"):
+        stepwell.compile(text)
+
+
+@pytest.mark.parametrize("action", ["--run", "--check-each", "--bench"])
+def test_the_command_keeps_state_beside_lists(
+    action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(beside_lists(), tmp_path / "m.onnx")
+    options = [f"--state={name}={becomes}" for name, becomes in LISTS_PAIRS.items()]
+    assert cli.main([*options, "--capacity", "past=8", action, str(tmp_path / "m.onnx")]) == 0
+    expected = {"--run": "present: float32[5, 4]", "--check-each": "no pass changed", "--bench": "append"}
+    assert expected[action] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("action", ["--run", "--check-each", "--bench"])

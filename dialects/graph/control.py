@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, content, shape_of
+from stepwell.dialects.graph.sequence_types import joined_type
+from stepwell.dialects.graph.sequence_types import same_kind as same_kind
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim, run_time_shape
 from stepwell.errors import IRError
 from stepwell.ir.attributes import ArrayAttr, StringAttr
@@ -61,13 +63,6 @@ def symbols_of(type_: Type) -> set[str]:
     return set().union(*(free_symbols(dim) for dim in type_.shape)) if isinstance(type_, TensorType) else set()
 
 
-def same_kind(a: Type, b: Type) -> bool:
-    """Whether two types differ in sizes at most."""
-    if isinstance(a, TensorType) and isinstance(b, TensorType):
-        return a.element is b.element and a.rank == b.rank
-    return a is b
-
-
 def need_same_kind(what: str, a: Type, b: Type) -> None:
     """Raise IRError where two types differ in more than sizes."""
     if not same_kind(a, b):
@@ -83,7 +78,7 @@ class RegionOp(DataDependentOp):
         """(the type of a value that has type a or b, number of fresh symbols so far): sizes that differ, or that
         mention a hidden symbol, become fresh symbols."""
         if not (isinstance(a, TensorType) and isinstance(b, TensorType)):
-            return a, start
+            return joined_type(a, b), start
         shape: list[Dim] = []
         for x, y in zip(a.shape, b.shape, strict=True):
             if x == y and not free_symbols(x) & hidden:

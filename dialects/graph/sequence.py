@@ -1,8 +1,9 @@
 """Sequences of tensors, and values that may be absent.
 
-A sequence's type tells the element type alone, since its tensors may differ in shape. Where the ops that make a
-sequence are in sight, its elements are known (`elements_of`), and what is taken from it is one of them: most models
-use sequences as lists of a known length, and nothing is left of them after folding."""
+A sequence's type tells the element type, and what all its tensors' shapes have in common. Where the ops that make a
+sequence are in sight, its elements are known (`elements_of`), and what is taken from it is one of them: many models
+use sequences as lists of a known length, and nothing is left of them after folding. What is left becomes tensors
+(`spread-sequences`)."""
 
 from __future__ import annotations
 
@@ -12,35 +13,26 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, Content, GraphOp, content
+from stepwell.dialects.graph.sequence_types import (
+    EVERY_SIZE,
+    OPTIONAL,
+    SEQUENCE,
+    OptionalType,
+    SequenceType,
+    joined_type,
+    same_kind,
+    sequence_of,
+    without_symbols,
+)
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.attrkinds import TYPE
-from stepwell.ir.constraints import INT_TENSOR, TENSOR, TypeConstraint
+from stepwell.ir.constraints import INT_TENSOR, TENSOR
 from stepwell.ir.core import Value
-from stepwell.ir.interned import interned
+from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import attr, operand, operands, optional_operand, result
 from stepwell.ir.types import I1, SI64, TensorType, Type
-
-
-@interned
-class SequenceType(Type):
-    """`!graph.sequence<element = f32>`: a list of tensors of one element type, each of a shape of its own."""
-
-    element: Type
-    mnemonic = "graph.sequence"
-
-
-@interned
-class OptionalType(Type):
-    """`!graph.optional<of = tensor<4xf32>>`: a value that may be absent."""
-
-    of: Type
-    mnemonic = "graph.optional"
-
-
-SEQUENCE = TypeConstraint("a sequence", lambda type_: isinstance(type_, SequenceType))
-OPTIONAL = TypeConstraint("an optional value", lambda type_: isinstance(type_, OptionalType))
 
 
 def sequence_type(value: Value) -> SequenceType:
@@ -105,17 +97,20 @@ class SequenceOp(GraphOp):
     result: Value = result(SEQUENCE)
 
     def infer_types(self) -> Sequence[Type]:
+        type_ = SequenceType(self.element, empty=True)
         for x in self.xs:
-            _check_element(x, self.element)
-        return [SequenceType(self.element)]
+            type_ = _with(type_, x)
+        return [type_]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return list(args)
 
 
-def _check_element(x: Value, element: Type) -> None:
-    if not isinstance(x.type, TensorType) or x.type.element is not element:
-        raise IRError(f"a sequence of {element} does not hold {x.type}")
+def _with(type_: SequenceType, x: Value) -> SequenceType:
+    """The type of a sequence that holds one more tensor."""
+    if not isinstance(x.type, TensorType) or x.type.element is not type_.element:
+        raise IRError(f"a sequence of {type_.element} does not hold {x.type}")
+    return type_.joined(sequence_of(x.type))
 
 
 class SequenceInsertOp(GraphOp):
@@ -136,8 +131,7 @@ class SequenceInsertOp(GraphOp):
     result: Value = result(SEQUENCE)
 
     def infer_types(self) -> Sequence[Type]:
-        _check_element(self.x, sequence_type(self.sequence).element)
-        return [self.sequence.type]
+        return [_with(sequence_type(self.sequence), self.x)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         found = list(args[0])
@@ -173,7 +167,7 @@ class SequenceEraseOp(GraphOp):
 class SequenceAtOp(DataDependentOp):
     """The tensor at a place, counted from the back where that is negative. ONNX: SequenceAt.
 
-    The elements are known, and where the place is not, they have one rank.
+    All tensors of the sequence have one rank, unless it is known which of them is meant.
 
     ```mlir
     %a = "test.value"() : () -> tensor<4xf32>
@@ -200,7 +194,8 @@ class SequenceAtOp(DataDependentOp):
         if chosen is not None:
             return [chosen.type]
         if found is None:
-            raise IRError("how many dimensions the tensors of the sequence have is not known")
+            sequence = sequence_type(self.sequence)
+            return [TensorType(sized(self, "at", sequence), sequence.element)]
         if not found:
             raise IRError("the sequence is empty")
         types = [x.type for x in found if isinstance(x.type, TensorType)]
@@ -220,6 +215,25 @@ class SequenceAtOp(DataDependentOp):
 
     def compute(self, frame: Any, *args: Any) -> Any:
         return args[0][_run_time_place(args[1], len(args[0]), False)]
+
+
+def sized(op: DataDependentOp, hint: str, sequence: SequenceType) -> tuple[Dim, ...]:
+    """The shape of any tensor of a sequence; sizes that they do not share are symbols that the op brings.
+
+    Raises IRError where they do not share the rank."""
+    if sequence.empty:
+        raise IRError("the sequence is empty")
+    if sequence.sizes is None:
+        raise IRError("how many dimensions the tensors of the sequence have is not known")
+    sizes: list[Dim] = []
+    made = 0
+    for size in sequence.sizes:
+        if size == EVERY_SIZE:
+            sizes.append(fresh_dim(op, hint, made))
+            made += 1
+        else:
+            sizes.append(size)
+    return tuple(sizes)
 
 
 class SequenceLengthOp(GraphOp):
@@ -264,12 +278,17 @@ class OptionalOp(GraphOp):
     result: Value = result(OPTIONAL)
 
     def infer_types(self) -> Sequence[Type]:
-        if self.x is not None and self.x.type is not self.of:
+        if self.x is not None and not _may_be(self.x.type, self.of):
             raise IRError(f"an optional {self.of} is not {self.x.type}")
         return [OptionalType(self.of)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return (args[0] if args else None,)
+
+
+def _may_be(given: Type, wanted: Type) -> bool:
+    """Whether a value may be in an optional of a type: one that says no more than the value's own type."""
+    return given is wanted or (same_kind(given, wanted) and joined_type(given, wanted) is without_symbols(wanted))
 
 
 class OptionalHasElementOp(GraphOp):
@@ -297,7 +316,7 @@ class OptionalHasElementOp(GraphOp):
         return np.array(args[0] is not None)
 
 
-class OptionalGetElementOp(GraphOp):
+class OptionalGetElementOp(DataDependentOp):
     """The value that is there. An error where there is none. ONNX: OptionalGetElement.
 
     ```mlir
@@ -316,14 +335,19 @@ class OptionalGetElementOp(GraphOp):
         made = self.x.defining_op
         if isinstance(made, OptionalOp) and made.x is None:
             raise IRError("the value is absent")
-        return [self.x.type.of]
+        wanted = self.x.type.of
+        if isinstance(made, OptionalOp) and made.x is not None:
+            return [made.x.type]
+        if not isinstance(wanted, TensorType):
+            return [wanted]
+        return [TensorType(sized(self, "element", sequence_of(wanted)), wanted.element)]
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         """optional_get_element(optional(%x)) -> %x"""
         made = self.x.defining_op
         return [made.x] if isinstance(made, OptionalOp) and made.x is not None else None
 
-    def interpret(self, frame: Any, *args: Any) -> Any:
+    def compute(self, frame: Any, *args: Any) -> Any:
         if args[0] is None:
             raise IRError("the value is absent")
         return args[0]

@@ -6,7 +6,7 @@ An op whose result sizes depend on its operands' data gives each such dim a fres
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -29,6 +29,17 @@ _COUNTER: ContextVar[Iterator[int]] = ContextVar("fresh_dims", default=itertools
 def fresh_dim_scope() -> Iterator[None]:
     """Number fresh symbols from 0 inside: importing a model twice then gives the same names."""
     token = _COUNTER.set(itertools.count())
+    try:
+        yield
+    finally:
+        _COUNTER.reset(token)
+
+
+@contextmanager
+def fresh_names_after(names: Collection[str]) -> Iterator[None]:
+    """Number fresh symbols so that none is among these names: those of a module that gets more."""
+    ends = [int(end) for name in names if (end := name.rpartition("_")[2]).isdecimal()]
+    token = _COUNTER.set(itertools.count(max(ends, default=-1) + 1))
     try:
         yield
     finally:
@@ -69,7 +80,8 @@ class DataDependentOp(GraphOp):
         if frame is not None and self.new_dims:
             arrays = made if isinstance(made, tuple) else (made,)
             for result, array in zip(self.results, arrays, strict=True):
-                bind_dims(frame, self.new_dims, result.type, array)
+                if isinstance(result.type, TensorType):
+                    bind_dims(frame, self.new_dims, result.type, array)
         return made
 
 

@@ -13,10 +13,10 @@ from stepwell.ir.core import Operation
 from stepwell.ir.instruments import Quiet
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import main_function, ports_of, symbols_of
+from stepwell.ports import accepted, main_function, parts_of, ports_of
 
 from .compare import ResultChanged
-from .interpret import BUDGET, Run, TooLong, compare_all, fingerprint, first_difference, interpret
+from .interpret import BUDGET, Run, TooLong, compare_all, fingerprint, first_difference, interpret, program_symbols
 from .kernels import Checked, KernelChecks
 from .launches import KernelRecorder, Launch, Outlined, Recorder, Replay
 from .shrink import ShrunkKernels
@@ -78,9 +78,9 @@ class CheckEach(Quiet):
     # Down to the end of the tensor landing
 
     def _interpreted(self, module: Operation) -> Run:
-        ports, _ = ports_of(main_function(module))
-        arrays = [port.accept(value) for port, value in zip(ports, self.inputs, strict=True)]
-        self._made = KernelRecorder(symbols_of(ports, arrays))
+        function = main_function(module)
+        arrays = accepted(ports_of(function)[0], parts_of(function)[0], self.inputs)
+        self._made = KernelRecorder(program_symbols(function, arrays))
         self._shares_memory = any(isinstance(op, (AppendOp, BorderOp, JoinOp, ScatterOp)) for op in module.walk())
         return interpret(module, self.inputs, PROGRAM_BUDGET, self._made)
 

@@ -24,7 +24,18 @@ from stepwell.ir.printer import print_op
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.types import MemRefType, TensorType
 from stepwell.lowering.pipeline import landing_of
-from stepwell.ports import Array, Port, first_rows, main_function, ports_of, symbols_of
+from stepwell.ports import (
+    Array,
+    Port,
+    accepted,
+    first_rows,
+    main_function,
+    parts_of,
+    ports_of,
+    restored,
+    symbols_of,
+    tensor_ports,
+)
 
 from .compare import difference
 
@@ -52,15 +63,18 @@ def interpret(
 
     Raises TooLong, and what an op raises."""
     function = main_function(module)
-    ports, outputs = ports_of(function)
-    arrays = [port.accept(value) for port, value in zip(ports, inputs, strict=True)]
-    symbols = symbols_of(ports, arrays)
+    ports, results_seen = ports_of(function)
+    given, made_parts = parts_of(function)
+    spread = given != ports or made_parts != results_seen
+    outputs = tensor_ports(made_parts)
+    arrays = accepted(ports, given, inputs)
+    symbols = program_symbols(function, arrays)
     recorder = _Recorder(function, symbols, budget)
     if function.function_type.results:
         made = run_function(function, arrays, observer=recorder, launcher=launcher)
-        results = [np.asarray(result) for result in made]
+        results: list[Any] = [x if isinstance(x, list) or x is None else np.asarray(x) for x in made]
     else:
-        arrays = [port.with_room(array) for port, array in zip(ports, arrays, strict=True)]
+        arrays = [port.with_room(array) for port, array in zip(tensor_ports(given), arrays, strict=True)]
         written = [_written(port, symbols) for port in outputs if port.kept is None]
         memory = [*arrays, *written]
         if any("sw.heap" in function.argument_attributes(n) for n in range(len(function.arguments))):
@@ -74,8 +88,27 @@ def interpret(
         run_function(function, memory, frame, observer=recorder, launcher=launcher)
         fresh = iter(written)
         results = [_result(port, arrays, symbols) if port.kept else _told(port, next(fresh)) for port in outputs]
-    results = [port.restore(array) for port, array in zip(outputs, results, strict=True)]
-    return Run(results, recorder.found, recorder.accumulation, landing_of(module))
+    if spread or len(outputs) == len(results_seen):
+        results = restored(results_seen, outputs, results)
+    return Run(_plain(results), recorder.found, recorder.accumulation, landing_of(module))
+
+
+def program_symbols(function: FuncOp, arrays: Sequence[Any]) -> dict[str, int]:
+    """The values of the symbols of a program that is called with these, as `accepted` gives them."""
+    pairs = zip(parts_of(function)[0], arrays, strict=True)
+    known = [(port, array) for port, array in pairs if isinstance(port, Port)]
+    return symbols_of([port for port, _ in known], [array for _, array in known])
+
+
+def _plain(results: Sequence[Any]) -> list[Array]:
+    """Results as arrays: of a list its length, then its arrays; of what is absent, the length -1."""
+    found: list[Array] = []
+    for result in results:
+        if isinstance(result, list):
+            found += [np.array(len(result)), *result]
+        else:
+            found.append(np.array(-1) if result is None else result)
+    return found
 
 
 def _written(port: Port, symbols: Mapping[str, int]) -> Array:

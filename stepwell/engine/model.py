@@ -17,7 +17,6 @@ from stepwell.api import Model
 from stepwell.compiler import Options
 from stepwell.errors import EngineError, InputError, StepwellError, TargetError
 from stepwell.ir.passes import PassContext
-from stepwell.ports import ports_of
 
 from .container import Container, Mapped, Section, damaged, write
 from .records import BadRecord, Record, to_bytes
@@ -113,8 +112,7 @@ def _started(file: Container, options: Options) -> EngineModel:
         executable = of_record(record.record("program"), objects, constants)
         native.offer(record.text("runtime"), runtime)
         program = model.start(executable, threads=options.threads)
-        inputs, outputs = ports_of(executable.head)
-        return EngineModel(program, inputs, outputs, PassContext(), None, options)
+        return EngineModel(program, executable.head, PassContext(), None, options)
     except (TargetError, MemoryError):
         raise
     except EngineError as error:

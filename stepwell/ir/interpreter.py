@@ -119,6 +119,6 @@ def run_function(
         frame.state = {**frame.state, LAUNCHER: launcher}
     types = [argument.type for argument in function.regions[0].entry.arguments]
     if any(isinstance(type_, TensorType) for type_ in types):
-        symbols = bind_symbols(types, [np.shape(content) for content in arguments])
+        symbols = bind_symbols(types, [() if isinstance(content, list) else np.shape(content) for content in arguments])
         frame.state = {**frame.state, "symbols": symbols}
     return frame.run_region(function.regions[0], arguments)

@@ -33,6 +33,10 @@ class Type(Interned):
 
     __repr__ = __str__
 
+    def may_stand_for(self, inferred: Type) -> bool:
+        """Whether this type may be written where another one is inferred: one that says less of the same values."""
+        return self is inferred
+
 
 class StoredType(Type):
     """Base of a dialect's element types whose values are kept as those of another type: quantised numbers in bytes.

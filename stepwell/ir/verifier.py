@@ -187,7 +187,7 @@ def _list(types: Sequence[Type]) -> str:
 
 def types_agree(inferred: Sequence[Type], actual: Sequence[Type]) -> bool:
     """Whether written types may stand where others were inferred: equal, or tensors that differ only in dims of which
-    one is symbolic, or in layout."""
+    one is symbolic, or in layout, or of a type that says less."""
     from stepwell.ir.types import TensorType
 
     if len(inferred) != len(actual):
@@ -196,6 +196,8 @@ def types_agree(inferred: Sequence[Type], actual: Sequence[Type]) -> bool:
         if a is b:
             continue
         if not (isinstance(a, TensorType) and isinstance(b, TensorType)):
+            if b.may_stand_for(a):
+                continue
             return False
         if a.element is not b.element or a.rank != b.rank:
             return False

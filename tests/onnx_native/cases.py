@@ -139,6 +139,10 @@ def with_constants(model: Any, arrays: list[Any], kinds: str) -> tuple[Any, list
 
 def compare(found: list[Any], expected: list[Any], case: Any) -> str:
     """Where results differ, or nothing."""
+    kinds = [[_kind(value) for value in values] for values in (found, expected)]
+    if kinds[0] != kinds[1]:
+        return f"results {kinds[0]}, expected {kinds[1]}"
+    found, expected = _arrays_of(found), _arrays_of(expected)
     have, want = ([(str(a.dtype), a.shape) for a in arrays] for arrays in (found, expected))
     if have != want:
         return f"results {have}, expected {want}"
@@ -150,6 +154,15 @@ def compare(found: list[Any], expected: list[Any], case: Any) -> str:
         except AssertionError as error:
             return " ".join(str(error).split())[:300]
     return ""
+
+
+def _kind(value: Any) -> Any:
+    """What a result is apart from arrays: absent, or so many of them."""
+    return value if value is None else len(value) if isinstance(value, list) else "array"
+
+
+def _arrays_of(values: list[Any]) -> list[Any]:
+    return [array for value in values if value is not None for array in (value if isinstance(value, list) else [value])]
 
 
 def _assert_close(a: Any, b: Any, case: Any) -> None:

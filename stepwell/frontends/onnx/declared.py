@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stepwell.dialects.graph.sequence_types import same_kind
 from stepwell.frontends.onnx.element_types import text
 from stepwell.ir.dims import Dim, parse_dim, symbol
 from stepwell.ir.types import TensorType, Type
@@ -50,7 +51,7 @@ def fits(declared: Type, actual: Type, *, sizes: bool = True) -> bool:
     """Whether a declared type can be that of a value: same element type and rank and, if asked, no two integer dims
     that differ."""
     if not isinstance(declared, TensorType) or not isinstance(actual, TensorType):
-        return declared is actual
+        return same_kind(declared, actual)
     if declared.element is not actual.element or declared.rank != actual.rank:
         return False
     pairs = zip(declared.shape, actual.shape, strict=True)

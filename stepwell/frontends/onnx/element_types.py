@@ -9,8 +9,9 @@ import attrs
 import onnx
 from onnx import TensorProto
 
+from stepwell.dialects.graph.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
 from stepwell.frontends.onnx.registry import Unsupported
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, symbol
 from stepwell.ir.types import (
     BF16,
     F16,
@@ -96,6 +97,31 @@ def _tensor(proto: Any, dims: Dims) -> Type:
     return type_
 
 
+def _sequence(proto: Any, dims: Dims) -> Type:
+    inner = proto.sequence_type.elem_type
+    if inner.WhichOneof("value") != "tensor_type":
+        raise Unsupported("a sequence of what is no tensor is not supported", "pass its parts as sequences of tensors")
+    tensor = inner.tensor_type
+    element = element_type(tensor.elem_type)
+    if isinstance(element, StringType):
+        raise Unsupported("sequences of strings are not supported", "convert text to numbers outside the model")
+    if not tensor.HasField("shape"):
+        return SequenceType(element)
+    sizes = [int(dim.dim_value) if dim.HasField("dim_value") else EVERY_SIZE for dim in tensor.shape.dim]
+    return SequenceType(element, tuple(max(size, EVERY_SIZE) for size in sizes))
+
+
+def _optional(proto: Any, dims: Dims) -> Type:
+    inner = proto.optional_type.elem_type
+    if inner.WhichOneof("value") not in ("tensor_type", "sequence_type"):
+        raise Unsupported("an optional value is a tensor or a sequence", "pass its parts as values of their own")
+    return OptionalType(without_symbols(value_type(inner, lambda shape: tuple(_plain(dim) for dim in shape.dim))))
+
+
+def _plain(proto: Any) -> Dim:
+    return int(proto.dim_value) if proto.HasField("dim_value") and proto.dim_value >= 0 else symbol("?")
+
+
 def _unsupported(what: str) -> Callable[[Any, Dims], Type]:
     def refuse(proto: Any, dims: Dims) -> Type:
         raise Unsupported(f"{what} are not supported", "pass the parts as tensors of their own")
@@ -105,8 +131,8 @@ def _unsupported(what: str) -> Callable[[Any, Dims], Type]:
 
 VALUE_TYPES: dict[str, Callable[[Any, Dims], Type]] = {
     "tensor_type": _tensor,
-    "sequence_type": _unsupported("sequences"),
-    "optional_type": _unsupported("optional values"),
+    "sequence_type": _sequence,
+    "optional_type": _optional,
     "map_type": _unsupported("maps"),
     "sparse_tensor_type": _unsupported("sparse tensors as inputs or outputs"),
     "opaque_type": _unsupported("opaque types"),
@@ -125,7 +151,8 @@ def value_type(proto: Any, dims: Dims) -> Type:
 
 
 def type_proto(type_: Type) -> Any:
-    """The TypeProto of a tensor type, symbolic dims as the text of their expression; an empty one for other types."""
+    """The TypeProto of a tensor, sequence or optional type, symbolic dims as the text of their expression; an empty one
+    for other types."""
     proto = onnx.TypeProto()
     if isinstance(type_, TensorType):
         proto.tensor_type.elem_type = ELEMENT_NUMBERS.get(type_.element, TensorProto.UNDEFINED)
@@ -135,6 +162,15 @@ def type_proto(type_: Type) -> Any:
                 proto.tensor_type.shape.dim.add(dim_value=dim)
             else:
                 proto.tensor_type.shape.dim.add(dim_param=str(dim))
+    elif isinstance(type_, SequenceType):
+        inner = proto.sequence_type.elem_type.tensor_type
+        inner.elem_type = ELEMENT_NUMBERS.get(type_.element, TensorProto.UNDEFINED)
+        if type_.sizes is not None:
+            inner.shape.SetInParent()
+            for size in type_.sizes:
+                inner.shape.dim.add(**({} if size == EVERY_SIZE else {"dim_value": size}))
+    elif isinstance(type_, OptionalType):
+        proto.optional_type.elem_type.CopyFrom(type_proto(type_.of))
     return proto
 
 

@@ -18,6 +18,8 @@ from typing import Any
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.graph.base import ConstantOp
+from stepwell.dialects.graph.sequence import OptionalGetElementOp
+from stepwell.dialects.graph.sequence_types import OptionalType
 from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules
@@ -194,11 +196,9 @@ class _Importer:
         value = scope.lookup(port.name)
         if not isinstance(value, Value):
             return None
-        if not isinstance(value.type, TensorType) and not self.is_tainted(value):
-            advice = "give its tensors as outputs of their own, or one tensor made of them"
-            self._complain("output", port.name, f"it is {value.type}, and results are tensors", advice)
-            return None
         declared = self._declared(port)
+        if isinstance(value.type, OptionalType) and declared is not None and not isinstance(declared, OptionalType):
+            value = scope.builder.insert(OptionalGetElementOp(value)).result
         if declared is None or self.is_tainted(value) or fits(declared, value.type, sizes=False):
             return value
         reason = f"it is declared as {shown(declared)}, and its nodes compute {shown(value.type)}"

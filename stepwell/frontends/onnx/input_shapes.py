@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from stepwell.dialects.graph.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.declared import UNNAMED
 from stepwell.frontends.onnx.element_types import Port, element_type, text, value_type
@@ -58,6 +59,14 @@ def _declared(port: Port, given: Mapping[str, Sequence[int | str]]) -> Type:
     if port.name not in given:
         return value_type(port.proto, lambda shape: tuple(_dim(dim, port.name, i) for i, dim in enumerate(shape.dim)))
     shape = given[port.name]
+    if port.proto.WhichOneof("value") == "sequence_type":
+        declared_type = value_type(port.proto, lambda _: ())
+        assert isinstance(declared_type, SequenceType)
+        sizes = tuple(dim if isinstance(dim, int) else EVERY_SIZE for dim in shape)
+        return SequenceType(declared_type.element, sizes)
+    if port.proto.WhichOneof("value") == "optional_type" and port.proto.optional_type.elem_type.HasField("tensor_type"):
+        element = element_type(port.proto.optional_type.elem_type.tensor_type.elem_type)
+        return OptionalType(without_symbols(TensorType(tuple(_given_dim(port.name, dim) for dim in shape), element)))
     if port.proto.WhichOneof("value") != "tensor_type":
         return value_type(port.proto, lambda _: ())
     tensor = port.proto.tensor_type

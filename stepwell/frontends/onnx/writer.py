@@ -16,6 +16,7 @@ from onnx import helper
 
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.graph.base import ConstantOp
+from stepwell.dialects.graph.sequence_types import is_list, list_element
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx import names
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, shown, type_proto
@@ -259,5 +260,5 @@ def _element(item: Value | str | None) -> str | None:
 
 
 def _value_info(name: str, value: Value) -> Any:
-    element_text(element_of(value))
+    element_text(list_element(value.type) if is_list(value.type) else element_of(value))
     return helper.make_value_info(name, type_proto(value.type))

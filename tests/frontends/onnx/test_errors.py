@@ -24,7 +24,7 @@ def error_of(source: Any, **options: Any) -> str:
 
 def test_everything_in_one_report() -> None:
     made = model(
-        """g (float[N] x, string[2] s, seq(float[2]) q) => (float[N] y, float[N] z) {
+        """g (float[N] x, string[2] s, seq(string[2]) q) => (float[N] y, float[N] z) {
         [one] a = com.acme.Turbo(x)
         [two] b = com.acme.Turbo(x, x)
         [three] c = MaxRoiPool(x, x)
@@ -67,9 +67,9 @@ input
   strings are not supported
     at s
   -> convert text to numbers outside the model
-  sequences are not supported
+  sequences of strings are not supported
     at q
-  -> pass the parts as tensors of their own"""
+  -> convert text to numbers outside the model"""
     )
 
 

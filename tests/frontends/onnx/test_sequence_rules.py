@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 import stepwell
 from stepwell.dialects.graph.sequence import OptionalType, SequenceType
-from stepwell.errors import ModelError
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.lowering.pipeline import phases
 from stepwell.sources import load_source
@@ -106,29 +105,11 @@ def test_nothing_is_left_of_it(name: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, strict=True)
 
 
-def carried() -> Any:
-    body = helper.make_graph(
-        [node("Identity", "c", "d"), node("SequenceInsert", "s x", "t")], "body",
-        [helper.make_tensor_value_info("i", I, []), helper.make_tensor_value_info("c", B, []),
-         helper.make_tensor_sequence_value_info("s", F, None)],
-        [helper.make_tensor_value_info("d", B, []), helper.make_tensor_sequence_value_info("t", F, None)],
-    )  # fmt: skip
-    return [node("SequenceEmpty", "", "e"), node("Loop", "n - e", "t", body=body)]
-
-
 REFUSED: dict[str, tuple[list[Any], str]] = {
     "a place beyond": ([PAIR, node("SequenceAt", "s far", "y")], "place 7 of a sequence of 2"),
     "two element types": ([node("SequenceConstruct", "x one", "s"), node("SequenceAt", "s one", "y")], "does not hold"),
     "an empty one": ([node("SequenceEmpty", "", "s"), node("ConcatFromSequence", "s", "y", axis=0)], "empty sequence"),
     "no sequence": ([node("SequenceAt", "x one", "y")], "no sequence"),
-    "a split of an open size": (
-        [node("SplitToSequence", "x", "s"), node("SequenceAt", "s one", "y")], "into how many parts of 1 the size rows",
-    ),
-    "one that a loop has made": ([*carried(), node("SequenceAt", "t zero", "y")], "how many tensors the sequence has"),
-    "one in a loop": ([*carried(), node("SequenceLength", "t", "m"), node("Cast", "m", "y", to=F)], "is no tensor"),
-    "a place that data tell": (
-        [node("SequenceConstruct", "x x", "s"), node("SequenceAt", "s n", "y")], "only known while the model runs",
-    ),
     "a value that is not there": (
         [node("Optional", "", "o", type=helper.make_tensor_type_proto(F, [2])), node("OptionalGetElement", "o", "y")],
         "absent",
@@ -141,9 +122,3 @@ def test_refused_by_name(name: str) -> None:
     nodes, message = REFUSED[name]
     with pytest.raises(stepwell.StepwellError, match=message):
         stepwell.compile(model(nodes, "rows", inputs=[("n", I, [])]))
-
-
-def test_a_sequence_is_no_result() -> None:
-    made = model([PAIR], outputs=[("s", F, None)])
-    with pytest.raises(ModelError, match="results are tensors"):
-        stepwell.compile(made)

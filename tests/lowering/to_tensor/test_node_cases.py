@@ -14,10 +14,6 @@ from onnx import numpy_helper
 import stepwell
 
 FAMILIES = ("test_lstm", "test_gru", "test_rnn", "test_simple_rnn", "test_if", "test_loop", "test_scan")
-REFUSED = {
-    "test_if_seq": "sequences", "test_if_opt": "optionals", "test_loop13_seq": "sequences",
-    "test_loop16_seq_none": "sequences",
-}  # fmt: skip
 
 
 def cases() -> Iterator[Any]:
@@ -27,20 +23,24 @@ def cases() -> Iterator[Any]:
         warnings.simplefilter("ignore")
         for case in load_model_tests(kind="node"):
             if case.model is not None and case.data_sets and case.name.startswith(FAMILIES):
-                refused = case.name in REFUSED
-                marks = [pytest.mark.xfail(reason=REFUSED[case.name], strict=True)] if refused else []
-                yield pytest.param(case, id=case.name, marks=marks)
+                yield pytest.param(case, id=case.name)
 
 
-def as_array(value: Any) -> Any:
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+def as_value(value: Any) -> Any:
+    """An array, a list of arrays, or None."""
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return value if isinstance(value, list) or value is None else np.asarray(value)
 
 
 @pytest.mark.parametrize("case", list(cases()))
 def test_case(case: Any) -> None:
     compiled = stepwell.compile(case.model)
     for inputs, outputs in case.data_sets:
-        found = compiled(*map(as_array, inputs))
-        for a, b in zip(found if isinstance(found, tuple) else [found], map(as_array, outputs), strict=True):
-            assert (a.dtype, a.shape) == (b.dtype, b.shape)
-            np.testing.assert_allclose(a, b, rtol=case.rtol, atol=1e-5)
+        found = compiled(*map(as_value, inputs))
+        for given, wanted in zip(found if isinstance(found, tuple) else [found], map(as_value, outputs), strict=True):
+            assert (given is None, type(given)) == (wanted is None, type(wanted))
+            pair = [[value] if not isinstance(value, list) else value for value in (given, wanted) if value is not None]
+            for a, b in zip(*pair, strict=True):
+                assert (a.dtype, a.shape) == (b.dtype, b.shape)
+                np.testing.assert_allclose(a, b, rtol=case.rtol, atol=1e-5)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from stepwell.dialects.graph import sequence as graph
+from stepwell.dialects.graph.pack import RequiredOp, UnpackOp
+from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, type_proto
 from stepwell.frontends.onnx.writer import Writer, exports
 
@@ -56,3 +60,32 @@ def has_element(op: graph.OptionalHasElementOp, writer: Writer) -> None:
 def get_element(op: graph.OptionalGetElementOp, writer: Writer) -> None:
     """graph.optional_get_element %o -> OptionalGetElement(o)"""
     writer.node("OptionalGetElement", [op.x], op.results)
+
+
+@exports(ConcatSequenceOp)
+def concat(op: ConcatSequenceOp, writer: Writer) -> None:
+    """graph.concat_sequence %s {axis} -> ConcatFromSequence(s) {axis, new_axis}"""
+    writer.node("ConcatFromSequence", [op.sequence], op.results, axis=op.axis, new_axis=int(op.new))
+
+
+@exports(SplitSequenceOp)
+def split(op: SplitSequenceOp, writer: Writer) -> None:
+    """graph.split_sequence %x, %k {axis} -> SplitToSequence(x, k) {axis, keepdims}"""
+    writer.node("SplitToSequence", [op.x, op.sizes], op.results, axis=op.axis, keepdims=int(op.keeps))
+
+
+@exports(UnpackOp)
+def unpack(op: UnpackOp, writer: Writer) -> None:
+    """graph.unpack %x, %p, %s -> Reshape(Slice(x, p, p + ReduceProd(s)), s)"""
+    count = writer.make("ReduceProd", [op.sizes], keepdims=1)
+    part = writer.make("Slice", [op.x, op.start, writer.make("Add", [op.start, count])])
+    writer.node("Reshape", [part, op.sizes], op.results, allowzero=1)
+
+
+@exports(RequiredOp)
+def required(op: RequiredOp, writer: Writer) -> None:
+    """graph.required %x, %h -> Add(x, Gather([0], Where(h, 0, far))): an index out of range where it does not hold"""
+    zero, far = writer.constant(np.array(0, np.int64)), writer.constant(np.array(1 << 40, np.int64))
+    place = writer.make("Where", [op.holds, zero, far])
+    nothing = writer.make("Gather", [writer.constant(np.array([0], np.int64)), place])
+    writer.node("Add", [op.x, writer.make("CastLike", [nothing, op.x])], op.results)

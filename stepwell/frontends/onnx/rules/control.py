@@ -7,9 +7,12 @@ from typing import Protocol
 
 from stepwell.dialects.graph.base import normalize_axis, shape_of, tensor_type
 from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind, yielded
+from stepwell.dialects.graph.sequence import OptionalOp
+from stepwell.dialects.graph.sequence_types import OptionalType, joined_type, without_symbols
 from stepwell.dialects.graph.symbols import fresh_name
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.registry import Node, rule
+from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim, symbol
 from stepwell.ir.types import I1, SI64, TensorType, Type
@@ -50,8 +53,9 @@ def import_body(
     """The region of a body that carries values of `initial` types, between argument types `around`.
 
     `emit` fills a block and returns what it yields, the carried values from number `skip` on. A carried size that a
-    round changes becomes a symbol, and the body is imported anew, until every argument's type holds for all rounds."""
-    types = list(initial)
+    round changes becomes a symbol, and the body is imported anew, until every argument's type holds for all rounds. A
+    value that is yielded where an optional one is carried becomes optional."""
+    types = [_plain_optional(type_) for type_ in initial]
     born: set[Dim] = set()
     while True:
         block = Block([*around[0], *types, *around[1]])
@@ -60,6 +64,10 @@ def import_body(
         if len(carried) != len(types):
             discard(block)
             raise node.unsupported(f"the body has too few outputs for {len(types)} carried values")
+        for index, (type_, value) in enumerate(zip(types, carried, strict=True)):
+            if isinstance(type_, OptionalType) and not isinstance(value.type, OptionalType):
+                made = Builder.at_end(block).insert(OptionalOp(value, of=without_symbols(value.type)))
+                ends[skip + index] = carried[index] = made.result
         wider = [_wider(node, a, b.type, born) for a, b in zip(types, carried, strict=True)]
         if wider == types:
             block.append(YieldOp(ends))
@@ -68,13 +76,17 @@ def import_body(
         types = wider
 
 
+def _plain_optional(type_: Type) -> Type:
+    return without_symbols(type_) if isinstance(type_, OptionalType) else type_
+
+
 def _wider(node: Node, before: Type, after: Type, born: set[Dim]) -> Type:
     if not same_kind(before, after):
         raise node.unsupported(
             f"a carried value changes from {before} to {after}", "values carried around a loop keep type and rank"
         )
     if not isinstance(before, TensorType) or not isinstance(after, TensorType):
-        return before
+        return joined_type(before, after)
     shape = []
     for x, y in zip(before.shape, after.shape, strict=True):
         if x != y and x not in born:

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from stepwell.dialects.graph import sequence as graph
 from stepwell.dialects.graph.base import content, normalize_axis, shape_of, tensor_type
+from stepwell.dialects.graph.control import LoopOp
 from stepwell.dialects.graph.movement import ConcatOp
-from stepwell.dialects.graph.sequence import SequenceType, elements_of
+from stepwell.dialects.graph.sequence import elements_of
+from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
+from stepwell.dialects.graph.sequence_types import OptionalType, SequenceType, without_symbols
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.declared import plain_dims
 from stepwell.frontends.onnx.element_types import value_type
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import reshaped
+from stepwell.frontends.onnx.rules.control import CONDITION, ROUND, discard, import_body
 from stepwell.frontends.onnx.rules.movement import split_by_sizes
-from stepwell.ir.core import Value
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Block, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, Type
 
-ADVICE = "make it where its tensors are in sight (SequenceConstruct, SplitToSequence by constants), not in If or Loop"
-
 
 def sequence(node: Node, index: int) -> Value:
-    """An input that is a sequence."""
+    """An input that is a sequence, or an optional one, which then must be there."""
     value = node.input(index)
+    if isinstance(value.type, OptionalType) and isinstance(value.type.of, SequenceType):
+        return node.insert(graph.OptionalGetElementOp(value)).result
     if not isinstance(value.type, SequenceType):
         raise ModelError(f"its input {index} is no sequence: {value.type}")
     return value
-
-
-def known_elements(node: Node, index: int) -> Sequence[Value]:
-    """The elements of an input that is a sequence. Raises Unsupported where they are not known."""
-    found = elements_of(sequence(node, index))
-    if found is None:
-        raise node.unsupported("how many tensors the sequence has, and of what shapes, is not known", ADVICE)
-    return found
 
 
 def made(node: Node, values: Sequence[Value], element: Type) -> Value:
@@ -73,8 +71,10 @@ def length(node: Node) -> Value:
 @rule("SequenceAt")
 def at(node: Node) -> Value:
     """The element itself where it is known which."""
-    known_elements(node, 0)
-    op = graph.SequenceAtOp(sequence(node, 0), node.input(1))
+    value = sequence(node, 0)
+    if elements_of(value) is None:
+        _check_rank(node, value)
+    op = graph.SequenceAtOp(value, node.input(1))
     chosen = op.element()
     if chosen is None:
         return node.insert(op).result
@@ -82,17 +82,34 @@ def at(node: Node) -> Value:
     return chosen
 
 
+def _check_rank(node: Node, value: Value) -> None:
+    """Raise Unsupported where the tensors of a sequence do not have one known rank."""
+    type_ = value.type
+    if isinstance(type_, SequenceType) and (type_.empty or type_.sizes is None):
+        reason = "has no tensors" if type_.empty else "may have tensors of different ranks, or of an unknown one"
+        raise node.unsupported(
+            f"the sequence {reason}", "give the rank of an input, as in shapes={'NAME': ('h', 3)}, and fill a sequence "
+            "with tensors of one rank",
+        )  # fmt: skip
+
+
 @rule("ConcatFromSequence")
 def concatenated(node: Node) -> Value:
     """Along an axis that the tensors have, or one that is new."""
-    values = known_elements(node, 0)
+    whole = sequence(node, 0)
+    values = elements_of(whole)
+    new = node.int("new_axis", 0)
+    if values is None:
+        _check_rank(node, whole)
+        assert isinstance(whole.type, SequenceType)
+        axis = normalize_axis(node.int("axis"), len(whole.type.sizes or ()) + new)
+        return node.insert(ConcatSequenceOp(whole, axis=axis, new=bool(new))).result
     if not values:
         raise node.unsupported("an empty sequence is concatenated", "its result has no shape: leave the node out")
-    new = node.int("new_axis", 0)
     rank = len(shape_of(values[0])) + new
     axis = normalize_axis(node.int("axis"), rank)
     if new:
-        values = [reshaped(node, x, (*shape_of(x)[:axis], 1, *shape_of(x)[axis:])) for x in values]
+        values = tuple(reshaped(node, x, (*shape_of(x)[:axis], 1, *shape_of(x)[axis:])) for x in values)
     return node.insert(ConcatOp(values, axis=axis)).result
 
 
@@ -104,24 +121,25 @@ def split(node: Node) -> Value:
     shape = shape_of(x)
     axis = normalize_axis(node.int("axis", 0), len(shape))
     sizes = _sizes(node, shape[axis])
+    if sizes is None:
+        op = SplitSequenceOp(x, node.optional(1), axis=axis, keeps=bool(node.int("keepdims", 1)))
+        return node.insert(op).result
     parts = split_by_sizes(node, sizes)
     if not node.has_input(1) and not node.int("keepdims", 1):
         parts = [reshaped(node, part, (*shape[:axis], *shape[axis + 1 :])) for part in parts]
     return made(node, parts, tensor_type(x).element)
 
 
-def _sizes(node: Node, size: Dim) -> list[Dim]:
+def _sizes(node: Node, size: Dim) -> list[Dim] | None:
+    """The sizes of the parts; None where not even their number is known."""
     given: Sequence[Dim] | None = content(node.input(1)) if node.has_input(1) else (1,)
     if given is None:
-        raise node.unsupported("the sizes of the parts are not known", "give them as constants")
+        return None
     if node.has_input(1) and len(shape_of(node.input(1))) == 1:
         return list(given)
     part = given[0]
     if not isinstance(size, int) or not isinstance(part, int):
-        raise node.unsupported(
-            f"into how many parts of {part} the size {size} is split is not known",
-            "fix the size of that axis (shapes=...), or split into given sizes",
-        )
+        return None
     if part < 1:
         raise ModelError(f"parts of size {part}")
     return [min(part, size - start) for start in range(0, size, part)]
@@ -131,11 +149,13 @@ def _sizes(node: Node, size: Dim) -> list[Dim]:
 def mapped(node: Node) -> Sequence[Value]:
     """The body once for each element; inputs that are no sequences are the same each time."""
     body = node.subgraph("body")
-    values = node.inputs()
-    first = known_elements(node, 0)
+    values = [sequence(node, 0), *node.inputs()[1:]]
+    known = [elements_of(value) for value in values if isinstance(value.type, SequenceType)]
+    first = known[0]
+    if first is None or any(found is None for found in known):
+        return _mapped_in_rounds(node, body, values)
     columns = [
-        known_elements(node, index) if isinstance(value.type, SequenceType) else [value] * len(first)
-        for index, value in enumerate(values)
+        elements_of(value) or () if isinstance(value.type, SequenceType) else [value] * len(first) for value in values
     ]
     if any(len(column) != len(first) for column in columns):
         raise ModelError(f"sequences of different lengths: {[len(column) for column in columns]}")
@@ -145,11 +165,39 @@ def mapped(node: Node) -> Sequence[Value]:
     return [made(node, column, tensor_type(column[0]).element) for column in zip(*rows, strict=True)]
 
 
+def _mapped_in_rounds(node: Node, body: Any, values: Sequence[Value]) -> Sequence[Value]:
+    """A loop over the places of the first sequence, which carries the results."""
+    types: list[SequenceType] = []
+
+    def emit(block: Block) -> Sequence[Value]:
+        builder = Builder.at_end(block)
+        place, going, *made = block.arguments
+        items = [
+            builder.insert(graph.SequenceAtOp(value, place)).result if isinstance(value.type, SequenceType) else value
+            for value in values
+        ]
+        found = body.import_into(block, items)
+        types[:] = [SequenceType(tensor_type(value).element, empty=True) for value in found]
+        pairs = zip(made, found, strict=True) if made else ()
+        return [going, *(builder.insert(graph.SequenceInsertOp(all_, x)).result for all_, x in pairs)]
+
+    for value in values:
+        if isinstance(value.type, SequenceType):
+            _check_rank(node, value)
+    trial = Block([ROUND, CONDITION])
+    emit(trial)
+    discard(trial)
+    count = node.insert(graph.SequenceLengthOp(values[0])).result
+    empty = [made(node, (), type_.element) for type_ in types]
+    region = import_body(node, [value.type for value in empty], ([ROUND, CONDITION], []), 1, emit)
+    return node.insert(LoopOp(count, None, empty, regions=[region])).results
+
+
 @rule("Optional")
 def optional(node: Node) -> Value:
     """Without an input, the absence of a value whose type the attribute gives."""
     value = node.optional(0)
-    type_ = value.type if value is not None else value_type(node.type_proto("type"), plain_dims)
+    type_ = without_symbols(value.type if value is not None else value_type(node.type_proto("type"), plain_dims))
     return node.insert(graph.OptionalOp(value, of=type_)).result
 
 
@@ -157,7 +205,7 @@ def optional(node: Node) -> Value:
 def has_element(node: Node) -> Value:
     """What is not optional is there."""
     value = node.optional(0)
-    if value is None or not isinstance(value.type, graph.OptionalType):
+    if value is None or not isinstance(value.type, OptionalType):
         return node.constant(np.array(value is not None))
     return node.insert(graph.OptionalHasElementOp(value)).result
 
@@ -166,7 +214,7 @@ def has_element(node: Node) -> Value:
 def get_element(node: Node) -> Value:
     """What is not optional is itself; of an optional in sight, what is in it."""
     value = node.input(0)
-    if not isinstance(value.type, graph.OptionalType):
+    if not isinstance(value.type, OptionalType):
         return value
     inside = value.defining_op
     if isinstance(inside, graph.OptionalOp) and inside.x is not None:
