@@ -59,7 +59,9 @@ def strides_over_pages(kernel: KernelOp, root: GenericOp, index: int, schedule: 
     vector = list(root.names).index(schedule.vector)
     used = map_.used_dims()
     plain = map_.dim_results()
-    if root.iterators[vector] != "parallel" or None in plain or len(set(plain)) != len(plain) or plain[-1] != vector:
+    if root.iterators[vector] != "parallel" or None in plain or len(set(plain)) != len(plain):
+        return False
+    if plain[-1:] != (vector,):
         return False
     rows = math.prod(space.sizes[d] for d in space.parallel if d not in used)
     if rows < LEAST_ROWS:

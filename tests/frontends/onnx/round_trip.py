@@ -71,7 +71,7 @@ def _trip(case: Any, dynamic: bool, runtime: bool) -> tuple[str, str]:
 
 
 def _there_and_back(module: ModuleOp, arrays: Sequence[Any], original: Any) -> tuple[str, str]:
-    expected = run_module(module, arrays)
+    expected = flat(run_module(module, arrays))
     try:
         made = export_model(module)
     except ExportFailed as error:
@@ -81,7 +81,7 @@ def _there_and_back(module: ModuleOp, arrays: Sequence[Any], original: Any) -> t
     except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return INVALID, first_line(error)
     try:
-        found = run_module(import_model(made), arrays)
+        found = flat(run_module(import_model(made), arrays))
     except (ModelError, IRError) as error:
         return NOT_AGAIN, first_line(error)
     reason = difference(found, expected, 1e-6 if any(isinstance(op, ExpM1Op) for op in module.walk()) else 0)
@@ -98,7 +98,7 @@ def _judged(original: Any, made: Any, arrays: Sequence[Any]) -> str:
         try:
             session = onnxruntime_session(model)
             feeds = {port.name: array for port, array in zip(session.get_inputs(), arrays, strict=True)}
-            results.append([np.asarray(array) for array in session.run(None, feeds)])
+            results.append(flat(session.run(None, feeds)))
         except Exception as error:  # what onnxruntime raises has no base class of its own
             return first_line(error) if results else ""
     expected, found = results
@@ -124,6 +124,17 @@ def as_array(value: Any) -> Any:
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
     return value if isinstance(value, list) or value is None else np.asarray(value)
+
+
+def flat(results: Sequence[Any]) -> list[Array]:
+    """Results as arrays: of a list its length, then its arrays; of what is absent, the length -1."""
+    found: list[Array] = []
+    for result in results:
+        if isinstance(result, list):
+            found += [np.array(len(result)), *map(np.asarray, result)]
+        else:
+            found.append(np.array(-1) if result is None else np.asarray(result))
+    return found
 
 
 def first_line(error: BaseException) -> str:

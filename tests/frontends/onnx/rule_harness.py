@@ -201,7 +201,8 @@ def run_model(source: Any, inputs: Sequence[Any]) -> list[Array]:
 
 def run_module(module: ModuleOp, inputs: Sequence[Any]) -> list[Array]:
     """The results of @main on arrays."""
-    return [np.asarray(result) for result in run_function(main_of(module), inputs)]
+    results = run_function(main_of(module), inputs)
+    return [result if isinstance(result, list) or result is None else np.asarray(result) for result in results]
 
 
 def assert_matches(made: Any, expected: Any, rtol: float = 1e-3, atol: float = 1e-7) -> None:

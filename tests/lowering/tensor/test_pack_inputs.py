@@ -60,6 +60,18 @@ def test_what_is_read_as_it_is(left: list[Any], right: list[Any], weights: bool)
     assert len(kernels(product(left, right, weights))) == 1
 
 
+def test_an_input_without_axes_is_left_alone() -> None:
+    """A zero point that all products share."""
+    shapes = {"a": [4, 8], "b": [8, 8], "z": []}
+    infos = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b", "z"], ["y"])], "g", infos,
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [4, 8])],
+    )  # fmt: skip
+    found = kernels(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    assert any(tensor_type(value).rank == 0 for kernel in found for value in kernel.inputs)
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that can be copied is."""

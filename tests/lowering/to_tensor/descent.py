@@ -35,6 +35,7 @@ from stepwell.lowering.loop.vectorize import Vectorize
 from stepwell.lowering.tensor.decompose import DecomposeLayouts
 from stepwell.lowering.tensor.fuse import Fuse
 from stepwell.lowering.tensor.pack import PackConstants
+from stepwell.lowering.tensor.pack_inputs import PackInputs
 from stepwell.lowering.tensor.schedule import Schedule
 from stepwell.lowering.to_loop.outline import Outline
 from stepwell.lowering.to_tensor.convert import ToTensor
@@ -43,7 +44,7 @@ Array = Any
 Build = Callable[..., "Operation | Value | Sequence[Value]"]
 N, M, K = symbol("n"), symbol("m"), symbol("k")
 
-TENSOR_PASSES = (DecomposeLayouts(), Fuse(), Schedule(), PackConstants())
+TENSOR_PASSES = (DecomposeLayouts(), Fuse(), Schedule(), PackInputs(), PackConstants())
 LOOP_PASSES = (Outline(), InlineStages(), Tile(), Vectorize(), Hoist())
 
 
