@@ -49,8 +49,9 @@ PIPELINE = (
     PhaseSpec(
         "post-optimise", "HOW DATA IS REPRESENTED, and what is one kernel", "tensor",
         (
-            "move-quantised", "lower-quant", "affine-reads", "assign-layouts", "cse", "dce", "decompose-layouts",
-            "place-rows", "fuse", "collapse-dims", "split-dims", "schedule", "pack-inputs", "pack-constants",
+            "move-quantised", "lower-quant", "affine-reads", "assign-layouts", "cse", "dce", "winograd",
+            "decompose-layouts", "place-rows", "fuse", "collapse-dims", "split-dims", "schedule", "pack-inputs",
+            "pack-constants",
         ),
     ),
     PhaseSpec(
@@ -87,6 +88,7 @@ PASSES = {
     "lower-quant": "stepwell.lowering.tensor.lower_quant:LowerQuant",
     "affine-reads": "stepwell.lowering.tensor.affine_reads:AffineReads",
     "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
+    "winograd": "stepwell.lowering.tensor.winograd:Winograd",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "place-rows": "stepwell.lowering.tensor.place_rows:PlaceRows",
     "fuse": "stepwell.lowering.tensor.fuse:Fuse",

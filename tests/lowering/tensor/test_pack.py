@@ -23,7 +23,7 @@ def convolution(size: int, pads: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-@pytest.mark.parametrize(("size", "pads"), [(1, 0), (3, 1)])
+@pytest.mark.parametrize(("size", "pads"), [(1, 0), (5, 2)])
 @pytest.mark.parametrize("name", ["x86-64", "x86-64-v3", "x86-64-v4"])
 def test_weights_of_a_convolution(size: int, pads: int, name: str) -> None:
     """Those of 1x1 too, of which the kernel sees a reshaped view without the dims of size 1."""
