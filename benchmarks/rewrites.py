@@ -1,12 +1,16 @@
-"""Rewrites of a graph that might pay, each as a pair of models that compute the same, timed in turns on one thread.
+"""Rewrites that might pay, each as a pair of models that compute the same, timed in turns on one thread.
 
-    python -m benchmarks.rewrites
+    python -m benchmarks.rewrites [WORDS]        # those whose names contain the words
+
+Those of graphs are two graphs; for passes, one graph is compiled without and with a pass.
 
 The ratio is the time of the first form through that of the second: above 1 the rewrite pays. Time is the process's CPU
 time, so that other work on the machine disturbs it little."""
 
 from __future__ import annotations
 
+import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,6 +114,45 @@ def space_to_depth(kernel: int, pad: int) -> tuple[Any, Any, Array]:
     return plain, blocked, normal(1, 3, 224, 224)
 
 
+def convolution(channels: int, outputs: int, size: int) -> tuple[Any, Any, Array]:
+    """A 3x3 convolution between a 1x1 convolution and a pool, without and with fewer products."""
+    from onnx.helper import make_node
+
+    weights = {"v": normal(channels, 16, 1, 1) / 4, "w": normal(outputs, channels, 3, 3) / math.sqrt(9 * channels)}
+    nodes = [
+        make_node("Conv", ["x", "v"], ["a"]),
+        make_node("Relu", ["a"], ["b"]),
+        make_node("Conv", ["b", "w"], ["c"], pads=[1] * 4),
+        make_node("Relu", ["c"], ["d"]),
+        make_node("MaxPool", ["d"], ["y"], kernel_shape=[3, 3], strides=[2, 2]),
+    ]
+    shape = [1, 16, size, size]
+    graph = model(nodes, shape, {"y": [1, outputs, (size - 1) // 2, (size - 1) // 2]}, **weights)
+    return with_products(graph, fewer=False), with_products(graph, fewer=True), normal(*shape)
+
+
+def with_products(graph: Any, *, fewer: bool) -> Any:
+    """A model at the end of the tensor landing."""
+    from stepwell.backends.cpu.target import host
+    from stepwell.ir.passes import PassContext, PassManager
+    from stepwell.lowering import pipeline
+    from stepwell.lowering.tensor.winograd import Winograd
+    from stepwell.sources import load_source
+
+    module, _ = load_source(graph)
+    passes = [each for phase in pipeline.phases("graph", "tensor") for each in phase.flat()]
+    forced = Winograd(enabled=fewer, always=True)
+    context = PassContext(host())
+    PassManager([forced if isinstance(each, Winograd) else each for each in passes]).run(module, context)
+    return module
+
+
+SHAPES = (
+    (64, 64, 56), (128, 128, 28), (256, 256, 14), (512, 512, 7), (32, 32, 256), (64, 32, 256), (64, 64, 128),
+    (128, 64, 128), (64, 64, 224), (128, 128, 112), (256, 256, 56), (512, 512, 28), (512, 512, 14), (128, 32, 56),
+    (128, 32, 28), (128, 32, 14), (128, 32, 7), (64, 192, 56), (16, 64, 55), (3, 64, 128),
+)  # fmt: skip
+
 CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
     "QKV products merged, 128 rows, 768 -> 3 x 768": lambda: sibling_products(128, 768, (768, 768, 768)),
     "QKV products merged, 1 row, 768 -> 3 x 768": lambda: sibling_products(1, 768, (768, 768, 768)),
@@ -117,6 +160,10 @@ CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
     "1x1 convolutions merged, 192 -> 64 + 96 + 16": lambda: sibling_convolutions(192, (64, 96, 16)),
     "7x7 by 2 -> 4x4 on blocks": lambda: space_to_depth(7, 3),
     "3x3 by 2 -> 2x2 on blocks": lambda: space_to_depth(3, 0),
+    **{
+        f"fewer products, 3x3, {c} -> {k} channels, {n} x {n}": functools.partial(convolution, c, k, n)
+        for c, k, n in SHAPES
+    },
 }
 
 
@@ -145,13 +192,15 @@ def measure(first: Any, second: Any, x: Array) -> tuple[float, float]:
     return float(np.median(times[0])), float(np.median(times[1]))
 
 
-def table() -> Iterator[str]:
+def table(words: str = "") -> Iterator[str]:
     """A line for each rewrite."""
     for name, build in CASES.items():
+        if words not in name:
+            continue
         first, second = measure(*build())
         yield f"{name:<56} {first * 1e6:9.1f} us {second * 1e6:9.1f} us  {first / second:5.2f}"
 
 
 if __name__ == "__main__":
-    for line in table():
+    for line in table(" ".join(sys.argv[1:])):
         sys.stdout.write(line + "\n")

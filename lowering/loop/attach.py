@@ -16,11 +16,11 @@ from stepwell.dialects import buffer
 from stepwell.dialects.arith import constant_int
 from stepwell.dialects.loop import StageOp
 from stepwell.errors import PassError
-from stepwell.ir.affine_expr import AffineExpr
+from stepwell.ir.affine_expr import FLOORDIV, AffineExpr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
 from stepwell.ir.types import DYNAMIC, MemRefType
-from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.loop.index import IndexBuilder, known_multiple
 
 
 @attrs.frozen
@@ -51,6 +51,7 @@ def boxes(
     `stages` come in the order in which they run, without the root."""
     found = {root: extents}
     for stage in reversed(stages):
+        whole = whole_extents(stage)
         needed: list[Extent | None] = [None] * len(stage.iterators)
         for reader, box in found.items():
             for value, read in zip(reader.inputs, reader.input_maps, strict=True):
@@ -59,8 +60,8 @@ def boxes(
                         for made, place in zip(written.results, read.results, strict=True):
                             d = made.dim_index
                             if d is not None:
-                                needed[d] = _union(needed[d], _interval(place, box, index), index)
-        whole = whole_extents(stage)
+                                part = _interval(place, box, index) or whole[d]
+                                needed[d] = whole[d] if part is whole[d] else _union(needed[d], part, index)
         found[stage] = [part or all_ for part, all_ in zip(needed, whole, strict=True)]
     return found
 
@@ -69,6 +70,8 @@ def _interval(place: AffineExpr, box: list[Extent], index: IndexBuilder) -> Exte
     """Where an expression of a reader's dims leads while they go through its box; None: anywhere."""
     if place.dim_index is not None:
         return box[place.dim_index]
+    if (divided := _divided(place)) is not None:
+        return _quotients(box[divided[0]], divided[1], index)
     form = place.linear_form()
     if form is None:
         return None
@@ -84,6 +87,29 @@ def _interval(place: AffineExpr, box: list[Extent], index: IndexBuilder) -> Exte
         bounded = bounded and extent.most is not None
         most += abs(factor) * ((extent.most or 1) - 1)
     return Extent(low, size, None, 0, most if bounded else None)
+
+
+def _divided(place: AffineExpr) -> tuple[int, int] | None:
+    """(d, n) of `d floordiv n`."""
+    if len(place.terms) != 1 or place.constant:
+        return None
+    atom, factor = place.terms[0]
+    d = atom.operand.dim_index if atom.kind == FLOORDIV else None
+    return (d, atom.divisor) if d is not None and factor == 1 else None
+
+
+def _quotients(extent: Extent, divisor: int, index: IndexBuilder) -> Extent:
+    """Where an interval's quotients lie."""
+    by = index.constant(divisor)
+    low = index.floordiv(extent.offset, by)
+    last = index.sub(index.add(extent.offset, extent.size), index.constant(1))
+    starts_whole = known_multiple(extent.offset) % divisor == 0
+    if starts_whole:
+        size = index.floordiv(index.add(extent.size, index.constant(divisor - 1)), by)
+    else:
+        size = index.sub(index.add(index.floordiv(last, by), index.constant(1)), low)
+    most = None if extent.most is None else (extent.most + divisor - 1) // divisor + (not starts_whole)
+    return Extent(low, size, None, 0, most)
 
 
 def _union(known: Extent | None, new: Extent | None, index: IndexBuilder) -> Extent | None:

@@ -30,19 +30,22 @@ def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
 def row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
     """Loops over rows, outermost first, down to a block of rows in which every stage is computed."""
     root = rows.root.root
-    dims = sorted((row[rows.root] for row in rows.dims), key=lambda d: d)
-    last = next(row for row in rows.dims if row[rows.root] == dims[-1])
-    sizes = {d: size_of(root.sizes.dims[d]) for d in dims}
+    pairs = sorted(zip(rows.dims, rows.units, strict=True), key=lambda pair: pair[0][rows.root])
+    dims = [row[rows.root] for row, _ in pairs]
+    units = {row[rows.root]: unit[rows.root] for row, unit in pairs}
+    last = pairs[-1][0]
+    sizes = {d: -(-size_of(root.sizes.dims[d]) // units[d]) for d in dims}
     block = min(sizes[dims[-1]], row_block(rows, last, machine))
     grain = block
     if block <= ROWS_AT_ONCE:  # small grains
         work = max(math.prod(map(size_of, s.root.sizes.dims)) for s in rows.stages) // math.prod(sizes.values())
         grain = max(1, GRAIN_ELEMENTS // (work * block)) * block
     names = root.names
-    loops = [LoopSpec(f"{names[d]}0", names[d], 1, True) for d in dims[:-1]]
-    loops.append(LoopSpec(f"{names[dims[-1]]}0", names[dims[-1]], grain, True))
+    loops = [LoopSpec(f"{names[d]}0", names[d], units[d], True) for d in dims[:-1]]
+    unit = units[dims[-1]]
+    loops.append(LoopSpec(f"{names[dims[-1]]}0", names[dims[-1]], grain * unit, True))
     if grain > block:
-        loops.append(LoopSpec(f"{names[dims[-1]]}1", names[dims[-1]], block))
+        loops.append(LoopSpec(f"{names[dims[-1]]}1", names[dims[-1]], block * unit))
     made = {stage: _stage_schedule(stage, rows, last, block, machine) for stage in rows.stages}
     inner = [StageSpec(stage.name, loops[-1].label, made[stage]) for stage in rows.stages[:0:-1]]
     rows_cut = {spec.dim for spec in loops}
@@ -66,7 +69,7 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
     def cycles(block: int) -> float:
         return sum(_block_cycles(stage, last[stage], block, machine) for stage in contractions)
 
-    count = size_of(rows.root.root.sizes.dims[last[rows.root]])
+    count = size_of(rows.sizes()[rows.dims.index(last)])
 
     def all_cycles(block: int) -> float:
         return count // block * cycles(block) + (cycles(count % block) if count % block else 0)
@@ -102,17 +105,18 @@ def _stage_schedule(
     """How one stage's part of a block of rows is cut."""
     space = Space.of(stage.root)
     sizes = list(space.sizes)
-    for row in rows.dims:
-        sizes[row[stage]] = block if row is last else 1
+    for row, unit in zip(rows.dims, rows.units, strict=True):
+        sizes[row[stage]] = unit[stage] * (block if row is last else 1)
     made = schedule_of(attrs.evolve(space, sizes=sizes), machine)
     if window_dims(stage.root):
         return made
-    return made.with_loops(_line_by_line(space, rows.inner(stage), made.vector))
+    return made.with_loops(_line_by_line(space, rows.inner(stage), made))
 
 
-def _line_by_line(space: Space, inner: Sequence[int], vector: str) -> list[LoopSpec]:
+def _line_by_line(space: Space, inner: Sequence[int], made: ScheduleAttr) -> list[LoopSpec]:
     """The loops of a map over the inside of a row, such that contiguous lines are gone through to their end."""
     names = space.names
-    if space.reduction or vector not in names or space.strided_inputs(names.index(vector)):
+    if space.reduction or made.vector not in names or space.strided_inputs(names.index(made.vector)):
         return []
-    return [LoopSpec(f"{names[d]}0", names[d], 1) for d in inner if names[d] != vector and space.sizes[d] > 1]
+    tiled = {name for name, _ in made.register} | {made.vector}
+    return [LoopSpec(f"{names[d]}0", names[d], 1) for d in inner if names[d] not in tiled and space.sizes[d] > 1]

@@ -124,7 +124,8 @@ def row_bytes(rows: Rows) -> int:
         if stage is not rows.root and not _overwrites(stage, rows):
             inner = [size_of(stage.root.sizes.dims[d]) for d in rows.inner(stage)
                      if stage.root.iterators[d] == "parallel"]  # fmt: skip
-            total += math.prod(inner) * _bytes(stage.results[0])
+            each = math.prod(unit[stage] for unit in rows.units)
+            total += each * math.prod(inner) * _bytes(stage.results[0])
     return total
 
 

@@ -10,20 +10,22 @@ from collections.abc import Iterator, Mapping
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import tensor_type
+from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, AffineExpr
 from stepwell.ir.types import FloatType
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, best_tile
-from stepwell.lowering.tensor.space import Space, lanes_of
+from stepwell.lowering.tensor.space import Space, lanes_of, reads_of
 from stepwell.lowering.tensor.windows import window_schedule
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least,
 GRAIN_READS = 1 << 16  # or numbers that it reads of the operand along the vectors: with few rows, these take the time
-PARTIAL = 256  # multiply-adds in one sum of the widest vectors: rounding errors grow with the root of the length
-WIDEST = 64  # bytes; with narrower vectors a step takes longer, and shorter sums cost nothing
+PARTIAL = 64  # multiply-adds in one sum: rounding errors grow with the root of the length
 PARTIAL_PLAIN = 32  # plain numbers, at least: often of one sign, so that every rounding is that of a large sum
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
+MOST_ALONG = 4  # points along one dim of a map that are computed together because they read the same elements,
+MOST_POINTS = 16  # and in all
 ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
 
 
@@ -52,10 +54,37 @@ def _map(space: Space, vector: int, lanes: int) -> ScheduleAttr:
         tile = {vector: lanes, turned: lanes}
         loops = _outer_loops(space, GRAIN_ELEMENTS, tile)
         return ScheduleAttr(tuple(loops), tuple((space.names[d], lanes) for d in tile), space.names[vector], lanes)
-    vectors = max(1, min(4, space.sizes[vector] // lanes))
-    register = ((space.names[vector], vectors * lanes),)
-    loops = _outer_loops(space, GRAIN_ELEMENTS, {vector: vectors * lanes})
-    return ScheduleAttr(tuple(loops), register, space.names[vector], lanes)
+    shared = shared_reads(space, vector)
+    vectors = 1 if shared else max(1, min(4, space.sizes[vector] // lanes))
+    tile = {**shared, vector: vectors * lanes}
+    loops = _outer_loops(space, GRAIN_ELEMENTS, tile)
+    return ScheduleAttr(tuple(loops), tuple((space.names[d], n) for d, n in tile.items()), space.names[vector], lanes)
+
+
+def shared_reads(space: Space, vector: int) -> dict[int, int]:
+    """The part of a map's dims in which points read the same elements again, of at most MOST_POINTS points.
+
+    y[i] = x[2 * (i floordiv 2)] + x[2 * (i floordiv 2) + 1]: 2 along i; v[k, t] = x[2 * t + k], k < 4: 4 along k"""
+    tile: dict[int, int] = {}
+    places = {place for map_ in reads_of(space.op) for place in map_.results if vector not in place.dims}
+    for place in sorted(places, key=str):
+        for d in sorted(place.dims):
+            size = points_that_share(place, d, space.sizes[d])
+            if size <= min(MOST_ALONG, space.sizes[d]) and size > tile.get(d, 1):
+                others = math.prod(n for other, n in tile.items() if other != d)
+                if others * size <= MOST_POINTS:
+                    tile[d] = size
+    return tile
+
+
+def points_that_share(place: AffineExpr, d: int, size: int) -> int:
+    """How many neighbours along a dim lead to one place or to places that overlap with those of other dims."""
+    divisors = [a.divisor for a, _ in place.terms if a.kind in (FLOORDIV, MOD) and a.operand.dim_index == d]
+    if divisors:
+        return max(divisors)
+    steps = {atom.index: abs(factor) for atom, factor in place.terms if atom.kind == DIM}
+    others = [step for other, step in steps.items() if other != d]
+    return size if d in steps and others and (size - 1) * steps[d] >= min(others) > steps[d] else 1
 
 
 def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
@@ -94,14 +123,14 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=_partial(space, machine))
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=_partial(space))
 
 
-def _partial(space: Space, machine: Machine) -> int:
+def _partial(space: Space) -> int:
     """The length of a partial sum: none where the whole is no longer, or is exact."""
     sizes = [space.op.sizes.dims[d] for d in space.reduction]
     known = [size for size in sizes if isinstance(size, int)]
-    length = PARTIAL * min(machine.vector_bytes, WIDEST) // WIDEST
+    length = PARTIAL
     if len(space.op.inputs) == 1:  # as many sums as numbers in each
         length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
     is_short = len(known) == len(sizes) and math.prod(known) <= length

@@ -55,6 +55,8 @@ TAPS = 3
 OUTPUTS = 2
 PRODUCTS = OUTPUTS + TAPS - 1
 NEAR, FAR = 32, 10  # bytes per cycle from the second-level cache, and from the next
+STRIDED = 8  # vectors of neighbours that lie in strides take so many times as long
+BLOCK = 16  # tiles of a block
 FILTER = np.array([[1, 0, 0], [-0.5, 0.5, -0.5], [0.5, 0.5, 0.5], [0, 0, -1]])  # u = FILTER g
 
 
@@ -133,15 +135,17 @@ def cycles(op: GenericOp, windows: Sequence[Window], machine: Machine) -> float:
     if not windows:
         return steps
     data, weights, result = (math.prod(map(size_of, tensor_type(v).shape)) * width for v in (*op.inputs, *op.results))
-    count: int = PRODUCTS ** len(windows)
     tiles = math.pow(PRODUCTS / OUTPUTS, len(windows))
-    sums = data * tiles / machine.vector_bytes * (1 << len(windows)) / machine.loads_per_cycle
-    traffic = (
-        2 * stream(result * tiles, machine)  # the products are written, and read again
-        + (count - 1) * stream(data, machine)  # the data is read once for every product of a tile
-        + stream(weights * (math.pow(PRODUCTS / TAPS, len(windows)) - 1), machine)
-    )
-    return steps + sums + traffic
+    filters = weights * math.pow(PRODUCTS / TAPS, len(windows))
+    last = len(tensor_type(op.inputs[0]).shape) - 1
+    strides = STRIDED if any(window.axis == last for window in windows) else 1
+    sums = (data * strides + result) * tiles / machine.vector_bytes
+    if filters <= machine.l2_bytes // 4:  # one kernel, by blocks of tiles, that reads all weights for each of them
+        blocks = math.prod(sizes[w.place] / OUTPUTS for w in windows) / BLOCK
+        traffic = blocks * stream(filters, machine)
+    else:  # the products are written, and read again; the data is read once for every product of a tile
+        traffic = 2 * stream(result * tiles, machine) + PRODUCTS ** len(windows) * stream(data, machine)
+    return float(steps + sums + traffic)
 
 
 def stream(count: float, machine: Machine) -> float:
