@@ -187,8 +187,10 @@ class Rows:
 
     def _may_be_shared(self, lost: list[dict[Stage, int]], reader: Stage, op: GenericOp, stage: Stage) -> bool:
         """Whether several rows may read one result."""
-        if op is reader.root and op.has_reduction and (reader is self.root or len(op.inputs) > 1):
-            along = set().union(*(expr.dims for map_ in op.output_maps for expr in map_.results[-1:]))
+        if op is reader.root and op.has_reduction:
+            along = panel_dims(op)
+            if reader is self.root:
+                along = set().union(*(expr.dims for map_ in op.output_maps for expr in map_.results[-1:]))
             if {row[reader] for row in lost} <= along | window_dims(op):
                 return True
         reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
@@ -246,6 +248,7 @@ def _with_stage(
     """Rows and units with those of a stage more, where a reader's rows are `found` to be its; the units of all are
     larger where they have to be. None where the stage has other rows already."""
     made = []
+    panels = panel_dims(stage.root)
     for (dims, units), row in zip(rows, found, strict=True):
         if not isinstance(row, _RowOf):
             continue
@@ -254,14 +257,18 @@ def _with_stage(
         unit = units[reader] // row.each
         if dims.get(stage, row.dim) != row.dim or units.get(stage, unit) != unit:
             return None
-        if not _runs_along(stage.root, row.dim):
+        if row.dim not in panels:
             made.append(({**dims, stage: row.dim}, {**units, stage: unit}))
     return made
 
 
-def _runs_along(op: GenericOp, d: int) -> bool:
-    """Whether a contraction's result is contiguous along one of its dims: its vectors share the operands of a row."""
-    return op.has_reduction and len(op.inputs) > 1 and any(d in map_.results[-1].dims for map_ in op.output_maps)
+def panel_dims(op: GenericOp) -> set[int]:
+    """The dims along which a contraction's result is contiguous and one operand is the same: vectors run along them,
+    and share the elements of that operand."""
+    if not op.has_reduction:
+        return set()
+    along = {d for map_ in op.output_maps if map_.results for d in map_.results[-1].dims}
+    return {d for d in along if any(d not in map_.used_dims() for map_ in op.input_maps)}
 
 
 def reduction_dims(op: GenericOp) -> list[int]:

@@ -139,7 +139,7 @@ def cycles(op: GenericOp, windows: Sequence[Window], machine: Machine) -> float:
     filters = weights * math.pow(PRODUCTS / TAPS, len(windows))
     last = len(tensor_type(op.inputs[0]).shape) - 1
     strides = STRIDED if any(window.axis == last for window in windows) else 1
-    sums = (data * strides + result) * tiles / machine.vector_bytes
+    sums = (data * strides + 3 * result) * tiles / machine.vector_bytes  # products are stored, loaded and added
     if filters <= machine.l2_bytes // 4:  # one kernel, by blocks of tiles, that reads all weights for each of them
         blocks = math.prod(sizes[w.place] / OUTPUTS for w in windows) / BLOCK
         traffic = blocks * stream(filters, machine)
