@@ -52,8 +52,15 @@ class AssignLayouts(Pass):
         if not self.enabled:
             return
         lanes = Machine.of(context.target).vector_bytes // 4
-        for op in list(module.walk_of(GenericOp)):
-            if not isinstance(op.parent_op, KernelOp):  # a kernel has its layouts already
+        ops = [op for op in module.walk_of(GenericOp) if not isinstance(op.parent_op, KernelOp)]  # those have layouts
+        pointwise = [op for op in ops if is_pointwise(op)]
+        for op in ops:
+            if op not in pointwise:
+                block_channels(op, lanes, context)
+        # Without a window, channels in planes are as good: neighbouring pixels fill the vectors.
+        while found := [op for op in pointwise if meets_blocks(op)]:
+            pointwise = [op for op in pointwise if op not in found]
+            for op in found:
                 block_channels(op, lanes, context)
         apply_greedily(module, PATTERNS)
 
@@ -75,6 +82,41 @@ def channel_dim(op: GenericOp) -> int | None:
         if places[1].coefficient(channel) == 1 and channel in weights and not places[-1].dims <= weights:
             return channel
     return None
+
+
+def is_pointwise(op: GenericOp) -> bool:
+    """Whether each place of a reduction's data depends on one dim: it has no window."""
+    many = {d for d, size in enumerate(op.sizes.dims) if size != 1}
+    return op.has_reduction and all(len(place.dims & many) <= 1 for map_ in op.maps[:1] for place in map_.results)
+
+
+def meets_blocks(op: GenericOp) -> bool:
+    """Whether a reduction's data comes out of blocks, or its result goes into some, through ops that keep them."""
+    seen: set[Operation] = set()
+    above = [value.defining_op for value in op.inputs[:1]]
+    below: list[Operation] = list(op.results[0].users)
+    while above:
+        other = above.pop()
+        if isinstance(other, UnpackOp):
+            return True
+        if other is not None and keeps_blocks(other) and other not in seen:
+            seen.add(other)
+            above.extend(value.defining_op for value in other.operands)
+    while below:
+        user = below.pop()
+        if isinstance(user, PackOp):
+            return True
+        if keeps_blocks(user) and user not in seen:
+            seen.add(user)
+            below.extend(after for result in user.results for after in result.users)
+    return False
+
+
+def keeps_blocks(op: Operation) -> bool:
+    """Whether an op may work on blocks where its neighbours do: maps, pools, pads and concatenations."""
+    return isinstance(op, (PadOp, ConcatOp)) or (
+        isinstance(op, GenericOp) and (not op.has_reduction or len(op.inputs) == 1)
+    )
 
 
 def block_channels(op: GenericOp, lanes: int, context: PassContext) -> None:

@@ -50,6 +50,31 @@ def lowered(proto: onnx.ModelProto) -> Operation:
 
 
 
+def row_of(*kernels: int) -> onnx.ModelProto:
+    """Convolutions of 32 channels by windows of these sizes, with activations between."""
+    nodes, constants, name = [], [], "x"
+    for n, size in enumerate(kernels):
+        weights = np.ones((32, 32, size, size), np.float32)
+        constants.append(numpy_helper.from_array(weights, f"w{n}"))
+        nodes.append(helper.make_node("Conv", [name, f"w{n}"], [f"c{n}"], pads=[size // 2] * 4))
+        name = "y" if n == len(kernels) - 1 else f"r{n}"
+        nodes.append(helper.make_node("Relu", [f"c{n}"], [name]))
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 32, 9, 9]) for n in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "blocked"), [((1,), 0), ((1, 1), 0), ((5,), 1), ((1, 5), 2), ((5, 1), 2), ((1, 1, 1, 5), 4)]
+)
+def test_convolutions_without_a_window_follow_their_neighbours(kernels: tuple[int, ...], blocked: int) -> None:
+    """In planes, neighbouring pixels fill the vectors as well, and nothing has to change its layout."""
+    module = lowered(row_of(*kernels))
+    ranks = [tensor_type(op.inputs[0]).shape[-1] for op in module.walk_of(GenericOp) if op.has_reduction]
+    assert len(ranks) == len(kernels)
+    assert ranks.count(16) == blocked
+
+
 @pytest.mark.parametrize(
     ("channels", "blocked"),
     [(16, True), (24, True), (40, True), (11, True), (10, False), (17, False), (20, False), (33, True)],
