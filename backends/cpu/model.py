@@ -292,28 +292,36 @@ def build(
     *,
     threads: int | None = None,
     profile: bool = False,
+    trace: bool = False,
     sanitize: bool = False,
     cached: bool = False,
 ) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
     `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
-    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory;
-    where `cached`, kernels are kept on disk (see `cache`).
+    the times of the launches as one more output (see `timer`), `trace` the records of their grains (see `recorder`),
+    `sanitize` checks the bounds of every access to memory; where `cached`, kernels are kept on disk (see `cache`).
 
     Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
-    return start(executable_of(module, target, profile=profile, sanitize=sanitize, cached=cached), threads=threads)
+    executable = executable_of(module, target, profile=profile, trace=trace, sanitize=sanitize, cached=cached)
+    return start(executable, threads=threads)
 
 
 def executable_of(
-    module: Operation, target: CpuTarget, *, profile: bool = False, sanitize: bool = False, cached: bool = False
+    module: Operation,
+    target: CpuTarget,
+    *,
+    profile: bool = False,
+    trace: bool = False,
+    sanitize: bool = False,
+    cached: bool = False,
 ) -> Executable:
     """Compile a module at the end of the loop landing for a target, which need not be this machine.
 
     Raises TargetError where an op has no code, and CodegenError from LLVM."""
-    lowered, emitted = _emitted(module, target, profile, sanitize)
+    lowered, emitted = _emitted(module, target, ShareOut(profile, trace), sanitize)
     function = program_of(lowered)
     return Executable(
         target.processor, head_of(function), emitted.program, tuple(emitted.sites), shares_work(lowered),
@@ -359,12 +367,12 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
 
 
 def _emitted(
-    module: Operation, target: CpuTarget, profile: bool = False, sanitize: bool = False
+    module: Operation, target: CpuTarget, sharing: ShareOut | None = None, sanitize: bool = False
 ) -> tuple[Operation, EmittedModule]:
     lowered = module.clone()
     if sanitize:
         Sanitize().run(lowered, PassContext(target))
-    ShareOut(profile).run(lowered, PassContext(target))
+    (sharing or ShareOut()).run(lowered, PassContext(target))
     return lowered, emit_module(lowered, target)
 
 

@@ -34,7 +34,7 @@ class Timer:
         """Add the output, with zeros in it."""
         rows = {op: row for row, op in enumerate(function.walk_of(kernel.LaunchOp))}
         count = len(rows)
-        times = _add_output(function, MemRefType((count, 2), I64))
+        times = add_output(function, MemRefType((count, 2), I64), PROFILE)
         builder = Builder.at_start(function.body.block)
         index = IndexBuilder(builder)
         serial = loop.ForOp.build(index.constant(0), index.constant(count), index.constant(1))
@@ -63,13 +63,13 @@ class Timer:
             builder.insert(buffer.StoreOp(new, self.times, place))
 
 
-def _add_output(function: FuncOp, type_: MemRefType) -> Value:
+def add_output(function: FuncOp, type_: MemRefType, name: str) -> Value:
     """One more output behind the others."""
     signature = Signature.of(function)
     place = len(signature.inputs) + len(signature.outputs)
     described = [DictAttr.of(function.argument_attributes(n)) for n in range(len(function.arguments))]
-    described.insert(place, DictAttr.of({"sw.out": UnitAttr(), "onnx.name": StringAttr(PROFILE)}))
-    added = function.entry.insert_argument(place, type_, "times")
+    described.insert(place, DictAttr.of({"sw.out": UnitAttr(), "onnx.name": StringAttr(name)}))
+    added = function.entry.insert_argument(place, type_, name.rpartition(".")[2])
     function.properties["arg_attrs"] = ArrayAttr(tuple(described))
     function.update_type()
     return added

@@ -52,18 +52,19 @@ IN_A_LOOP = """builtin.module {
 def test_sizes_of_the_call_are_counted() -> None:
     compiled = stepwell.compile(TWO_KERNELS, threads=1)
     x, w = np.ones((7, 3), np.float32), np.ones((3, 5), np.float32)
-    rows = compiled.profile({"x": x, "w": w}, seconds=0)
+    found = compiled.profile({"x": x, "w": w}, seconds=0)
+    rows = found.rows
     assert sum(row.flops or 0 for row in rows) == 2 * 7 * 3 * 5
     contraction = next(row for row in rows if row.flops)
     assert contraction.bytes is not None and contraction.bytes >= 4 * (7 * 3 + 3 * 5 + 7 * 5)
     assert [row.seconds for row in rows] == sorted((row.seconds for row in rows), reverse=True)
     assert sum(row.share for row in rows) == pytest.approx(1, rel=0.5)
-    assert show.profile(rows).count("\n") == len(rows) + 1
+    assert show.profile(found).count("\n") == len(rows) + 2
 
 
 def test_launches_in_a_loop_are_added_up() -> None:
     profiler = Profiler(parse_module(IN_A_LOOP), target.host())
-    by_name = {row.kernel: row for row in profiler.run([np.ones(4, np.float32)], seconds=0)}
+    by_name = {row.kernel: row for row in profiler.run([np.ones(4, np.float32)], seconds=0).rows}
     assert set(by_name) == {"k", OUTSIDE}
     row = by_name["k"]
     assert (row.launches, row.flops, row.bytes) == (4, 16, 128)

@@ -1,0 +1,124 @@
+"""What a program's launches are, apart from how long they take: nodes, arithmetic, traffic, and where data lies.
+
+Sizes are over the program's symbols; with those of a call, a launch gives the `Work` that a limit is found for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from stepwell.dialects import arith, buffer, math as math_dialect, vector
+from stepwell.dialects.func import FuncOp
+from stepwell.dialects.kernel import LaunchOp
+from stepwell.ir.attributes import StringAttr
+from stepwell.ir.core import BlockArgument, Operation, Value
+from stepwell.ir.dims import Dim, evaluate, free_symbols, parse_dim
+from stepwell.ir.location import FusedLoc, Location
+from stepwell.ir.types import FloatType, MemRefType, bit_width, element_of
+from stepwell.lowering.to_loop.work import BYTES, FLOPS
+
+from .intervals import Place
+from .limits import Work
+from .signature import Signature
+
+_ARITHMETIC = (arith.BinaryOp, math_dialect.UnaryOp, math_dialect.FmaOp, vector.FmaOp)
+
+
+@attrs.frozen
+class Launch:
+    """One `kernel.launch` of a program's text.
+
+    `operands` are the types of what it is given, `bits` the size of the widest float that it computes with (None:
+    it computes with none). `outside` has the bytes of the constants and of the model's inputs and outputs among the
+    operands, each by a key that is the same in all launches."""
+
+    kernel: str
+    nodes: tuple[str, ...]
+    operands: tuple[str, ...]
+    flops: Dim | None
+    bytes: Dim | None
+    bits: int | None
+    outside: Mapping[object, Dim] = attrs.field(factory=dict, eq=False)
+
+    def work(self, symbols: Mapping[str, int], footprint: int) -> Work | None:
+        """What it does in a call with these sizes, which touches `footprint` bytes in all; None where data decide."""
+        flops, size = sized(self.flops, symbols), sized(self.bytes, symbols)
+        if flops is None or size is None:
+            return None
+        outside = sum(sized(part, symbols) or 0 for part in self.outside.values())
+        return Work(flops, self.bits, size, min(size, outside), footprint)
+
+
+def launches_of(program: FuncOp, kernels: Mapping[str, FuncOp]) -> list[Launch]:
+    """The launches of a program at the end of the loop landing, in the order of the text."""
+    ports = _port_bytes(program)
+    bits = {name: _float_bits(function) for name, function in kernels.items()}
+    return [_launch(op, kernels[op.callee], bits[op.callee], ports) for op in program.walk_of(LaunchOp)]
+
+
+def footprint(launches: Iterable[Launch], symbols: Mapping[str, int], arena: int) -> int:
+    """The bytes that a call touches: its arena, and of constants, inputs and outputs what the launches stream."""
+    touched: dict[object, int] = {}
+    for launch in launches:
+        streamed = sized(launch.bytes, symbols)
+        for key, dim in launch.outside.items():
+            size = sized(dim, symbols) or 0
+            touched[key] = max(touched.get(key, 0), size if streamed is None else min(size, streamed))
+    return arena + sum(touched.values())
+
+
+def sized(dim: Dim | None, symbols: Mapping[str, int]) -> int | None:
+    """A size in a call, None where the inputs' sizes do not decide it."""
+    if dim is None or any(name not in symbols for name in free_symbols(dim)):
+        return None
+    return evaluate(dim, symbols)
+
+
+def labels(loc: Location) -> list[str]:
+    """The ONNX nodes that a location names."""
+    parts = loc.locations if isinstance(loc, FusedLoc) else (loc,)
+    return [part.label for part in parts if part.label]
+
+
+def _launch(op: LaunchOp, function: FuncOp, bits: int | None, ports: Mapping[Value, Dim]) -> Launch:
+    types = tuple(str(value.type) for value in op.inputs if isinstance(value.type, MemRefType))
+    return Launch(op.callee, tuple(labels(op.loc)), types, _dim(function, FLOPS), _dim(function, BYTES), bits,
+                  _outside(op.inputs, ports))  # fmt: skip
+
+
+def _outside(values: Sequence[Value], ports: Mapping[Value, Dim]) -> dict[object, Dim]:
+    found: dict[object, Dim] = {}
+    for value in values:
+        if not isinstance(value.type, MemRefType):
+            continue
+        root = Place.of(value).root
+        constant = root.defining_op
+        if isinstance(constant, buffer.ConstantOp) and isinstance(constant.result.type, MemRefType):
+            found[constant.value] = _bytes(constant.result.type.shape, constant.result.type)
+        elif isinstance(root, BlockArgument) and root in ports:
+            found[root] = ports[root]
+    return found
+
+
+def _port_bytes(program: FuncOp) -> dict[Value, Dim]:
+    signature = Signature.of(program)
+    pairs = zip(program.arguments, (*signature.inputs, *signature.outputs), strict=False)
+    return {argument: _bytes(port.dims, argument.type) for argument, port in pairs
+            if isinstance(argument.type, MemRefType) and not port.published}  # fmt: skip
+
+
+def _bytes(dims: Sequence[Dim], type_: MemRefType) -> Dim:
+    return math.prod(dims, start=max(1, bit_width(type_) // 8))
+
+
+def _float_bits(function: FuncOp) -> int | None:
+    elements = [element_of(op.results[0].type) for op in function.walk() if isinstance(op, _ARITHMETIC)]
+    return max((element.width for element in elements if isinstance(element, FloatType)), default=None)
+
+
+def _dim(op: Operation, name: str) -> Dim | None:
+    attribute = op.attributes.get(name)
+    return parse_dim(attribute.value) if isinstance(attribute, StringAttr) else None
