@@ -67,8 +67,8 @@ class ShareOp(Op):
 
 
 class TracedShareOp(Op):
-    """As `cpu.share`; each grain leaves a record in a row of its own, from a row on: the number of the launch, the grain,
-    the thread that ran it, and the clock before and after. Records behind the last row are dropped.
+    """As `cpu.share`; each grain leaves a record in a row of its own, from a row on: the number of the launch, the
+    grain, the thread that ran it, and the clock before and after. Records behind the last row are dropped.
 
     ```mlir
     %n = "test.value"() : () -> index

@@ -10,19 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from stepwell.dialects import arith, buffer, math as math_dialect, vector
+from stepwell.dialects import arith, buffer, vector
+from stepwell.dialects import math as math_dialect
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.kernel import LaunchOp
 from stepwell.ir.attributes import StringAttr
-from stepwell.ir.core import BlockArgument, Operation, Value
+from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim, evaluate, free_symbols, parse_dim
 from stepwell.ir.location import FusedLoc, Location
 from stepwell.ir.types import FloatType, MemRefType, bit_width, element_of
 from stepwell.lowering.to_loop.work import BYTES, FLOPS
 
-from .intervals import Place
+from .intervals import Place, Uses
 from .limits import Work
-from .signature import Signature
+from .signature import Port, Signature
 
 _ARITHMETIC = (arith.BinaryOp, math_dialect.UnaryOp, math_dialect.FmaOp, vector.FmaOp)
 
@@ -32,8 +33,8 @@ class Launch:
     """One `kernel.launch` of a program's text.
 
     `operands` are the types of what it is given, `bits` the size of the widest float that it computes with (None:
-    it computes with none). `outside` has the bytes of the constants and of the model's inputs and outputs among the
-    operands, each by a key that is the same in all launches."""
+    it computes with none). `outside` has the bytes of the constants, the model's inputs and the outputs that are only
+    written among the operands, each by a key that is the same in all launches."""
 
     kernel: str
     nodes: tuple[str, ...]
@@ -54,9 +55,16 @@ class Launch:
 
 def launches_of(program: FuncOp, kernels: Mapping[str, FuncOp]) -> list[Launch]:
     """The launches of a program at the end of the loop landing, in the order of the text."""
-    ports = _port_bytes(program)
+    ports = _Ports.of(program)
     bits = {name: _float_bits(function) for name, function in kernels.items()}
-    return [_launch(op, kernels[op.callee], bits[op.callee], ports) for op in program.walk_of(LaunchOp)]
+    reads = {name: Uses.of(function).reads for name, function in kernels.items()}
+    found = []
+    for op in program.walk_of(LaunchOp):
+        function = kernels[op.callee]
+        types = tuple(str(value.type) for value in op.inputs if isinstance(value.type, MemRefType))
+        found.append(Launch(op.callee, tuple(labels(op.loc)), types, _dim(function, FLOPS), _dim(function, BYTES),
+                            bits[op.callee], ports.outside(op, reads[op.callee])))  # fmt: skip
+    return found
 
 
 def footprint(launches: Iterable[Launch], symbols: Mapping[str, int], arena: int) -> int:
@@ -83,30 +91,39 @@ def labels(loc: Location) -> list[str]:
     return [part.label for part in parts if part.label]
 
 
-def _launch(op: LaunchOp, function: FuncOp, bits: int | None, ports: Mapping[Value, Dim]) -> Launch:
-    types = tuple(str(value.type) for value in op.inputs if isinstance(value.type, MemRefType))
-    return Launch(op.callee, tuple(labels(op.loc)), types, _dim(function, FLOPS), _dim(function, BYTES), bits,
-                  _outside(op.inputs, ports))  # fmt: skip
+@attrs.frozen
+class _Ports:
+    """The bytes of a program's arguments that are the model's inputs and outputs."""
+
+    inputs: Mapping[Value, Dim]
+    outputs: Mapping[Value, Dim]
+
+    @staticmethod
+    def of(program: FuncOp) -> _Ports:
+        signature = Signature.of(program)
+        count = len(signature.inputs)
+        inputs = _sizes(program.arguments[:count], signature.inputs)
+        return _Ports(inputs, _sizes(program.arguments[count:], signature.outputs))
+
+    def outside(self, launch: LaunchOp, reads: frozenset[int]) -> dict[object, Dim]:
+        """The bytes of constants, inputs, and outputs that are not read: those were written in this call."""
+        found: dict[object, Dim] = {}
+        for number, value in enumerate(launch.inputs):
+            if not isinstance(value.type, MemRefType):
+                continue
+            root = Place.of(value).root
+            constant = root.defining_op
+            if isinstance(constant, buffer.ConstantOp) and isinstance(constant.result.type, MemRefType):
+                found[constant.value] = _bytes(constant.result.type.shape, constant.result.type)
+            elif root in self.inputs:
+                found[root] = self.inputs[root]
+            elif root in self.outputs and number not in reads:
+                found[root] = self.outputs[root]
+        return found
 
 
-def _outside(values: Sequence[Value], ports: Mapping[Value, Dim]) -> dict[object, Dim]:
-    found: dict[object, Dim] = {}
-    for value in values:
-        if not isinstance(value.type, MemRefType):
-            continue
-        root = Place.of(value).root
-        constant = root.defining_op
-        if isinstance(constant, buffer.ConstantOp) and isinstance(constant.result.type, MemRefType):
-            found[constant.value] = _bytes(constant.result.type.shape, constant.result.type)
-        elif isinstance(root, BlockArgument) and root in ports:
-            found[root] = ports[root]
-    return found
-
-
-def _port_bytes(program: FuncOp) -> dict[Value, Dim]:
-    signature = Signature.of(program)
-    pairs = zip(program.arguments, (*signature.inputs, *signature.outputs), strict=False)
-    return {argument: _bytes(port.dims, argument.type) for argument, port in pairs
+def _sizes(arguments: Sequence[Value], ports: Sequence[Port]) -> dict[Value, Dim]:
+    return {argument: _bytes(port.dims, argument.type) for argument, port in zip(arguments, ports, strict=False)
             if isinstance(argument.type, MemRefType) and not port.published}  # fmt: skip
 
 

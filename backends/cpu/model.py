@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from attrs import evolve, frozen
 
-from stepwell.dialects.cpu import ShareOp
+from stepwell.dialects.cpu import ShareOp, TracedShareOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.errors import InputError, RuntimeError, StateError, TargetError
@@ -348,7 +348,7 @@ def start(executable: Executable, *, threads: int | None = None) -> CpuModel:
 
 def shares_work(lowered: Operation) -> bool:
     """Whether a lowered program ever shares grains out; one that does not leaves the team asleep."""
-    return any(isinstance(op, ShareOp) for op in lowered.walk())
+    return any(isinstance(op, (ShareOp, TracedShareOp)) for op in lowered.walk())
 
 
 def llvm_ir(module: Operation, target: CpuTarget) -> str:

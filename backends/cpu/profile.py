@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,7 +88,7 @@ class Profiler:
         self._launches = launches_of(program_of(module), kernels)
         self._program = build(module, target, threads=threads, profile=True, cached=cached)
         self._threads = threads
-        self._make_tracer = lambda: Tracer(module, target, self._launches, threads=threads, cached=cached)
+        self._make_tracer = functools.partial(Tracer, module, target, self._launches, threads=threads, cached=cached)
         self._tracer: Tracer | None = None
 
     def run(self, arrays: Sequence[Array], seconds: float = SECONDS, *, trace: bool = False) -> Profile:

@@ -12,6 +12,7 @@ machine does only makes it look lower.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -136,7 +137,7 @@ def roofs_of(probe: Probe, target: CpuTarget, seconds: Array) -> Roofs:
     best = np.maximum(seconds.min(axis=0), 1e-9)
     launches = dict(zip(launch_names(), best, strict=True))
     bandwidth = {level: probe.bytes(level) / float(launches[level]) for level in LEVELS}
-    for nearer, level in zip(LEVELS, LEVELS[1:], strict=False):
+    for nearer, level in itertools.pairwise(LEVELS):
         bandwidth[level] = min(bandwidth[level], bandwidth[nearer])
     capacity = {"L1": target.l1d_bytes * probe.threads, "L2": target.l2_bytes * probe.threads, "L3": target.l3_bytes}
     start = float(np.median(seconds[:, launch_names().index("nothing")]))
