@@ -67,6 +67,14 @@ def launches_of(program: FuncOp, kernels: Mapping[str, FuncOp]) -> list[Launch]:
     return found
 
 
+def nodes_of(module: Operation) -> dict[str, tuple[str, ...]]:
+    """The ONNX nodes of each kernel, from all its launches."""
+    found: dict[str, dict[str, None]] = {}
+    for op in module.walk_of(LaunchOp):
+        found.setdefault(op.callee, {}).update(dict.fromkeys(labels(op.loc)))
+    return {kernel: tuple(nodes) for kernel, nodes in found.items()}
+
+
 def footprint(launches: Iterable[Launch], symbols: Mapping[str, int], arena: int) -> int:
     """The bytes that a call touches: its arena, and of constants, inputs and outputs what the launches stream."""
     touched: dict[object, int] = {}

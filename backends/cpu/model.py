@@ -26,13 +26,14 @@ from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, sy
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.loop.sanitize import Sanitize
 
-from . import jit, machine, native
+from . import announce, jit, machine, native
 from .abi import Site
 from .cache import default as default_cache
 from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .executable import Executable, head_of
 from .heap import Heap
+from .launches import nodes_of
 from .share import ShareOut
 from .signature import Port, Signature
 from .target import CpuTarget, check_runs_here
@@ -306,7 +307,7 @@ def build(
     """
     check_runs_here(target)
     executable = executable_of(module, target, profile=profile, trace=trace, sanitize=sanitize, cached=cached)
-    return start(executable, threads=threads)
+    return start(executable, threads=threads, nodes=nodes_of(module) if announce.wants_map() else None)
 
 
 def executable_of(
@@ -330,12 +331,14 @@ def executable_of(
     )  # fmt: skip
 
 
-def start(executable: Executable, *, threads: int | None = None) -> CpuModel:
-    """Bring compiled code into this process; `threads` as in `build`.
+def start(
+    executable: Executable, *, threads: int | None = None, nodes: Mapping[str, Sequence[str]] | None = None
+) -> CpuModel:
+    """Bring compiled code into this process; `threads` as in `build`, `nodes` as in `jit.load`.
 
     Raises TargetError where this machine lacks what the code uses, and CodegenError where it does not link."""
     check_runs_here(executable.processor)
-    code = jit.load(executable.objects, native.externals())
+    code = jit.load(executable.objects, native.externals(), nodes)
     if threads is not None and threads > 1:
         Team.get(threads=threads)
     model = CpuModel(

@@ -23,8 +23,7 @@ def trace_events(trace: Trace, title: str, facts: Mapping[str, str]) -> dict[str
     lengths = _lengths(trace)
     threads = sorted({0, *(span.thread for span in trace.spans)})
     events: list[dict[str, Any]] = [_named(pid, None, "process_name", title)]
-    for thread in threads:
-        events.append(_named(pid, thread, "thread_name", f"thread {thread}" + (" (calls)" if thread == 0 else "")))
+    events += [_named(pid, n, "thread_name", f"thread {n}" + ("" if n else " (calls)")) for n in threads]
     call = {"name": "call", "cat": "call", "ph": "X", "ts": 0.0, "dur": trace.nanoseconds * 1e-3, "pid": pid, "tid": 0}
     events.append({**call, "args": {"launches": len(lengths), "grains": len(trace.spans), "left out": trace.left_out}})
     events += [_event(span, trace.launches[span.launch], lengths[span.run], pid) for span in trace.spans]

@@ -42,8 +42,7 @@ TEXTS = ("kernel", "limit", "ONNX nodes")
 
 def text(value: object) -> str:
     """Any value as text of a page: markup is escaped, and what a page may not contain becomes U+FFFD."""
-    clean = "".join(c if c in "\t\n" or ((c.isprintable() or c.isspace()) and c >= " ") else "\ufffd" for c in str(value))
-    return escape(clean.encode("utf-8", "replace").decode("utf-8"))
+    return escape("".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in str(value)))
 
 
 def versions() -> dict[str, str]:
