@@ -33,10 +33,9 @@ def report(module: Operation, context: PassContext, timing: Timing) -> str:
     kernels = {launch.callee for launch in launches}
     lines.append(f"kernels: {len(launches)} launches of {len(kernels)} functions")
     if launches:
-        from stepwell.backends.cpu.share import intervals_and_calls
+        from stepwell.backends.cpu.waits import count_waits
 
-        intervals, calls = intervals_and_calls(module)
-        lines.append(f"team: {intervals} intervals of shared grains, {calls} launches of one grain")
+        lines.append(f"team: {count_waits(module)}")
     arena = function.attributes.get("sw.arena")
     if isinstance(arena, StringAttr):
         lines.append(f"arena: {arena.value} bytes")

@@ -141,7 +141,10 @@ def _load(objects: Sequence[bytes], externals: Mapping[str, int], exported: froz
 
 
 def _load_for_gdb(objects: Sequence[bytes], externals: Mapping[str, int], exported: frozenset[str]) -> Code:
-    """By MCJIT, which tells GDB of each object and of its end."""
+    """By MCJIT, which tells GDB of each object and of its end, and takes the first of several symbols of one name."""
+    names = [name for image in objects for name in elf.symbols_of(image).exported]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CodegenError(f"the objects do not link: defined more than once: {', '.join(twice)}")
     binding = llvm.binding()
     for symbol, address in externals.items():
         binding.add_symbol(symbol, address)

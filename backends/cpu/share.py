@@ -255,14 +255,6 @@ def share_out(
     _poll(function)
 
 
-def intervals_and_calls(module: Operation) -> tuple[int, int]:
-    """What the program of a module at the end of the loop landing has in its text: intervals, at the end of which one
-    thread waits for the others, and launches that it runs by itself. The module is not changed."""
-    copy = module.clone()
-    ShareOut().run(copy, PassContext(None))
-    return sum(1 for _ in copy.walk_of(cpu.JoinOp)), sum(1 for _ in copy.walk_of(func.CallOp))
-
-
 def run_interval(
     launches: Sequence[kernel.LaunchOp],
     builder: Builder,

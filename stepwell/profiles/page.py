@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stepwell import __version__
+from stepwell.profiles.markup import text
 from stepwell.profiles.roofline import plot, plotted
 from stepwell.show import number, roofs
 
@@ -38,11 +38,6 @@ dt { font-weight: 600; } dd { margin: 0 0 .4rem 1rem; overflow-wrap: anywhere; }
 
 HEADS = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "MB", "limit", "of it", "ONNX nodes")
 TEXTS = ("kernel", "limit", "ONNX nodes")
-
-
-def text(value: object) -> str:
-    """Any value as text of a page: markup is escaped, and what a page may not contain becomes U+FFFD."""
-    return escape("".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in str(value)))
 
 
 def versions() -> dict[str, str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import attrs
+
+from stepwell.profiles.markup import text
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.limits import Roofs
@@ -115,4 +116,4 @@ def _dot(row: ProfileRow, x: Axis, y: Axis) -> str:
     told = "\n".join([row.kernel, ", ".join(row.nodes), f"{row.seconds * 1e3:.4f} ms, {row.share:.1%} of the call",
                       f"{speed:.1f} GFLOP/s, {_intensity(row):.2f} operations per byte", limit])  # fmt: skip
     kind = row.limit if row.limit != "-" else "unknown"
-    return f'<circle class="dot {kind}" {place}><title>{escape(told)}</title></circle>'
+    return f'<circle class="dot {kind}" {place}><title>{text(told)}</title></circle>'

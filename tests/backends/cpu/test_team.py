@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepwell.backends.cpu import jit, native, target
+from stepwell.backends.cpu import jit, machine, native, target, team_block
 from stepwell.backends.cpu.entry import Argument, NativeEntry, aligned_bytes, new_scratch
 from stepwell.backends.cpu.team import Team
 from stepwell.errors import TargetError
@@ -132,6 +132,35 @@ def test_an_idle_team_sleeps_and_wakes_up(programs: jit.Code) -> None:
         while worker_states() != ["S", "S"] and time.monotonic() < give_up:
             time.sleep(0.002)
         assert worker_states() == ["S", "S"]
+
+
+def worker_cpu_time() -> int:
+    """Nanoseconds of CPU that the workers have used, up to now: the clock of each thread (Linux, posix-timers)."""
+    tasks = [task for task in Path("/proc/self/task").iterdir() if (task / "comm").read_text().strip() == "stepwell"]
+    return sum(time.clock_gettime_ns((~int(task.name) << 3) | 6) for task in tasks)
+
+
+def test_an_idle_team_spins_for_less_than_a_millisecond(programs: jit.Code) -> None:
+    Team.get(threads=2)
+    entry = NativeEntry(programs, "rounds", [VECTOR], [VECTOR])
+    used = []
+    for _ in range(5):
+        run_rounds(entry, np.arange(200))
+        before = worker_cpu_time()
+        give_up = time.monotonic() + 30
+        while worker_states() != ["S"] and time.monotonic() < give_up:
+            time.sleep(0.002)
+        assert worker_states() == ["S"]
+        used.append(worker_cpu_time() - before)
+    assert min(used) < 1_000_000
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, 1024])
+def test_the_time_to_spin_is_bounded_for_every_team(threads: int) -> None:
+    team = Team.get(threads=threads)
+    spin = team._word(team_block.SPIN_NS).value
+    assert 0 <= spin < 1_000_000
+    assert spin == 0 or threads <= machine.allowed_cpus()
 
 
 def test_a_smaller_team_ends_its_workers(programs: jit.Code) -> None:
