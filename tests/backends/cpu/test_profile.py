@@ -8,7 +8,10 @@ import pytest
 import stepwell
 from stepwell import show
 from stepwell.backends.cpu import model, target
-from stepwell.backends.cpu.profile import OUTSIDE, Profiler
+from stepwell.backends.cpu.launches import Launch
+from stepwell.backends.cpu.limits import STREAMED, Roofs, Work
+from stepwell.backends.cpu.profile import OUTSIDE, Profiler, rows_of
+from stepwell.backends.cpu.roofs import measured
 from stepwell.errors import InputError
 from stepwell.ir.parser import parse_module
 
@@ -72,6 +75,32 @@ def test_launches_in_a_loop_are_added_up() -> None:
     assert row.gflops_per_second == pytest.approx(16e-9 / row.seconds)
     assert row.gigabytes_per_second == pytest.approx(128e-9 / row.seconds)
     assert by_name[OUTSIDE].flops is None and by_name[OUTSIDE].gflops_per_second is None
+
+
+def launch(kernel: str, node: str) -> Launch:
+    return Launch(kernel, (node,), (), None, None, None)
+
+
+def test_rows_say_what_limits_them() -> None:
+    roofs = Roofs(1, 1e9, {"L1": 8e9, "L2": 4e9, "L3": 2e9, "memory": 1e9}, {"L1": 1, "L2": 1000, "L3": 2000}, 1e-6)
+    launches = [launch("a", "n0"), launch("b", "n1"), launch("a", "n2"), launch("c", "n3"), launch("d", "n4")]
+    busy, copy, tiny = Work(10**6, 32, 100, 0, 100), Work(0, None, 4000, 0, 4000), Work(1, 32, 1, 0, 1)
+    times = np.array([[[2e6, 1], [16e3, 2], [2e6, 1], [500, 1], [700, 1]]] * 3)
+    rows = {row.kernel: row for row in rows_of(launches, [busy, copy, busy, tiny, None], times, 5e-3, roofs)}
+    assert [rows[name].limit for name in "abcd"] == ["compute", "memory", "overhead", "-"]
+    assert [rows[name].of_limit for name in "abcd"] == [pytest.approx(0.5), pytest.approx(0.5), None, None]
+    assert (rows["a"].launches, rows["a"].nodes, rows["a"].flops) == (2, ("n0", "n2"), 2 * 10**6)
+    assert (rows["b"].launches, rows["b"].bytes, rows["b"].least) == (2, 8000, pytest.approx(8e-6))
+    assert rows["d"].flops is None
+    assert rows[OUTSIDE].seconds == pytest.approx(5e-3 - 4e-3 - 16e-6 - 1.2e-6) and rows[OUTSIDE].limit == "-"
+
+
+def test_a_profile_says_what_the_machine_reaches() -> None:
+    compiled = stepwell.compile(TWO_KERNELS, threads=1)
+    found = compiled.profile({"x": np.ones((7, 3), np.float32), "w": np.ones((3, 5), np.float32)}, seconds=0)
+    assert found.roofs is measured(1) and found.trace is None
+    assert found.footprint >= 4 * (7 * 3 + 3 * 5 + 7 * 5)
+    assert {row.limit for row in found.rows} <= {"overhead", "-", *STREAMED, "compute"}
 
 
 def test_the_results_stay() -> None:
