@@ -163,7 +163,7 @@ def of(folder: Path) -> Iterator[None]:
     native.code()
     argument_of = model._output_argument
 
-    def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None) -> Objects:
+    def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None, nodes: object = None) -> Objects:
         return Objects(tuple(objects), Path(tempfile.mkdtemp(dir=folder)))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -216,11 +216,11 @@ class _Output(Argument):
     """An output of the model; what is no such output is the heap's table of segments, and the last one. Of a published
     output the program gives a descriptor: an address in the heap, and sizes."""
 
-    published: bool
+    published: bool = False
 
 
 def _output(argument: Argument, published: bool) -> _Output:
-    return _Output(argument.dtype, argument.shape, published)
+    return _Output(argument.dtype, argument.shape, argument.dense, published)
 
 
 @frozen
