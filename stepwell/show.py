@@ -67,7 +67,7 @@ def bench(call: Callable[..., Any], arrays: Sequence[Any], seconds: float = BENC
 def profile(found: Profile) -> str:
     """What the machine reaches, and a table of kernels: launches, time, share of the call, rates, megabytes streamed,
     what limits them and how near they are to it, and the ONNX nodes that each was made from."""
-    head = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "MB", "limit", "of it", "nodes")
+    head = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "MB", "threads", "limit", "of it", "nodes")
     cells = [head, *(_profile_cells(row) for row in found.rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head) - 1)]
     table = "".join(
@@ -92,8 +92,13 @@ def _profile_cells(row: ProfileRow) -> tuple[str, ...]:
     shown = ", ".join(row.nodes[:SHOWN_NODES]) + (f", ... ({len(row.nodes)})" if len(row.nodes) > SHOWN_NODES else "")
     return (row.kernel, str(row.launches or "-"), f"{row.seconds * 1e3:.4f}", f"{row.share:.1%}",
             number(row.gflops_per_second, ".1f"), number(row.gigabytes_per_second, ".1f"),
-            number(None if row.bytes is None else row.bytes * 1e-6, ".3f"), row.limit, number(row.of_limit, ".0%"),
-            shown)  # fmt: skip
+            number(None if row.bytes is None else row.bytes * 1e-6, ".3f"), busy(row), row.limit,
+            number(row.of_limit, ".0%"), shown)  # fmt: skip
+
+
+def busy(row: ProfileRow) -> str:
+    """How many threads a kernel keeps busy."""
+    return f"{row.threads:.3g}" if row.launches else "-"
 
 
 def number(value: float | None, form: str) -> str:

@@ -26,17 +26,35 @@ class Roofs:
 
     `flops` are f32 operations per second (a multiply-add counts as two), `bandwidth` bytes read per second from each of
     LEVELS, `capacity` the bytes that each of CACHES holds for the team, `launch` the seconds that starting a kernel and
-    waiting for its end take."""
+    waiting for its end take. `alone` has the roofs of one thread."""
 
     threads: int
     flops: float
     bandwidth: Mapping[str, float]
     capacity: Mapping[str, int]
     launch: float
+    alone: Roofs | None = None
 
     def level_of(self, size: int) -> str:
         """The nearest of STREAMED that holds so many bytes."""
         return next((level for level in CACHES[1:] if size <= self.capacity[level]), MEMORY)
+
+
+    def busy(self, grains: float) -> float:
+        """How many threads so many equal grains keep busy on average, until the last one is done: 3 grains on 2 threads
+        take the time of 4, so they keep 1.5 busy."""
+        return max(1.0, grains) / max(1, math.ceil(grains / self.threads))
+
+    def of_part(self, threads: float) -> Roofs:
+        """The roofs of a part of the team: fewer threads read from each level, and have fewer caches of their own. A
+        kernel that starts waits for all of the team."""
+        one = self.alone
+        if one is None or threads >= self.threads:
+            return self
+        bandwidth = {level: min(rate, threads * one.bandwidth[level]) for level, rate in self.bandwidth.items()}
+        own = {level: int(threads * one.capacity[level]) for level in CACHES[:2]}
+        return attrs.evolve(self, flops=min(self.flops, threads * one.flops), bandwidth=bandwidth,
+                            capacity={**self.capacity, **own})  # fmt: skip
 
 
 @attrs.frozen

@@ -37,8 +37,9 @@ class ProfileRow:
 
     `launches` is how often it ran, `nodes` the ONNX nodes it was made from, `seconds` the time of all its launches,
     `share` their part of the call; `flops` and `bytes` are counted from the tensor landing, for all launches together,
-    None where they depend on sizes born at run time. `limit` names what binds it (see `limits`), and `least` is the
-    time that all launches take at that limit, None where the limit is starting them."""
+    None where they depend on sizes born at run time. `threads` says how many of the team the grains of a launch can
+    keep busy, on average. `limit` names what binds so many (see `limits`), and `least` is the time that all launches
+    take at that limit, None where the limit is starting them."""
 
     kernel: str
     launches: int
@@ -47,6 +48,7 @@ class ProfileRow:
     share: float
     flops: int | None
     bytes: int | None
+    threads: float = 1.0
     limit: str = UNKNOWN
     least: float | None = None
 
@@ -108,9 +110,8 @@ class Profiler:
         touched = footprint(self._launches, symbols, self._program.arena_bytes(*shapes))
         roofs = measured(self._threads)
         works = [launch.work(symbols, touched) for launch in self._launches]
-        wall = float(np.median(walls))
-        rows = rows_of(self._launches, works, np.array(times), wall, roofs)
-        return Profile(rows, wall, touched, roofs, self._traced(arrays, symbols) if trace else None)
+        rows = rows_of(self._launches, works, np.array(times), np.array(walls), roofs)
+        return Profile(rows, float(np.median(walls)), touched, roofs, self._traced(arrays, symbols) if trace else None)
 
     def _traced(self, arrays: Sequence[Array], symbols: Mapping[str, int]) -> Trace:
         if self._tracer is None:
@@ -119,38 +120,43 @@ class Profiler:
 
 
 def rows_of(
-    launches: Sequence[Launch], works: Sequence[Work | None], times: Array, wall: float, roofs: Roofs
+    launches: Sequence[Launch], works: Sequence[Work | None], times: Array, walls: Array, roofs: Roofs
 ) -> tuple[ProfileRow, ...]:
-    """A row for each kernel, and one for what is left of the `wall` seconds of a call. `times` has the axes call,
-    launch, (nanoseconds, runs)."""
+    """A row for each kernel, and one for what is left of a call. `times` has the axes call, launch, (nanoseconds, runs,
+    grains), `walls` the seconds of each call."""
+    wall = float(np.median(walls))
     groups: dict[str, list[int]] = {}
     for number, launch in enumerate(launches):
         groups.setdefault(launch.kernel, []).append(number)
     rows = []
     for name, numbers in groups.items():
         spent = float(np.median(times[:, numbers, 0].sum(axis=1))) * 1e-9
-        runs = [int(np.median(times[:, number, 1])) for number in numbers]
+        runs, grains = (np.median(times[:, numbers, column], axis=0).astype(int) for column in (1, 2))
+        busy = [roofs.busy(count / max(1, ran)) for count, ran in zip(grains, runs, strict=True)]
         nodes = tuple(dict.fromkeys(node for number in numbers for node in launches[number].nodes))
-        done = [(works[number], count) for number, count in zip(numbers, runs, strict=True)]
-        known = [(work, count) for work, count in done if work is not None]
-        if len(known) < len(done):
-            rows.append(ProfileRow(name, sum(runs), nodes, spent, spent / wall, None, None))
-            continue
-        limit = _limit(known, roofs)
-        flops = sum(work.flops * count for work, count in known)
-        size = sum(work.bytes * count for work, count in known)
-        least = None if limit.name == OVERHEAD else limit.seconds
-        rows.append(ProfileRow(name, sum(runs), nodes, spent, spent / wall, flops, size, limit.name, least))
-    rest = max(0.0, wall - sum(row.seconds for row in rows))
+        threads = float(np.average(busy, weights=np.maximum(runs, 1)))
+        row = ProfileRow(name, int(runs.sum()), nodes, spent, spent / wall, None, None, threads)
+        done = [works[number] for number in numbers]
+        known = [(work, int(ran), part) for work, ran, part in zip(done, runs, busy, strict=True) if work is not None]
+        if len(known) == len(done):
+            limit = _limit(known, roofs)
+            row = attrs.evolve(
+                row, flops=sum(work.flops * ran for work, ran, _ in known),
+                bytes=sum(work.bytes * ran for work, ran, _ in known),
+                limit=limit.name, least=None if limit.name == OVERHEAD else limit.seconds,
+            )  # fmt: skip
+        rows.append(row)
+    rest = max(0.0, float(np.median(walls - times[:, :, 0].sum(axis=1) * 1e-9)))
     rows.append(ProfileRow(OUTSIDE, 0, (), rest, rest / wall, None, None))
     return tuple(sorted(rows, key=lambda row: -row.seconds))
 
 
-def _limit(works: Sequence[tuple[Work, int]], roofs: Roofs) -> Limit:
-    """The limit of several launches of one kernel: what binds most of their least time, and all of that time."""
+def _limit(works: Sequence[tuple[Work, int, float]], roofs: Roofs) -> Limit:
+    """The limit of several launches of one kernel (what each does, how often, on how many threads): what binds most of
+    their least time, and all of that time."""
     least: dict[str, float] = {}
-    for work, count in works:
-        limit = limit_of(work, roofs)
-        least[limit.name] = least.get(limit.name, 0.0) + count * limit.seconds
+    for work, runs, threads in works:
+        limit = limit_of(work, roofs.of_part(threads))
+        least[limit.name] = least.get(limit.name, 0.0) + runs * limit.seconds
     name = max(least, key=lambda limit: least[limit])
     return Limit(name, sum(least.values()))

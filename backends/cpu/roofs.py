@@ -114,7 +114,7 @@ def together(team: Roofs, alone: Roofs, cores: int) -> Roofs:
     alone reach: other programs slow a team down that waits for its slowest thread."""
     own = {level: max(team.bandwidth[level], cores * alone.bandwidth[level]) for level in CACHES[:2]}
     flops = max(team.flops, cores * alone.flops)
-    return attrs.evolve(team, flops=flops, bandwidth={**team.bandwidth, **own})
+    return attrs.evolve(team, flops=flops, bandwidth={**team.bandwidth, **own}, alone=alone)
 
 
 def _timed(threads: int) -> Roofs:

@@ -282,7 +282,7 @@ def run_interval(
             builder.insert(cpu.ShareOp(total, list(op.inputs), callee=op.callee, loc=op.loc))
         builder.insert(cpu.JoinOp())
     if timer and start is not None:
-        timer.stop(builder, start, launches[0])
+        timer.stop(builder, start, launches[0], totals[0])
 
 
 def _poll(function: FuncOp) -> None:

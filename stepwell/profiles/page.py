@@ -14,7 +14,7 @@ import numpy as np
 from stepwell import __version__
 from stepwell.profiles.markup import text
 from stepwell.profiles.roofline import plot, plotted
-from stepwell.show import number, roofs
+from stepwell.show import busy, number, roofs
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.profile import Profile, ProfileRow
@@ -36,7 +36,7 @@ dt { font-weight: 600; } dd { margin: 0 0 .4rem 1rem; overflow-wrap: anywhere; }
 .dot:hover { fill-opacity: 1; stroke-width: 2; }
 """
 
-HEADS = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "MB", "limit", "of it", "ONNX nodes")
+HEADS = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "MB", "threads", "limit", "of it", "ONNX nodes")
 TEXTS = ("kernel", "limit", "ONNX nodes")
 
 
@@ -91,8 +91,8 @@ def page(profile: Profile, title: str, facts: Mapping[str, str]) -> str:
 def _row(row: ProfileRow) -> str:
     cells = (row.kernel, row.launches or "-", f"{row.seconds * 1e3:.4f}", f"{row.share:.1%}",
              number(row.gflops_per_second, ".1f"), number(row.gigabytes_per_second, ".1f"),
-             number(None if row.bytes is None else row.bytes * 1e-6, ".3f"), row.limit, number(row.of_limit, ".0%"),
-             ", ".join(row.nodes))  # fmt: skip
+             number(None if row.bytes is None else row.bytes * 1e-6, ".3f"), busy(row), row.limit,
+             number(row.of_limit, ".0%"), ", ".join(row.nodes))  # fmt: skip
     return "<tr>" + "".join(_cell("td", head, cell) for head, cell in zip(HEADS, cells, strict=True)) + "</tr>\n"
 
 

@@ -16,11 +16,11 @@ from stepwell.profiles.roofline import HEIGHT, WIDTH, Axis, plot, plotted
 ROOFS = Roofs(1, 2e11, {"L1": 4e11, "L2": 2e11, "L3": 5e10, "memory": 1e10}, {"L1": 1, "L2": 2, "L3": 3}, 1e-6)
 HOSTILE = '</title><script>alert("1")</script><img src=x onerror=\'x\'>&amp;\0\x1b\ud800\u202e'
 ROWS = (
-    ProfileRow("k_conv", 3, ("conv", HOSTILE), 2e-3, 0.5, 10**8, 10**6, "compute", 1e-3),
-    ProfileRow("k_copy", 1, (), 1e-3, 0.25, 0, 10**6, "memory", 9e-4),
+    ProfileRow("k_conv", 3, ("conv", HOSTILE), 2e-3, 0.5, 10**8, 10**6, 2.0, "compute", 1e-3),
+    ProfileRow("k_copy", 1, (), 1e-3, 0.25, 0, 10**6, 1.5, "memory", 9e-4),
     ProfileRow(OUTSIDE, 0, (), 5e-4, 0.125, None, None),
     ProfileRow("k_unknown<>", 1, ("nms",), 4e-4, 0.1, None, None),
-    ProfileRow("k_tiny", 1, ("tiny",), 1e-7, 0.0001, 8, 32, "overhead", None),
+    ProfileRow("k_tiny", 1, ("tiny",), 1e-7, 0.0001, 8, 32, 1.0, "overhead", None),
 )
 PROFILE = Profile(ROWS, 4e-3, 5 * 10**6, ROOFS)
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -77,10 +77,10 @@ def test_rows_come_as_they_are_sorted() -> None:
     html = page(PROFILE, "m", {})
     rows = re.findall(r"<tr>(.*?)</tr>", html)
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
-    assert [len(row) for row in cells] == [10] * (1 + len(ROWS))
+    assert [len(row) for row in cells] == [11] * (1 + len(ROWS))
     assert [row[0] for row in cells[1:]] == ["k_conv", "k_copy", OUTSIDE, "k_unknown&lt;&gt;", "k_tiny"]
-    assert cells[1][1:9] == ["3", "2.0000", "50.0%", "50.0", "0.5", "1.000", "compute", "50%"]
-    assert cells[3][1:9] == ["-", "0.5000", "12.5%", "-", "-", "-", "-", "-"]
+    assert cells[1][1:10] == ["3", "2.0000", "50.0%", "50.0", "0.5", "1.000", "2", "compute", "50%"]
+    assert cells[3][1:10] == ["-", "0.5000", "12.5%", "-", "-", "-", "-", "-", "-"]
 
 
 @pytest.mark.parametrize("where", ["title", "fact", "node"])

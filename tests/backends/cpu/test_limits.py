@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from stepwell.backends.cpu.limits import OVERHEAD, Roofs, Work, compute_seconds, limit_of, streaming_seconds
@@ -46,6 +47,26 @@ def test_more_arithmetic_moves_the_limit(flops: int, limit: str) -> None:
 def test_what_comes_from_memory_passes_the_caches() -> None:
     times = streaming_seconds(Work(0, None, 3 * MB, MB, 500 * MB), ROOFS)
     assert times == {"L2": 3 * MB / 2e11, "L3": 3 * MB / 5e10, "memory": MB / 1e10}
+
+
+@pytest.mark.parametrize(
+    ("grains", "busy"), [(0, 1), (1, 1), (2, 2), (3, 1.5), (4, 2), (5, 5 / 3), (0.5, 1), (1000, 2), (1001, 1001 / 501)]
+)
+def test_grains_keep_threads_busy(grains: float, busy: float) -> None:
+    assert ROOFS.busy(grains) == pytest.approx(busy)
+
+
+def test_a_part_of_the_team_reaches_less() -> None:
+    rates = {"L1": 2e11, "L2": 1e11, "L3": 4e10, "memory": 9e9}
+    one = Roofs(1, 6e10, rates, {"L1": 32, "L2": MB, "L3": 32 * MB}, 1e-7)
+    team = attrs.evolve(ROOFS, alone=one)
+    assert team.of_part(2) is team and ROOFS.of_part(1) is ROOFS
+    part = team.of_part(1)
+    assert (part.flops, part.bandwidth, part.launch) == (6e10, one.bandwidth, 1e-6)
+    assert part.capacity == {"L1": 32, "L2": MB, "L3": 32 * MB}
+    more = team.of_part(1.5)
+    assert (more.flops, more.bandwidth["L3"], more.bandwidth["memory"]) == (9e10, 5e10, 1e10)
+    assert limit_of(Work(10**9, 32, MB, 0, MB), part).seconds == pytest.approx(10**9 / 6e10)
 
 
 def test_work_without_a_roof_takes_no_time() -> None:

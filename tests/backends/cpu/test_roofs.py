@@ -30,7 +30,7 @@ def test_what_is_computed(has_fma: bool) -> None:
     compiled = model.build(parse_module(roofs.probe_module(probe)), target.host(), profile=True)
     x = np.random.default_rng(0).integers(-(2**31), 2**31, probe.elements, dtype=np.int64).astype(np.int32)
     y, times = compiled.run([x, np.full(8, 0.5, np.float32)])
-    assert times.shape == (len(roofs.launch_names()), 2) and (times[:, 1] == 1).all()
+    assert times.shape == (len(roofs.launch_names()), 3) and (times[:, 1] == 1).all()
     rows = y.reshape(probe.grains, probe.chains * probe.lanes)
     last = x[: 8 * probe.grains].reshape(probe.grains, 2, 4)  # the last launch reads 8 elements a grain, once
     assert (rows[:, :8].reshape(probe.grains, 2, 4) == last).all()
