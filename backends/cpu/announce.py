@@ -13,9 +13,11 @@ the older one, MCJIT, enters there what it loads. So code is loaded by that one 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,6 +103,8 @@ def write_lines(lines: Sequence[str]) -> None:
         added = _lines if _written_by != pid else lines
         path = map_path(pid)
         try:
+            if _written_by != pid:
+                drop_stale(path, process_start())
             append(path, "".join(added))
         except OSError as error:
             warnings.warn(f"{path} cannot be written: {error}", stacklevel=2)
@@ -111,6 +115,24 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     write_lines([])
+
+
+def process_start() -> float:
+    """When this process began, in seconds as files count them; 0 where the system does not tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def drop_stale(path: Path, start: float) -> None:
+    """Remove a map that a process of the same number left, which ended before this one began at `start`. Raises
+    OSError where it cannot be removed; what others have written during this process stays."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_mtime < start - 1:
+            path.unlink()
 
 
 def append(path: Path, text: str) -> None:

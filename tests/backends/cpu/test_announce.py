@@ -118,6 +118,22 @@ def test_others_files_are_left_alone(map_file: Path, tmp_path: Path) -> None:
         announce.write_lines(["1 2 b\n"])
 
 
+def test_the_map_of_a_process_that_had_the_same_number_goes(map_file: Path) -> None:
+    map_file.write_text("1 2 of long ago\n")
+    os.utime(map_file, (0, announce.process_start() - 10))
+    announce.write_lines(["1 2 a\n"])
+    assert map_file.read_text() == "1 2 a\n"
+    os.utime(map_file, (0, 0))
+    announce.write_lines(["3 4 b\n"])
+    assert map_file.read_text() == "1 2 a\n3 4 b\n"
+
+
+def test_what_others_wrote_in_this_process_stays(map_file: Path) -> None:
+    map_file.write_text("1 2 of another compiler\n")
+    announce.write_lines(["3 4 a\n"])
+    assert map_file.read_text() == "1 2 of another compiler\n3 4 a\n"
+
+
 def test_a_child_has_a_map_of_its_own(map_file: Path) -> None:
     announce.write_lines(["1 2 a\n"])
     child = os.fork()
