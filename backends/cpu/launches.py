@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from stepwell.dialects import arith, buffer, vector
+from stepwell.dialects import arith, buffer, loop, vector
 from stepwell.dialects import math as math_dialect
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.kernel import LaunchOp
@@ -34,7 +34,8 @@ class Launch:
 
     `operands` are the types of what it is given, `bits` the size of the widest float that it computes with (None:
     it computes with none). `outside` has the bytes of the constants, the model's inputs and the outputs that are only
-    written among the operands, each by a key that is the same in all launches."""
+    written among the operands, each by a key that is the same in all launches. `round` is the innermost loop around it
+    (None: there is none), the same object in all launches of that loop."""
 
     kernel: str
     nodes: tuple[str, ...]
@@ -43,6 +44,7 @@ class Launch:
     bytes: Dim | None
     bits: int | None
     outside: Mapping[object, Dim] = attrs.field(factory=dict, eq=False)
+    round: object = attrs.field(default=None, eq=False)
 
     def work(self, symbols: Mapping[str, int], footprint: int) -> Work | None:
         """What it does in a call with these sizes, which touches `footprint` bytes in all; None where data decide."""
@@ -63,7 +65,24 @@ def launches_of(program: FuncOp, kernels: Mapping[str, FuncOp]) -> list[Launch]:
         function = kernels[op.callee]
         types = tuple(str(value.type) for value in op.inputs if isinstance(value.type, MemRefType))
         found.append(Launch(op.callee, tuple(labels(op.loc)), types, _dim(function, FLOPS), _dim(function, BYTES),
-                            bits[op.callee], ports.outside(op, reads[op.callee])))  # fmt: skip
+                            bits[op.callee], ports.outside(op, reads[op.callee]), _loop_around(op)))  # fmt: skip
+    return found
+
+
+def works_of(
+    launches: Sequence[Launch], symbols: Mapping[str, int], arena: int
+) -> list[tuple[Work, Work] | None]:
+    """What each launch does the first time that it runs in a call, and each further time: in a loop, it last touched
+    what it reads one round before, and not one call before. None where data decide."""
+    call = footprint(launches, symbols, arena)
+    rounds: dict[object, int] = {}
+    for launch in launches:
+        rounds[launch.round] = rounds.get(launch.round, 0) + (sized(launch.bytes, symbols) or 0)
+    found: list[tuple[Work, Work] | None] = []
+    for launch in launches:
+        first = launch.work(symbols, call)
+        again = first and attrs.evolve(first, footprint=min(call, rounds[launch.round]))
+        found.append(None if first is None or again is None else (first, again))
     return found
 
 
@@ -142,6 +161,13 @@ def _bytes(dims: Sequence[Dim], type_: MemRefType) -> Dim:
 def _float_bits(function: FuncOp) -> int | None:
     elements = [element_of(op.results[0].type) for op in function.walk() if isinstance(op, _ARITHMETIC)]
     return max((element.width for element in elements if isinstance(element, FloatType)), default=None)
+
+
+def _loop_around(op: Operation) -> Operation | None:
+    around = op.parent_op
+    while around is not None and not isinstance(around, (loop.ForOp, loop.WhileOp)):
+        around = around.parent_op
+    return around
 
 
 def _dim(op: Operation, name: str) -> Dim | None:

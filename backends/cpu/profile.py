@@ -16,7 +16,7 @@ import numpy as np
 from stepwell.dialects.func import FuncOp
 from stepwell.ir.core import Operation
 
-from .launches import Launch, footprint, launches_of
+from .launches import Launch, footprint, launches_of, works_of
 from .limits import OVERHEAD, UNKNOWN, Limit, Roofs, Work, limit_of
 from .model import build, program_of
 from .roofs import measured
@@ -109,7 +109,7 @@ class Profiler:
         symbols = self._program.symbols(*shapes)
         touched = footprint(self._launches, symbols, self._program.arena_bytes(*shapes))
         roofs = measured(self._threads)
-        works = [launch.work(symbols, touched) for launch in self._launches]
+        works = works_of(self._launches, symbols, self._program.arena_bytes(*shapes))
         rows = rows_of(self._launches, works, np.array(times), np.array(walls), roofs)
         return Profile(rows, float(np.median(walls)), touched, roofs, self._traced(arrays, symbols) if trace else None)
 
@@ -120,10 +120,10 @@ class Profiler:
 
 
 def rows_of(
-    launches: Sequence[Launch], works: Sequence[Work | None], times: Array, walls: Array, roofs: Roofs
+    launches: Sequence[Launch], works: Sequence[tuple[Work, Work] | None], times: Array, walls: Array, roofs: Roofs
 ) -> tuple[ProfileRow, ...]:
-    """A row for each kernel, and one for what is left of a call. `times` has the axes call, launch, (nanoseconds, runs,
-    grains), `walls` the seconds of each call."""
+    """A row for each kernel, and one for what is left of a call. `works` are those of `works_of`; `times` has the axes
+    call, launch, (nanoseconds, runs, grains), `walls` the seconds of each call."""
     wall = float(np.median(walls))
     groups: dict[str, list[int]] = {}
     for number, launch in enumerate(launches):
@@ -141,8 +141,8 @@ def rows_of(
         if len(known) == len(done):
             limit = _limit(known, roofs)
             row = attrs.evolve(
-                row, flops=sum(work.flops * ran for work, ran, _ in known),
-                bytes=sum(work.bytes * ran for work, ran, _ in known),
+                row, flops=sum(work.flops * ran for (work, _), ran, _ in known),
+                bytes=sum(work.bytes * ran for (work, _), ran, _ in known),
                 limit=limit.name, least=None if limit.name == OVERHEAD else limit.seconds,
             )  # fmt: skip
         rows.append(row)
@@ -151,12 +151,14 @@ def rows_of(
     return tuple(sorted(rows, key=lambda row: -row.seconds))
 
 
-def _limit(works: Sequence[tuple[Work, int, float]], roofs: Roofs) -> Limit:
-    """The limit of several launches of one kernel (what each does, how often, on how many threads): what binds most of
-    their least time, and all of that time."""
+def _limit(works: Sequence[tuple[tuple[Work, Work], int, float]], roofs: Roofs) -> Limit:
+    """The limit of several launches of one kernel (what each does at first and again, how often, on how many threads):
+    what binds most of their least time, and all of that time."""
     least: dict[str, float] = {}
-    for work, runs, threads in works:
-        limit = limit_of(work, roofs.of_part(threads))
-        least[limit.name] = least.get(limit.name, 0.0) + runs * limit.seconds
+    for (first, again), runs, threads in works:
+        part = roofs.of_part(threads)
+        for work, times in ((first, min(1, runs)), (again, max(0, runs - 1))):
+            limit = limit_of(work, part)
+            least[limit.name] = least.get(limit.name, 0.0) + times * limit.seconds
     name = max(least, key=lambda limit: least[limit])
     return Limit(name, sum(least.values()))

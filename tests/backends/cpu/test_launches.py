@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepwell.backends.cpu.launches import Launch, footprint, launches_of, nodes_of
+from stepwell.backends.cpu.launches import Launch, footprint, launches_of, nodes_of, works_of
 from stepwell.backends.cpu.limits import Work
 from stepwell.backends.cpu.model import program_of
 from stepwell.dialects.func import FuncOp
@@ -70,6 +70,29 @@ def test_the_work_of_a_call(launches: list[Launch]) -> None:
 
 def test_a_call_touches_each_thing_once(launches: list[Launch]) -> None:
     assert footprint(launches, {"batch": 10}, arena=1000) == 1000 + 32 + 3 * 320
+
+
+def test_in_a_loop_what_is_read_again_was_touched_one_round_before() -> None:
+    weights = {"w": 10**6}
+    launches = [
+        Launch("a", (), (), 8, 10**6, 32, weights, round="loop"),
+        Launch("b", (), (), 8, 10**4, 32, {}, round="loop"),
+        Launch("c", (), (), 8, 5 * 10**6, 32, {"v": 5 * 10**6}),
+        Launch("d", (), (), None, None, None),
+    ]
+    found = works_of(launches, {}, arena=10**5)
+    footprints = [None if works is None else tuple(work.footprint for work in works) for works in found]
+    assert footprints == [(6_100_000, 1_010_000), (6_100_000, 1_010_000), (6_100_000, 5_000_000), None]
+
+
+def test_launches_know_the_loop_around_them() -> None:
+    call = "kernel.launch @copy(%x, %z) : (memref<?x4xf64>, memref<?x4xf64>) -> ()"
+    loops = "%c0 = arith.constant 0 : index\nloop.for %i = %c0 to %c0 step %c0 {\n" + call + "\n"
+    choice = "%b = arith.cmpi eq, %i, %c0 : index\nloop.if %b : (i1) -> () {\n" + call + "\nloop.yield\n} {\n}\n"
+    module = parse_module(TEXT.replace(call + ' loc("three")', loops + choice + "loop.yield\n}"))
+    first, second, third, fourth = launches_of(program_of(module), {f.sym_name: f for f in module.walk_of(FuncOp)})
+    assert first.round is second.round is None
+    assert third.round is fourth.round is not None
 
 
 def test_of_a_table_a_call_touches_what_it_reads() -> None:

@@ -86,7 +86,8 @@ def test_rows_say_what_limits_them() -> None:
     launches = [launch("a", "n0"), launch("b", "n1"), launch("a", "n2"), launch("c", "n3"), launch("d", "n4")]
     busy, copy, tiny = Work(10**6, 32, 100, 0, 100), Work(0, None, 4000, 0, 4000), Work(1, 32, 1, 0, 1)
     times = np.array([[[2e6, 1, 9], [16e3, 2, 8], [2e6, 1, 9], [500, 1, 1], [700, 1, 1]]] * 3)
-    found = rows_of(launches, [busy, copy, busy, tiny, None], times, np.full(3, 5e-3), roofs)
+    works = [None if work is None else (work, work) for work in (busy, copy, busy, tiny, None)]
+    found = rows_of(launches, works, times, np.full(3, 5e-3), roofs)
     rows = {row.kernel: row for row in found}
     assert [rows[name].limit for name in "abcd"] == ["compute", "memory", "overhead", "-"]
     assert [rows[name].of_limit for name in "abcd"] == [pytest.approx(0.5), pytest.approx(0.5), None, None]
