@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.errors import RuntimeError
-from stepwell.ir.attrkinds import STRING, SYMBOL
-from stepwell.ir.constraints import INDEX_TYPE
+from stepwell.errors import IRError, RuntimeError
+from stepwell.ir.attrkinds import INT, STRING, SYMBOL
+from stepwell.ir.constraints import INDEX_TYPE, MEMREF
 from stepwell.ir.core import Value
 from stepwell.ir.opdef import Op, attr, operand, operands, result
 from stepwell.ir.registry import Dialect
+from stepwell.ir.types import I64, MemRefType
 
 SHARED = "cpu.shared"
 """The attribute of a kernel whose grains are shared out: the last argument is the grain."""
+
+RECORD_WORDS = 5
+"""What `cpu.traced_share` notes of a grain."""
 
 
 class ClockOp(Op):
@@ -59,6 +63,45 @@ class ShareOp(Op):
         total, *given = args
         for grain in range(int(total)):
             frame.call(self, self.callee, [*given, np.int64(grain)])
+        return ()
+
+
+class TracedShareOp(Op):
+    """As `cpu.share`; each grain leaves a record in a row of its own, from a row on: the number of the launch, the
+    grain, the thread that ran it, and the clock before and after. Records behind the last row are dropped.
+
+    ```mlir
+    %n = "test.value"() : () -> index
+    %m = "test.value"() : () -> memref<8xf32>
+    %r = "test.value"() : () -> memref<100x5xi64>
+    cpu.traced_share @relu[%n](%m, %m) into %r[%n] {launch = 3} : (memref<8xf32>, memref<8xf32>) into memref<100x5xi64>
+    ```
+    """
+
+    name = "cpu.traced_share"
+    assembly = (
+        "$callee `[` $grains `]` `(` $inputs `)` `into` $records `[` $row `]` attr-dict "
+        "`:` `(` type($inputs) `)` `into` type($records)"
+    )
+    callee: str = attr(SYMBOL)
+    launch: int = attr(INT)
+    grains: Value = operand(INDEX_TYPE)
+    records: Value = operand(MEMREF)
+    row: Value = operand(INDEX_TYPE)
+    inputs: Sequence[Value] = operands()
+
+    def verify_op(self) -> None:
+        type_ = self.records.type
+        if not (isinstance(type_, MemRefType) and type_.shape[1:] == (RECORD_WORDS,) and type_.element == I64):
+            raise IRError(f"records are rows of {RECORD_WORDS} x i64, not {type_}")
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        total, records, row, *given = args
+        for grain in range(int(total)):
+            start = time.perf_counter_ns()
+            frame.call(self, self.callee, [*given, np.int64(grain)])
+            if row + grain < len(records):
+                records[row + grain] = (self.launch, grain, 0, start, time.perf_counter_ns())
         return ()
 
 

@@ -27,7 +27,7 @@ from stepwell.sources import Shapes, load_source
 from stepwell.state import State, StateLayout
 
 if TYPE_CHECKING:
-    from stepwell.backends.cpu.profile import ProfileRow
+    from stepwell.backends.cpu.profile import Profile
     from stepwell.dialects.func import FuncOp
 
 
@@ -149,8 +149,11 @@ class Model:
                 self._fetching[names] = compile_module(module, self._options)
             return self._fetching[names]
 
-    def profile(self, feeds: Mapping[str, Any], seconds: float = 1.0, state: State | None = None) -> list[ProfileRow]:
-        """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds.
+    def profile(
+        self, feeds: Mapping[str, Any], seconds: float = 1.0, state: State | None = None, *, trace: bool = False
+    ) -> Profile:
+        """Where the time of a call goes: a row per kernel, the largest time first, medians over about so many seconds,
+        each with what limits it on this machine; with `trace`, what each thread did in one call as well.
 
         All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more,
         with clocks. Raises InputError as `run` does."""
@@ -160,13 +163,14 @@ class Model:
                 if self._lowered is None:
                     raise InputError("a model without its IR at the loop landing cannot be profiled")
                 self._profiler = profiler(self._lowered, self._options)
+        found: Profile
         if self._stateful is not None:
             with self._claimed(state) as held:
                 arrays = self._stateful.merged(arrays, held.program_arrays())
-                profiled: list[ProfileRow] = self._profiler.run(arrays, seconds)
-                return profiled
-        rows: list[ProfileRow] = self._profiler.run(arrays, seconds)
-        return rows
+                found = self._profiler.run(arrays, seconds, trace=trace)
+                return found
+        found = self._profiler.run(arrays, seconds, trace=trace)
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the compiled model to an engine file, for `stepwell.load`; whole or not at all.

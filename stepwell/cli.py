@@ -109,7 +109,12 @@ def _add_actions(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--outputs", type=Path, metavar="NPZ", help="with --run: write the outputs there")
     group.add_argument("--seed", type=int, default=0, help="of made-up inputs (default: 0)")
     group.add_argument("--bench", action="store_true", help="time calls: median and spread; then as --profile")
-    group.add_argument("--profile", action="store_true", help="the time of every kernel, largest first")
+    group.add_argument("--profile", action="store_true",
+                       help="the time of every kernel, largest first, what limits it, and how near it is to that")
+    group.add_argument("--html", type=Path, metavar="FILE",
+                       help="--profile as a page with a roofline plot; the page needs no other file")
+    group.add_argument("--trace", type=Path, metavar="FILE",
+                       help="with --profile: what each thread did in one call, for Perfetto and chrome://tracing")
     group.add_argument("--check-each", action="store_true", help="find the pass that changed a result")
     group.add_argument("--report", action="store_true", help="kernels, memory, statistics, time")
     group.add_argument("--probe", action="append", default=[], metavar="NAME",

@@ -35,6 +35,7 @@ ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
 def execute(args: argparse.Namespace) -> int:
     """Do what the command line asks for. Raises StepwellError and OSError."""
     load_installed()
+    args.profile = bool(args.profile or args.html or args.trace)
     for path in args.load:
         load_plugin(path)
     if args.host:
@@ -283,7 +284,24 @@ class _Job:
 
             sys.stdout.write(show.bench(call, list(feeds.values()), show.BENCH_SECONDS) + "\n")
         if self.args.bench or self.args.profile:
-            sys.stdout.write(show.profile(model.profile(feeds, show.BENCH_SECONDS, state)))
+            self._profile(model, feeds, state)
+
+    def _profile(self, model: Any, feeds: dict[str, Any], state: State | None) -> None:
+        args = self.args
+        found = model.profile(feeds, show.BENCH_SECONDS, state, trace=args.trace is not None)
+        sys.stdout.write(show.profile(found))
+        title = Path(str(args.source or args.source_ir)).name
+        if args.html:
+            from stepwell.backends.cpu import target
+            from stepwell.profiles.page import page, versions
+
+            machine = dict(line.split(": ", 1) for line in target.describe(target.host()).splitlines())
+            args.html.write_text(page(found, title, {**machine, **versions()}), encoding="utf-8")
+        if args.trace:
+            from stepwell.profiles.chrome import trace_text
+            from stepwell.profiles.page import versions
+
+            args.trace.write_text(trace_text(found.trace, title, versions()), encoding="utf-8")
 
     def _add_probes(self, module: Operation) -> None:
         """Let the program give what is probed as further outputs."""

@@ -16,7 +16,8 @@ from stepwell.ir.passes import PassContext
 from stepwell.ports import main_function, ports_of
 
 if TYPE_CHECKING:
-    from stepwell.backends.cpu.profile import ProfileRow
+    from stepwell.backends.cpu.limits import Roofs
+    from stepwell.backends.cpu.profile import Profile, ProfileRow
 
 BENCH_SECONDS = 1.0
 MIN_CALLS, MAX_CALLS = 5, 10_000
@@ -32,10 +33,9 @@ def report(module: Operation, context: PassContext, timing: Timing) -> str:
     kernels = {launch.callee for launch in launches}
     lines.append(f"kernels: {len(launches)} launches of {len(kernels)} functions")
     if launches:
-        from stepwell.backends.cpu.share import intervals_and_calls
+        from stepwell.backends.cpu.waits import count_waits
 
-        intervals, calls = intervals_and_calls(module)
-        lines.append(f"team: {intervals} intervals of shared grains, {calls} launches of one grain")
+        lines.append(f"team: {count_waits(module)}")
     arena = function.attributes.get("sw.arena")
     if isinstance(arena, StringAttr):
         lines.append(f"arena: {arena.value} bytes")
@@ -64,24 +64,43 @@ def bench(call: Callable[..., Any], arrays: Sequence[Any], seconds: float = BENC
     return f"median {median:.4g} ms, 10 % to 90 %: {low:.4g} to {high:.4g} ms, {len(times)} calls"
 
 
-def profile(rows: Sequence[ProfileRow]) -> str:
-    """A table of kernels: launches, time, share of the call, rates, and the ONNX nodes that each was made from."""
-    head = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "nodes")
-    cells = [head, *(_profile_cells(row) for row in rows)]
+def profile(found: Profile) -> str:
+    """What the machine reaches, and a table of kernels: launches, time, share of the call, rates, megabytes streamed,
+    what limits them and how near they are to it, and the ONNX nodes that each was made from."""
+    head = ("kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "MB", "threads", "limit", "of it", "nodes")
+    cells = [head, *(_profile_cells(row) for row in found.rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head) - 1)]
-    return "".join(
+    table = "".join(
         f"{line[0]:<{widths[0]}}  "
         + "  ".join(f"{text:>{width}}" for text, width in zip(line[1:-1], widths[1:], strict=True))
         + f"  {line[-1]}".rstrip()
         + "\n"
         for line in cells
     )
+    return f"{roofs(found.roofs)}\n{table}"
+
+
+def roofs(found: Roofs) -> str:
+    """What the machine reaches, in one line."""
+    read = ", ".join(f"{level} {rate * 1e-9:.0f}" for level, rate in found.bandwidth.items())
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    start = f"starting a kernel {found.launch * 1e6:.2f} us"
+    return f"{threads} reach {found.flops * 1e-9:.0f} GFLOP/s in f32 and read in GB/s: {read}; {start}"
 
 
 def _profile_cells(row: ProfileRow) -> tuple[str, ...]:
-    def rate(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1f}"
-
     shown = ", ".join(row.nodes[:SHOWN_NODES]) + (f", ... ({len(row.nodes)})" if len(row.nodes) > SHOWN_NODES else "")
     return (row.kernel, str(row.launches or "-"), f"{row.seconds * 1e3:.4f}", f"{row.share:.1%}",
-            rate(row.gflops_per_second), rate(row.gigabytes_per_second), shown)  # fmt: skip
+            number(row.gflops_per_second, ".1f"), number(row.gigabytes_per_second, ".1f"),
+            number(None if row.bytes is None else row.bytes * 1e-6, ".3f"), busy(row), row.limit,
+            number(row.of_limit, ".0%"), shown)  # fmt: skip
+
+
+def busy(row: ProfileRow) -> str:
+    """How many threads a kernel keeps busy."""
+    return f"{row.threads:.3g}" if row.launches else "-"
+
+
+def number(value: float | None, form: str) -> str:
+    """A number, or a dash."""
+    return "-" if value is None else format(value, form)

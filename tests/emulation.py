@@ -163,7 +163,7 @@ def of(folder: Path) -> Iterator[None]:
     native.code()
     argument_of = model._output_argument
 
-    def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None) -> Objects:
+    def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None, nodes: object = None) -> Objects:
         return Objects(tuple(objects), Path(tempfile.mkdtemp(dir=folder)))
 
     with pytest.MonkeyPatch.context() as patch:

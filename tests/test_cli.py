@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -154,18 +155,34 @@ def test_the_report(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lower("--report", model) == 0
     shown = capsys.readouterr().out
     assert "input   x: float32[batch, 3]\noutput  y: float32[batch, 3]\nkernels: 1 launches of 1 functions\n" in shown
-    assert "\nteam: 1 intervals of shared grains, 0 launches of one grain\n" in shown
+    assert "\nteam: in a run 1 barriers, 1 launches, 0 of them on one thread\n" in shown
     assert "arena: 0 bytes" in shown
 
 
 def test_timing_calls(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stepwell.show.BENCH_SECONDS", 0.0)
     assert lower("--bench", model) == 0
-    call, head, *rows = capsys.readouterr().out.splitlines()
+    call, roofs, head, *rows = capsys.readouterr().out.splitlines()
     assert call.startswith("median ")
     assert call.endswith(" calls")
-    assert head.split() == ["kernel", "launches", "ms", "share", "GFLOP/s", "GB/s", "nodes"]
+    assert " GFLOP/s in f32 and read in GB/s: L1 " in roofs
+    assert " ".join(head.split()) == "kernel launches ms share GFLOP/s GB/s MB threads limit of it nodes"
     assert any(row.startswith("k_") and "Add_0" in row and "Relu_1" in row for row in rows)
+
+
+def test_profiles_become_files(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwell.show.BENCH_SECONDS", 0.0)
+    page, trace = tmp_path / "profile.html", tmp_path / "trace.json"
+    assert lower("--html", page, "--trace", trace, model) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("kernel ")
+    html = page.read_text(encoding="utf-8")
+    assert f"<h1>Profile of {model.name}</h1>" in html and "Add_0" in html and "<dt>LLVM</dt>" in html
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    assert any("Add_0" in event["name"] for event in events)
+    assert lower("--html", tmp_path / "missing" / "profile.html", model) == 1
+    assert "No such file or directory" in capsys.readouterr().err
 
 
 def test_objects_become_a_library(model: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from . import elf, llvm, machine
+from . import announce, elf, llvm, machine
 from .cache import ObjectCache, object_key
 from .llvm import CodegenError
 from .target import CpuTarget
@@ -101,18 +101,34 @@ class Code:
         return int(self._tracker[symbol])
 
 
-def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None) -> Code:
+def load(
+    objects: Sequence[bytes],
+    externals: Mapping[str, int] | None = None,
+    nodes: Mapping[str, Sequence[str]] | None = None,
+) -> Code:
     """Links object images with each other, with `externals` (symbol -> address) and with the process (libc, libm).
+
+    Profilers and debuggers hear of it where the environment asks for that (see `announce`); `nodes` has the ONNX nodes
+    of kernels, by their symbols, for them.
 
     Raises `CodegenError` when an object is damaged or made for another machine, or a symbol is defined nowhere.
     """
+    if announce.wants_map() or announce.wants_gdb():
+        objects = [elf.exposed(image) for image in _sound(objects)]
     exported = _check_links(objects, externals or {})
+    code = (_load_for_gdb if announce.wants_gdb() else _load)(objects, externals or {}, exported)
+    if announce.wants_map():
+        announce.write_map(code, objects, nodes or {})
+    return code
+
+
+def _load(objects: Sequence[bytes], externals: Mapping[str, int], exported: frozenset[str]) -> Code:
     binding = llvm.binding()
     library = f"stepwell.{next(_library_names)}"
     builder = binding.JITLibraryBuilder().add_current_process()
     for image in objects:
         builder.add_object_img(image)
-    for symbol, address in (externals or {}).items():
+    for symbol, address in externals.items():
         builder.import_symbol(symbol, address)
     for symbol in exported:
         builder.export_symbol(symbol)
@@ -122,6 +138,33 @@ def load(objects: Sequence[bytes], externals: Mapping[str, int] | None = None) -
     except RuntimeError as error:
         raise CodegenError(f"the objects do not link: {error}") from None
     return Code(engine, tracker, exported)
+
+
+def _load_for_gdb(objects: Sequence[bytes], externals: Mapping[str, int], exported: frozenset[str]) -> Code:
+    """By MCJIT, which tells GDB of each object and of its end, and takes the first of several symbols of one name."""
+    names = [name for image in objects for name in elf.symbols_of(image).exported]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CodegenError(f"the objects do not link: defined more than once: {', '.join(twice)}")
+    binding = llvm.binding()
+    for symbol, address in externals.items():
+        binding.add_symbol(symbol, address)
+    module = binding.parse_assembly("")
+    module.triple = binding.get_process_triple()
+    machine = binding.Target.from_triple(module.triple).create_target_machine(jit=True)
+    engine = binding.create_mcjit_compiler(module, machine)
+    for image in objects:
+        engine.add_object_file(binding.ObjectFileRef.from_data(image))
+    engine.finalize_object()
+    return Code(engine, {symbol: engine.get_global_value_address(symbol) for symbol in exported}, exported)
+
+
+def _sound(objects: Sequence[bytes]) -> Sequence[bytes]:
+    for image in objects:
+        try:
+            elf.symbols_of(image)
+        except elf.DamagedObject as error:
+            raise CodegenError(f"cannot load an object: {error}") from None
+    return objects
 
 
 def _check_links(objects: Sequence[bytes], externals: Mapping[str, int]) -> frozenset[str]:

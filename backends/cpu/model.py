@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from attrs import evolve, frozen
 
-from stepwell.dialects.cpu import ShareOp
+from stepwell.dialects.cpu import ShareOp, TracedShareOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.errors import InputError, RuntimeError, StateError, TargetError
@@ -26,13 +26,14 @@ from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, sy
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.loop.sanitize import Sanitize
 
-from . import jit, machine, native
+from . import announce, jit, machine, native
 from .abi import Site
 from .cache import default as default_cache
 from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .executable import Executable, head_of
 from .heap import Heap
+from .launches import nodes_of
 from .share import ShareOut
 from .signature import Port, Signature
 from .target import CpuTarget, check_runs_here
@@ -292,28 +293,36 @@ def build(
     *,
     threads: int | None = None,
     profile: bool = False,
+    trace: bool = False,
     sanitize: bool = False,
     cached: bool = False,
 ) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
     `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
-    the times of the launches as one more output (see `timer`), `sanitize` checks the bounds of every access to memory;
-    where `cached`, kernels are kept on disk (see `cache`).
+    the times of the launches as one more output (see `timer`), `trace` the records of their grains (see `recorder`),
+    `sanitize` checks the bounds of every access to memory; where `cached`, kernels are kept on disk (see `cache`).
 
     Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
-    return start(executable_of(module, target, profile=profile, sanitize=sanitize, cached=cached), threads=threads)
+    executable = executable_of(module, target, profile=profile, trace=trace, sanitize=sanitize, cached=cached)
+    return start(executable, threads=threads, nodes=nodes_of(module) if announce.wants_map() else None)
 
 
 def executable_of(
-    module: Operation, target: CpuTarget, *, profile: bool = False, sanitize: bool = False, cached: bool = False
+    module: Operation,
+    target: CpuTarget,
+    *,
+    profile: bool = False,
+    trace: bool = False,
+    sanitize: bool = False,
+    cached: bool = False,
 ) -> Executable:
     """Compile a module at the end of the loop landing for a target, which need not be this machine.
 
     Raises TargetError where an op has no code, and CodegenError from LLVM."""
-    lowered, emitted = _emitted(module, target, profile, sanitize)
+    lowered, emitted = _emitted(module, target, ShareOut(profile, trace), sanitize)
     function = program_of(lowered)
     return Executable(
         target.processor, head_of(function), emitted.program, tuple(emitted.sites), shares_work(lowered),
@@ -322,12 +331,14 @@ def executable_of(
     )  # fmt: skip
 
 
-def start(executable: Executable, *, threads: int | None = None) -> CpuModel:
-    """Bring compiled code into this process; `threads` as in `build`.
+def start(
+    executable: Executable, *, threads: int | None = None, nodes: Mapping[str, Sequence[str]] | None = None
+) -> CpuModel:
+    """Bring compiled code into this process; `threads` as in `build`, `nodes` as in `jit.load`.
 
     Raises TargetError where this machine lacks what the code uses, and CodegenError where it does not link."""
     check_runs_here(executable.processor)
-    code = jit.load(executable.objects, native.externals())
+    code = jit.load(executable.objects, native.externals(), nodes)
     if threads is not None and threads > 1:
         Team.get(threads=threads)
     model = CpuModel(
@@ -340,7 +351,7 @@ def start(executable: Executable, *, threads: int | None = None) -> CpuModel:
 
 def shares_work(lowered: Operation) -> bool:
     """Whether a lowered program ever shares grains out; one that does not leaves the team asleep."""
-    return any(isinstance(op, ShareOp) for op in lowered.walk())
+    return any(isinstance(op, (ShareOp, TracedShareOp)) for op in lowered.walk())
 
 
 def llvm_ir(module: Operation, target: CpuTarget) -> str:
@@ -359,12 +370,12 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
 
 
 def _emitted(
-    module: Operation, target: CpuTarget, profile: bool = False, sanitize: bool = False
+    module: Operation, target: CpuTarget, sharing: ShareOut | None = None, sanitize: bool = False
 ) -> tuple[Operation, EmittedModule]:
     lowered = module.clone()
     if sanitize:
         Sanitize().run(lowered, PassContext(target))
-    ShareOut(profile).run(lowered, PassContext(target))
+    (sharing or ShareOut()).run(lowered, PassContext(target))
     return lowered, emit_module(lowered, target)
 
 

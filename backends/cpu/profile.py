@@ -1,10 +1,11 @@
-"""Where the time of a call goes: each kernel's time, arithmetic and memory traffic.
+"""Where the time of a call goes: each kernel's time, arithmetic and memory traffic, and how far it is from its limit.
 
-    for row in Profiler(module, target.host()).run(arrays): print(row.kernel, row.seconds)
+    for row in Profiler(module, target.host()).run(arrays).rows: print(row.kernel, row.seconds, row.limit)
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,15 +14,14 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.kernel import LaunchOp
-from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation
-from stepwell.ir.dims import Dim, evaluate, free_symbols, parse_dim
-from stepwell.ir.location import FusedLoc, Location
-from stepwell.lowering.to_loop.work import BYTES, FLOPS
 
+from .launches import Launch, footprint, launches_of, works_of
+from .limits import OVERHEAD, UNKNOWN, Limit, Roofs, Work, limit_of
 from .model import build, program_of
+from .roofs import measured
 from .target import CpuTarget
+from .trace import Trace, Tracer
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +37,9 @@ class ProfileRow:
 
     `launches` is how often it ran, `nodes` the ONNX nodes it was made from, `seconds` the time of all its launches,
     `share` their part of the call; `flops` and `bytes` are counted from the tensor landing, for all launches together,
-    None where they depend on sizes born at run time."""
+    None where they depend on sizes born at run time. `threads` says how many of the team the grains of a launch can
+    keep busy, on average. `limit` names what binds so many (see `limits`), and `least` is the time that all launches
+    take at that limit, None where the limit is starting them."""
 
     kernel: str
     launches: int
@@ -46,6 +48,9 @@ class ProfileRow:
     share: float
     flops: int | None
     bytes: int | None
+    threads: float = 1.0
+    limit: str = UNKNOWN
+    least: float | None = None
 
     @property
     def gflops_per_second(self) -> float | None:
@@ -57,18 +62,22 @@ class ProfileRow:
         """Traffic per time, in 1e9 bytes, as if every input and output went through memory once."""
         return None if self.bytes is None else self.bytes / max(self.seconds, 1e-9) * 1e-9
 
+    @property
+    def of_limit(self) -> float | None:
+        """The speed as a part of what the limit allows: 1 is at the limit."""
+        return None if self.least is None else self.least / max(self.seconds, 1e-9)
+
 
 @attrs.frozen
-class _Launch:
-    kernel: str
-    nodes: tuple[str, ...]
-    flops: Dim | None
-    bytes: Dim | None
+class Profile:
+    """A profile: rows with the largest time first, the median `seconds` of a call, the `footprint` in bytes that a call
+    touches, and the roofs that the rows' limits were found with; a `trace` of one call where one was asked for."""
 
-    @staticmethod
-    def of(op: LaunchOp, kernels: Mapping[str, FuncOp]) -> _Launch:
-        function = kernels[op.callee]
-        return _Launch(op.callee, tuple(_labels(op.loc)), _size(function, FLOPS), _size(function, BYTES))
+    rows: tuple[ProfileRow, ...]
+    seconds: float
+    footprint: int
+    roofs: Roofs
+    trace: Trace | None = None
 
 
 class Profiler:
@@ -78,11 +87,14 @@ class Profiler:
         self, module: Operation, target: CpuTarget, *, threads: int | None = None, cached: bool = False
     ) -> None:
         kernels = {op.sym_name: op for op in module.walk_of(FuncOp) if "kernel" in op.attributes}
-        self._launches = [_Launch.of(op, kernels) for op in program_of(module).walk_of(LaunchOp)]
+        self._launches = launches_of(program_of(module), kernels)
         self._program = build(module, target, threads=threads, profile=True, cached=cached)
+        self._threads = threads
+        self._make_tracer = functools.partial(Tracer, module, target, self._launches, threads=threads, cached=cached)
+        self._tracer: Tracer | None = None
 
-    def run(self, arrays: Sequence[Array], seconds: float = SECONDS) -> list[ProfileRow]:
-        """Call for about so many seconds; the rows, the largest time first."""
+    def run(self, arrays: Sequence[Array], seconds: float = SECONDS, *, trace: bool = False) -> Profile:
+        """Call for about so many seconds; with `trace`, some more calls whose grains are noted."""
         for _ in range(2):
             self._program.run(arrays)
         walls: list[float] = []
@@ -93,42 +105,60 @@ class Profiler:
             results = self._program.run(arrays)
             walls.append(time.perf_counter() - start)
             times.append(results[-1])
-        symbols = self._program.symbols(*(np.shape(array) for array in arrays))
-        return self._rows(float(np.median(walls)), np.array(times), symbols)
+        shapes = [np.shape(array) for array in arrays]
+        symbols = self._program.symbols(*shapes)
+        touched = footprint(self._launches, symbols, self._program.arena_bytes(*shapes))
+        roofs = measured(self._threads)
+        works = works_of(self._launches, symbols, self._program.arena_bytes(*shapes))
+        rows = rows_of(self._launches, works, np.array(times), np.array(walls), roofs)
+        return Profile(rows, float(np.median(walls)), touched, roofs, self._traced(arrays, symbols) if trace else None)
 
-    def _rows(self, wall: float, times: Array, symbols: Mapping[str, int]) -> list[ProfileRow]:
-        """`times` has the axes call, launch, (nanoseconds, runs)."""
-        groups: dict[str, list[int]] = {}
-        for number, launch in enumerate(self._launches):
-            groups.setdefault(launch.kernel, []).append(number)
-        rows = []
-        for name, numbers in groups.items():
-            spent = float(np.median(times[:, numbers, 0].sum(axis=1))) * 1e-9
-            runs = [int(np.median(times[:, number, 1])) for number in numbers]
-            launches = [self._launches[number] for number in numbers]
-            nodes = tuple(dict.fromkeys(node for launch in launches for node in launch.nodes))
-            rows.append(ProfileRow(name, sum(runs), nodes, spent, spent / wall,
-                                   _total([launch.flops for launch in launches], runs, symbols),
-                                   _total([launch.bytes for launch in launches], runs, symbols)))  # fmt: skip
-        rest = max(0.0, wall - sum(row.seconds for row in rows))
-        rows.append(ProfileRow(OUTSIDE, 0, (), rest, rest / wall, None, None))
-        return sorted(rows, key=lambda row: -row.seconds)
+    def _traced(self, arrays: Sequence[Array], symbols: Mapping[str, int]) -> Trace:
+        if self._tracer is None:
+            self._tracer = self._make_tracer()
+        return self._tracer.run(arrays, symbols)
 
 
-def _total(dims: Sequence[Dim | None], runs: Sequence[int], symbols: Mapping[str, int]) -> int | None:
-    total = 0
-    for dim, count in zip(dims, runs, strict=True):
-        if dim is None or any(name not in symbols for name in free_symbols(dim)):
-            return None
-        total += evaluate(dim, symbols) * count
-    return total
+def rows_of(
+    launches: Sequence[Launch], works: Sequence[tuple[Work, Work] | None], times: Array, walls: Array, roofs: Roofs
+) -> tuple[ProfileRow, ...]:
+    """A row for each kernel, and one for what is left of a call. `works` are those of `works_of`; `times` has the axes
+    call, launch, (nanoseconds, runs, grains), `walls` the seconds of each call."""
+    wall = float(np.median(walls))
+    groups: dict[str, list[int]] = {}
+    for number, launch in enumerate(launches):
+        groups.setdefault(launch.kernel, []).append(number)
+    rows = []
+    for name, numbers in groups.items():
+        spent = float(np.median(times[:, numbers, 0].sum(axis=1))) * 1e-9
+        runs, grains = (np.median(times[:, numbers, column], axis=0).astype(int) for column in (1, 2))
+        busy = [roofs.busy(count / max(1, ran)) for count, ran in zip(grains, runs, strict=True)]
+        nodes = tuple(dict.fromkeys(node for number in numbers for node in launches[number].nodes))
+        threads = float(np.average(busy, weights=np.maximum(runs, 1)))
+        row = ProfileRow(name, int(runs.sum()), nodes, spent, spent / wall, None, None, threads)
+        done = [works[number] for number in numbers]
+        known = [(work, int(ran), part) for work, ran, part in zip(done, runs, busy, strict=True) if work is not None]
+        if len(known) == len(done):
+            limit = _limit(known, roofs)
+            row = attrs.evolve(
+                row, flops=sum(work.flops * ran for (work, _), ran, _ in known),
+                bytes=sum(work.bytes * ran for (work, _), ran, _ in known),
+                limit=limit.name, least=None if limit.name == OVERHEAD else limit.seconds,
+            )  # fmt: skip
+        rows.append(row)
+    rest = max(0.0, float(np.median(walls - times[:, :, 0].sum(axis=1) * 1e-9)))
+    rows.append(ProfileRow(OUTSIDE, 0, (), rest, rest / wall, None, None))
+    return tuple(sorted(rows, key=lambda row: -row.seconds))
 
 
-def _labels(loc: Location) -> list[str]:
-    parts = loc.locations if isinstance(loc, FusedLoc) else (loc,)
-    return [part.label for part in parts if part.label]
-
-
-def _size(op: Operation, name: str) -> Dim | None:
-    attribute = op.attributes.get(name)
-    return parse_dim(attribute.value) if isinstance(attribute, StringAttr) else None
+def _limit(works: Sequence[tuple[tuple[Work, Work], int, float]], roofs: Roofs) -> Limit:
+    """The limit of several launches of one kernel (what each does at first and again, how often, on how many threads):
+    what binds most of their least time, and all of that time."""
+    least: dict[str, float] = {}
+    for (first, again), runs, threads in works:
+        part = roofs.of_part(threads)
+        for work, times in ((first, min(1, runs)), (again, max(0, runs - 1))):
+            limit = limit_of(work, part)
+            least[limit.name] = least.get(limit.name, 0.0) + times * limit.seconds
+    name = max(least, key=lambda limit: least[limit])
+    return Limit(name, sum(least.values()))

@@ -31,6 +31,7 @@ from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.to_loop.outline import measured_symbols, open_dims
 
 from .intervals import Uses, intervals, launch_runs
+from .recorder import Recorder
 from .scratch import SCRATCH, scratch_bytes
 from .signature import Signature
 from .timer import Timer
@@ -40,10 +41,12 @@ from .timer import Timer
 class ShareOut(Pass):
     """Share a program's kernels out to the threads of a team.
 
-    `profile` adds an output with the time of every launch (see `timer`)."""
+    `profile` adds an output with the time of every launch (see `timer`), `trace` one with a record of every grain (see
+    `recorder`)."""
 
     name: ClassVar[str] = "cpu-share-out"
     profile: bool = False
+    trace: bool = False
 
     def run(self, module: Operation, context: PassContext) -> None:
         assert isinstance(module, ModuleOp)
@@ -53,7 +56,7 @@ class ShareOut(Pass):
             if "kernel" not in function.attributes:
                 function.attributes[SCRATCH] = StringAttr(str(scratch_bytes(function)))
                 size_outputs(function)
-                share_out(function, kernels, profile=self.profile)
+                share_out(function, kernels, profile=self.profile, trace=self.trace)
         for launched in kernels.values():
             launched.grains.make_parameter()
         erase_unused(module)
@@ -232,28 +235,24 @@ class Kernel:
         return Kernel(Grains.of(function), Uses.of(function))
 
 
-def share_out(function: FuncOp, kernels: dict[str, Kernel], *, profile: bool = False) -> None:
-    """Replace the launches of a program; with `profile`, each runs by itself, between two clocks."""
+def share_out(
+    function: FuncOp, kernels: dict[str, Kernel], *, profile: bool = False, trace: bool = False
+) -> None:
+    """Replace the launches of a program; with `profile`, each runs by itself, between two clocks; with `trace`, all run
+    when they would anyway, and each grain is recorded."""
     for op in function.walk_of(kernel.LaunchOp):
         if op.callee not in kernels:
             raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
     timer = Timer.of(function) if profile else None
+    recorder = Recorder.of(function) if trace else None
     uses = {name: launched.uses for name, launched in kernels.items()}
     for block in [block for op in function.walk() for region in op.regions for block in region.blocks]:
         for run in launch_runs(block):
             for interval in [[op] for op in run] if profile else intervals(run, uses):
-                run_interval(interval, Builder.before(run[0]), kernels, timer)
+                run_interval(interval, Builder.before(run[0]), kernels, timer, recorder)
             for launch in run:
                 launch.erase()
     _poll(function)
-
-
-def intervals_and_calls(module: Operation) -> tuple[int, int]:
-    """What the program of a module at the end of the loop landing has in its text: intervals, at the end of which one
-    thread waits for the others, and launches that it runs by itself. The module is not changed."""
-    copy = module.clone()
-    ShareOut().run(copy, PassContext(None))
-    return sum(1 for _ in copy.walk_of(cpu.JoinOp)), sum(1 for _ in copy.walk_of(func.CallOp))
 
 
 def run_interval(
@@ -261,12 +260,18 @@ def run_interval(
     builder: Builder,
     kernels: dict[str, Kernel],
     timer: Timer | None,
+    recorder: Recorder | None = None,
 ) -> None:
     """Code for launches that run at the same time; for calls where there is one grain of each."""
     start = timer.start(builder) if timer else None
     index = IndexBuilder(builder)
     totals = [kernels[op.callee].grains.count(index, op.inputs) for op in launches]
-    if all(arith.constant_int(total) == 1 for total in totals):
+    if recorder is not None:
+        for op in launches:
+            kernels[op.callee].grains.function.attributes[cpu.SHARED] = UnitAttr()
+        recorder.share(builder, launches, totals)
+        builder.insert(cpu.JoinOp())
+    elif all(arith.constant_int(total) == 1 for total in totals):
         for op in launches:
             given = [*op.inputs, index.constant(0)]
             builder.insert(func.CallOp(given, callee=op.callee, result_types=(), loc=op.loc))
@@ -277,7 +282,7 @@ def run_interval(
             builder.insert(cpu.ShareOp(total, list(op.inputs), callee=op.callee, loc=op.loc))
         builder.insert(cpu.JoinOp())
     if timer and start is not None:
-        timer.stop(builder, start, launches[0])
+        timer.stop(builder, start, launches[0], totals[0])
 
 
 def _poll(function: FuncOp) -> None:

@@ -1,7 +1,7 @@
 """Clocks around the launches of a program: what a profile is made of.
 
-The program gets one more output, memref<Lx2xi64>: for the launch with number l, counted in the order of the text, the
-nanoseconds that it took with all its grains, and how often it ran.
+The program gets one more output, memref<Lx3xi64>: for the launch with number l, counted in the order of the text, the
+nanoseconds that it took with all its grains, how often it ran, and how many grains that were.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .signature import Signature
 
 PROFILE = "sw.profile"
 """The name of the output."""
+COLUMNS = 3
 
 
 @attrs.define(eq=False)
@@ -34,13 +35,13 @@ class Timer:
         """Add the output, with zeros in it."""
         rows = {op: row for row, op in enumerate(function.walk_of(kernel.LaunchOp))}
         count = len(rows)
-        times = _add_output(function, MemRefType((count, 2), I64))
+        times = add_output(function, MemRefType((count, COLUMNS), I64), PROFILE)
         builder = Builder.at_start(function.body.block)
         index = IndexBuilder(builder)
         serial = loop.ForOp.build(index.constant(0), index.constant(count), index.constant(1))
         builder.insert(serial)
         body = Builder.at_end(serial.block)
-        for column in range(2):
+        for column in range(COLUMNS):
             zero = body.insert(arith.ConstantOp(value=IntegerAttr(0, I64))).result
             body.insert(buffer.StoreOp(zero, times, [serial.induction, IndexBuilder(body).constant(column)]))
         body.insert(loop.YieldOp(()))
@@ -50,12 +51,12 @@ class Timer:
         """The time before a launch."""
         return builder.insert(cpu.ClockOp(result_types=[INDEX])).result
 
-    def stop(self, builder: Builder, start: Value, launch: kernel.LaunchOp) -> None:
-        """After a launch: add what it took."""
+    def stop(self, builder: Builder, start: Value, launch: kernel.LaunchOp, grains: Value) -> None:
+        """After a launch of so many grains: add what it took."""
         stop = builder.insert(cpu.ClockOp(result_types=[INDEX])).result
         index = IndexBuilder(builder)
         row = index.constant(self.rows[launch])
-        for column, added in enumerate((index.sub(stop, start), index.constant(1))):
+        for column, added in enumerate((index.sub(stop, start), index.constant(1), grains)):
             place = [row, index.constant(column)]
             old = builder.insert(buffer.LoadOp(self.times, place, result_types=[I64])).result
             wide = builder.insert(arith.IndexCastOp(added, result_types=[I64])).result
@@ -63,13 +64,13 @@ class Timer:
             builder.insert(buffer.StoreOp(new, self.times, place))
 
 
-def _add_output(function: FuncOp, type_: MemRefType) -> Value:
+def add_output(function: FuncOp, type_: MemRefType, name: str) -> Value:
     """One more output behind the others."""
     signature = Signature.of(function)
     place = len(signature.inputs) + len(signature.outputs)
     described = [DictAttr.of(function.argument_attributes(n)) for n in range(len(function.arguments))]
-    described.insert(place, DictAttr.of({"sw.out": UnitAttr(), "onnx.name": StringAttr(PROFILE)}))
-    added = function.entry.insert_argument(place, type_, "times")
+    described.insert(place, DictAttr.of({"sw.out": UnitAttr(), "onnx.name": StringAttr(name)}))
+    added = function.entry.insert_argument(place, type_, name.rpartition(".")[2])
     function.properties["arg_attrs"] = ArrayAttr(tuple(described))
     function.update_type()
     return added

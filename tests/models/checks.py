@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 import stepwell
-from stepwell.backends.cpu.share import intervals_and_calls
 from stepwell.backends.cpu.team import Team
+from stepwell.backends.cpu.waits import count_waits
 from stepwell.compiler import Options, context_of, lower, machine_of
 from stepwell.dialects.kernel import LaunchOp
 from stepwell.errors import StepwellError, TargetError
@@ -174,7 +174,7 @@ def cost(subject: Subject) -> Finding:
     lowered = model._lowered
     assert lowered is not None
     launches = list(lowered.walk_of(LaunchOp))
-    barriers, _ = intervals_and_calls(lowered)
+    barriers = count_waits(lowered).run.barriers
     arena, bound = _arena(subject, model)
     return Finding.of(
         [], f"{seconds:.1f} s", seconds=seconds, arena=arena, bound=bound, rss_compiling=compiling, rss=running,

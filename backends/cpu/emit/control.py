@@ -10,7 +10,7 @@ from stepwell.errors import TargetError
 from stepwell.ir.core import Value
 from stepwell.ir.types import MemRefType
 
-from .function import FunctionEmitter, Label, emits, flat_types, task_symbol
+from .function import TRACED_TASK, FunctionEmitter, Label, emits, flat_types, task_symbol
 from .types import register_type
 
 
@@ -166,6 +166,27 @@ def share(e: FunctionEmitter, op: cpu.ShareOp) -> None:
     name = task_symbol(op.callee)
     e.context.use(name)
     e.line(f'call void @sw_share(ptr {e.team}, ptr @"{name}", ptr {place}, i64 {e.value(op.grains)})')
+
+
+@emits(cpu.TracedShareOp)
+def traced_share(e: FunctionEmitter, op: cpu.TracedShareOp) -> None:
+    """sw_share of what runs the kernel's task between two clocks"""
+    name = task_symbol(op.callee)
+    e.context.use(name)
+    base, *_ = e.registers(op.records)
+    row = e.value(op.row)
+    place = e.emit(f"getelementptr [{cpu.RECORD_WORDS} x i64], ptr {base}, i64 {row}")
+    left = e.emit(f"sub i64 {_rows(e, op.records)}, {row}")
+    given = zip(flat_types(v.type for v in op.inputs), _flat(e, op.inputs), strict=True)
+    arguments = e.traced([("ptr", f'@"{name}"'), ("ptr", place), ("i64", left), ("i64", str(op.launch))], given)
+    e.line(f'call void @sw_share(ptr {e.team}, ptr @"{TRACED_TASK}", ptr {arguments}, i64 {e.value(op.grains)})')
+
+
+def _rows(e: FunctionEmitter, memory: Value) -> str:
+    size = e.memory[memory].sizes[0]
+    if size is None:
+        raise TargetError("the number of rows for records is not known")
+    return str(size)
 
 
 @emits(cpu.JoinOp)

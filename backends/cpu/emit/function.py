@@ -175,6 +175,11 @@ class FunctionEmitter:
         """A pointer to (type, text) arguments in memory, each in 8 bytes; they stay there up to the next join."""
         raise TargetError("only a program may share out grains")
 
+    def traced(self, notes: Sequence[tuple[str, str]], arguments: Iterable[tuple[str, str]]) -> str:
+        """As `packed`, for a task that is run by `TRACED_TASK`: the task, where its records go, how many there is room
+        for, and its launch."""
+        raise TargetError("only a program may share out grains")
+
     def join(self) -> str:
         """Run what is shared out; the status."""
         raise TargetError("only a program may share out grains")
@@ -238,3 +243,7 @@ def flat_types(types: Iterable[Type]) -> list[str]:
 def task_symbol(kernel: str) -> str:
     """The name in object code of the task that runs a grain of a kernel: apart from all names of kernels."""
     return f"stepwell.task.{kernel}"
+
+
+TRACED_TASK = "stepwell.traced"
+"""The name in object code of the task that runs another one between two clocks."""

@@ -11,7 +11,7 @@ from stepwell.backends.cpu import abi, llvm
 from stepwell.backends.cpu.abi import Site
 from stepwell.backends.cpu.signature import Signature
 from stepwell.dialects.builtin import ModuleOp
-from stepwell.dialects.cpu import SHARED
+from stepwell.dialects.cpu import RECORD_WORDS, SHARED
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import TargetError
 from stepwell.ir.attributes import ElementsAttr
@@ -19,7 +19,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.types import MemRefType
 
 from . import control, floats, heap, integers, memory, reductions, vectors  # noqa: F401  (they fill the table)
-from .function import FunctionEmitter, flat_types, task_symbol
+from .function import TRACED_TASK, FunctionEmitter, flat_types, task_symbol
 from .memory import Memory
 from .types import parameter_types
 
@@ -132,6 +132,49 @@ def task_text(kernel: str, types: Sequence[str]) -> str:
     return "\n".join([f"define hidden {task_head(kernel)} {{", *lines, call, "  ret void", "}", ""])
 
 
+TRACED_TEXT = f"""\
+define internal void @"{TRACED_TASK}"(ptr %team, ptr %scratch, ptr %arguments, i64 %grain) nounwind {{
+entry:
+  %records.p = getelementptr i64, ptr %arguments, i64 1
+  %room.p = getelementptr i64, ptr %arguments, i64 2
+  %launch.p = getelementptr i64, ptr %arguments, i64 3
+  %first.p = getelementptr i64, ptr %arguments, i64 4
+  %stride.p = getelementptr i64, ptr %arguments, i64 5
+  %rest = getelementptr i64, ptr %arguments, i64 6
+  %task = load ptr, ptr %arguments
+  %start = call i64 @sw_now()
+  call void %task(ptr %team, ptr %scratch, ptr %rest, i64 %grain)
+  %stop = call i64 @sw_now()
+  %room = load i64, ptr %room.p
+  %fits = icmp slt i64 %grain, %room
+  br i1 %fits, label %note, label %done
+note:
+  %records = load ptr, ptr %records.p
+  %launch = load i64, ptr %launch.p
+  %first = load i64, ptr %first.p
+  %stride = load i64, ptr %stride.p
+  %mine = ptrtoint ptr %scratch to i64
+  %distance = sub i64 %mine, %first
+  %thread = udiv i64 %distance, %stride
+  %launch.to = getelementptr [{RECORD_WORDS} x i64], ptr %records, i64 %grain
+  %grain.to = getelementptr i64, ptr %launch.to, i64 1
+  %thread.to = getelementptr i64, ptr %launch.to, i64 2
+  %start.to = getelementptr i64, ptr %launch.to, i64 3
+  %stop.to = getelementptr i64, ptr %launch.to, i64 4
+  store i64 %launch, ptr %launch.to
+  store i64 %grain, ptr %grain.to
+  store i64 %thread, ptr %thread.to
+  store i64 %start, ptr %start.to
+  store i64 %stop, ptr %stop.to
+  br label %done
+done:
+  ret void
+}}
+"""
+"""Runs a task and notes what `cpu.traced_share` says. Its arguments: the task, its records, how many of them there is
+room for, the launch, thread 0's scratch memory, the stride of scratch memory, then the task's own arguments."""
+
+
 class ProgramEmitter(FunctionEmitter):
     """The program: `i64 (ptr args, ptr team)`; it reads its arguments' slots on first use."""
 
@@ -143,6 +186,7 @@ class ProgramEmitter(FunctionEmitter):
         self.signature = Signature.of(function)
         self.layout = self.signature.layout
         self._packed = self._most_packed = 0
+        self._traces = False
 
     def write(self) -> FunctionText:
         """The whole function."""
@@ -154,7 +198,8 @@ class ProgramEmitter(FunctionEmitter):
             self.blocks[0].lines.insert(0, f"%packed = alloca [{self._most_packed} x i64], align 16")
         name = program_symbol(self.function)
         head = f'i64 @"{name}"(ptr %args, ptr %team) nounwind'
-        return FunctionText(name, head, self.text(), self.context, hidden=False)
+        task = TRACED_TEXT if self._traces else ""
+        return FunctionText(name, head, self.text(), self.context, task, hidden=False)
 
     def packed(self, arguments: Iterable[tuple[str, str]]) -> str:
         """In the program's stack frame, behind what the interval already has there."""
@@ -166,10 +211,18 @@ class ProgramEmitter(FunctionEmitter):
         self._most_packed = max(self._most_packed, self._packed)
         return self.pure(f"getelementptr i64, ptr %packed, i64 {start}") if self._packed > start else "null"
 
+    def traced(self, notes: Sequence[tuple[str, str]], arguments: Iterable[tuple[str, str]]) -> str:
+        """In front of the arguments what TRACED_TEXT reads."""
+        self._traces = True
+        return self.packed([*notes, ("ptr", self.scratch), ("i64", self._stride()), *arguments])
+
+    def _stride(self) -> str:
+        return self._slot("i64", self.layout.scratch_stride)
+
     def join(self) -> str:
         """sw_join"""
         self._packed = 0
-        stride = self._slot("i64", self.layout.scratch_stride)
+        stride = self._stride()
         return self.emit(f"call i64 @sw_join(ptr {self.team}, ptr {self.scratch}, i64 {stride})")
 
     def constant(self, elements: ElementsAttr) -> str:

@@ -4,14 +4,14 @@ import ctypes
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stepwell.backends.cpu import jit, native, target
+from stepwell.backends.cpu import jit, machine, native, target, team_block
 from stepwell.backends.cpu.entry import Argument, NativeEntry, aligned_bytes, new_scratch
 from stepwell.backends.cpu.team import Team
 from stepwell.errors import TargetError
@@ -156,6 +156,37 @@ def test_an_idle_team_sleeps_and_wakes_up(programs: jit.Code, others: set[str]) 
         while own_states() != ["S", "S"] and time.monotonic() < give_up:
             time.sleep(0.002)
         assert own_states() == ["S", "S"]
+
+
+def cpu_time(threads: Iterable[str]) -> int:
+    """Nanoseconds of CPU that threads of this process have used up to now: the clocks of threads (Linux)."""
+    return sum(time.clock_gettime_ns((~int(thread) << 3) | 6) for thread in threads)
+
+
+def test_an_idle_team_spins_for_less_than_a_millisecond(programs: jit.Code, others: set[str]) -> None:
+    Team.get(threads=2)
+    entry = NativeEntry(programs, "rounds", [VECTOR], [VECTOR])
+    run_rounds(entry, np.arange(200))
+    give_up = time.monotonic() + 30
+    while not (workers := worker_states().keys() - others) and time.monotonic() < give_up:
+        time.sleep(0.002)  # a worker gives itself its name
+    used = []
+    for _ in range(5):
+        run_rounds(entry, np.arange(200))
+        before = cpu_time(workers)
+        while any(worker_states()[worker] != "S" for worker in workers) and time.monotonic() < give_up:
+            time.sleep(0.002)
+        assert [worker_states()[worker] for worker in workers] == ["S"]
+        used.append(cpu_time(workers) - before)
+    assert min(used) < 1_000_000
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, 1024])
+def test_the_time_to_spin_is_bounded_for_every_team(threads: int) -> None:
+    team = Team.get(threads=threads)
+    spin = team._word(team_block.SPIN_NS).value
+    assert 0 <= spin < 1_000_000
+    assert spin == 0 or threads <= machine.allowed_cpus()
 
 
 def test_a_smaller_team_ends_its_workers(programs: jit.Code, others: set[str]) -> None:
