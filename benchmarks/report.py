@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from benchmarks.harness import Comparison, Outcome
+from benchmarks.harness import Comparison, Outcome, Spread
 
 BEGIN = "<!-- benchmark: begin"
 END = "<!-- benchmark: end -->"
@@ -117,6 +117,21 @@ def write_json(path: Path, comparisons: Sequence[Comparison], context: dict[str,
     """Every block of every comparison, with `context` beside them, to `path`."""
     data = {**context, "comparisons": [attrs.asdict(comparison) for comparison in comparisons]}
     path.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def comparisons(data: dict[str, Any]) -> list[Comparison]:
+    """The comparisons that `write_json` wrote."""
+
+    def spread(found: dict[str, float] | None) -> Spread | None:
+        return Spread(**found) if found else None
+
+    return [
+        Comparison(c["case"], c["threads"], tuple(
+            Outcome(**{**o, "blocks": tuple(o["blocks"]), "latency": spread(o["latency"]), "ratio": spread(o["ratio"])})
+            for o in c["outcomes"]
+        ))
+        for c in data["comparisons"]
+    ]  # fmt: skip
 
 
 def update_document(path: Path, text: str) -> None:
