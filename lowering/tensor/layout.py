@@ -38,6 +38,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import Pattern, Rewriter, apply_greedily, pattern
 from stepwell.ir.types import F32, bit_width
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.machine import Machine
 
 
@@ -52,8 +53,9 @@ class AssignLayouts(Pass):
         if not self.enabled:
             return
         lanes = Machine.of(context.target).vector_bytes // 4
+        blocked = not is_strict(module)  # a reduced dim in blocks is gone through in another order
         for op in list(module.walk_of(GenericOp)):
-            if not isinstance(op.parent_op, KernelOp):  # a kernel has its layouts already
+            if blocked and not isinstance(op.parent_op, KernelOp):  # a kernel has its layouts already
                 block_channels(op, lanes, context)
         apply_greedily(module, PATTERNS)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.types import FloatType
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, best_tile
@@ -98,7 +99,7 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
 
 
 def _partial(space: Space, machine: Machine) -> int:
-    """The length of a partial sum: none where the whole is no longer, or is exact."""
+    """The length of a partial sum: none where the whole is no longer, or is exact, or strictly in order."""
     sizes = [space.op.sizes.dims[d] for d in space.reduction]
     known = [size for size in sizes if isinstance(size, int)]
     length = PARTIAL * min(machine.vector_bytes, WIDEST) // WIDEST
@@ -106,7 +107,7 @@ def _partial(space: Space, machine: Machine) -> int:
         length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
     is_short = len(known) == len(sizes) and math.prod(known) <= length
     is_float = all(isinstance(tensor_type(value).element, FloatType) for value in space.op.results)
-    return length if is_float and not is_short else 0
+    return length if is_float and not is_short and not is_strict(space.op) else 0
 
 
 def _contraction_loops(
