@@ -39,8 +39,8 @@ EXACT: dict[str, Callable[..., Any]] = {
     "log2": lambda x: mpmath.log(x, 2), "log10": mpmath.log10, "log1p": mpmath.log1p, "sin": mpmath.sin,
     "cos": mpmath.cos, "tan": mpmath.tan, "asin": mpmath.asin, "acos": mpmath.acos, "atan": mpmath.atan,
     "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh, "asinh": mpmath.asinh, "acosh": mpmath.acosh,
-    "atanh": mpmath.atanh, "erf": mpmath.erf, "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)), "rsqrt": lambda x: 1 / mpmath.sqrt(x),
-    "powf": mpmath.power, "atan2": mpmath.atan2,
+    "atanh": mpmath.atanh, "erf": mpmath.erf, "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
+    "rsqrt": lambda x: 1 / mpmath.sqrt(x), "powf": mpmath.power, "atan2": mpmath.atan2,
 }  # fmt: skip
 DIGITS = 50
 

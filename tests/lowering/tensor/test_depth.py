@@ -1,4 +1,4 @@
-"""The rounding error of sums: within what the schedule's longest chain of additions allows, on inputs made to be hard."""
+"""The rounding error of sums: within what the schedule's longest chain of additions allows, on hard inputs."""
 
 from __future__ import annotations
 
