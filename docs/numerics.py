@@ -82,10 +82,10 @@ of plain loops that do the following.
   d * (1 / sqrt(sum(d * d) / n + epsilon)) * scale + bias. Sigmoid: 1 / (1 + exp(-x)). Powers with the constant
   exponents 1, 2, 3, -1, 1/2, -1/2 are products, quotients and roots. f16 and bf16 are summed in f32.
 
-What it costs: convolutions without blocked channels, sums over rows without vectors, two instructions for one in sums of
-products, and n^2 additions for cumulative sums of n. Measured with AVX-512, one thread, as multiples of the default: a
-matrix product of 512 1.0 and a 3x3 convolution of 64 channels 1.1 (on a processor that adds and multiplies in different
-units), GELU 1.3, softmax of rows of 128 1.9, layer norm of rows of 768 3.8.
+What it costs: convolutions without blocked channels, sums over rows without vectors, two instructions for one in sums
+of products, and n^2 additions for cumulative sums of n. Measured with AVX-512, one thread, as multiples of the default:
+a matrix product of 512 1.0 and a 3x3 convolution of 64 channels 1.1 (on a processor that adds and multiplies in
+different units), GELU 1.3, softmax of rows of 128 1.9, layer norm of rows of 768 3.8.
 
 The precisions, as `precision=` takes them:
 
