@@ -23,7 +23,7 @@ PRECISIONS = {
 ATTRIBUTE = "sw.precision"
 
 # Modules of the graph dialect whose ops move, choose or convert numbers.
-_MOVING = frozenset({"base", "conversion", "generate", "indexing", "logic", "movement", "shape", "sequence"})
+_MOVING = frozenset({"base", "conversion", "indexing", "logic", "movement", "shape", "sequence"})
 _ROUNDED_ONCE = frozenset(
     f"graph.{name}"
     for name in (

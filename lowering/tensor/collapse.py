@@ -76,8 +76,9 @@ def collapse_one(kernel: KernelOp) -> bool:
 
 def may_merge(op: GenericOp, first: int, second: int) -> bool:
     """Whether two dims may become one: in strict arithmetic reduced ones stay in their order."""
-    between = op.iterators[first + 1 : second]
-    return op.iterators[first] == "parallel" or not is_strict(op) or (first < second and "reduction" not in between)
+    if op.iterators[first] == "parallel" or not is_strict(op):
+        return True
+    return first < second and all(kind == "parallel" for kind in op.iterators[first + 1 : second])
 
 
 def spread(op: GenericOp, pair: Pair, generics: list[GenericOp]) -> Choice | None:
