@@ -31,10 +31,10 @@ numbers of a column are for targets with and without fused multiply-add. Strict 
 
 MEASURED = f"""
 Of f16 and bf16 the error is at most {NARROW_BOUND} ulp. f32 functions of one argument were run on all 2^32 arguments,
-against NumPy's in f64: `python -m tests.math.exhaustive FUNCTION`. f64, and functions of two arguments, were measured
-on every exponent, around every branch of the algorithm and next to multiples of pi/2, against mpmath with 50 digits
-(`tests/math/test_bounds.py`). Functions that ONNX has and the table lacks are made of these: a sigmoid is
-1 / (1 + e^-x), softmax and GELU are their formulas.
+against NumPy's in f64, with fused multiply-add: `python -m tests.math.exhaustive FUNCTION`. `--unfused` does it
+without. Without it, in f64, and for two arguments they were measured on every exponent, around every branch of the
+algorithm and next to multiples of pi/2, f64 against mpmath with 50 digits (`tests/math/test_bounds.py`). Functions that
+ONNX has and the table lacks are made of these: a sigmoid is 1 / (1 + e^-x), softmax and GELU are their formulas.
 
 `erf` of f32 is the one above 4 ulp. 1 - 2^(x p(x)) has a third of its error, and takes 1.35 times as long, which is
 the time of a GELU.

@@ -1,10 +1,10 @@
 """The table of elementary functions: how each is computed, and the error bound that tests and documentation read here.
 
 Errors are in units in the last place of the exact result (the spacing of denormals below the normal range), over the
-whole range of finite arguments. The f32 bounds of functions of one argument are those of all 2**32 arguments
-(`python -m tests.math.exhaustive`), the others of dense samples (tests/math, tests/lowering/loop), rounded up. NaN
-gives NaN, infinities and signed zeros give what IEEE 754 and C's Annex F ask for, and denormal arguments and results
-are kept.
+whole range of finite arguments. The f32 bounds of functions of one argument, with FMA, are those of all 2**32
+arguments (`python -m tests.math.exhaustive`), the others of dense samples (tests/math, tests/lowering/loop), rounded
+up. NaN gives NaN, infinities and signed zeros give what IEEE 754 and C's Annex F ask for, and denormal arguments and
+results are kept.
 """
 
 from __future__ import annotations
