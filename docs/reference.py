@@ -1,4 +1,5 @@
-"""Writes the reference pages from the code: docs/ops/*.md from the declarations of ops, docs/pipeline.md from phases.
+"""Writes the reference pages from the code: docs/ops/*.md from the declarations of ops, docs/pipeline.md from phases,
+docs/numerics.md from the bounds of functions and from schedules.
 
 `pages()` gives every page's text; `python docs/build.py` writes them, and a test holds that they are current."""
 
@@ -8,6 +9,7 @@ import inspect
 from collections.abc import Iterator
 
 import attrs
+import numerics
 
 from stepwell.ir.opdef import Arity, Op, OpSpec, ValueGroup
 from stepwell.ir.passes import Pass
@@ -22,7 +24,8 @@ def pages() -> dict[str, str]:
     """Path below docs/ -> text."""
     dialects = [dialect for name in BUILTIN_DIALECTS if (dialect := REGISTRY.load(name)) is not None]
     found = {f"ops/{dialect.name}.md": dialect_page(dialect) for dialect in dialects}
-    return {**found, "ops/README.md": index_page(dialects), "pipeline.md": pipeline_page()}
+    return {**found, "ops/README.md": index_page(dialects), "pipeline.md": pipeline_page(),
+            "numerics.md": GENERATED + numerics.page()}  # fmt: skip
 
 
 # Ops

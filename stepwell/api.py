@@ -46,7 +46,9 @@ def compile(
 
     `source` is the path of an ONNX or .mlir file, bytes or a ModelProto of ONNX, an IR module, or IR text, at any
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
-    (least, usual, most) of a symbol. With `sanitize` machine code checks the bounds of every access to memory: slow,
+    (least, usual, most) of a symbol. `precision="strict"` keeps the order and the roundings of the operations as they
+    are written: sums one element after the other, no fused multiply-adds, the same bits on every target
+    (docs/numerics.md). With `sanitize` machine code checks the bounds of every access to memory: slow,
     and meant for IR that was edited. With `cache`, kernels that were compiled before, by any process, are taken from a
     folder on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell).
 

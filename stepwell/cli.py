@@ -71,7 +71,8 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
                        help="write the result there; IR gets its constants into OUT.weights.bin")  # fmt: skip
     group.add_argument("--from-ir", dest="source_ir", metavar="FILE", help="the same as MODEL, for IR under any name")
     group.add_argument("--target", default="cpu", help="cpu (this machine), x86-64-v4, x86-64-v3, x86-64, aarch64")
-    group.add_argument("--precision", default="f32", help="element type of float arithmetic (default: f32)")
+    group.add_argument("--precision", default="f32",
+                       help="f32, or strict: sums in order, no fused multiply-adds (default: f32)")  # fmt: skip
     group.add_argument("--threads", type=int, metavar="N", help="threads of the team (default: the usable cores)")
     group.add_argument("--sanitize", action=argparse.BooleanOptionalAction, default=None,
                        help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip

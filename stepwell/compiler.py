@@ -11,15 +11,15 @@ from stepwell.errors import TargetError
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
+from stepwell.lowering.precision import PRECISIONS, demand_precision
 from stepwell.sources import Hints
-
-PRECISIONS = ("f32",)
 
 
 @attrs.frozen
 class Options:
-    """What a compilation is told. `threads` None: all cores that the process may use. `sanitize`: machine code checks
-    the bounds of every access to memory. `cache`: compiled kernels are kept on disk and looked up there."""
+    """What a compilation is told. `precision`: one of PRECISIONS. `threads` None: all cores that the process may use.
+    `sanitize`: machine code checks the bounds of every access to memory. `cache`: compiled kernels are kept on disk and
+    looked up there."""
 
     target: str = "cpu"
     precision: str = "f32"
@@ -56,7 +56,8 @@ def lower(
 ) -> None:
     """Bring a module from where it stands to the end of the landing `stop`, in place; or run a pipeline of one's own.
 
-    Raises PassError, and whatever a pass raises."""
+    Raises PassError, TargetError where a precision comes too late, and whatever a pass raises."""
+    demand_precision(module, context.options.get("precision", "f32"))
     items = phases(landing_of(module), stop) if pipeline is None else pipeline
     PassManager(items, instruments).run(module, context)
 

@@ -69,6 +69,24 @@ def test_stopping_at_landings(
     assert shown.err == ""
 
 
+@pytest.mark.parametrize("landing", ["graph", "tensor", "loop"])
+def test_strict_precision_is_written_in_the_ir(
+    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, landing: str
+) -> None:
+    dump = tmp_path / "strict.mlir"
+    assert lower("--precision", "strict", "--to", landing, "-o", dump, model) == 0
+    assert lower("--from-ir", dump, "--to", "loop") == 0
+    assert 'sw.precision = "strict"' in capsys.readouterr().out
+
+
+def test_strict_precision_below_the_kernels_is_refused(
+    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert lower("--to", "tensor", "-o", tmp_path / "plain.mlir", model) == 0
+    assert lower("--precision", "strict", "--from-ir", tmp_path / "plain.mlir") == 1
+    assert "it has to be asked for above them" in capsys.readouterr().err
+
+
 def test_the_lowest_ir_is_the_default(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lower(model) == 0
     assert capsys.readouterr().out.startswith("define void")

@@ -152,13 +152,13 @@ def rational(
 NOTES: list[str] = []
 DEGREES: dict[int, dict[str, int]] = {
     32: {"exp": 5, "exp2": 6, "expm1": 5, "log": 2, "pow": 2, "sin": 2, "cos": 2, "asin": 4, "atan": 4, "sinh": 3,
-         "erf": 6, "erfcx": 11},
+         "cbrt": 4},
     64: {"exp": 11, "exp2": 12, "expm1": 10, "log": 6, "pow": 8, "sin": 5, "cos": 5, "asin": 12, "atan": 10,
-         "sinh": 7, "erf": 12, "erfcx": 22},
+         "sinh": 7, "erf": 12, "erfcx": 15, "cbrt": 4},
 }  # fmt: skip
 ERF_RATIONAL_DEGREES = (5, 5)
 ERFCX_CENTRE = 3
-ERFCX_RANGE = {32: (mpf("0.5"), mpf("10.2")), 64: (mpf("0.5"), mpf("27.3"))}
+ERFCX_RANGE = (mpf(1), mpf(6))  # from where 1 - erfc is taken to where erf is 1
 
 
 def _log_tail(z: mpf) -> mpf:
@@ -202,11 +202,6 @@ def _polynomials(width: int) -> dict[str, list[mpf]]:
     def exp2_tail(r: mpf) -> mpf:
         return mp.expm1(r * ln2) / r if abs(r) > mpf("1e-15") else ln2 + r * ln2**2 / 2
 
-    def erfcx(t: mpf) -> mpf:
-        x = ERFCX_CENTRE * (1 + t) / (1 - t)
-        return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
-
-    low_t, high_t = ((x - ERFCX_CENTRE) / (x + ERFCX_CENTRE) for x in ERFCX_RANGE[width])
     return {
         "exp": fit("exp", expm1_tail, lambda r: mp.exp(r) / max(r * r, near), -widest, widest),
         "exp2": fit("exp2", exp2_tail, lambda r: mpf(2) ** r / max(abs(r), near), -mpf(1), mpf(1)),
@@ -222,16 +217,29 @@ def _polynomials(width: int) -> dict[str, list[mpf]]:
         "asin": fit("asin", _odd_tail(mp.asin), _odd_scale(mp.asin), near, mpf("0.25")),
         "atan": fit("atan", _odd_tail(mp.atan), _odd_scale(mp.atan), near, (root - 1) ** 2 * mpf("1.001")),
         "sinh": fit("sinh", _odd_tail(mp.sinh), _odd_scale(mp.sinh), near, mpf(1)),
-        "erf": fit("erf", lambda z: _erf_quotient(z) - 1, _erf_quotient, near, mpf(1)),
-        "erfcx": fit("erfcx", erfcx, erfcx, low_t, high_t),
+        "cbrt": fit("cbrt", mp.cbrt, mp.cbrt, 1 / mp.sqrt(8), mp.sqrt(8)),
+        **(_erf_rational() if width == 32 else _erf_parts()),
     }
 
 
-def _rationals(width: int) -> dict[str, list[mpf]]:
-    if width == 64:
-        return {}
-    p, q = rational(_erf_quotient, ERF_RATIONAL_DEGREES, mpf("3.9"), PRECISION[width], f"erf rational.f{width}")
+def _erf_rational() -> dict[str, list[mpf]]:
+    p, q = rational(_erf_quotient, ERF_RATIONAL_DEGREES, mpf("3.9"), PRECISION[32], "erf rational.f32")
     return {"erf_numerator": p, "erf_denominator": q}
+
+
+def _erf_parts() -> dict[str, list[mpf]]:
+    """In f64 a polynomial below 1, and what 1 - erfc(x) is made of above it."""
+
+    def erfcx(t: mpf) -> mpf:
+        x = ERFCX_CENTRE * (1 + t) / (1 - t)
+        return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
+
+    low, high = ((x - ERFCX_CENTRE) / (x + ERFCX_CENTRE) for x in ERFCX_RANGE)
+    bits, degree = PRECISION[64], DEGREES[64]
+    near = polynomial(
+        lambda z: _erf_quotient(z) - 1, _erf_quotient, degree["erf"], mpf("1e-4"), mpf(1), bits, "erf.f64"
+    )
+    return {"erf": near, "erfcx": polynomial(erfcx, erfcx, degree["erfcx"], low, high, bits, "erfcx.f64")}
 
 
 def _chunks(value: mpf, size: int, count: int) -> list[mpf]:
@@ -272,7 +280,7 @@ def _text(value: mpf) -> str:
 
 def _emit(width: int) -> str:
     NOTES.clear()
-    table = {**_splits(width), **_polynomials(width), **_rationals(width)}
+    table = {**_splits(width), **_polynomials(width)}
     lines = []
     for name, values in table.items():
         one = f"    {name}=({', '.join(map(_text, values))}),"

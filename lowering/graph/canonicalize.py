@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
 import attrs
 
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.ir.rewrite import apply_greedily
+from stepwell.ir.rewrite import Pattern, apply_greedily
 from stepwell.lowering.graph.simplify import all_patterns
+from stepwell.lowering.precision import folds_alike, is_strict
 
 DRIVER = ("fold", "dead code")  # what the driver does without patterns
 
@@ -22,7 +24,15 @@ class Canonicalize(Pass):
     name: ClassVar[str] = "canonicalize"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        count_rewrites(context, apply_greedily(module, all_patterns(), remark=context.remark))
+        rewrite(module, context)
+
+
+def rewrite(module: Operation, context: PassContext, patterns: Sequence[Pattern] = ()) -> None:
+    """Apply patterns and the families' simplifications, such of them as the module's precision allows."""
+    strict = is_strict(module)
+    allowed = [*patterns, *all_patterns(strict=strict)]
+    fold = folds_alike if strict else True
+    count_rewrites(context, apply_greedily(module, allowed, fold=fold, remark=context.remark))
 
 
 def count_rewrites(context: PassContext, applied: Counter[str]) -> None:

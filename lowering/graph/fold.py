@@ -9,6 +9,7 @@ import attrs
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import apply_greedily
+from stepwell.lowering.precision import folds_alike, is_strict
 
 
 @attrs.frozen
@@ -18,4 +19,4 @@ class Fold(Pass):
     name: ClassVar[str] = "fold"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        apply_greedily(module, ())
+        apply_greedily(module, (), fold=folds_alike if is_strict(module) else True)

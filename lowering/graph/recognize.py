@@ -8,17 +8,17 @@ import attrs
 
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.ir.rewrite import apply_greedily
-from stepwell.lowering.graph import idioms, simplify
-from stepwell.lowering.graph.canonicalize import count_rewrites
+from stepwell.lowering.graph import idioms
+from stepwell.lowering.graph.canonicalize import rewrite
+from stepwell.lowering.precision import is_strict
 
 
 @attrs.frozen
 class Recognize(Pass):
-    """Put decomposed ops together again: norms, activations, softmax, rotary embedding, attention."""
+    """Put decomposed ops together again: norms, activations, softmax, rotary embedding, attention. In strict arithmetic
+    they stay as they are written."""
 
     name: ClassVar[str] = "recognize"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        patterns = [*idioms.all_patterns(), *simplify.all_patterns()]
-        count_rewrites(context, apply_greedily(module, patterns, remark=context.remark))
+        rewrite(module, context, () if is_strict(module) else idioms.all_patterns())

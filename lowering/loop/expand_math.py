@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import attrs
 
-from stepwell.dialects import arith, math
+from stepwell.dialects import arith
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import F32, FloatType, element_of
 from stepwell.lowering.loop.math.ir_builder import IrMath, SharedConstants
-from stepwell.lowering.loop.math.recipes import RECIPES
-
-Recipe = Callable[..., Value]
-
-
-def _rsqrt(b: Any, x: Value) -> Value:
-    return b.div(b.const(1.0), b.sqrt(x))  # type: ignore[no-any-return]
-
-
-_EXPANDED: dict[type[Operation], Recipe] = {
-    math.ExpOp: RECIPES["exp"], math.Exp2Op: RECIPES["exp2"], math.ExpM1Op: RECIPES["expm1"],
-    math.LogOp: RECIPES["log"], math.Log2Op: RECIPES["log2"], math.Log10Op: RECIPES["log10"],
-    math.Log1pOp: RECIPES["log1p"], math.PowFOp: RECIPES["pow"], math.RsqrtOp: _rsqrt, math.ErfOp: RECIPES["erf"],
-    math.SinOp: RECIPES["sin"], math.CosOp: RECIPES["cos"], math.TanOp: RECIPES["tan"],
-    math.AsinOp: RECIPES["asin"], math.AcosOp: RECIPES["acos"], math.AtanOp: RECIPES["atan"],
-    math.Atan2Op: RECIPES["atan2"], math.SinhOp: RECIPES["sinh"], math.CoshOp: RECIPES["cosh"],
-    math.TanhOp: RECIPES["tanh"], math.AsinhOp: RECIPES["asinh"], math.AcoshOp: RECIPES["acosh"],
-    math.AtanhOp: RECIPES["atanh"],
-}  # fmt: skip
+from stepwell.lowering.loop.math.recipes import FUNCTIONS, Recipe
+from stepwell.lowering.precision import is_strict
 
 
 @attrs.frozen
@@ -40,10 +20,11 @@ class ExpandMath(Pass):
 
         %y = math.exp %x : f32  ->  %t = math.fma %x, %c0, %c1 : f32 ... %y = arith.bitcast ...
 
-    Left are the functions that targets have: `absf`, `sqrt`, `floor`, `ceil`, `trunc`, `roundeven`, `fma`, `copysign`,
-    and `cbrt`. Narrow floats are computed in f32 and rounded. The error bounds are those of the recipes.
+    Left are the functions that targets have: `absf`, `sqrt`, `floor`, `ceil`, `trunc`, `roundeven`, `fma`, `copysign`
+    and those on integers. Narrow floats are computed in f32 and rounded. The error bounds are those of the recipes.
 
-    `has_fma`: whether `fma` ops may be used; None asks the target, and takes FMA for granted without one.
+    `has_fma`: whether `fma` ops may be used; None asks the target, and takes FMA for granted without one; strict
+    arithmetic has none.
     `branches`: huge angles, which need a longer reduction, are behind a `loop.if`; else they are selected."""
 
     name = "expand-math"
@@ -53,15 +34,15 @@ class ExpandMath(Pass):
     def run(self, module: Operation, context: PassContext) -> None:
         has_fma = self.has_fma
         if has_fma is None:
-            has_fma = bool(getattr(context.target, "has_fma", True))
+            has_fma = bool(getattr(context.target, "has_fma", True)) and not is_strict(module)
         constants: dict[Block, SharedConstants] = {}
         for op in module.walk():
-            recipe = _EXPANDED.get(type(op))
-            if recipe is not None and op.parent is not None:
+            function = FUNCTIONS.get(op.op_name.removeprefix("math.")) if op.dialect == "math" else None
+            if function is not None and op.parent is not None:
                 shared = constants.get(op.parent)
                 if shared is None:
                     shared = constants[op.parent] = SharedConstants(op.parent)
-                self._expand(op, recipe, shared, has_fma)
+                self._expand(op, function.recipe, shared, has_fma)
                 context.count("functions expanded")
 
     def _expand(self, op: Operation, recipe: Recipe, constants: SharedConstants, has_fma: bool) -> None:

@@ -29,6 +29,7 @@ from stepwell.lowering.loop.body import ScalarCode, is_sum_of_products
 from stepwell.lowering.loop.index import IndexBuilder, Lane, LinearIndex
 from stepwell.lowering.loop.stage import StageParts, kernel_functions
 from stepwell.lowering.loop.transpose import load_turned, turned_dim
+from stepwell.lowering.precision import is_strict
 
 
 @attrs.frozen
@@ -68,7 +69,8 @@ class RegisterTile:
         self.builder = Builder.before(stage)
         self._indexers: dict[Builder, IndexBuilder] = {}
         self._turned: dict[tuple[int, tuple[int, ...]], Value] = {}  # by input and point
-        self.fuses = self.parts.combine is not None and is_sum_of_products(self.parts.body, self.parts.combine)
+        sums = self.parts.combine is not None and is_sum_of_products(self.parts.body, self.parts.combine)
+        self.fuses = sums and not is_strict(stage)
 
     def emit(self) -> None:
         """Replace the stage by its code."""

@@ -17,6 +17,7 @@ from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.layout import set_maps
 
 Pair = tuple[int, int]
@@ -65,12 +66,19 @@ def collapse_one(kernel: KernelOp) -> bool:
     for op in generics:
         for first in range(len(op.iterators)):
             for second in range(len(op.iterators)):
-                if first != second and op.iterators[first] == op.iterators[second]:
+                if first != second and op.iterators[first] == op.iterators[second] and may_merge(op, first, second):
                     choice = spread(op, (first, second), generics)
                     if choice is not None and choice.axes:
                         apply(choice, kernel)
                         return True
     return False
+
+
+def may_merge(op: GenericOp, first: int, second: int) -> bool:
+    """Whether two dims may become one: in strict arithmetic reduced ones stay in their order."""
+    if op.iterators[first] == "parallel" or not is_strict(op):
+        return True
+    return first < second and all(kind == "parallel" for kind in op.iterators[first + 1 : second])
 
 
 def spread(op: GenericOp, pair: Pair, generics: list[GenericOp]) -> Choice | None:

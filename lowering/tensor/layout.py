@@ -38,6 +38,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import Pattern, Rewriter, apply_greedily, pattern
 from stepwell.ir.types import F32, bit_width
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.machine import Machine
 
 
@@ -53,6 +54,8 @@ class AssignLayouts(Pass):
             return
         lanes = Machine.of(context.target).vector_bytes // 4
         ops = [op for op in module.walk_of(GenericOp) if not isinstance(op.parent_op, KernelOp)]  # those have layouts
+        if is_strict(module):  # a reduced dim in blocks is gone through in another order
+            ops = []
         pointwise = [op for op in ops if is_pointwise(op)]
         for op in ops:
             if op not in pointwise:

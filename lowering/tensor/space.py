@@ -11,6 +11,7 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.core import BlockArgument, Value
 from stepwell.ir.types import bit_width
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import dims_through
 
@@ -39,9 +40,9 @@ class Space:
     def vector_dim(self, lanes: int) -> int | None:
         """The dim whose neighbours fill a vector: a parallel dim along which all results are contiguous, or a reduction
         dim of at least two vectors along which an input is. The one along which fewest inputs are read in strides wins,
-        and among equals a parallel one, which needs no sum across lanes."""
+        and among equals a parallel one, which needs no sum across lanes. Strict sums are never made across lanes."""
         found = [d for d in self.parallel if self.sizes[d] > 1 and all(runs_along(m, d) for m in self.output_maps())]
-        for d in reversed(self.reduction):
+        for d in reversed(self.reduction) if not is_strict(self.op) else ():
             ending = any(m.results[-1:] == (dim(d),) for m in self.input_maps())
             if (self.sizes[d] >= 2 * lanes and self.has_neighbours(d)) or (ending and not found):
                 found.append(d)

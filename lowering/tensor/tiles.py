@@ -12,6 +12,7 @@ from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, AffineExpr
 from stepwell.ir.types import FloatType
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, best_tile
@@ -96,7 +97,8 @@ def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
     loops = _outer_loops(space, max(1, GRAIN_ELEMENTS // max(1, work)), {row: rows} if row is not None else None)
     unroll = max(1, min(2 * ROWS_AT_ONCE // rows // 2, space.sizes[vector] // lanes))
     register = ((names[row], rows),) if row is not None and rows > 1 else ()
-    return ScheduleAttr(tuple(loops), register, names[vector], lanes, unroll)
+    partial = _partial(space, PARTIAL * lanes * unroll)
+    return ScheduleAttr(tuple(loops), register, names[vector], lanes, unroll, partial=partial)
 
 
 def _outer_loops(space: Space, elements: int, least: Mapping[int, int] | None = None) -> Iterator[LoopSpec]:
@@ -123,19 +125,21 @@ def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> Sch
     register.append((names[vector], best.vectors * lanes))
     loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=_partial(space))
-
-
-def _partial(space: Space) -> int:
-    """The length of a partial sum: none where the whole is no longer, or is exact."""
-    sizes = [space.op.sizes.dims[d] for d in space.reduction]
-    known = [size for size in sizes if isinstance(size, int)]
     length = PARTIAL
     if len(space.op.inputs) == 1:  # as many sums as numbers in each
+        known = [size for d in space.reduction if isinstance(size := space.op.sizes.dims[d], int)]
         length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
+    partial = _partial(space, length)
+    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=partial)
+
+
+def _partial(space: Space, length: int) -> int:
+    """The length of a partial sum: none where the whole is no longer, or is exact, or strictly in order."""
+    sizes = [space.op.sizes.dims[d] for d in space.reduction]
+    known = [size for size in sizes if isinstance(size, int)]
     is_short = len(known) == len(sizes) and math.prod(known) <= length
     is_float = all(isinstance(tensor_type(value).element, FloatType) for value in space.op.results)
-    return length if is_float and not is_short else 0
+    return length if is_float and not is_short and not is_strict(space.op) else 0
 
 
 def _contraction_loops(

@@ -49,6 +49,7 @@ from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import F32, F64, TensorType, bit_width, numpy_dtype
 from stepwell.lowering.loop.body import is_sum_of_products
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.machine import Machine, size_of
 
 TAPS = 3
@@ -69,7 +70,7 @@ class Winograd(Pass):
     always: bool = False
 
     def run(self, module: Operation, context: PassContext) -> None:
-        if not self.enabled:
+        if not self.enabled or is_strict(module):
             return
         machine = Machine.of(context.target)
         for op in list(module.walk_of(GenericOp)):

@@ -12,6 +12,7 @@ from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, ceildiv
 from stepwell.ir.types import INDEX, TensorType
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.to_tensor.reductions import COMBINE, identity_of
 from stepwell.lowering.to_tensor.rules import (
     accumulator_type,
@@ -34,7 +35,8 @@ PlaceOf = Callable[[Scalars, list[Value], Value], Place]
 def cumulative(op: CumulativeOp, c: Conversion) -> Value:
     """graph.cumulative %x {axis = 1}  ->  t = totals of blocks of d1; p = running totals; p + running sums in blocks
 
-    An axis of n elements costs n * SCAN_BLOCK + (n / SCAN_BLOCK)^2 steps."""
+    An axis of n elements costs n * SCAN_BLOCK + (n / SCAN_BLOCK)^2 steps. In strict arithmetic each result is a sum of
+    its own, in order, which costs n^2."""
     result = signless(op.result.type)
     assert isinstance(result, TensorType)
     return BlockedScan(c, op, result.with_element(accumulator_type(result.element))).lower(c.new(op.x), result)
@@ -45,11 +47,12 @@ class BlockedScan:
 
     def __init__(self, c: Conversion, op: CumulativeOp, wide: TensorType) -> None:
         self.c, self.op, self.wide = c, op, wide
+        self.strict = is_strict(op)
 
     def lower(self, x: Value, result: TensorType) -> Value:
         """The running results."""
         axis, rank, size = self.op.axis, result.rank, result.shape[self.op.axis]
-        if isinstance(size, int) and size <= SCAN_BLOCK:
+        if self.strict or (isinstance(size, int) and size <= SCAN_BLOCK):
             made = self._reduce(x, self._with_axis(size), size, self._in_order)
             return made if made.type is result else map_generic(self.c, [made], result, lambda s, inner: inner)
         count = ceildiv(size, SCAN_BLOCK)
@@ -95,6 +98,9 @@ class BlockedScan:
         return s.compare(("g" if self.op.reverse else "l") + ("t" if exclusive else "e"), other, own)
 
     def _in_order(self, s: Scalars, own: list[Value], step: Value) -> Place:
+        if self.strict and self.op.reverse:  # from the end
+            last = s.size(self.wide.shape[self.op.axis] - 1)
+            step = s.sub(last, step)
         return step, self._counts(s, step, own[0], exclusive=self.op.exclusive)
 
     def _blocks_before(self, s: Scalars, own: list[Value], step: Value) -> Place:

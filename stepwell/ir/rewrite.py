@@ -27,13 +27,14 @@ from stepwell.ir.registry import REGISTRY
 @attrs.frozen(eq=False)
 class Pattern:
     """A rewrite of ops of one class (None: of any class): `apply` changes the IR and returns True, or leaves it alone
-    and returns False. Patterns with more benefit are tried first."""
+    and returns False. Patterns with more benefit are tried first; one that `rounds` changes how floats are rounded."""
 
     name: str
     root: type[Operation] | None
     apply: Callable[[Any, Rewriter], bool]
     benefit: int = 1
     doc: str = ""
+    rounds: bool = False
 
 
 def pattern(function: Callable[[Any, Rewriter], bool]) -> Pattern:
@@ -146,9 +147,11 @@ MAX_REWRITES_PER_OP = 64  # rewrites of one program, per operation in it, before
 
 
 def apply_greedily(
-    root: Operation, patterns: Iterable[Pattern], *, fold: bool = True, remark: Remarker = lambda op, message: None
-) -> Counter[str]:
-    """Fold, drop dead pure ops and apply patterns until nothing changes. Returns how often each did, by name.
+    root: Operation, patterns: Iterable[Pattern], *, fold: Callable[[Operation], bool] | bool = True,
+    remark: Remarker = lambda op, message: None,
+) -> Counter[str]:  # fmt: skip
+    """Fold, drop dead pure ops and apply patterns until nothing changes. Returns how often each did, by name. `fold`
+    says whether ops are folded, or which.
 
     Raises PassError naming the most applied pattern when the rewriting does not come to an end."""
     by_class: dict[type[Operation] | None, list[Pattern]] = {}
@@ -174,12 +177,13 @@ def apply_greedily(
 
 
 def _step(
-    op: Operation, by_class: dict[type[Operation] | None, list[Pattern]], rewriter: Rewriter, fold: bool
-) -> str | None:
+    op: Operation, by_class: dict[type[Operation] | None, list[Pattern]], rewriter: Rewriter,
+    fold: Callable[[Operation], bool] | bool,
+) -> str | None:  # fmt: skip
     if is_dead(op):
         rewriter.erase(op)
         return "dead code"
-    if fold and fold_op(op, rewriter):
+    if (fold(op) if callable(fold) else fold) and fold_op(op, rewriter):
         return "fold"
     for key in (type(op), None):
         for candidate in by_class.get(key, ()):

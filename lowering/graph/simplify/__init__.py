@@ -25,17 +25,20 @@ def simplifies(function: Callable[[Any, Rewriter], bool]) -> Pattern:
     return made
 
 
-def simplifies_each(*classes: type[Any]) -> Callable[[Callable[[Any, Rewriter], bool]], None]:
-    """Decorator: register a pattern for several op classes."""
+def simplifies_each(
+    *classes: type[Any], rounds: bool = False
+) -> Callable[[Callable[[Any, Rewriter], bool]], None]:
+    """Decorator: register a pattern for several op classes; `rounds` where it changes how floats are rounded."""
 
     def register(function: Callable[[Any, Rewriter], bool]) -> None:
-        PATTERNS.extend(Pattern(function.__name__, cls, function, doc=function.__doc__ or "") for cls in classes)
+        doc = function.__doc__ or ""
+        PATTERNS.extend(Pattern(function.__name__, cls, function, doc=doc, rounds=rounds) for cls in classes)
 
     return register
 
 
-def all_patterns() -> list[Pattern]:
-    """The patterns of every family."""
+def all_patterns(*, strict: bool = False) -> list[Pattern]:
+    """The patterns of every family; in strict arithmetic those that leave every rounding as it is."""
     for info in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{info.name}")
-    return list(PATTERNS)
+    return [made for made in PATTERNS if not (strict and made.rounds)]

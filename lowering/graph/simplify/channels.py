@@ -19,7 +19,7 @@ from stepwell.ir.attributes import elements
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.rewrite import Rewriter
 from stepwell.ir.types import F32, F64
-from stepwell.lowering.graph.simplify import simplifies, simplifies_each
+from stepwell.lowering.graph.simplify import simplifies_each
 
 
 @attrs.frozen(eq=False)
@@ -119,7 +119,7 @@ def _constant(rewriter: Rewriter, array: Array, dtype: np.dtype[np.generic], nam
     return rewriter.insert(ConstantOp(value=elements(rounded, name=name))).result
 
 
-@simplifies
+@simplifies_each(BatchNormOp, rounds=True)
 def fold_batch_norm(op: BatchNormOp, rewriter: Rewriter) -> bool:
     """batch_norm(conv(x, w, b), scale, bias, mean, variance)
     -> conv(x, w * f, (b - mean) * f + bias) with f = scale / sqrt(variance + epsilon); a matmul's columns likewise"""
@@ -135,7 +135,7 @@ def fold_batch_norm(op: BatchNormOp, rewriter: Rewriter) -> bool:
     return True
 
 
-@simplifies_each(MulOp)
+@simplifies_each(MulOp, rounds=True)
 def fold_channel_scale(op: BinaryOp, rewriter: Rewriter) -> bool:
     """conv(x, w, b) * f -> conv(x, w * f, b * f) for a constant f per channel; a matmul's columns likewise"""
     for value, other in (op.operands, reversed(op.operands)):
@@ -149,7 +149,7 @@ def fold_channel_scale(op: BinaryOp, rewriter: Rewriter) -> bool:
     return False
 
 
-@simplifies_each(AddOp)
+@simplifies_each(AddOp, rounds=True)
 def fold_channel_shift(op: BinaryOp, rewriter: Rewriter) -> bool:
     """conv(x, w, b) + s -> conv(x, w, b + s) for a constant s per channel"""
     for value, other in (op.operands, reversed(op.operands)):

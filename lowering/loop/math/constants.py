@@ -14,8 +14,9 @@ class Constants:
     With z the square of the reduced argument, `q` the named polynomial:
     exp, expm1: e**r = 1 + r + r**2 q(r), |r| <= ln 2 and ln 2 / 2;  exp2: 2**r = 1 + r q(r), |r| <= 1;
     log: log((1 + s) / (1 - s)) = 2 s + s z q(z);  pow: atanh(s) = s + s z / 3 + s z**2 q(z);
-    sin, asin, atan, sinh: f(t) = t + t z q(z);  cos: 1 - z / 2 + z**2 q(z);  erf: f(t) = t + t q(z);
-    erfcx: e**(x**2) erfc(x) = q((x - 3) / (x + 3)) / (1 + 2 x);
+    sin, asin, atan, sinh: f(t) = t + t z q(z);  cos: 1 - z / 2 + z**2 q(z);
+    erf (f64 only): f(t) = t + t q(z);  erfcx (f64 only): e**(x**2) erfc(x) = q((x - 3) / (x + 3)) / (1 + 2 x);
+    cbrt: a first guess, within 2**-9, of a root between sqrt(1/2) and sqrt(2);
     erf_numerator p, erf_denominator q (f32 only): erf(t) = (t + t z p(z)) / q(z).
     """
 
@@ -39,8 +40,9 @@ class Constants:
     asin: Coefficients
     atan: Coefficients
     sinh: Coefficients
-    erf: Coefficients
-    erfcx: Coefficients
+    cbrt: Coefficients
+    erf: Coefficients = ()
+    erfcx: Coefficients = ()
     erf_numerator: Coefficients = ()
     erf_denominator: Coefficients = ()
 

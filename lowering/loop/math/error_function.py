@@ -1,4 +1,4 @@
-"""erf and erfc."""
+"""erf."""
 
 from __future__ import annotations
 
@@ -6,28 +6,12 @@ from stepwell.lowering.loop.math.builder import I, M, MathBuilder, V, at_most, c
 from stepwell.lowering.loop.math.exponential import exp_factors
 
 
-def _complement(b: MathBuilder[V, I, M], a: V) -> V:
-    """erfc(a) for a >= 1/2, as e**(-a**2) q((a - 3) / (a + 3)) / (1 + 2 a), with a**2 to double length."""
-    a = at_most(b, a, 10.2 if b.width == 32 else 27.25)
-    three = b.const(3.0)
-    t = b.div(b.sub(a, three), b.add(a, three))
-    scaled = b.div(horner(b, t, constants(b).erfcx), b.fma(a, b.const(2.0), b.const(1.0)))
-    square, error = two_product(b, a, a)
-    p, scale = exp_factors(b, b.neg(square), b.neg(error))
-    return b.mul(b.mul(b.mul(p, scaled), scale), scale)
-
-
-def _near_zero(b: MathBuilder[V, I, M], x: V) -> V:
-    """erf(x) for |x| <= 1."""
-    return b.fma(x, horner(b, b.mul(x, x), constants(b).erf), x)
-
-
 def erf(b: MathBuilder[V, I, M], x: V) -> V:
     """The error function, never above 1 in magnitude.
 
-    In f32 one rational function of a = |x|, (a + a z p(z)) / q(z) with z = a**2, cut at the saturation; in f64 a
-    polynomial below 1 and 1 - erfc(a) above it.
-    """
+    In f32 one rational function of a = |x|, (a + a z p(z)) / q(z) with z = a**2, cut at the saturation. Its rounding
+    errors are those of two sums of six positive terms; 1 - 2**(a p(a)) has a third of them and takes 1.4 times as long.
+    In f64 a polynomial below 1 and 1 - erfc(a) above it."""
     k = constants(b)
     a, one = b.abs(x), b.const(1.0)
     if b.width == 32:
@@ -37,14 +21,17 @@ def erf(b: MathBuilder[V, I, M], x: V) -> V:
         top = b.fma(b.mul(a, z), horner(b, z, k.erf_numerator), a)
         y = at_most(b, b.div(top, horner(b, z, k.erf_denominator)), 1.0)
     else:
-        y = b.select(b.cmp("olt", a, one), _near_zero(b, a), b.sub(one, _complement(b, a)))
+        near = b.fma(a, horner(b, b.mul(a, a), k.erf), a)
+        y = b.select(b.cmp("olt", a, one), near, b.sub(one, _complement(b, a)))
     return b.copysign(y, x)
 
 
-def erfc(b: MathBuilder[V, I, M], x: V) -> V:
-    """1 - erf(x), without cancellation for large x."""
-    a, zero = b.abs(x), b.const(0.0)
-    tail = _complement(b, a)
-    far = b.select(b.cmp("olt", x, zero), b.sub(b.const(2.0), tail), tail)
-    near = b.sub(b.const(1.0), _near_zero(b, x))
-    return b.select(b.cmp("olt", a, b.const(0.5)), near, far)
+def _complement(b: MathBuilder[V, I, M], a: V) -> V:
+    """erfc(a) for a >= 1, as e**(-a**2) q((a - 3) / (a + 3)) / (1 + 2 a), with a**2 to double length."""
+    a = at_most(b, a, 6.0)
+    three = b.const(3.0)
+    t = b.div(b.sub(a, three), b.add(a, three))
+    scaled = b.div(horner(b, t, constants(b).erfcx), b.fma(a, b.const(2.0), b.const(1.0)))
+    square, error = two_product(b, a, a)
+    p, scale = exp_factors(b, b.neg(square), b.neg(error))
+    return b.mul(b.mul(b.mul(p, scaled), scale), scale)

@@ -1,4 +1,4 @@
-"""exp, exp2, expm1, sigmoid, and what hyperbolic functions share with them.
+"""exp, exp2, expm1, and what hyperbolic functions share with them.
 
 The argument is cut as x = 2 j ln 2 + r with |r| <= ln 2, so that 2**j is a normal number wherever e**x is not 0 or
 infinite, and e**x = e**r * 2**j * 2**j rounds a denormal result once.
@@ -80,11 +80,3 @@ def expm1(b: MathBuilder[V, I, M], x: V) -> V:
     half = expm1_scaled(b, at_most(b, at_least(b, x, low), high), -1)
     tiny = b.cmp("olt", b.abs(x), b.const(2.0 ** -(constants(b).fraction_bits + 2)))
     return b.select(tiny, x, b.add(half, half))
-
-
-def sigmoid(b: MathBuilder[V, I, M], x: V) -> V:
-    """1 / (1 + e**-x), as e**x / (1 + e**x): denormal where e**x is, and never overflowing."""
-    high = 20.0 if b.width == 32 else 40.0
-    p, scale = exp_factors(b, at_most(b, at_least(b, x, exp_limits(b)[0]), high))
-    power = b.mul(b.mul(p, scale), scale)
-    return b.div(power, b.add(power, b.const(1.0)))

@@ -1,4 +1,4 @@
-"""log, log2, log10, log1p, softplus, pow.
+"""log, log2, log10, log1p, pow.
 
 x = 2**e m with m in [sqrt(1/2), sqrt(2)); with f = m - 1 and s = f / (2 + f), log m = log((1 + s) / (1 - s)) is
 f - (f**2/2 - s (f**2/2 + z q(z))), z = s**2, which keeps f exact (the scheme of fdlibm, Sun Microsystems 1993).
@@ -25,7 +25,7 @@ from stepwell.lowering.loop.math.builder import (
     two_product,
     two_sum,
 )
-from stepwell.lowering.loop.math.exponential import exp2_sum, exp_of_negative
+from stepwell.lowering.loop.math.exponential import exp2_sum
 
 
 def decompose(b: MathBuilder[V, I, M], x: V) -> tuple[V, V]:
@@ -143,13 +143,6 @@ def log_of_doubled(b: MathBuilder[V, I, M], one_plus: V, large: V, is_large: M) 
     y = _log_sum(b, u, low, b.select(is_large, b.const(1.0), zero))
     tiny = b.cmp("olt", b.abs(one_plus), b.const(2.0 ** -(constants(b).fraction_bits + 2)))
     return b.select(tiny, one_plus, y)
-
-
-def softplus(b: MathBuilder[V, I, M], x: V) -> V:
-    """log(1 + e**x), as max(x, 0) + log(1 + e**-|x|)."""
-    zero = b.const(0.0)
-    positive = b.select(b.cmp("olt", x, zero), zero, x)
-    return b.add(positive, log1p(b, exp_of_negative(b, b.neg(b.abs(x)))))
 
 
 def _log2_double(b: MathBuilder[V, I, M], x: V) -> tuple[V, V]:

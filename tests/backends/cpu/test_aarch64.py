@@ -134,6 +134,15 @@ def test_not_a_number_and_infinity_stay_in_their_rows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y[[0, 2, 3, 5]], clean[[0, 2, 3, 5]])
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_strict_arithmetic_has_the_bits_of_this_machine(name: str, tmp_path: Path) -> None:
+    model, all_feeds = CASES[name]
+    compiled, here = emulated(model, tmp_path, precision="strict"), stepwell.compile(model, precision="strict")
+    for feeds in all_feeds:
+        for found, expected in zip(results(compiled, feeds), results(here, feeds), strict=True):
+            assert found.tobytes() == expected.tobytes()
+
+
 # What no order of sums touches
 
 
