@@ -28,6 +28,7 @@ from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import AnyPort, main_function, ports_of, sample_inputs, tensor_ports
 from stepwell.sources import load_source
 from stepwell.state import State, left_in
+from stepwell.way import Way
 
 ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
 
@@ -263,7 +264,7 @@ class _Job:
             self.progress.clear()
         from stepwell.api import Model
 
-        model = Model(program, main_function(module), PassContext(), None, self.options, module)
+        model = Model(program, main_function(module), Way(self.options, PassContext(), None, module))
         pairs = list(zip(inputs, arrays, strict=True))
         feeds = {port.name: array for port, array in pairs if port.kept is None}
         kept = {port.name: array for port, array in pairs if port.kept is not None}

@@ -56,12 +56,21 @@ def _chunks(memory: Bytes) -> Iterator[Bytes]:
     return (memory[start : start + CHUNK] for start in range(0, len(memory), CHUNK))
 
 
+def is_mapped(memory: np.ndarray[Any, Any]) -> bool:
+    """Whether it is part of a mapped file, which others may write to."""
+    return isinstance(_owner(memory), mmap.mmap)
+
+
+def _owner(memory: Any) -> Any:
+    while isinstance(memory, (np.ndarray, memoryview)):
+        memory = memory.base if isinstance(memory, np.ndarray) else memory.obj
+    return memory
+
+
 def forget(memory: np.ndarray[Any, Any]) -> None:
     """Let go of the pages that lie wholly in a part of a mapped file; they are read again when they are used again.
     What is in no mapped file stays."""
-    owner: Any = memory
-    while isinstance(owner, (np.ndarray, memoryview)):
-        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    owner = _owner(memory)
     if not isinstance(owner, mmap.mmap) or not memory.flags.c_contiguous or not memory.nbytes:
         return
     start = memory.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .target import CpuTarget
 
 SHARDS = 64
-PART = 8
-"""Objects may take this part (an eighth) of the cache folder; the rest is for whole models."""
 
 _MAGIC = b"WELLOBJ1"
 _DIGEST_BYTES = 32
@@ -70,7 +68,7 @@ class ObjectCache:
 def default() -> ObjectCache | None:
     """The cache in the folder that the environment names; None where there is none."""
     found = usual()
-    return ObjectCache(found.folder, found.limit // PART) if found else None
+    return ObjectCache(found.folder, found.for_kernels) if found else None
 
 
 def object_key(text: str, target: CpuTarget, opt: int, passes: Sequence[str]) -> str:

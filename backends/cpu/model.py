@@ -10,6 +10,7 @@ out once per combination of input shapes; a later call with shapes that were see
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,19 @@ class CpuModel:
         self._call = NativeEntry(code, program, self._arguments, outputs, constants, parallel=parallel).call
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._memory: list[tuple[Array, ...]] = []
-        self.before_first_call: Callable[[], None] | None = None  # kept where it raises, for the next call
+        self.before_first_call: Callable[[], None] | None = None
+        self._settling = threading.RLock()
+
+    def settle(self) -> None:
+        """Do what is to be done before the first call, once; again where it raises."""
+        with self._settling:
+            if (check := self.before_first_call) is not None:
+                check()
+                self.before_first_call = None
+
+    def become(self, other: CpuModel) -> None:
+        """Go on as another program of the same interface does, which is for nothing else."""
+        self.__dict__.update(other.__dict__)
 
     def run(self, arrays: Sequence[Any]) -> list[Array]:
         """The outputs for the inputs, both in the order of the graph.
@@ -174,9 +187,7 @@ class CpuModel:
         return np.require(array, port.dtype, ("C", "A", "E"))
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
-        if (check := self.before_first_call) is not None:
-            check()
-            self.before_first_call = None
+        self.settle()
         symbols = self._solve(shapes)
         for zero, reason in self._demands:
             if not free_symbols(zero) - symbols.keys() and evaluate(zero, symbols) != 0:

@@ -128,6 +128,16 @@ class Usual:
     folder: PrivateFolder
     limit: int
 
+    @property
+    def for_kernels(self) -> int:
+        """The part of it that compiled kernels may take: an eighth."""
+        return self.limit // 8
+
+    @property
+    def for_models(self) -> int:
+        """The part of it that whole models may take."""
+        return self.limit - self.for_kernels
+
 
 def usual() -> Usual | None:
     """The folder that the environment names; None where caching is turned off, or where the folder cannot be used,
