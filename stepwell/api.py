@@ -14,7 +14,7 @@ import numpy as np
 
 from stepwell.collector import paused_collector
 from stepwell.compiler import Options, Request, backend, entered, machine_of, profiler
-from stepwell.errors import InputError, RuntimeError, StateError
+from stepwell.errors import EngineError, InputError, RuntimeError, StateError
 from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
@@ -28,6 +28,7 @@ from stepwell.state import State, StateLayout
 from stepwell.way import LaterWay, Way, walked
 
 if TYPE_CHECKING:
+    from stepwell.backends.cpu.executable import Executable
     from stepwell.backends.cpu.profile import ProfileRow
     from stepwell.dialects.func import FuncOp
     from stepwell.engine.cache import Place
@@ -70,7 +71,7 @@ def compile(
             module, options = entered(place.source, request, threads, cache)
             place.settle()
             model = compile_module(module, options)
-            place.keep(model)
+            place.keep(getattr(model._program, "executable", None))
         return model
 
 
@@ -194,9 +195,16 @@ class Model:
         from stepwell.engine.model import save, save_library
 
         write = save_library if os.fspath(path).endswith(".so") else save
-        if hasattr(self._program, "settle"):
-            self._program.settle()  # damage would get a right checksum
-        write(path, getattr(self._program, "executable", None))
+        write(path, self.executable())
+
+    def executable(self) -> Executable:
+        """What the program was made from. Raises EngineError where it has no machine code, or is damaged: that must not
+        get a right checksum elsewhere."""
+        if getattr(self._program, "executable", None) is None:
+            raise EngineError("the model has no machine code to save")
+        self._program.settle()
+        found: Executable = self._program.executable
+        return found
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]

@@ -40,6 +40,7 @@ from .model import check, sections_of, started
 from .records import to_bytes
 
 if TYPE_CHECKING:
+    from stepwell.backends.cpu.executable import Executable
     from stepwell.backends.cpu.model import CpuModel
 
 SHELF = "models"
@@ -109,9 +110,15 @@ class Place:
         with contextlib.suppress(StepwellError, OSError, ValueError):
             self.name = self._name_for(self.source.files.mapped)
 
-    def keep(self, model: Model) -> None:
+    def is_kept(self) -> bool:
+        """Whether there is an entry, as far as can be told without reading it; its use is left as it was."""
+        try:
+            return self.folder.has(SHELF, self._name_for(self._listed()))
+        except (StepwellError, OSError, ValueError):
+            return False
+
+    def keep(self, executable: Executable | None) -> None:
         """Keep what was compiled. Where that cannot be done, nothing is kept."""
-        executable = getattr(model._program, "executable", None)
         if executable is None or others() or code.fingerprint() != self.made_by:
             return
         with contextlib.suppress(OSError, ValueError, StepwellError):

@@ -68,6 +68,10 @@ class PrivateFolder:
             os.utime(f"{shelf}/{name}", dir_fd=self.descriptor)
         return descriptor
 
+    def has(self, shelf: str, name: str) -> bool:
+        """Whether there is such a file."""
+        return os.access(f"{shelf}/{name}", os.R_OK, dir_fd=self.descriptor)
+
     def remove(self, shelf: str, name: str) -> None:
         """Remove a file, if it is there."""
         with contextlib.suppress(OSError):

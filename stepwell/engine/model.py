@@ -43,12 +43,10 @@ class EngineModel(Model):
                          "compile the model from its source")  # fmt: skip
 
 
-def save(path: str | os.PathLike[str], executable: Executable | None) -> None:
+def save(path: str | os.PathLike[str], executable: Executable) -> None:
     """Write an engine file, whole or not at all; equal programs give equal files.
 
     Raises EngineError where the file cannot be written."""
-    if executable is None:
-        raise EngineError("the model has no machine code to save")
     write(path, sections_of(executable))
 
 
@@ -67,12 +65,10 @@ def sections_of(executable: Executable) -> list[Section]:
     ]
 
 
-def save_library(path: str | os.PathLike[str], executable: Executable | None) -> None:
+def save_library(path: str | os.PathLike[str], executable: Executable) -> None:
     """Write a shared library, and its C header beside it. Raises EngineError."""
     from stepwell.backends.cpu.aot import write_library
 
-    if executable is None:
-        raise EngineError("the model has no machine code to save")
     write_library(path, executable)
 
 
