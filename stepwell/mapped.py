@@ -33,8 +33,12 @@ def as_bytes(data: Any) -> Bytes:
 
 def digest_of(data: Any, algorithm: str, threads: int) -> str:
     """What bytes hash to: `sha256:...`, the hash of their length and of the hashes of their chunks, which several
-    threads make. Pages of a mapped file are given back as soon as they are read."""
+    threads make. Pages of a mapped file are given back as soon as they are read. Raises OSError where a mapped file was
+    cut short meanwhile: to touch what is gone would end the process."""
     memory = as_bytes(data)
+    owner = _owner(memory)
+    if isinstance(owner, mmap.mmap) and owner.size() < len(owner):
+        raise OSError("the file was cut short since it was opened")
     made = hashlib.new(algorithm, len(memory).to_bytes(8, "little"))
 
     def one(chunk: Bytes) -> bytes:

@@ -64,7 +64,10 @@ def place_of(source: Source | Held, request: Request) -> Place | None:
             machine = _machine(request)
         except (StepwellError, NotPlain):
             return None
-    content = hashing.result()
+    try:
+        content = hashing.result()
+    except OSError:
+        return None
     parts = [made_by, machine, _environment(), _fields(request), opened.kind, opened.label, content]
     return Place(opened, request, found.folder, found.for_models, _hash(parts), made_by, content)
 
@@ -162,9 +165,11 @@ class Place:
 
     def _is_unchanged(self) -> bool:
         """Whether what the files contain is still what it was."""
-        return (not is_mapped(self.source.data) or _digest_of(self.source.data) == self.content) and (
-            self.name == self._name_for(self.source.files.mapped)
-        )
+        try:
+            is_same = not is_mapped(self.source.data) or _digest_of(self.source.data) == self.content
+            return is_same and self.name == self._name_for(self.source.files.mapped)
+        except (StepwellError, OSError, ValueError):
+            return False
 
     def _enter(self, threads: int | None) -> tuple[Operation, Options]:
         """The module, made anew. Raises ModelError where a file was written to in between."""
