@@ -20,7 +20,7 @@ from stepwell.frontends.onnx.files import ExternalFiles, map_model, read_object
 from stepwell.ir.core import Block, Operation, Region
 from stepwell.ir.resources import WeightsFolder, module_of_bytes
 from stepwell.ir.verifier import verify
-from stepwell.mapped import Bytes, as_bytes
+from stepwell.memory import Bytes, as_bytes
 from stepwell.plugins import load_installed
 
 # Symbol -> its size, or a hint (least, usual, most) for schedules; input's name -> its shape.

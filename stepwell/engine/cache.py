@@ -29,7 +29,7 @@ from stepwell.compiler import Options, Request, entered
 from stepwell.errors import EngineError, ModelError, StepwellError
 from stepwell.ir.core import Operation
 from stepwell.ir.origins import others
-from stepwell.mapped import digest_of, is_mapped
+from stepwell.memory import digest_of, is_mapped
 from stepwell.sources import Held, Source
 from stepwell.way import LaterWay
 

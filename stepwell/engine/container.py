@@ -40,7 +40,7 @@ from typing import Any, BinaryIO
 from attrs import field, frozen
 
 from stepwell.errors import EngineError
-from stepwell.mapped import Bytes, as_bytes, map_file
+from stepwell.memory import Bytes, as_bytes, map_file
 
 MAGIC = b"\x89WELL\r\n\x1a"
 """No text file begins so, and a transfer as text damages it visibly."""

@@ -19,7 +19,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.parser import Parser
 from stepwell.ir.printer import PrintOptions, blobs_of, print_op, resource_key, resources_text
 from stepwell.ir.types import TensorType, numpy_dtype
-from stepwell.mapped import Bytes, map_file
+from stepwell.memory import Bytes, map_file
 
 WITH_LOCATIONS = PrintOptions(locations=True)
 ALIGNMENT = 64  # bytes; the start of every blob in the file

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from stepwell.errors import ModelError
-from stepwell.mapped import Bytes, map_file
+from stepwell.memory import Bytes, map_file
 
 
 def map_model(path: Path) -> Bytes:

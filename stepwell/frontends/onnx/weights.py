@@ -1,8 +1,8 @@
 """Tensors of a model as arrays: every element type, packed or not, inside the model or in files beside it.
 
 Bytes are not copied where the format allows it: raw data is viewed where it lies, in the mapped model file or in a
-mapped external file, if it is aligned to its elements there. A header is believed only as far as there are bytes for
-it: sizes are checked before anything is allocated."""
+mapped external file, aligned to its elements or not. A header is believed only as far as there are bytes for it: sizes
+are checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -173,7 +173,8 @@ def _from_bytes(data: Array, element: Type, count: int) -> Array:
         return unpack(data, bit_width(element), count).view(dtype)
     if dtype == np.bool_:
         return data.view(np.bool_) if not np.any(data > 1) else data != 0
-    return np.require(data.view(dtype), requirements="A")
+    # What is not aligned is viewed as well: NumPy reads it, and copies of all weights would take their size once more.
+    return data.view(dtype) if dtype.isbuiltin == 1 else np.require(data.view(dtype), requirements="A")
 
 
 def unpack(data: Array, width: int, count: int) -> Array:

@@ -1,4 +1,4 @@
-"""Files as read-only memory, and what memory hashes to."""
+"""Large memory: files that are mapped, what memory hashes to, and memory that begins at a cache line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
+ALIGNMENT = 64
 CHUNK = 8 << 20
 """Bytes that one thread hashes at a time."""
 
@@ -71,7 +73,16 @@ def _owner(memory: Any) -> Any:
     return memory
 
 
-def forget(memory: np.ndarray[Any, Any]) -> None:
+def aligned_copy(array: Array) -> Array:
+    """The same elements in C order, in new memory that begins at a multiple of ALIGNMENT bytes."""
+    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    made = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    made[...] = array
+    return made
+
+
+def forget(memory: Array) -> None:
     """Let go of the pages that lie wholly in a part of a mapped file; they are read again when they are used again.
     What is in no mapped file stays."""
     owner = _owner(memory)
