@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import evolve, frozen
@@ -25,19 +25,19 @@ from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
 from stepwell.ir.passes import PassContext
-from stepwell.lowering.loop.sanitize import Sanitize
 
 from . import jit, machine, native
 from .abi import Site
 from .cache import default as default_cache
-from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .executable import Executable, head_of
 from .heap import Heap
-from .share import ShareOut
 from .signature import Port, Signature
 from .target import CpuTarget, check_runs_here
 from .team import Team
+
+if TYPE_CHECKING:
+    from .emit import EmittedModule
 
 Array = np.ndarray[Any, Any]
 
@@ -372,6 +372,11 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
 def _emitted(
     module: Operation, target: CpuTarget, profile: bool = False, sanitize: bool = False
 ) -> tuple[Operation, EmittedModule]:
+    from stepwell.lowering.loop.sanitize import Sanitize  # what makes code is not needed where there is some
+
+    from .emit import emit_module
+    from .share import ShareOut
+
     lowered = module.clone()
     if sanitize:
         Sanitize().run(lowered, PassContext(target))

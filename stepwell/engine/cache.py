@@ -215,7 +215,8 @@ def _fields(request: Request) -> dict[str, Any]:
 
 def _machine(request: Request) -> list[str]:
     """The processor and the code generator. Raises TargetError."""
-    from stepwell.backends.cpu import llvm, target
+    # What starts an entry is imported here, while another thread hashes.
+    from stepwell.backends.cpu import llvm, model, target  # noqa: F401
 
     return [repr(target.named(request.target)), llvm.version()]
 
