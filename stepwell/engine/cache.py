@@ -91,16 +91,14 @@ class Place:
         """The model, ready to run. Raises TargetError for a number of threads that cannot be."""
         try:
             self.name = self._name_for(self._listed())
-            file = Container.of(self.folder.open(SHELF, self.name), self.name)
-        except FileNotFoundError:
-            return None
+            descriptor = self.folder.open(SHELF, self.name)
         except (StepwellError, OSError, ValueError):
-            self._drop()
             return None
-        Options(self.request.target, self.request.precision, threads)
         try:
+            file = Container.of(descriptor, self.name)
             if file.only("cache").data.tobytes() != self._label():
                 raise EngineError("it is another model's")
+            Options(self.request.target, self.request.precision, threads)
             program = started(file, threads)
         except EngineError:
             self._drop()
