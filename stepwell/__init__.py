@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from stepwell import errors
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from stepwell.state import State as State
 
 __version__ = "0.1.0"
+
+_LOADED = time.time_ns()
+"""When this process began to load Stepwell: files that were changed later are not what it runs."""
 
 _LAZY = {
     "compile": "stepwell.api",

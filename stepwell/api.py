@@ -12,23 +12,26 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from stepwell.binding import bind_states
 from stepwell.collector import paused_collector
-from stepwell.compiler import Options, backend, context_of, lower, machine_of, profiler
-from stepwell.errors import InputError, RuntimeError, StateError
+from stepwell.compiler import Options, Request, backend, entered, machine_of, profiler
+from stepwell.errors import EngineError, InputError, RuntimeError, StateError
 from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import PassContext
 from stepwell.list_ports import ListPort
 from stepwell.lowering.pipeline import landing_of
+from stepwell.plugins import load_installed
 from stepwell.ports import AnyPort, Array, Port, accepted, main_function, parts_of, restored, tensor_ports, wholes
-from stepwell.sources import Shapes, load_source
+from stepwell.sources import Held, Shapes, Source, open_source
 from stepwell.state import State, StateLayout
+from stepwell.way import LaterWay, Way, walked
 
 if TYPE_CHECKING:
+    from stepwell.backends.cpu.executable import Executable
     from stepwell.backends.cpu.profile import Profile
     from stepwell.dialects.func import FuncOp
+    from stepwell.engine.cache import Place
 
 
 def compile(
@@ -48,9 +51,9 @@ def compile(
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
     (least, usual, most) of a symbol. `precision="strict"` keeps the order and the roundings of the operations as they
     are written: sums one element after the other, no fused multiply-adds, the same bits on every target
-    (docs/numerics.md). With `sanitize` machine code checks the bounds of every access to memory: slow,
-    and meant for IR that was edited. With `cache`, kernels that were compiled before, by any process, are taken from a
-    folder on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell).
+    (docs/numerics.md). With `sanitize` machine code checks the bounds of every access to memory: slow, and meant for IR
+    that was edited. With `cache`, a model or kernels that were compiled before, by any process, are taken from a folder
+    on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell).
 
     `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
@@ -58,32 +61,46 @@ def compile(
 
     Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
     target or precision that is unknown or that this machine cannot run."""
+    request = Request(target, precision, shapes, sanitize, state, capacity)
     with paused_collector():
-        module, hints = load_source(source, shapes)
-        bind_states(module, state, capacity)
-        return compile_module(module, Options(target, precision, threads, hints, sanitize, cache))
+        load_installed()
+        opened = open_source(source)
+        place = place_of(opened, request) if cache else None
+        if place is None:
+            return compile_module(*entered(opened, request, threads, cache))
+        model = place.find(threads)
+        if model is None:
+            module, options = entered(place.source, request, threads, cache)
+            place.settle()
+            model = compile_module(module, options)
+            place.keep(getattr(model._program, "executable", None))
+        return model
+
+
+def place_of(source: Source | Held, request: Request) -> Place | None:
+    """Where in the cache the model belongs that is made of a source; None where it belongs nowhere."""
+    from stepwell.engine import cache
+
+    return cache.place_of(source, request)
 
 
 def compile_module(module: Operation, options: Options) -> Model:
     """Compile a module, which is consumed."""
-    origin = module.clone() if landing_of(module) == "graph" else None
-    machine = machine_of(options)
-    context = context_of(options, machine)
-    lower(module, "loop", context)
+    way = walked(module, options)
     program = backend().build(
-        module, machine, threads=options.threads, sanitize=options.sanitize, cached=options.cache
+        module, machine_of(options), threads=options.threads, sanitize=options.sanitize, cached=options.cache
     )
-    return Model(program, main_function(module), context, origin, options, module)
+    return Model(program, main_function(module), way)
 
 
 class Model:
     """A compiled model. It may be called from any number of threads."""
 
-    def __init__(
-        self, program: Any, function: FuncOp, context: PassContext, origin: Operation | None, options: Options,
-        lowered: Operation | None = None,
-    ) -> None:  # fmt: skip
-        """`function` is the program at the end of the loop landing, or its head; `lowered` the module it is of."""
+    is_from_cache = False
+    """Whether an earlier compilation had made it."""
+
+    def __init__(self, program: Any, function: FuncOp, way: Way | LaterWay) -> None:
+        """`function` is the program at the end of the loop landing, or its head."""
         parts, results = parts_of(function)
         stateful = Stateful.of(parts, results)
         self._layout = StateLayout.of(parts, results)
@@ -92,17 +109,19 @@ class Model:
         self._results = tensor_ports([port for number, port in enumerate(results) if number not in stateful.becoming])
         self.inputs = tuple(wholes(self._parts))
         self.outputs = tuple(wholes(self._results))
-        self.context = context
         self._program = program
-        self._origin = origin
-        self._lowered = lowered
+        self._way = way
         self._profiler: Any = None
-        self._options = options
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
         self._dtypes = [port.dtype for port in self.inputs]
         ports = (*self.inputs, *self.outputs)
         self._is_direct = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+
+    @property
+    def context(self) -> PassContext:
+        """What the passes decided: remarks and statistics."""
+        return self._way.context
 
     def __call__(self, *arrays: Any, state: State | None = None) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.
@@ -144,11 +163,11 @@ class Model:
         """The model with values of these ONNX names as further outputs. Raises InputError for an unknown name."""
         with self._lock:
             if names not in self._fetching:
-                if self._origin is None:
+                if self._way.origin is None:
                     raise InputError("intermediates can be fetched from models that enter at the graph landing only")
-                module = self._origin.clone()
+                module = self._way.origin.clone()
                 add_outputs(module, names)
-                self._fetching[names] = compile_module(module, self._options)
+                self._fetching[names] = compile_module(module, self._way.options)
             return self._fetching[names]
 
     def profile(
@@ -162,9 +181,9 @@ class Model:
         arrays = accepted(self.inputs, self._parts, self._ordered(feeds))
         with self._lock:
             if self._profiler is None:
-                if self._lowered is None:
+                if self._way.lowered is None:
                     raise InputError("a model without its IR at the loop landing cannot be profiled")
-                self._profiler = profiler(self._lowered, self._options)
+                self._profiler = profiler(self._way.lowered, self._way.options)
         found: Profile
         if self._stateful is not None:
             with self._claimed(state) as held:
@@ -182,7 +201,16 @@ class Model:
         from stepwell.engine.model import save, save_library
 
         write = save_library if os.fspath(path).endswith(".so") else save
-        write(path, getattr(self._program, "executable", None))
+        write(path, self.executable())
+
+    def executable(self) -> Executable:
+        """What the program was made from. Raises EngineError where it has no machine code, or is damaged: that must not
+        get a right checksum elsewhere."""
+        if getattr(self._program, "executable", None) is None:
+            raise EngineError("the model has no machine code to save")
+        self._program.settle()
+        found: Executable = self._program.executable
+        return found
 
     def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         expected = [port.name for port in self.inputs]

@@ -5,29 +5,34 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from stepwell import show
-from stepwell.binding import bind_states
-from stepwell.compiler import Options, backend, context_of, lower, machine_of
+from stepwell.compiler import Request, backend, context_of, entered, lower, machine_of
 from stepwell.errors import InputError, StepwellError
 from stepwell.ir.core import Operation
 from stepwell.ir.instruments import CrashReproducer, DumpFolder, PrintIR, Progress, Quiet, Timing, VerifyEach
-from stepwell.ir.passes import PassContext
+from stepwell.ir.passes import PassContext, Remark
 from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.list_ports import ListPort, as_arrays, from_arrays
 from stepwell.lowering import pipeline
 from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import AnyPort, main_function, ports_of, sample_inputs, tensor_ports
-from stepwell.sources import load_source
+from stepwell.sources import is_hint, open_source
 from stepwell.state import State, left_in
+from stepwell.way import Way
+
+if TYPE_CHECKING:
+    from stepwell.api import Model
+    from stepwell.backends.cpu.executable import Executable
+    from stepwell.dialects.func import FuncOp
 
 ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
 
@@ -116,18 +121,52 @@ class _Job:
         """Load, lower, act."""
         args = self.args
         start = time.perf_counter()
-        module, hints = load_source(self._source(), self.shapes)
-        bind_states(module, parse_states(args.state), parse_capacities(args.capacity) or None)
+        request = Request(args.target, args.precision, self.shapes, self._sanitizes(), parse_states(args.state),
+                          parse_capacities(args.capacity) or None)  # fmt: skip
+        from stepwell.api import place_of
+
+        source = open_source(self._source())
+        self.place = place_of(source, request) if args.cache and self._needs_code() else None
+        if self.place is not None and self._needs_code_alone() and (model := self.place.find(args.threads)):
+            self.timing.add("(model from the cache)", time.perf_counter() - start)
+            return self._finish(self._act_on(model), [])
+        module, self.options = entered(self.place.source if self.place else source, request, args.threads, args.cache)
+        if self.place is not None:
+            self.place.settle()
         self.timing.add("(load)", time.perf_counter() - start)
-        self.options = Options(args.target, args.precision, args.threads, hints, self._sanitizes(), args.cache)
         machine = machine_of(self.options) if self._needs_target() else None
         context = context_of(self.options, machine)
-        status = self._act(module, context, machine)
-        if args.remarks:
-            sys.stderr.writelines(f"{remark}\n" for remark in context.remarks)
-        if args.timing:
+        return self._finish(self._act(module, context, machine), context.remarks)
+
+    def _finish(self, status: int, remarks: Sequence[Remark]) -> int:
+        if self.args.remarks:
+            sys.stderr.writelines(f"{remark}\n" for remark in remarks)
+        if self.args.timing:
             sys.stderr.write(self.timing.table() + "\n")
         return status
+
+    def _needs_code(self) -> bool:
+        """Whether the compiled model is what is asked for."""
+        args = self.args
+        makes_other = args.source_ir or args.pipeline or args.probe or args.check_each
+        runs = args.to is None and any(getattr(args, action) for action in ACTIONS)
+        return not makes_other and (runs or args.to == "engine")
+
+    def _needs_code_alone(self) -> bool:
+        """Whether nobody asks to see the way down."""
+        args = self.args
+        looks = args.print_after_all or args.print_after or args.print_before or args.print_changed or args.dump_dir
+        checks = args.verify_each or args.crash_reproducer
+        return not (looks or checks or args.remarks or args.report or args.bench or args.profile)
+
+    def _act_on(self, model: Model) -> int:
+        """What is done with a model from the cache."""
+        if self.args.to == "engine":
+            self._write_compiled("engine", model.executable)
+        else:
+            head = model.executable().head
+            self._use(model, head, self._arrays(ports_of(head)[0]))
+        return 0
 
     def _sanitizes(self) -> bool:
         """Whether bounds are checked: as told, else where IR of any origin is run."""
@@ -159,6 +198,8 @@ class _Job:
         self._lower(module, context, "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop")
         if args.report:
             sys.stdout.write(show.report(module, context, self.timing))
+            if self.place is not None:
+                sys.stdout.write(f"cache: the compiled model is {'' if self.place.is_kept() else 'not '}there\n")
         if args.run or args.bench or args.profile or args.probe:
             self._call(module, machine)
         elif stop in pipeline.LANDINGS and (args.to or not args.report):
@@ -215,20 +256,28 @@ class _Job:
         save_model(module, self.args.output)
 
     def _save(self, module: Operation, machine: Any, stop: str) -> None:
+        def make() -> Executable:
+            start = time.perf_counter()
+            if self.progress:
+                self.progress.show("making machine code")
+            executable: Executable = backend().executable_of(
+                module, machine, sanitize=self.options.sanitize, cached=self.options.cache
+            )
+            if self.progress:
+                self.progress.clear()
+            self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
+            if self.place is not None:
+                self.place.keep(executable)
+            return executable
+
+        self._write_compiled(stop, make)
+
+    def _write_compiled(self, stop: str, make: Callable[[], Executable]) -> None:
         if self.args.output is None:
             raise InputError(f"--to {stop} makes a file: say where it goes with -o")
         from stepwell.engine.model import save, save_library
 
-        start = time.perf_counter()
-        if self.progress:
-            self.progress.show("making machine code")
-        executable = backend().executable_of(
-            module, machine, sanitize=self.options.sanitize, cached=self.options.cache
-        )
-        if self.progress:
-            self.progress.clear()
-        self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
-        (save if stop == "engine" else save_library)(self.args.output, executable)
+        (save if stop == "engine" else save_library)(self.args.output, make())
 
     def _write_code(self, module: Operation, machine: Any, stop: str) -> None:
         if self.progress:
@@ -251,8 +300,8 @@ class _Job:
     # Running
 
     def _call(self, module: Operation, machine: Any) -> None:
-        inputs, _ = ports_of(main_function(module))
-        arrays = self._arrays(inputs)
+        function = main_function(module)
+        arrays = self._arrays(ports_of(function)[0])
         if self.progress:
             self.progress.show("making machine code")
         start = time.perf_counter()
@@ -262,10 +311,15 @@ class _Job:
         self.timing.add("(backend)", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()
+        if self.place is not None:
+            self.place.keep(getattr(program, "executable", None))
         from stepwell.api import Model
 
-        model = Model(program, main_function(module), PassContext(), None, self.options, module)
-        pairs = list(zip(inputs, arrays, strict=True))
+        self._use(Model(program, function, Way(self.options, PassContext(), None, module)), function, arrays)
+
+    def _use(self, model: Model, function: FuncOp, arrays: Sequence[Any]) -> None:
+        """Run, time and profile a model on arrays for all inputs of its function."""
+        pairs = list(zip(ports_of(function)[0], arrays, strict=True))
         feeds = {port.name: array for port, array in pairs if port.kept is None}
         kept = {port.name: array for port, array in pairs if port.kept is not None}
         state = model.new_state(kept) if kept else None
@@ -319,7 +373,7 @@ class _Job:
 
     def _arrays(self, inputs: Sequence[AnyPort]) -> list[Any]:
         if self.args.inputs is None:
-            sizes = {name: usual for name, (_, usual, _) in self.options.hints.items()}
+            sizes = {name: value[1] for name, value in self.shapes.items() if is_hint(value)}
             from stepwell.backends.cpu.machine import available_bytes
 
             return sample_inputs(inputs, sizes, self.args.seed, available_bytes())

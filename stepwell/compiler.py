@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from stepwell.binding import bind_states
 from stepwell.errors import TargetError
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.precision import PRECISIONS, demand_precision
-from stepwell.sources import Hints
+from stepwell.sources import Held, Hints, Shapes, Source
+
+
+@attrs.frozen
+class Request:
+    """What decides, with the source, what a model is compiled to; as `stepwell.compile` is told. All of it is part of
+    what a cached model is known by."""
+
+    target: str = "cpu"
+    precision: str = "f32"
+    shapes: Shapes | None = None
+    sanitize: bool = False
+    state: Mapping[str, str] | None = None
+    capacity: Mapping[str, int] | int | None = None
 
 
 @attrs.frozen
@@ -33,6 +47,13 @@ class Options:
             raise TargetError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.threads is not None and self.threads < 1:
             raise TargetError(f"{self.threads} threads; there is at least one")
+
+
+def entered(source: Source | Held, request: Request, threads: int | None, cache: bool) -> tuple[Operation, Options]:
+    """(the module where it enters, what its compilation is told). Raises what a source or an option may be wrong in."""
+    module, hints = source.load(request.shapes)
+    bind_states(module, request.state, request.capacity)
+    return module, Options(request.target, request.precision, threads, hints, request.sanitize, cache)
 
 
 def machine_of(options: Options) -> Any:

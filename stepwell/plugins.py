@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from stepwell.errors import ModelError, StepwellError
+from stepwell.ir.origins import note_plugin
 from stepwell.ir.registry import REGISTRY, Dialect
 
 GROUP = "stepwell.dialects"
@@ -41,6 +42,7 @@ def _run_file(file: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    note_plugin(name)  # also where it fails half way
     try:
         spec.loader.exec_module(module)
     except StepwellError:
@@ -69,6 +71,7 @@ def _imported(entry: EntryPoint) -> Any:
 
 
 def _register(plugin: Any) -> None:
+    note_plugin(str(getattr(plugin, "__name__", None) or getattr(plugin, "name", plugin)))
     dialect = plugin if isinstance(plugin, Dialect) else getattr(plugin, "DIALECT", None)
     if dialect is not None:
         REGISTRY.register(dialect)

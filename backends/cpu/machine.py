@@ -44,6 +44,16 @@ def cache_bytes(level: int, root: Path = _ROOT) -> int | None:
     return None
 
 
+def has_sha256(root: Path = _ROOT) -> bool:
+    """Whether the processor has instructions for SHA-256 (x86 SHA extensions, ARMv8 SHA2), which make it the fastest
+    of the hashes that nobody can forge."""
+    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
+        name, _, flags = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return not {"sha_ni", "sha2"}.isdisjoint(flags.split())
+    return False
+
+
 def available_bytes(root: Path = _ROOT) -> int | None:
     """The memory that the process may still take without being killed: what the kernel calls available, with free swap,
     and at most what the memory limits of the process's cgroup and all its parents leave. None where it is not told."""

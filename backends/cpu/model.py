@@ -10,8 +10,9 @@ out once per combination of input shapes; a later call with shapes that were see
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import evolve, frozen
@@ -24,20 +25,20 @@ from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
 from stepwell.ir.passes import PassContext
-from stepwell.lowering.loop.sanitize import Sanitize
 
 from . import announce, jit, machine, native
 from .abi import Site
 from .cache import default as default_cache
-from .emit import EmittedModule, emit_module
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .executable import Executable, head_of
 from .heap import Heap
-from .launches import nodes_of
-from .share import ShareOut
 from .signature import Port, Signature
 from .target import CpuTarget, check_runs_here
 from .team import Team
+
+if TYPE_CHECKING:
+    from .emit import EmittedModule
+    from .share import ShareOut
 
 Array = np.ndarray[Any, Any]
 
@@ -98,7 +99,19 @@ class CpuModel:
         self._call = NativeEntry(code, program, self._arguments, outputs, constants, parallel=parallel).call
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._memory: list[tuple[Array, ...]] = []
-        self.before_first_call: Callable[[], None] | None = None  # kept where it raises, for the next call
+        self.before_first_call: Callable[[], None] | None = None
+        self._settling = threading.RLock()
+
+    def settle(self) -> None:
+        """Do what is to be done before the first call, once; again where it raises."""
+        with self._settling:
+            if (check := self.before_first_call) is not None:
+                check()
+                self.before_first_call = None
+
+    def become(self, other: CpuModel) -> None:
+        """Go on as another program of the same interface does, which is for nothing else."""
+        self.__dict__.update(other.__dict__)
 
     def run(self, arrays: Sequence[Any]) -> list[Array]:
         """The outputs for the inputs, both in the order of the graph.
@@ -175,9 +188,7 @@ class CpuModel:
         return np.require(array, port.dtype, ("C", "A", "E"))
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...]) -> Plan:
-        if (check := self.before_first_call) is not None:
-            check()
-            self.before_first_call = None
+        self.settle()
         symbols = self._solve(shapes)
         for zero, reason in self._demands:
             if not free_symbols(zero) - symbols.keys() and evaluate(zero, symbols) != 0:
@@ -306,6 +317,8 @@ def build(
     Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
+    from .launches import nodes_of
+
     executable = executable_of(module, target, profile=profile, trace=trace, sanitize=sanitize, cached=cached)
     return start(executable, threads=threads, nodes=nodes_of(module) if announce.wants_map() else None)
 
@@ -322,6 +335,8 @@ def executable_of(
     """Compile a module at the end of the loop landing for a target, which need not be this machine.
 
     Raises TargetError where an op has no code, and CodegenError from LLVM."""
+    from .share import ShareOut
+
     lowered, emitted = _emitted(module, target, ShareOut(profile, trace), sanitize)
     function = program_of(lowered)
     return Executable(
@@ -372,6 +387,11 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
 def _emitted(
     module: Operation, target: CpuTarget, sharing: ShareOut | None = None, sanitize: bool = False
 ) -> tuple[Operation, EmittedModule]:
+    from stepwell.lowering.loop.sanitize import Sanitize  # what makes code is not needed where there is some
+
+    from .emit import emit_module
+    from .share import ShareOut
+
     lowered = module.clone()
     if sanitize:
         Sanitize().run(lowered, PassContext(target))

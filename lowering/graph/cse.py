@@ -45,7 +45,8 @@ class _Elimination:
                     self._visit(inner_op, inner)
 
     def _visit(self, op: Operation, scopes: list[_Scope]) -> None:
-        self.regions_of(op, scopes)
+        if op.regions:
+            self.regions_of(op, scopes)
         if not is_mergeable(op):
             return
         key = structure_of(op)
@@ -82,6 +83,8 @@ def is_mergeable(op: Operation) -> bool:
         return True
     if not op.results or not has_trait(op, Trait.PURE):
         return False
+    if not op.regions:
+        return True
     inside = (inner for region in op.regions for block in region.blocks for outer in block for inner in outer.walk())
     return all(has_trait(inner, Trait.PURE) or has_trait(inner, Trait.TERMINATOR) for inner in inside)
 

@@ -21,6 +21,7 @@ from stepwell.ir.core import BlockArgument, Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import TensorType
 from stepwell.lowering.tensor.stages import stages_of
+from stepwell.memory import aligned_copy, forget
 
 
 @attrs.frozen
@@ -121,7 +122,8 @@ def packed_elements(
         widths[position] = (0, count * panel - size)
         array = np.pad(array, widths)
     split = array.reshape(*array.shape[:position], count, panel, *array.shape[position + 1 :])
-    made = np.ascontiguousarray(np.moveaxis(split, position + 1, -1))
+    made = aligned_copy(np.moveaxis(split, position + 1, -1))  # as machine code reads it: it is not copied again
+    forget(source)
     name = value.blob.name if isinstance(value, DenseResourceAttr) else "w"
     type_ = TensorType(tuple(int(n) for n in made.shape), value.tensor_type.element)
     return DenseResourceAttr(Blob(f"{name}_packed", made), type_)

@@ -29,18 +29,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import os
 import stat
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-import numpy as np
 from attrs import field, frozen
 
 from stepwell.errors import EngineError
+from stepwell.memory import Bytes, as_bytes, map_file
 
 MAGIC = b"\x89WELL\r\n\x1a"
 """No text file begins so, and a transfer as text damages it visibly."""
@@ -54,19 +54,10 @@ _DIGEST_BYTES = 32
 _HEAD_BYTES = _HEAD.size + _DIGEST_BYTES
 _ENTRY_BYTES = _ENTRY.size + _DIGEST_BYTES
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-
 
 def digest(data: Any) -> bytes:
     """BLAKE2b-256 of anything with the buffer protocol."""
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
-
-
-def _as_bytes(data: Any) -> Bytes:
-    """The memory behind `data`, a C-contiguous array or bytes, as a flat array of bytes."""
-    if isinstance(data, np.ndarray):
-        return data.reshape(-1).view(np.uint8)
-    return np.frombuffer(data, np.uint8)
 
 
 @frozen
@@ -74,7 +65,7 @@ class Section:
     """A section to write. `kind` is an ASCII name of at most 8 characters."""
 
     kind: str
-    data: Bytes = field(converter=_as_bytes, eq=False)
+    data: Bytes = field(converter=as_bytes, eq=False)
 
 
 def write(path: str | os.PathLike[str], sections: Sequence[Section]) -> None:
@@ -86,7 +77,7 @@ def write(path: str | os.PathLike[str], sections: Sequence[Section]) -> None:
         if os.path.lexists(target) and not os.path.isfile(target):
             raise EngineError(f"{path} cannot be written: it is no ordinary file")
         with replacing(target) as file:
-            _write_sections(file, sections)
+            write_sections(file, sections)
     except OSError as error:
         raise EngineError(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -119,19 +110,41 @@ def _umask() -> int:
         return 0o077
 
 
-def _write_sections(file: BinaryIO, sections: Sequence[Section]) -> None:
-    at = _HEAD_BYTES + len(sections) * _ENTRY_BYTES
-    table, places = b"", []
-    for section in sections:
-        at = _round_up(at, PAGE if section.data.nbytes >= PAGE else ALIGNMENT)
-        places.append(at)
-        table += _ENTRY.pack(section.kind.encode("ascii"), at, section.data.nbytes, 0) + digest(section.data)
-        at += section.data.nbytes
-    head = _HEAD.pack(MAGIC, VERSION, len(sections), at, 0)
+def write_sections(file: BinaryIO, sections: Sequence[Section]) -> None:
+    """Write all of it into a new, empty file. Raises OSError."""
+    *places, end = _places(sections)
+    table = b"".join(
+        _ENTRY.pack(section.kind.encode("ascii"), place, section.data.nbytes, 0) + checksum
+        for section, place, checksum in zip(sections, places, _digests(sections), strict=True)
+    )
+    head = _HEAD.pack(MAGIC, VERSION, len(sections), end, 0)
     file.write(head + digest(head + table) + table)
     for section, place in zip(sections, places, strict=True):
         file.write(b"\0" * (place - file.tell()))
-        section.data.tofile(file)
+        file.write(section.data.data)
+
+
+def size_of(sections: Sequence[Section]) -> int:
+    """The bytes of a file with these sections."""
+    return _places(sections)[-1]
+
+
+def _places(sections: Sequence[Section]) -> list[int]:
+    """Where each section begins, and where the last one ends."""
+    at = _HEAD_BYTES + len(sections) * _ENTRY_BYTES
+    places = []
+    for section in sections:
+        at = _round_up(at, PAGE if section.data.nbytes >= PAGE else ALIGNMENT)
+        places.append(at)
+        at += section.data.nbytes
+    return [*places, at]
+
+
+def _digests(sections: Sequence[Section]) -> list[bytes]:
+    from stepwell.backends.cpu import machine
+
+    with ThreadPoolExecutor(machine.usable_cores(), thread_name_prefix="stepwell-hash") as pool:
+        return list(pool.map(lambda section: digest(section.data), sections))
 
 
 def _round_up(size: int, multiple: int) -> int:
@@ -162,7 +175,16 @@ class Container:
     def open(path: str | os.PathLike[str]) -> Container:
         """Map a file. Raises EngineError for one that is missing, foreign, of a newer format, truncated or damaged."""
         name = os.fspath(path)
-        return Container(name, tuple(_sections(_map(name), name)))
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer blocks
+        except (OSError, ValueError) as error:
+            raise EngineError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        return Container.of(descriptor, name)
+
+    @staticmethod
+    def of(descriptor: int, name: str) -> Container:
+        """Map an open file, which is closed. Raises EngineError as `open` does."""
+        return Container(name, tuple(_sections(_map(descriptor, name), name)))
 
     def all(self, kind: str) -> tuple[Mapped, ...]:
         """The sections of a kind, in their order."""
@@ -188,11 +210,7 @@ def damaged(path: str, how: str) -> EngineError:
     return EngineError(f"{path} is damaged ({how}): save the model again")
 
 
-def _map(path: str) -> Bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer would block
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+def _map(descriptor: int, path: str) -> Bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -202,7 +220,7 @@ def _map(path: str) -> Bytes:
             raise EngineError(f"{path} is no engine file: Model.save and `lower --to engine` make those")
         if status.st_size < _HEAD_BYTES:
             raise damaged(path, f"{status.st_size} bytes are less than a header")
-        return np.frombuffer(mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ), np.uint8)
+        return map_file(descriptor, status.st_size)
     except (OSError, ValueError) as error:
         raise EngineError(f"{path} cannot be read: {error}") from None
     finally:

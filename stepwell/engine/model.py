@@ -17,12 +17,14 @@ from stepwell.api import Model
 from stepwell.compiler import Options
 from stepwell.errors import EngineError, InputError, StepwellError, TargetError
 from stepwell.ir.passes import PassContext
+from stepwell.way import Way
 
 from .container import Container, Mapped, Section, damaged, write
 from .records import BadRecord, Record, to_bytes
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.executable import Executable
+    from stepwell.backends.cpu.model import CpuModel
 
 VERIFY = ("call", "load", "never")
 
@@ -41,31 +43,32 @@ class EngineModel(Model):
                          "compile the model from its source")  # fmt: skip
 
 
-def save(path: str | os.PathLike[str], executable: Executable | None) -> None:
+def save(path: str | os.PathLike[str], executable: Executable) -> None:
     """Write an engine file, whole or not at all; equal programs give equal files.
 
     Raises EngineError where the file cannot be written."""
+    write(path, sections_of(executable))
+
+
+def sections_of(executable: Executable) -> list[Section]:
+    """What an engine file consists of."""
     from stepwell.backends.cpu import native
     from stepwell.backends.cpu.executable import record_of
 
-    if executable is None:
-        raise EngineError("the model has no machine code to save")
     key, image = native.shipped()
     meta = {"stepwell": __version__, "program": record_of(executable), "runtime": key}
-    write(path, [
+    return [
         Section("meta", to_bytes(meta)),
         *(Section("object", code) for code in executable.objects),
         Section("runtime", image),
         *(Section("constant", array) for array in executable.constants),
-    ])  # fmt: skip
+    ]
 
 
-def save_library(path: str | os.PathLike[str], executable: Executable | None) -> None:
+def save_library(path: str | os.PathLike[str], executable: Executable) -> None:
     """Write a shared library, and its C header beside it. Raises EngineError."""
     from stepwell.backends.cpu.aot import write_library
 
-    if executable is None:
-        raise EngineError("the model has no machine code to save")
     write_library(path, executable)
 
 
@@ -84,10 +87,10 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: st
     constants = file.all("constant")
     if verify == "load":
         check(file.path, constants)
-    model = _started(file, options)
+    program = started(file, threads)
     if verify == "call":
-        model._program.before_first_call = lambda: check(file.path, constants)
-    return model
+        program.before_first_call = lambda: check(file.path, constants)
+    return EngineModel(program, program.executable.head, Way(options, PassContext()))
 
 
 def check(path: str, constants: Sequence[Mapped]) -> None:
@@ -100,7 +103,9 @@ def check(path: str, constants: Sequence[Mapped]) -> None:
                 raise damaged(path, f"section 'constant' {number} is not what was written")
 
 
-def _started(file: Container, options: Options) -> EngineModel:
+def started(file: Container, threads: int | None) -> CpuModel:
+    """The program of a file, in this process; its constants are not compared with their checksums. Raises EngineError
+    and TargetError as `load` does."""
     from stepwell.backends.cpu import model, native
     from stepwell.backends.cpu.executable import of_record
 
@@ -111,8 +116,7 @@ def _started(file: Container, options: Options) -> EngineModel:
         record = Record.parse(meta)
         executable = of_record(record.record("program"), objects, constants)
         native.offer(record.text("runtime"), runtime)
-        program = model.start(executable, threads=options.threads)
-        return EngineModel(program, executable.head, PassContext(), None, options)
+        return model.start(executable, threads=threads)
     except (TargetError, MemoryError):
         raise
     except EngineError as error:

@@ -14,6 +14,7 @@ import attrs
 from stepwell.errors import PassError, StepwellError
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, BlockArgument, Operation, OpT, UnregisteredOp, Value
+from stepwell.ir.origins import note
 from stepwell.ir.types import Type
 
 
@@ -27,6 +28,9 @@ class Rule:
 
     root: type[Operation]
     convert: Callable[[Any, Conversion], Sequence[Value] | Value | None]
+
+    def __attrs_post_init__(self) -> None:
+        note(self.convert)
 
     @property
     def name(self) -> str:

@@ -304,6 +304,9 @@ class Operation:
         stack: list[Operation] = [self]
         while stack:
             op = stack.pop()
+            if not op.regions:
+                yield op
+                continue
             inner = [child for region in op.regions for block in region.blocks for child in block]
             yield op
             stack.extend(reversed(inner))

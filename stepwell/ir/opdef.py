@@ -32,6 +32,8 @@ from stepwell.ir.types import I32, Type
 class Trait(Enum):
     """What holds for every operation of a class."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and passes ask for traits a million times
+
     PURE = "no side effect: unused it may go, twice it may be merged"
     COMMUTATIVE = "the operands may be swapped"
     TERMINATOR = "ends a block"

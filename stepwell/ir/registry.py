@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from stepwell.errors import IRError
+from stepwell.ir.origins import note
 
 if TYPE_CHECKING:
     from stepwell.ir.attributes import Attribute
@@ -83,6 +84,7 @@ class Registry:
         )
         for table, classes, key in tables:
             for cls in classes:
+                note(cls)
                 other = table.setdefault(getattr(cls, key), cls)
                 if other is not cls:
                     raise IRError(f"{getattr(cls, key)!r} is defined by both {_owner(other)} and {_owner(cls)}")

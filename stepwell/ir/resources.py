@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import attrs
 import numpy as np
 
 from stepwell.errors import IRError, ParseError
@@ -18,6 +19,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.parser import Parser
 from stepwell.ir.printer import PrintOptions, blobs_of, print_op, resource_key, resources_text
 from stepwell.ir.types import TensorType, numpy_dtype
+from stepwell.memory import Bytes, map_file
 
 WITH_LOCATIONS = PrintOptions(locations=True)
 ALIGNMENT = 64  # bytes; the start of every blob in the file
@@ -65,50 +67,69 @@ def module_text(module: Operation, weights: WeightsFile, options: PrintOptions =
     return print_op(module, options) + "\n" + (resources_text(places) if places else "")
 
 
+@attrs.define(eq=False)
+class WeightsFolder:
+    """The weights files of a text, which lie in its folder, each mapped at its first use; `folder` None: there are
+    none. `mapped` has them by name."""
+
+    folder: Path | None = None
+    mapped: dict[str, Bytes] = attrs.Factory(dict)
+
+    def file(self, name: str) -> Bytes:
+        """A file's bytes. Raises IRError for a name that leads elsewhere, and OSError."""
+        if self.folder is None:
+            raise IRError("a text without a file has no folder in which it could lie")
+        if name in ("", "..") or Path(name).name != name:
+            raise IRError("a weights file lies in the folder of its text")
+        if name not in self.mapped:
+            with open(self.folder / name, "rb") as file:
+                self.mapped[name] = map_file(file.fileno(), os.fstat(file.fileno()).st_size)
+        return self.mapped[name]
+
+
 def read_module(path: str | os.PathLike[str]) -> Operation:
     """The module in a file, its constants mapped into memory. Raises ParseError, and OSError for the file itself."""
     path = Path(path)
+    return module_of_bytes(path.read_bytes(), str(path), WeightsFolder(path.parent))
+
+
+def module_of_bytes(data: bytes, filename: str, weights: WeightsFolder) -> Operation:
+    """The module that a file's bytes, a text in UTF-8, describe. Raises ParseError."""
     try:
-        text = path.read_text()
+        text = data.decode()
     except UnicodeDecodeError as error:
-        raise ParseError(f"{path} cannot be read: it is no text ({error})") from None
-    return module_of_text(text, str(path), path.parent)
+        raise ParseError(f"{filename} cannot be read: it is no text ({error})") from None
+    return module_of_text(text.replace("\r\n", "\n").replace("\r", "\n"), filename, weights)
 
 
-def module_of_text(text: str, filename: str = "<text>", folder: Path | None = None) -> Operation:
-    """The module that a text describes; its weights files are looked for in `folder`. Raises ParseError."""
+def module_of_text(text: str, filename: str = "<text>", weights: WeightsFolder | None = None) -> Operation:
+    """The module that a text describes; `weights` has its weights files. Raises ParseError."""
+    weights = weights or WeightsFolder()
     parser = Parser(text, filename)
     try:
         module = parser.module()
     except RecursionError:
         raise ParseError(f"{filename}: nested too deeply") from None
     places = parser.resource_places
-    files: dict[str, Array] = {}
     for blob, types in _types_of_blobs(module).items():
         key = resource_key(blob)
         if key not in places:
             raise ParseError(f"{filename}: the text does not say where the resource {key!r} lies")
-        if folder is None:
-            raise ParseError(f"{filename}: a text without a file has no folder in which {places[key]!r} could lie")
         try:
-            _fill(blob, types, *_bytes_at(places[key], folder, files))
+            _fill(blob, types, *_bytes_at(places[key], weights))
         except (IRError, OSError, ValueError) as error:
             raise ParseError(f"{filename}: resource {key!r} at {places[key]!r}: {error}") from None
     return module
 
 
-def _bytes_at(place: str, folder: Path, files: dict[str, Array]) -> tuple[Array, str]:
+def _bytes_at(place: str, weights: WeightsFolder) -> tuple[Bytes, str]:
     """(the bytes, their promised hash)."""
     name, offset, size, digest = place.rsplit(":", 3)
-    if name in ("", "..") or Path(name).name != name:
-        raise IRError("a weights file lies in the folder of its text")
-    if name not in files:
-        path = folder / name
-        files[name] = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    content = weights.file(name)
     start, length = int(offset), int(size)
-    if start < 0 or length < 0 or start + length > files[name].size:
-        raise IRError(f"the file has {files[name].size} bytes")
-    return files[name][start : start + length], digest
+    if start < 0 or length < 0 or start + length > content.size:
+        raise IRError(f"the file has {content.size} bytes")
+    return content[start : start + length], digest
 
 
 def _types_of_blobs(module: Operation) -> dict[Blob, list[TensorType]]:

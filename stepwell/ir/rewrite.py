@@ -21,6 +21,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, OpT, Value
 from stepwell.ir.location import fused
 from stepwell.ir.opdef import Op, Trait, has_trait
+from stepwell.ir.origins import note
 from stepwell.ir.registry import REGISTRY
 
 
@@ -35,6 +36,9 @@ class Pattern:
     benefit: int = 1
     doc: str = ""
     rounds: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        note(self.apply)
 
 
 def pattern(function: Callable[[Any, Rewriter], bool]) -> Pattern:

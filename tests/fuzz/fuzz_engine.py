@@ -1,6 +1,9 @@
 """Feeds damaged engine files to `stepwell.load` until it raises what it should not, or gives a wrong result.
 
-python -m tests.fuzz.fuzz_engine --seconds 60 [--seed 1] [--findings FOLDER]
+python -m tests.fuzz.fuzz_engine --seconds 60 [--seed 1] [--findings FOLDER] [--cache]
+
+With `--cache` the files are entries of the cache of models, and `stepwell.compile` finds them: whatever they are, it
+gives the model, with right results. Those keep their checksums: an entry is as private as its folder.
 
 Some mutants get right checksums again, so that what lies behind them is tried as well: the numbers of header and table,
 and the metadata. A mutant that loads is run where its code, constants and metadata are those that were written; only
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import struct
 import sys
 import tempfile
@@ -67,12 +71,17 @@ class Engine:
 
     def mutant(self, random: Random) -> bytes:
         """One or several changes."""
-        if random.random() < 0.4:
+        if not self.kept and random.random() < 0.4:
             return self.with_other_metadata(random)
         data = bytearray(self.data)
         for _ in range(random.choice((1, 1, 1, 2, 5))):
             random.choice(CHANGES)(data, random)
-        return resealed(bytes(data)) if random.random() < 0.5 else bytes(data)
+        return resealed(bytes(data)) if not self.kept and random.random() < 0.5 else bytes(data)
+
+    @property
+    def kept(self) -> bool:
+        """Whether mutants are those of a file that nobody else can write to."""
+        return False
 
     def with_other_metadata(self, random: Random) -> bytes:
         """A file with right checksums whose metadata say something else."""
@@ -81,6 +90,34 @@ class Engine:
             change_value(meta, random)
         write(self.path, [Section(kind, to_bytes(meta) if kind == "meta" else part) for kind, part in self.sections])
         return self.path.read_bytes()
+
+
+class Entry(Engine):
+    """A small model in the cache."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        os.environ["STEPWELL_CACHE"] = str(folder / "cache")
+        self.compiled()
+        (self.path,) = (folder / "cache" / "models").glob("*.well")
+        self.data = self.path.read_bytes()
+
+    @property
+    def kept(self) -> bool:
+        """See `Engine`."""
+        return True
+
+    def compiled(self) -> stepwell.Model:
+        """The model, from the cache where it is there."""
+        return stepwell.compile(ROOT / "examples" / "digits_mlp.onnx", threads=1)
+
+    def check(self, data: bytes) -> str:
+        """Compile while the bytes are the entry: `refused` where it was made anew, or `ran`."""
+        self.path.unlink(missing_ok=True)
+        self.path.write_bytes(data)
+        model = self.compiled()
+        np.testing.assert_array_equal(model(self.images), self.expected)
+        return "ran" if model.is_from_cache else "refused"
 
 
 def flip(data: bytearray, random: Random) -> None:
@@ -188,12 +225,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
+    parser.add_argument("--cache", action="store_true", help="damage entries of the cache of models")
     options = parser.parse_args(arguments)
     counts: Counter[str] = Counter()
     end = time.monotonic() + options.seconds
     seed = options.seed
     with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(Path(folder))
+        engine = Entry(Path(folder)) if options.cache else Engine(Path(folder))
         while time.monotonic() < end:
             data = engine.mutant(Random(seed))
             try:

@@ -7,7 +7,9 @@ from random import Random
 
 import pytest
 
-from tests.fuzz.fuzz_engine import CHANGES, Engine, main, resealed, run
+from stepwell.engine import code
+from stepwell.ir import origins
+from tests.fuzz.fuzz_engine import CHANGES, Engine, Entry, main, resealed, run
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,16 @@ def test_every_change_is_found(change: object, engine: Engine) -> None:
         data = bytearray(engine.data)
         change(data, Random(seed))  # type: ignore[operator]
         assert engine.check(bytes(data)) in (("ran",) if bytes(data) == engine.data else ("refused", "ran"))
+
+
+def test_damaged_entries_of_the_cache_never_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPWELL_CACHE", "off")  # so that it is set back
+    monkeypatch.setattr(origins, "_others", set())
+    monkeypatch.setattr(code, "fingerprint", lambda: "this code")
+    entry = Entry(tmp_path)
+    assert entry.check(entry.data) == "ran"
+    counts = run(range(40), entry)
+    assert counts["refused"] > 20 and counts.keys() <= {"refused", "ran"}, counts
 
 
 def test_the_command_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

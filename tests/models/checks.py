@@ -171,7 +171,7 @@ def cost(subject: Subject) -> Finding:
     compiling = _peak_rss()
     subject.results()
     running = _peak_rss()
-    lowered = model._lowered
+    lowered = model._way.lowered
     assert lowered is not None
     launches = list(lowered.walk_of(LaunchOp))
     barriers = count_waits(lowered).run.barriers

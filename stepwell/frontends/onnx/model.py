@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx import wire
 from stepwell.frontends.onnx.element_types import text
-from stepwell.frontends.onnx.weights import Array, Weights, map_file
+from stepwell.frontends.onnx.files import ExternalFiles, map_model, read_object
+from stepwell.frontends.onnx.weights import Weights
 
 PROTOBUF_LIMIT = (1 << 31) - 1  # bytes that one protobuf message may have
 
@@ -37,46 +38,26 @@ def load_model(source: Any, *, folder: str | os.PathLike[str] | None = None) -> 
     read or parsed, and for IR and opset versions beyond those that the onnx package knows."""
     if isinstance(source, Model):
         return source
+    base = Path(folder) if folder is not None else None
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fspath(source))
-        return _parsed(_read(path), path.name, Path(folder) if folder is not None else path.parent)
-    base = Path(folder) if folder is not None else None
+        return parse_model(map_model(path), path.name, ExternalFiles(base or path.parent))
     if isinstance(source, onnx.ModelProto):
-        return _checked(source, text(source.graph.name) or "the model", Weights(base))
+        return _checked(source, text(source.graph.name) or "the model", Weights(ExternalFiles(base)))
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _parsed(memoryview(bytes(source)), "the model", base)
+        return parse_model(bytes(source), "the model", ExternalFiles(base))
     if hasattr(source, "read"):
-        return _from_file(source, base)
+        data, named = read_object(source)
+        if base is None and named is not None and named.is_file():
+            base = named.parent
+        return parse_model(data, named.name if named else "the model", ExternalFiles(base))
     raise ModelError(f"a model is a path, bytes, a ModelProto or a binary file object, not {type(source).__name__}")
 
 
-def _read(path: Path) -> memoryview:
-    try:
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            raise ModelError(f"{path} {what}")
-        with path.open("rb") as file:
-            array: Array = map_file(file, os.fstat(file.fileno()).st_size)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return memoryview(array)  # type: ignore[arg-type]
-
-
-def _from_file(file: Any, folder: Path | None) -> Model:
-    try:
-        data = file.read()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the model's file object cannot be read: {error}") from None
-    if not isinstance(data, bytes):
-        raise ModelError("the model's file object gives text; open it in binary mode")
-    name = getattr(file, "name", None)
-    path = Path(name) if isinstance(name, str) else None
-    if folder is None and path is not None and path.is_file():
-        folder = path.parent
-    return _parsed(memoryview(data), path.name if path else "the model", folder)
-
-
-def _parsed(data: memoryview, label: str, folder: Path | None) -> Model:
+def parse_model(content: Any, label: str, files: ExternalFiles) -> Model:
+    """The model whose bytes are `content` (anything with the buffer protocol, which the weights are views of from here
+    on). Raises ModelError."""
+    data = memoryview(content)
     if len(data) == 0:
         raise ModelError(f"{label} is empty")
     if bytes(data[:24]) == b"version https://git-lfs.":
@@ -97,7 +78,7 @@ def _parsed(data: memoryview, label: str, folder: Path | None) -> Model:
             f"{label} is no ONNX model, or is damaged or cut short: {len(data)} bytes that protobuf cannot parse; "
             "fetch or export it again"
         ) from None
-    return _checked(proto, label, Weights(folder, embedded))
+    return _checked(proto, label, Weights(files, embedded))
 
 
 def _checked(proto: Any, label: str, weights: Weights) -> Model:

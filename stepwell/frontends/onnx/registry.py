@@ -18,6 +18,7 @@ import numpy as np
 
 from stepwell.errors import ModelError
 from stepwell.ir.core import OpT, Value
+from stepwell.ir.origins import note
 from stepwell.ir.types import Type
 
 Array = np.ndarray[Any, Any]
@@ -128,6 +129,7 @@ class RuleTable:
 
     def add(self, domain: str, op_type: str, since: int, function: Rule) -> None:
         """Register a rule. Raises ModelError naming both owners where one is registered for that version."""
+        note(function)
         versions = self._rules.setdefault((domain, op_type), [])
         for version, other in versions:
             if version == since and other is not function:

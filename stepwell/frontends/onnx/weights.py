@@ -1,16 +1,13 @@
 """Tensors of a model as arrays: every element type, packed or not, inside the model or in files beside it.
 
 Bytes are not copied where the format allows it: raw data is viewed where it lies, in the mapped model file or in a
-mapped external file, if it is aligned to its elements there. A header is believed only as far as there are bytes for
-it: sizes are checked before anything is allocated."""
+mapped external file, aligned to its elements or not. A header is believed only as far as there are bytes for it: sizes
+are checked before anything is allocated."""
 
 from __future__ import annotations
 
 import math
-import os
-import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from onnx import TensorProto
 
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.element_types import element_name, element_type, text
+from stepwell.frontends.onnx.files import ExternalFiles
 from stepwell.ir.types import ComplexType, StringType, Type, bit_width, numpy_dtype
 
 Array = np.ndarray[Any, Any]
@@ -28,13 +26,14 @@ _CHUNK = 1 << 20  # packed bytes that are unpacked at a time; a multiple of 3, b
 
 
 class Weights:
-    """Where a model's tensors are: `folder` holds its external files (None: there are none), `embedded` the raw data of
-    the main graph's initializers that was left in the mapped model file, by index of the initializer."""
+    """Where a model's tensors are: `files` has its external files, `embedded` the raw data of the main graph's
+    initializers that was left in the mapped model file, by index of the initializer."""
 
-    def __init__(self, folder: Path | None = None, embedded: Mapping[int, memoryview] | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self, files: ExternalFiles | None = None, embedded: Mapping[int, memoryview] | None = None
+    ) -> None:
+        self.files = files or ExternalFiles()
         self.embedded = embedded or {}
-        self._files: dict[Path, Array] = {}
         self._sparse_bytes = 0
 
     def array(self, tensor: Any, index: int | None = None) -> Array:
@@ -80,7 +79,7 @@ class Weights:
     def _external(self, tensor: Any, needed: int) -> Array:
         entries = {text(entry.key): text(entry.value) for entry in tensor.external_data}
         location = entries.get("location", "")
-        content = self._file(location)
+        content = self.files.file(location)
         offset = _number(entries, "offset", 0)
         length = _number(entries, "length", needed)
         if length != needed:
@@ -92,56 +91,8 @@ class Weights:
             )
         return content[offset : offset + length]
 
-    def _file(self, location: str) -> Array:
-        if self.folder is None:
-            raise ModelError(
-                f"its data is in the file {location!r}, and a model given as bytes has no folder: "
-                "pass the model's path, or folder="
-            )
-        path = _resolve(self.folder, location)
-        if path not in self._files:
-            self._files[path] = _map(path, location)
-        return self._files[path]
 
-
-# Files
-
-
-def _resolve(folder: Path, location: str) -> Path:
-    """The real path of an external file. Raises ModelError for one that is not inside the model's folder."""
-    parts = PurePosixPath(location).parts
-    windows = PureWindowsPath(location)
-    if not parts or "\0" in location or windows.is_absolute() or windows.drive or os.path.isabs(location):
-        raise ModelError(f"its external file {location!r} must be named by a path relative to the model's folder")
-    if ".." in parts or ".." in windows.parts:
-        raise ModelError(f"its external file {location!r} climbs out of the model's folder; put it beside the model")
-    root = Path(os.path.realpath(folder))
-    path = Path(os.path.realpath(root.joinpath(*parts)))
-    if not path.is_relative_to(root):
-        raise ModelError(
-            f"its external file {location!r} is a link out of the model's folder; put the file itself beside the model"
-        )
-    return path
-
-
-def _map(path: Path, location: str) -> Array:
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"its external file {location!r} is not a regular file")
-            return map_file(file, status.st_size)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ModelError(f"its external file {location!r} cannot be read: {reason} ({path})") from None
-
-
-def map_file(file: Any, size: int) -> Array:
-    """A file's bytes as a read-only mapped array."""
-    if size == 0:
-        return np.empty(0, np.uint8)
-    return np.memmap(file, np.uint8, "r").view(np.ndarray)
+# External data
 
 
 def _number(entries: Mapping[str, str], key: str, default: int) -> int:
@@ -222,7 +173,8 @@ def _from_bytes(data: Array, element: Type, count: int) -> Array:
         return unpack(data, bit_width(element), count).view(dtype)
     if dtype == np.bool_:
         return data.view(np.bool_) if not np.any(data > 1) else data != 0
-    return np.require(data.view(dtype), requirements="A")
+    # What is not aligned is viewed as well: NumPy reads it, and copies of all weights would take their size once more.
+    return data.view(dtype) if dtype.isbuiltin == 1 else np.require(data.view(dtype), requirements="A")
 
 
 def unpack(data: Array, width: int, count: int) -> Array:

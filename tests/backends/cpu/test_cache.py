@@ -15,6 +15,7 @@ import stepwell
 from stepwell.backends.cpu import cache as module
 from stepwell.backends.cpu import jit, native, target
 from stepwell.backends.cpu.cache import SHARDS, ObjectCache, default, object_key
+from stepwell.engine import folder as folders
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "digits_mlp.onnx"
 TEXT = "define i64 @answer() {\n  ret i64 42\n}\n"
@@ -41,10 +42,14 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def name_of(key: str) -> str:
+    return f"{module._shard(key)}/{key}"
+
+
 def used(folder: Path, key: str, seconds_ago: float) -> None:
     """Set the time of an object's last use."""
     then = time.time() - seconds_ago
-    os.utime(folder / module._name(key), (then, then))
+    os.utime(folder / name_of(key), (then, then))
 
 
 def test_what_is_put_is_found(cache: ObjectCache, folder: Path) -> None:
@@ -71,7 +76,7 @@ def test_damage_is_a_miss_and_goes(cache: ObjectCache, folder: Path) -> None:
 
 def test_an_object_under_another_name_is_a_miss(cache: ObjectCache, folder: Path) -> None:
     cache.put(KEY, b"an object")
-    files(folder)[0].rename(folder / module._name(NEAR))
+    files(folder)[0].rename(folder / name_of(NEAR))
     assert cache.get(NEAR) is None
 
 
@@ -98,8 +103,8 @@ def test_what_is_larger_than_a_shard_is_not_kept(cache: ObjectCache, folder: Pat
 
 def test_files_of_killed_writers_go_and_those_of_others_stay(cache: ObjectCache, folder: Path) -> None:
     cache.put(KEY, b"one")
-    shard = (folder / module._name(KEY)).parent
-    for name, age in [("dead.part", 2 * module.STALE_SECONDS), ("alive.part", 1)]:
+    shard = (folder / name_of(KEY)).parent
+    for name, age in [("dead.part", 2 * folders.STALE_SECONDS), ("alive.part", 1)]:
         (shard / name).write_bytes(b"half")
         os.utime(shard / name, (time.time() - age, time.time() - age))
     cache.put(NEAR, b"two")
@@ -165,7 +170,7 @@ def test_the_folder_is_made_private(cache: ObjectCache, folder: Path) -> None:
 def test_a_folder_that_others_may_write_to_is_not_used(configured: Path, mode: int) -> None:
     configured.mkdir()
     configured.chmod(mode)
-    with pytest.warns(UserWarning, match="kernels are not cached: others may write to the folder"):
+    with pytest.warns(UserWarning, match="compiled code is not cached: others may write to the folder"):
         assert default() is None
 
 
@@ -206,10 +211,10 @@ def test_it_can_be_turned_off(named: str, size: str, folder: Path, monkeypatch: 
 def test_its_usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STEPWELL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert module._usual_folder() == tmp_path / "x" / "stepwell"
+    assert folders._usual_path() == tmp_path / "x" / "stepwell"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert module._usual_folder() == tmp_path / "home" / ".cache" / "stepwell"
+    assert folders._usual_path() == tmp_path / "home" / ".cache" / "stepwell"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_settings_that_cannot_be_are_a_warning(
 ) -> None:
     monkeypatch.setenv("STEPWELL_CACHE", named.replace("FOLDER", str(folder)))
     monkeypatch.setenv("STEPWELL_CACHE_MIB", size)
-    with pytest.warns(UserWarning, match=f"kernels are not cached: .*({why}).*STEPWELL_CACHE=off"):
+    with pytest.warns(UserWarning, match=f"compiled code is not cached: .*({why}).*STEPWELL_CACHE=off"):
         assert default() is None
 
 
@@ -241,7 +246,8 @@ def test_objects_come_from_the_cache(cache: ObjectCache, monkeypatch: pytest.Mon
     assert jit.compile_objects(texts, target.host(), cache=cache) == cold
 
 
-def test_a_model_is_compiled_once(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_compiled_once(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwell.engine.code.fingerprint", lambda: None)  # whole models are not kept
     compiled: list[Any] = []
     compile_object = jit.compile_object
     monkeypatch.setattr(jit, "compile_object", lambda *a, **k: (compiled.append(a), compile_object(*a, **k))[1])

@@ -1,0 +1,94 @@
+"""Large memory: files that are mapped, what memory hashes to, and memory that begins at a cache line."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+ALIGNMENT = 64
+CHUNK = 8 << 20
+"""Bytes that one thread hashes at a time."""
+
+
+def map_file(descriptor: int, size: int) -> Bytes:
+    """The first `size` bytes of an open file, mapped; the descriptor may be closed afterwards. Raises OSError and
+    ValueError."""
+    if size == 0:
+        return np.empty(0, np.uint8)
+    return np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ), np.uint8)
+
+
+def as_bytes(data: Any) -> Bytes:
+    """The memory behind C-contiguous `data` as a flat array of bytes."""
+    if isinstance(data, np.ndarray):
+        return data.reshape(-1).view(np.uint8)
+    return np.frombuffer(data, np.uint8)
+
+
+def digest_of(data: Any, algorithm: str, threads: int) -> str:
+    """What bytes hash to: `sha256:...`, the hash of their length and of the hashes of their chunks, which several
+    threads make. Pages of a mapped file are given back as soon as they are read. Raises OSError where a mapped file was
+    cut short meanwhile: to touch what is gone would end the process."""
+    memory = as_bytes(data)
+    owner = _owner(memory)
+    if isinstance(owner, mmap.mmap) and owner.size() < len(owner):
+        raise OSError("the file was cut short since it was opened")
+    made = hashlib.new(algorithm, len(memory).to_bytes(8, "little"))
+
+    def one(chunk: Bytes) -> bytes:
+        found = hashlib.new(algorithm, chunk.data).digest()
+        forget(chunk)
+        return found
+
+    chunks = list(_chunks(memory))
+    if min(threads, len(chunks)) > 1:
+        with ThreadPoolExecutor(min(threads, len(chunks)), thread_name_prefix="stepwell-hash") as pool:
+            digests = list(pool.map(one, chunks))
+    else:
+        digests = [one(chunk) for chunk in chunks]
+    made.update(b"".join(digests))
+    return f"{algorithm}:{made.hexdigest()}"
+
+
+def _chunks(memory: Bytes) -> Iterator[Bytes]:
+    return (memory[start : start + CHUNK] for start in range(0, len(memory), CHUNK))
+
+
+def is_mapped(memory: np.ndarray[Any, Any]) -> bool:
+    """Whether it is part of a mapped file, which others may write to."""
+    return isinstance(_owner(memory), mmap.mmap)
+
+
+def _owner(memory: Any) -> Any:
+    while isinstance(memory, (np.ndarray, memoryview)):
+        memory = memory.base if isinstance(memory, np.ndarray) else memory.obj
+    return memory
+
+
+def aligned_copy(array: Array) -> Array:
+    """The same elements in C order, in new memory that begins at a multiple of ALIGNMENT bytes."""
+    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    made = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    made[...] = array
+    return made
+
+
+def forget(memory: Array) -> None:
+    """Let go of the pages that lie wholly in a part of a mapped file; they are read again when they are used again.
+    What is in no mapped file stays."""
+    owner = _owner(memory)
+    if not isinstance(owner, mmap.mmap) or not memory.flags.c_contiguous or not memory.nbytes:
+        return
+    start = memory.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+    begin, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + memory.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED, begin, end - begin)
