@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr, StageSpec
+from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.register import RegisterTile, best_tile, space_cycles
 from stepwell.lowering.tensor.rows import row_bytes
 from stepwell.lowering.tensor.space import Space
+from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Rows, Stage
-from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, schedule_of
+from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
 
@@ -63,8 +64,15 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
     bytes_ = max(1, row_bytes(rows))
     most = max(machine.l1_bytes // 2 // bytes_, min(machine.l2_bytes // 4 // bytes_, LEAST_BLOCK))
 
+    works = {stage: StageWork.of_stage(stage, rows.stages) for stage in contractions}
+
+    def tiled(stage: Stage, block: int) -> Ranked:
+        sizes = list(works[stage].space.sizes)
+        sizes[last[stage]] = block
+        return candidates_of(works[stage].at(sizes), machine)[0]
+
     def cycles(block: int) -> float:
-        return sum(_block_cycles(stage, last[stage], block, machine) for stage in contractions)
+        return sum(tiled(stage, block).terms.compute for stage in contractions)
 
     count = size_of(rows.root.root.sizes.dims[last[rows.root]])
 
@@ -72,7 +80,7 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
         return count // block * cycles(block) + (cycles(count % block) if count % block else 0)
 
     # A block that is no multiple of the register tile has to divide the rows, or else its tail is cut in small pieces.
-    tiles = {_best_tile(count, Space.of(stage.root), last[stage], machine).rows for stage in contractions}
+    tiles = {tiled(stage, count).schedule.register_size(stage.root.names[last[stage]]) for stage in contractions}
     whole = [n for n in range(1, 65) if count % n == 0 or all(n % rows == 0 for rows in tiles)]
     return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
 
@@ -80,20 +88,6 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
 def shares_loads(stage: Stage, row: int) -> bool:
     """Whether neighbouring rows read the same elements of an operand."""
     return any(row not in map_.used_dims() for map_ in stage.root.input_maps)
-
-
-def _block_cycles(stage: Stage, row: int, rows: int, machine: Machine) -> float:
-    """Cycles of a contraction over a block of rows."""
-    space = Space.of(stage.root)
-    columns = math.prod(space.sizes[d] for d in space.parallel if d != row)
-    depth = math.prod(space.sizes[d] for d in space.reduction)
-    best = _best_tile(rows, space, row, machine)
-    return depth * space_cycles(best, rows, columns, machine.vector_bytes // 4, machine)
-
-
-def _best_tile(rows: int, space: Space, row: int, machine: Machine) -> RegisterTile:
-    columns = math.prod(space.sizes[d] for d in space.parallel if d != row)
-    return best_tile(rows, columns, machine.vector_bytes // 4, machine)
 
 
 def _stage_schedule(
