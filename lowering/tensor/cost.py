@@ -25,7 +25,7 @@ from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
 from stepwell.lowering.tensor.tile_cost import tile_cycles
 
 GRAIN_CYCLES = 60.0  # to hand out a grain
-LAUNCH_CYCLES = 600.0  # to launch a kernel and to wait for its end
+LAUNCH_CYCLES = 100.0  # to launch a kernel
 
 
 @attrs.frozen
@@ -99,7 +99,7 @@ def _levels_of_root(
     sizes = list(work.space.sizes)
     for spec in schedule.loops:
         d = names.index(spec.dim)
-        trips = -(-left[d] // spec.tile)
+        trips = max(1.0, left[d] / spec.tile)
         left[d] = min(left[d], spec.tile)
         if d in pairs:
             sizes[pairs[d]] = min(left[d], sizes[pairs[d]])

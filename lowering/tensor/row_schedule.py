@@ -67,9 +67,7 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
     works = {stage: StageWork.of_stage(stage, rows.stages) for stage in contractions}
 
     def tiled(stage: Stage, block: int) -> Ranked:
-        sizes = list(works[stage].space.sizes)
-        sizes[last[stage]] = block
-        return candidates_of(works[stage].at(sizes), machine)[0]
+        return candidates_of(works[stage].at(_block_sizes(works[stage].space, rows, stage, last, block)), machine)[0]
 
     def cycles(block: int) -> float:
         return sum(tiled(stage, block).terms.compute for stage in contractions)
@@ -95,13 +93,18 @@ def _stage_schedule(
 ) -> ScheduleAttr:
     """How one stage's part of a block of rows is cut."""
     space = Space.of(stage.root)
-    sizes = list(space.sizes)
-    for row in rows.dims:
-        sizes[row[stage]] = block if row is last else 1
-    made = schedule_of(attrs.evolve(space, sizes=sizes), machine)
+    made = schedule_of(attrs.evolve(space, sizes=_block_sizes(space, rows, stage, last, block)), machine)
     if window_dims(stage.root):
         return made
     return made.with_loops(_line_by_line(space, rows.inner(stage), made.vector))
+
+
+def _block_sizes(space: Space, rows: Rows, stage: Stage, last: Mapping[Stage, int], block: int) -> list[int]:
+    """The sizes of one stage's part of a block of rows."""
+    sizes = list(space.sizes)
+    for row in rows.dims:
+        sizes[row[stage]] = block if row is last else 1
+    return sizes
 
 
 def _line_by_line(space: Space, inner: Sequence[int], vector: str) -> list[LoopSpec]:

@@ -19,7 +19,7 @@ from stepwell.lowering.tensor.stages import Stage, stages_of
 # Vector instructions that stand for an op which is none of its own; the rest of `math` are polynomials.
 INSTRUCTIONS: Mapping[str, float] = {
     "arith.divf": 8, "math.sqrt": 10, "math.rsqrt": 18, "math.exp": 16, "math.exp2": 14, "math.log": 20,
-    "math.tanh": 24, "math.erf": 30, "math.absf": 1, "math.fma": 1, "math.floor": 1, "math.ceil": 1,
+    "math.tanh": 24, "math.erf": 30, "math.powf": 180, "math.absf": 1, "math.fma": 1, "math.floor": 1, "math.ceil": 1,
     "math.trunc": 1, "math.roundeven": 1, "math.copysign": 2, "math.absi": 1,
     "arith.divsi": 40, "arith.divui": 40, "arith.remsi": 40, "arith.remui": 40, "arith.floordivsi": 40,
     "arith.constant": 0, "arith.index_cast": 0,
@@ -59,6 +59,14 @@ class Access:
     def is_contiguous(self, d: int) -> bool:
         """Whether neighbours along a dim are neighbours in memory, or will be."""
         return self.is_constant or runs_along(self.map, d)
+
+    def step_bytes(self, d: int) -> int:
+        """How far a step along a dim leads in memory, at most."""
+        stride, far = self.item, 0
+        for factors, axis in zip(reversed(self._factors), reversed(self.shape), strict=True):
+            far = max(far, stride * abs((factors or {}).get(d, 0)))
+            stride *= axis
+        return far
 
     def box(self, sizes: Sequence[int]) -> list[int]:
         """How many indices of each axis are reached from so many points along each dim, at most."""

@@ -21,10 +21,11 @@ WRITTEN = 2.0  # a line that is written is read before, and carried back behind
 
 @attrs.frozen
 class Level:
-    """A loop: its dim (None: one that the stage does not have), its steps, and the sizes of the space inside it."""
+    """A loop: its dim (None: one that the stage does not have), its steps, of which the last may be a part, and the
+    sizes of the space inside it."""
 
     dim: int | None
-    trips: int
+    trips: float
     inside: tuple[int, ...]
 
 
@@ -36,7 +37,7 @@ def nest_of(space: Space, schedule: ScheduleAttr, outer: Sequence[Level] = ()) -
     found = list(outer)
 
     def cut(d: int, tile: int, always: bool = False) -> None:
-        trips = -(-sizes[d] // tile)
+        trips = max(1.0, sizes[d] / tile)
         sizes[d] = min(tile, sizes[d])
         if trips > 1 or always:
             found.append(Level(d, trips, tuple(sizes)))

@@ -21,6 +21,9 @@ LINE = 64  # bytes of a cache line
 OPERANDS = 2  # registers that a step needs beside its accumulators, at least
 TILE_CYCLES = 6.0  # to begin a tile: addresses, a branch
 LOOP_CYCLES = 2.0  # to enter the innermost loop of a reduction once more
+STREAMS = 10  # places of an operand that are followed at once; beyond, lines are waited for
+NEAR = 512  # bytes between places that are one stream
+STREAM_CYCLES, NEAR_CYCLES = 0.3, 0.04  # of each further place, for each step
 POINTS_OF_A_BLOCK = 1024  # vectors of outputs in one register tile, beyond any use
 
 
@@ -78,20 +81,24 @@ class Step:
     loads: float
     shuffles: float
     registers: int
+    waiting: float  # cycles
 
 
 def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
     """One step of the reduction, or the whole of a map's tile, its stores left out."""
-    loads, shuffles, kept = 0.0, 0.0, 0
+    loads, shuffles, kept, waiting = 0.0, 0.0, 0, 0.0
     width = work.width(tile.lanes, machine.vector_bytes)
     for access in work.reads:
         made, turned, held = _loads_of(access, tile, machine)
         loads += made * (width if tile.vector in access.used else 1)
         shuffles += turned * width
         kept += held
+        if tile.vector not in access.used:
+            far = max((access.step_bytes(d) for d in tile.sizes), default=0) >= NEAR
+            waiting += max(0.0, made - STREAMS) * (STREAM_CYCLES if far else NEAR_CYCLES)
     points = tile.accumulators
     gathered = work.gathers * points * tile.lanes
-    return Step(work.operations * points * width, loads + gathered, shuffles + gathered, kept * width)
+    return Step(work.operations * points * width, loads + gathered, shuffles + gathered, kept * width, waiting)
 
 
 def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, float, int]:
@@ -113,7 +120,18 @@ def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
     if not work.space.reduction:
         return tile.accumulators > POINTS_OF_A_BLOCK
     width = work.width(tile.lanes, machine.vector_bytes)
-    return tile.accumulators * work.sums * width + OPERANDS > machine.vector_registers
+    kept = max((_kept_for_the_next(access, work, tile) for access in work.reads), default=0)
+    return tile.accumulators * work.sums * width + OPERANDS + kept > machine.vector_registers
+
+
+def _kept_for_the_next(access: Access, work: StageWork, tile: Tile) -> int:
+    """Broadcasts that the next step of the innermost loop uses as well, one place further: x[w + k] at k and k + 1.
+    Steps are unrolled, so that all of them stay in registers."""
+    step = next((d for d in reversed(work.space.reduction) if work.space.sizes[d] > 1), None)
+    if tile.vector in access.used or step not in access.used:
+        return 0
+    slides = any(step in place.dims and place.dims & tile.sizes.keys() for place in access.map.results)
+    return tile.places(access.map) if slides else 0
 
 
 def step_cycles(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) -> float:
@@ -125,10 +143,11 @@ def step_cycles(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) 
         kept = tile.accumulators * work.sums + step.registers
         loads += 2 * max(0, kept - machine.vector_registers)
         latency = machine.fma_latency / copies
-    return max(
-        step.operations / machine.fma_per_cycle, loads / machine.loads_per_cycle,
-        step.shuffles / machine.shuffles_per_cycle, latency,
-    )  # fmt: skip
+    # Units that wait for results are never quite busy: the nearer the two, the less.
+    arithmetic = math.hypot((step.operations / machine.fma_per_cycle) ** 2, latency**2) ** 0.5
+    return step.waiting + max(
+        arithmetic, loads / machine.loads_per_cycle, step.shuffles / machine.shuffles_per_cycle
+    )
 
 
 def finish_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
