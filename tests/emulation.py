@@ -216,11 +216,11 @@ class _Output(Argument):
     """An output of the model; what is no such output is the heap's table of segments, and the last one. Of a published
     output the program gives a descriptor: an address in the heap, and sizes."""
 
-    published: bool
+    published: bool = False
 
 
 def _output(argument: Argument, published: bool) -> _Output:
-    return _Output(argument.dtype, argument.shape, published)
+    return _Output(argument.dtype, argument.shape, argument.dense, published)
 
 
 @frozen

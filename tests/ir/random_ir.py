@@ -35,10 +35,15 @@ _TENSORS = (
     "f32 4xf32 2x3xf32 2x3xf64 4xsi64 si64 2xsi64 4xui8 2x3xsi8 4xi1 2x3xi1 1x2x8x8xf32 4x2x3x3xf32 2x!graph.string "
     "0xf32 4x!tensor.f4E2M1FN 4xcomplex<f32> 2x3xi32 3x4xf32 1x2x8xf32"
 )
+_GRAPH_TYPES = (
+    "!graph.sequence<element = f32, sizes = [-1, 64]>", "!graph.sequence<element = si64, sizes = [2]>",
+    "!graph.optional<of = tensor<4xf32>>",
+)  # fmt: skip
 _MEMREFS = "4xf32 2x3xf32 4xi8 16xi8 16xf32 8x8xi32"
 _TYPE_TEXTS = (
     *_SCALARS.split(), *(f"vector<{text}>" for text in _VECTORS.split()),
     *(f"tensor<{text}>" for text in _TENSORS.split()), *(f"memref<{text}>" for text in _MEMREFS.split()),
+    *_GRAPH_TYPES,
 )  # fmt: skip
 _WIDE_TYPES = (
     'tensor<?x4xf32, #graph.shape<["n"]>>', 'tensor<?x?xf32, #graph.shape<["batch", "8*h8 + 1"]>>', "memref<?xf32>",

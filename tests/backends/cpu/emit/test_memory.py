@@ -474,3 +474,28 @@ def test_parts_of_a_buffer(both: Any) -> None:
     a = np.arange(12, dtype=np.float32).reshape(3, 4)
     (b,) = both(PARTS, [a])
     assert b.tolist() == np.stack([a, 2 * a]).tolist()
+
+
+def test_room_is_the_memory_behind_an_argument() -> None:
+    strided, dense = "memref<2x?x4xf32, strided<[12, 4, 1]>>", "memref<2x3x4xf32>"
+    state = (
+        r'sw.tensor = "tensor<2x?x4xf32, #graph.shape<[\"n\"]>>", sw.state = {axis = 1, capacity = 3, name = "next", '
+        r'result = 1, type = "tensor<2x?x4xf32, #graph.shape<[\"n + 2\"]>>"}'
+    )
+    text = program(
+        f"%m: {strided} {{{state}}}, %o: memref<4xf32> {{sw.out}}",
+        f"""(%r: {dense}, %o: memref<4xf32>) attributes {{kernel}} {{
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    %c2 = arith.constant 2 : index
+    %v = vector.load %r[%c1, %c2, %c0] : {dense}, vector<4xf32>
+    vector.store %v, %o[%c0] : memref<4xf32>, vector<4xf32>
+    func.return
+  }}""",
+        "%r, %o", f"{dense}, memref<4xf32>", before=f"%r = buffer.room %m() : {strided} to {dense}",
+    )  # fmt: skip
+    module = parse_module(text)
+    verify(module)
+    rows = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    (out,) = model.build(module, target.host()).run([rows[:, :1]])
+    np.testing.assert_array_equal(out, rows[1, 2])
