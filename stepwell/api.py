@@ -41,6 +41,7 @@ def compile(
     cache: bool = True,
     state: Mapping[str, str] | None = None,
     capacity: Mapping[str, int] | int | None = None,
+    tuned: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Compile a model for a target, for any value of its symbolic sizes.
 
@@ -48,18 +49,20 @@ def compile(
     landing. `shapes` fixes sizes ({"batch": 1}), whole input shapes ({"x": [1, 3, 224, 224]}), or guides schedules with
     (least, usual, most) of a symbol. With `sanitize` machine code checks the bounds of every access to memory: slow,
     and meant for IR that was edited. With `cache`, kernels that were compiled before, by any process, are taken from a
-    folder on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell).
+    folder on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell). `tuned` is a file of schedules that
+    `lower --tune` has found; kernels that it does not have are scheduled as usual.
 
     `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
     that get rows behind them ({"past": 2048}, by the name of the size, or a number for all): these grow in place.
 
     Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
-    target or precision that is unknown or that this machine cannot run."""
+    target or precision that is unknown or that this machine cannot run, TuningError for a file of schedules that is
+    damaged or that holds one which does not suit its kernel."""
     with paused_collector():
         module, hints = load_source(source, shapes)
         bind_states(module, state, capacity)
-        return compile_module(module, Options(target, precision, threads, hints, sanitize, cache))
+        return compile_module(module, Options(target, precision, threads, hints, sanitize, cache, tuned))
 
 
 def compile_module(module: Operation, options: Options) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from stepwell.errors import TargetError
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
+from stepwell.lowering.tensor.tuned import TUNED
 from stepwell.sources import Hints
 
 PRECISIONS = ("f32",)
@@ -19,7 +21,8 @@ PRECISIONS = ("f32",)
 @attrs.frozen
 class Options:
     """What a compilation is told. `threads` None: all cores that the process may use. `sanitize`: machine code checks
-    the bounds of every access to memory. `cache`: compiled kernels are kept on disk and looked up there."""
+    the bounds of every access to memory. `cache`: compiled kernels are kept on disk and looked up there. `tuned`: a
+    file of schedules that were found by measuring."""
 
     target: str = "cpu"
     precision: str = "f32"
@@ -27,6 +30,7 @@ class Options:
     hints: Hints = attrs.Factory(dict)
     sanitize: bool = False
     cache: bool = True
+    tuned: str | os.PathLike[str] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -43,8 +47,13 @@ def machine_of(options: Options) -> Any:
 
 
 def context_of(options: Options, machine: Any) -> PassContext:
-    """What the passes of a compilation share."""
-    return PassContext(machine, {"precision": options.precision, "shapes": options.hints})
+    """What the passes of a compilation share. Raises TuningError for a file of schedules that cannot be used."""
+    told: dict[str, Any] = {"precision": options.precision, "shapes": options.hints}
+    if options.tuned is not None and machine is not None:
+        from stepwell.tune.files import TuneFile
+
+        told[TUNED] = TuneFile.read(options.tuned).schedules(machine)
+    return PassContext(machine, told)
 
 
 def lower(

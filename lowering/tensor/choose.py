@@ -22,16 +22,28 @@ class Ranked:
     terms: Terms
 
 
-def ranked(schedules: Iterable[ScheduleAttr], work: StageWork, machine: Machine) -> list[Ranked]:
-    """The schedules that may be the best, the best first; among equals, the first given.
+def ranked(
+    schedules: Iterable[ScheduleAttr], work: StageWork, machine: Machine, count: int = 2
+) -> list[Ranked]:
+    """The schedules that may be the best, and so many at least, the best first; among equals, the first given.
 
     The cycles of the register tiles alone are a lower bound: one that is above the best whole is not looked at."""
     bounds = [(tile_cycles(work, schedule, machine), schedule) for schedule in schedules]
     found: list[Ranked] = []
     best = math.inf
     for least, schedule in sorted(bounds, key=lambda pair: pair[0]):
-        if found and least > best:
+        if len(found) >= count and least > best:
             break
         found.append(Ranked(schedule, space_terms(work, schedule, machine)))
         best = min(best, found[-1].terms.cycles)
     return sorted(found, key=lambda each: each.terms.cycles)
+
+
+def why_lost(loser: Ranked, best: Ranked) -> str:
+    """How much dearer a schedule is, and the term that makes it so."""
+    names = ("compute", "l2", "l3", "memory", "overhead")
+    worst = max(names, key=lambda name: getattr(loser.terms, name) - getattr(best.terms, name))
+    if getattr(loser.terms, worst) <= getattr(best.terms, worst) or best.terms.cycles == 0:
+        return "no better"
+    share = loser.terms.cycles / best.terms.cycles - 1
+    return f"{share:+.1%}, for {worst.upper() if worst in ('l2', 'l3') else worst}"

@@ -28,13 +28,14 @@ def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
     )
 
 
-def row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
-    """Loops over rows, outermost first, down to a block of rows in which every stage is computed."""
+def row_schedule(rows: Rows, machine: Machine, block: int | None = None) -> ScheduleAttr:
+    """Loops over rows, outermost first, down to a block of rows in which every stage is computed; of the best size,
+    where none is given."""
     root = rows.root.root
     dims = sorted((row[rows.root] for row in rows.dims), key=lambda d: d)
     last = next(row for row in rows.dims if row[rows.root] == dims[-1])
     sizes = {d: size_of(root.sizes.dims[d]) for d in dims}
-    block = min(sizes[dims[-1]], row_block(rows, last, machine))
+    block = min(sizes[dims[-1]], row_block(rows, last, machine) if block is None else block)
     grain = block
     if block <= ROWS_AT_ONCE:  # small grains
         work = max(math.prod(map(size_of, s.root.sizes.dims)) for s in rows.stages) // math.prod(sizes.values())

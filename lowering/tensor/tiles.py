@@ -34,9 +34,9 @@ def schedule_of(space: Space, machine: Machine) -> ScheduleAttr:
     return candidates_of(StageWork.of_op(space.op).at(space.sizes), machine)[0].schedule
 
 
-def candidates_of(work: StageWork, machine: Machine) -> list[Ranked]:
-    """Schedules of one stage that may be the best, the best first."""
-    return ranked(schedules(work.space, machine), work, machine)
+def candidates_of(work: StageWork, machine: Machine, count: int = 1) -> list[Ranked]:
+    """Schedules of one stage that may be the best, and so many at least where there are, the best first."""
+    return ranked(schedules(work.space, machine), work, machine, count)
 
 
 def schedules(space: Space, machine: Machine) -> Iterator[ScheduleAttr]:

@@ -12,11 +12,14 @@ from stepwell.errors import PassError
 from stepwell.lowering.tensor.canonical import kernel_key
 from stepwell.lowering.tensor.check_schedule import check_schedule
 
+TUNED = "tuned"
+"""The option of a compilation that holds `TunedSchedules`."""
+
 
 @attrs.frozen
 class TunedSchedules:
-    """Schedules by the key of their kernel (`kernel_key`), for one target. `source` says where they came from, `foreign`
-    how many more it has for other targets."""
+    """Schedules by the key of their kernel (`kernel_key`), for one target. `source` says where they came from,
+    `foreign` how many more it has for other targets."""
 
     schedules: Mapping[str, ScheduleAttr]
     source: str = ""

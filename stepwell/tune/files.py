@@ -4,7 +4,7 @@
      "targets": {"5f2b...": "x86_64 +avx2 +fma ... L1d 48K L2 1024K L3 32768K"},
      "entries": [{"kernel": "9c1d...", "target": "5f2b...", "label": "node_Conv_1", "schedule": "#tensor.schedule<...>",
                   "seconds": 4.1e-4, "usual": "#tensor.schedule<...>", "usual_seconds": 4.4e-4, "cycles": 1.7e6,
-                  "tried": 24, "threads": 2, "machine": "...", "version": "0.1.0"}]}
+                  "tried": 24, "threads": 2, "finished": true, "machine": "...", "version": "0.1.0"}]}
 
 An entry belongs to a kernel's canonical text and to what a target can do, so that a file holds any number of models and
 machines. Nothing in a file is believed: everything is checked when it is read, schedules again for the kernel that they
@@ -36,7 +36,8 @@ MOST_NESTED = 64  # schedules in one
 @attrs.frozen
 class Entry:
     """What was found for one kernel on one target. Times are medians of one call; `usual` is the cost model's choice,
-    `cycles` what the model expects of `schedule`."""
+    `cycles` what the model expects of `schedule`, `tried` how many schedules were timed, `threads` the team (0: all
+    cores). Not `finished` is a search that the end of its time cut short."""
 
     kernel: str
     target: str
@@ -48,6 +49,7 @@ class Entry:
     cycles: float
     tried: int
     threads: int
+    finished: bool
     machine: str
     version: str
 
@@ -89,6 +91,12 @@ def _count(value: Any, where: str) -> int:
     return value
 
 
+def _truth(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise TuningError(f"{where} is {value!r}, neither true nor false")
+    return value
+
+
 def _schedule(value: Any, where: str) -> ScheduleAttr:
     text = _text(value, where)
     if text.count("<") > MOST_NESTED:
@@ -107,7 +115,7 @@ def _schedule(value: Any, where: str) -> ScheduleAttr:
     return found
 
 
-_CHECKED = {"str": _text, "float": _number, "int": _count, "ScheduleAttr": _schedule}
+_CHECKED = {"str": _text, "float": _number, "int": _count, "bool": _truth, "ScheduleAttr": _schedule}
 
 
 def target_text(target: Any) -> str:

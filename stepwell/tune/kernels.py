@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
 import attrs
-import numpy as np
 
 from stepwell.compiler import Options, context_of, machine_of, profiler
 from stepwell.dialects.builtin import ModuleOp
@@ -15,11 +11,13 @@ from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import ConstantOp, KernelOp
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.dims import free_symbols
 from stepwell.ir.passes import Pass, PassManager
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.tensor.canonical import kernel_key
+from stepwell.lowering.tensor.machine import TYPICAL
 from stepwell.lowering.tensor.schedule import Schedule
-from stepwell.ports import main_function, ports_of, sample_inputs
+from stepwell.ports import main_function, ports_of, sample_inputs, tensor_ports
 
 
 @attrs.frozen(eq=False)
@@ -77,32 +75,22 @@ def alone(kernel: KernelOp) -> Operation:
 
 
 class Timed:
-    """A kernel compiled under a schedule."""
+    """A kernel compiled under a schedule, on made-up inputs."""
 
-    def __init__(self, lone: LoneKernel, schedule: ScheduleAttr | None, options: Options) -> None:
-        """Raises PassError where the schedule does not suit the kernel, TargetError and CodegenError."""
+    def __init__(self, lone: LoneKernel, schedule: ScheduleAttr, options: Options) -> None:
+        """Raises PassError where the schedule does not suit the kernel, InputError where there is no memory for the
+        inputs, TargetError and CodegenError."""
         module = lone.module.clone()
         next(iter(module.walk_of(KernelOp))).schedule = schedule
         _, passes = _around_schedules(module)
         PassManager(passes).run(module, context_of(options, machine_of(options)))
-        self._inputs = ports_of(main_function(module))[0]
+        ports = ports_of(main_function(module))[0]
+        sizes = {name: TYPICAL for port in tensor_ports(ports) for dim in port.type.shape for name in free_symbols(dim)}
+        sizes.update((name, usual) for name, (_, usual, _) in options.hints.items())
+        self._arrays = sample_inputs(ports, sizes)
         self._profiler = profiler(module, options)
 
-    def arrays(self, sizes: dict[str, int]) -> list[Any]:
-        """Made-up inputs. Raises InputError."""
-        return sample_inputs(self._inputs, sizes)
-
-    def seconds(self, arrays: Sequence[np.ndarray[Any, Any]], budget: float) -> float:
-        """The median time of the kernel, with what it has copied before, in calls for about so many seconds."""
-        rows = self._profiler.run(arrays, budget)
+    def seconds(self, budget: float) -> float:
+        """The median time of the kernel, with what is copied for it, in calls for about so many seconds."""
+        rows = self._profiler.run(self._arrays, budget)
         return float(sum(row.seconds for row in rows if row.launches))
-
-
-def interleaved(timed: Sequence[Timed], arrays: Sequence[Any], rounds: int, budget: float) -> Iterator[list[float]]:
-    """Rounds in which each is timed once, so that a machine that slows down slows all of them."""
-    for number in range(rounds):
-        order = list(range(len(timed)))
-        times = dict.fromkeys(order, 0.0)
-        for n in order if number % 2 == 0 else reversed(order):
-            times[n] = timed[n].seconds(arrays, budget)
-        yield [times[n] for n in order]
