@@ -51,10 +51,10 @@ class Processor:
 class CpuTarget:
     """A processor to compile for. Equal targets give equal code, so a target is part of every cache key.
 
-    Sizes are in bytes. `*_bandwidth` are assumed sustained bytes per cycle and core into the register file from L1 and
-    from the level named into the one above it for the rest; they rank schedules and promise nothing. `grain_threads` is the largest team that
-    schedules make grains for: a constant of the target and never the team's real size, so that results have the same
-    bits at any thread count.
+    Sizes are in bytes. `*_bandwidth` are assumed sustained bytes per cycle and core, from L1 into the register file and
+    from the other levels into the one above; they rank schedules and promise nothing. `grain_threads` is the largest
+    team that schedules make grains for: a constant of the target and never the team's real size, so that results have
+    the same bits at any thread count.
     """
 
     name: str

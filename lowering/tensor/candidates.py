@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -23,6 +24,7 @@ from stepwell.lowering.tensor.windows import holds_partial_sums
 BLOCKS = (1, 2, 4, 8, 12, 16, 24, 32, 64)  # rows computed together
 PARTS = (256, 512, 1024)  # steps of a reduction in one part
 UNROLLED = (1, 2, 4)
+_evolve: Any = attrs.evolve  # schedules are attrs classes, which the decorator hides from type checkers
 LEAST_GRAINS = 16  # of a kernel, below which a tuner does not go: other machines have other teams
 
 
@@ -74,7 +76,6 @@ def grains(root: Stage, schedule: ScheduleAttr) -> int:
 
 
 def _changed(root: Stage, schedule: ScheduleAttr, alone: bool) -> Iterator[ScheduleAttr]:
-    evolve = attrs.evolve
     sizes = dict(zip(root.root.names, Space.of(root.root).sizes, strict=True))
     register = dict(schedule.register)
     loops = list(schedule.loops)
@@ -82,26 +83,29 @@ def _changed(root: Stage, schedule: ScheduleAttr, alone: bool) -> Iterator[Sched
         unit = register.get(spec.dim, 1)
         for tile in (spec.tile // 2 // unit * unit, spec.tile * 2):
             if unit <= tile and (tile < spec.tile or spec.tile < sizes[spec.dim]):
-                yield evolve(schedule, loops=(*loops[:n], evolve(spec, tile=tile), *loops[n + 1 :]))
+                yield _evolve(schedule, loops=(*loops[:n], _evolve(spec, tile=tile), *loops[n + 1 :]))
     if not alone:
         return
     for n in range(len(loops) - 1):
         if loops[n].dim != loops[n + 1].dim and min(sizes[spec.dim] for spec in loops[n : n + 2]) > 1:
-            yield evolve(schedule, loops=(*loops[:n], loops[n + 1], loops[n], *loops[n + 2 :]))
+            yield _evolve(schedule, loops=(*loops[:n], loops[n + 1], loops[n], *loops[n + 2 :]))
     for name, size in schedule.register:
         step = schedule.lanes if name == schedule.vector else 1
         for other in (size - step, size + step):
             if other >= step:
-                tile = tuple((key, other if key == name else old) for key, old in schedule.register)
-                yield evolve(schedule, register=tile, loops=tuple(_fitted(spec, name, other) for spec in loops))
+                block = tuple((key, other if key == name else old) for key, old in schedule.register)
+                yield _evolve(schedule, register=block, loops=tuple(_fitted(spec, name, other) for spec in loops))
     if root.root.has_reduction:
-        yield from (evolve(schedule, unroll=copies) for copies in UNROLLED)
+        yield from (_evolve(schedule, unroll=copies) for copies in UNROLLED)
         yield from _parts(root, schedule)
 
 
 def _fitted(spec: LoopSpec, name: str, unit: int) -> LoopSpec:
     """A loop over a dim whose register tile has become another."""
-    return attrs.evolve(spec, tile=max(1, round(spec.tile / unit)) * unit) if spec.dim == name else spec
+    if spec.dim != name:
+        return spec
+    made: LoopSpec = _evolve(spec, tile=max(1, round(spec.tile / unit)) * unit)
+    return made
 
 
 def _parts(root: Stage, schedule: ScheduleAttr) -> Iterator[ScheduleAttr]:
@@ -113,8 +117,8 @@ def _parts(root: Stage, schedule: ScheduleAttr) -> Iterator[ScheduleAttr]:
     name = space.names[reduced]
     kept = tuple(spec for spec in schedule.loops if spec.dim != name)
     if len(kept) < len(schedule.loops):
-        yield attrs.evolve(schedule, loops=kept)
+        yield _evolve(schedule, loops=kept)
     if holds_partial_sums(root.root):
         for steps in PARTS:
             if steps < space.sizes[reduced]:
-                yield attrs.evolve(schedule, loops=(*kept, LoopSpec(f"{name}0", name, steps)))
+                yield _evolve(schedule, loops=(*kept, LoopSpec(f"{name}0", name, steps)))

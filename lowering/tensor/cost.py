@@ -3,7 +3,7 @@
     terms = estimate(kernel, schedule, target)
     terms.cycles, terms.limit          # 1.3e6, "compute"
 
-A stage takes as long as the largest of its terms: the cycles of its register tiles with all data near
+A stage takes as long as the largest of its terms and a part of the others: the cycles of its register tiles with all data near
 (lowering/tensor/tile_cost.py), and the bytes that its loops move into each level of the memory through that level's
 bandwidth (lowering/tensor/streams.py). Stages follow one another; to their sum come the loops' own cycles. Nothing
 depends on the number of threads. docs/cost-model.md has the formulas, and how far they are from what is measured."""
@@ -26,12 +26,14 @@ from stepwell.lowering.tensor.tile_cost import tile_cycles
 
 GRAIN_CYCLES = 60.0  # to hand out a grain
 LAUNCH_CYCLES = 100.0  # to launch a kernel
+EXPOSED = 0.08  # of what should be hidden behind the largest term
 
 
 @attrs.frozen
 class Terms:
     """Cycles of one core. `compute` is infinite where a register tile does not fit the registers; `l2`, `l3` and
-    `memory` are for what comes from there. `bound` is the sum over the stages of their largest terms."""
+    `memory` are for what comes from there. `bound` is the sum over the stages of their largest terms, and of a part of
+    the others."""
 
     compute: float = 0
     l2: float = 0
@@ -126,4 +128,6 @@ def space_terms(
     grains = math.prod(-(-work.space.sizes[list(work.space.names).index(spec.dim)] // spec.tile)
                        for spec in schedule.loops if spec.parallel)  # fmt: skip
     overhead = GRAIN_CYCLES * grains if not outer else 0.0
-    return Terms(compute, l2, l3, memory, overhead, max(compute, l2, l3, memory))
+    largest = max(compute, l2, l3, memory)
+    hidden = compute + l2 + l3 + memory - largest if math.isfinite(compute) else 0.0
+    return Terms(compute, l2, l3, memory, overhead, largest + EXPOSED * hidden)

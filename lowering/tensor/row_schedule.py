@@ -3,6 +3,7 @@ stage is computed after the other."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -67,9 +68,11 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
 
     works = {stage: StageWork.of_stage(stage, rows.stages) for stage in contractions}
 
+    @functools.cache
     def tiled(stage: Stage, block: int) -> Ranked:
         return candidates_of(works[stage].at(_block_sizes(works[stage].space, rows, stage, last, block)), machine)[0]
 
+    @functools.cache
     def cycles(block: int) -> float:
         return sum(tiled(stage, block).terms.compute for stage in contractions)
 
