@@ -3,10 +3,11 @@
     terms = estimate(kernel, schedule, target)
     terms.cycles, terms.limit          # 1.3e6, "compute"
 
-A stage takes as long as the largest of its terms and a part of the others: the cycles of its register tiles with all data near
-(lowering/tensor/tile_cost.py), and the bytes that its loops move into each level of the memory through that level's
-bandwidth (lowering/tensor/streams.py). Stages follow one another; to their sum come the loops' own cycles. Nothing
-depends on the number of threads. docs/cost-model.md has the formulas, and how far they are from what is measured."""
+A stage takes as long as the largest of its terms and a small part of the others: the cycles of its register tiles with
+all data near (lowering/tensor/tile_cost.py), and the bytes that its loops move into each level of the memory through
+that level's bandwidth (lowering/tensor/streams.py). Stages follow one another; to their sum come the loops' own cycles.
+Nothing depends on the number of threads. docs/cost-model.md has the formulas, and how far they are from what is
+measured."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from stepwell.lowering.tensor.tile_cost import tile_cycles
 
 GRAIN_CYCLES = 60.0  # to hand out a grain
 LAUNCH_CYCLES = 100.0  # to launch a kernel
-EXPOSED = 0.08  # of what should be hidden behind the largest term
+EXPOSED = 0.05  # of what should be hidden behind the largest term
 
 
 @attrs.frozen

@@ -3,8 +3,8 @@
     Tuner(lone_kernels(module, options), options, TuneFile.read(path, must_exist=False)).run(60)
 
 Kernels are taken by their share of the time, as the cost model expects it. Of each, the model's best schedules are
-timed in turns, then those near the fastest one, until nothing near is faster. A schedule replaces the usual one only
-where the median of the ratios of runs next to each other is better by more than the runs differ among themselves. The
+timed in turns, then those near the fastest one, until nothing near is faster. A schedule replaces another only
+where the ratios of runs next to each other are below 1 by more than they differ among themselves. The
 file is written after every kernel. A search that the end of the time cuts short is marked as not finished: the next one
 takes the kernels that the file lacks, then goes on with these."""
 
@@ -127,7 +127,7 @@ class Tuner:
             if len(race.tried) == before:
                 break
         best = winner
-        usual_seconds, seconds = race.times(usual, best)
+        best, seconds, usual_seconds = race.confirmed(best, usual)
         return Entry(
             lone.key, target_key(target), lone.label, best, seconds, usual, usual_seconds,
             estimate(lone.kernel, best, machine).cycles, len(race.tried), self.options.threads or 0,
@@ -181,14 +181,17 @@ class _Race:
         if not rivals or min(glances[rivals[0]]) >= min(glances[holder]):
             return holder
         times = self._rounds([holder, *rivals], ROUNDS)
-        better = [(statistics.median(_ratios(times[s], times[holder])), s) for s in rivals]
-        ratio, winner = min(better, key=lambda pair: pair[0])
-        return winner if ratio < 1 - max(MARGIN, _noise(times[holder]), _noise(times[winner])) else holder
+        ratios = {rival: _ratios(times[rival], times[holder]) for rival in rivals}
+        winner = min(rivals, key=lambda rival: statistics.median(ratios[rival]))
+        return winner if is_surely_less(ratios[winner]) else holder
 
-    def times(self, *schedules: ScheduleAttr) -> list[float]:
-        """The medians of some schedules, timed in turns."""
-        times = self._rounds(list(dict.fromkeys(schedules)), ROUNDS)
-        return [statistics.median(times[schedule]) for schedule in schedules]
+    def confirmed(self, best: ScheduleAttr, usual: ScheduleAttr) -> tuple[ScheduleAttr, float, float]:
+        """What is left of the two when they are timed once more, its time, and that of the usual one: of many that are
+        tried, one is always lucky."""
+        times = self._rounds(list(dict.fromkeys((best, usual))), ROUNDS)
+        if best != usual and not is_surely_less(_ratios(times[best], times[usual])):
+            best = usual
+        return best, statistics.median(times[best]), statistics.median(times[usual])
 
     def _rounds(self, schedules: Sequence[ScheduleAttr], rounds: int) -> dict[ScheduleAttr, list[float]]:
         """Rounds in which each is timed once, every second one backwards, so that a machine that slows down slows all
@@ -206,8 +209,10 @@ def _ratios(times: Sequence[float], others: Sequence[float]) -> list[float]:
     return [a / max(b, 1e-12) for a, b in zip(times, others, strict=True)]
 
 
-def _noise(times: Sequence[float]) -> float:
-    """How far the middle half of some times lies apart, as a part of their median."""
-    ordered = sorted(times)
+def is_surely_less(ratios: Sequence[float]) -> bool:
+    """Whether ratios are below 1 by more than the margin and than the middle half of them lies apart, all but one of
+    them at least."""
+    ordered = sorted(ratios)
     quarter = len(ordered) // 4
-    return (ordered[-1 - quarter] - ordered[quarter]) / 2 / max(statistics.median(ordered), 1e-12)
+    spread = (ordered[-1 - quarter] - ordered[quarter]) / 2
+    return statistics.median(ordered) < 1 - max(MARGIN, spread) and sum(ratio >= 1 for ratio in ratios) <= 1
