@@ -13,13 +13,14 @@ from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import bit_width, element_of
 from stepwell.lowering.loop.body import is_sum_of_products
 from stepwell.lowering.tensor.machine import size_of
-from stepwell.lowering.tensor.space import Space, is_constant, runs_along, without_unit_ends
+from stepwell.lowering.tensor.space import Space, is_constant, moves_in_strides, without_unit_ends
 from stepwell.lowering.tensor.stages import Stage, stages_of
 
 # Vector instructions that stand for an op which is none of its own; the rest of `math` are polynomials.
 INSTRUCTIONS: Mapping[str, float] = {
     "arith.divf": 8, "math.sqrt": 10, "math.rsqrt": 18, "math.exp": 16, "math.exp2": 14, "math.log": 20,
-    "math.tanh": 24, "math.erf": 30, "math.powf": 180, "math.absf": 1, "math.fma": 1, "math.floor": 1, "math.ceil": 1,
+    "math.tanh": 24, "math.erf": 30, "math.powf": 180,
+    "math.sin": 150, "math.cos": 150, "math.tan": 180, "math.absf": 1, "math.fma": 1, "math.floor": 1, "math.ceil": 1,
     "math.trunc": 1, "math.roundeven": 1, "math.copysign": 2, "math.absi": 1,
     "arith.divsi": 40, "arith.divui": 40, "arith.remsi": 40, "arith.remui": 40, "arith.floordivsi": 40,
     "arith.constant": 0, "arith.index_cast": 0,
@@ -57,8 +58,8 @@ class Access:
         return Access(map_, shape, max(1, bit_width(tensor_type(value).element) // 8), is_constant(value), is_local)
 
     def is_contiguous(self, d: int) -> bool:
-        """Whether neighbours along a dim are neighbours in memory, or will be."""
-        return self.is_constant or runs_along(self.map, d)
+        """Whether neighbours along a dim that it moves along are neighbours in memory, or will be."""
+        return d in self.used and (self.is_constant or not moves_in_strides(self.map, d))
 
     def step_bytes(self, d: int) -> int:
         """How far a step along a dim leads in memory, at most."""

@@ -24,7 +24,6 @@ LOOP_CYCLES = 2.0  # to enter the innermost loop of a reduction once more
 STREAMS = 10  # places of an operand that are followed at once; beyond, lines are waited for
 NEAR = 512  # bytes between places that are one stream
 STREAM_CYCLES, NEAR_CYCLES = 0.3, 0.04  # of each further place, for each step
-SLIDE_CYCLES = 0.1  # of each vector that the next step needs again and that there is no register for
 POINTS_OF_A_BLOCK = 1024  # vectors of outputs in one register tile, beyond any use
 
 
@@ -121,16 +120,15 @@ def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
     if not work.space.reduction:
         return tile.accumulators > POINTS_OF_A_BLOCK
     width = work.width(tile.lanes, machine.vector_bytes)
-    broadcasts = [access for access in work.reads if tile.vector not in access.used]
-    kept = max((_kept_for_the_next(access, work, tile) for access in broadcasts), default=0)
+    kept = max((_kept_for_the_next(access, work, tile) for access in work.reads), default=0)
     return tile.accumulators * work.sums * width + OPERANDS + kept > machine.vector_registers
 
 
 def _kept_for_the_next(access: Access, work: StageWork, tile: Tile) -> int:
-    """What the next step of the innermost loop uses as well, one place further: x[w + k] at k and k + 1. Steps are
-    unrolled, so that all of it stays in registers."""
+    """Broadcasts that the next step of the innermost loop uses as well, one place further: x[w + k] at k and k + 1.
+    Steps are unrolled, so that all of them stay in registers."""
     step = next((d for d in reversed(work.space.reduction) if work.space.sizes[d] > 1), None)
-    if step not in access.used:
+    if tile.vector in access.used or step not in access.used:
         return 0
     slides = any(step in place.dims and place.dims & tile.sizes.keys() for place in access.map.results)
     return tile.places(access.map) if slides else 0
@@ -140,16 +138,14 @@ def step_cycles(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) 
     """Cycles of one step: operations, loads, shuffles or the latency of too few accumulators, of each of which there
     are so many `copies`. Operands that do not fit the registers beside the accumulators are loaded again."""
     step = step_of(work, tile, machine)
-    loads, latency, waiting = step.loads, 0.0, step.waiting
+    loads, latency = step.loads, 0.0
     if work.space.reduction:
         kept = tile.accumulators * work.sums + step.registers
         loads += 2 * max(0, kept - machine.vector_registers)
         latency = machine.fma_latency / copies
-        shared = sum(_kept_for_the_next(access, work, tile) for access in work.reads if tile.vector in access.used)
-        waiting += SLIDE_CYCLES * max(0, tile.accumulators * work.sums + shared - machine.vector_registers)
     # Units that wait for results are never quite busy: the nearer the two, the less.
     arithmetic = math.sqrt(math.hypot((step.operations / machine.fma_per_cycle) ** 2, latency**2))
-    return waiting + max(
+    return step.waiting + max(
         arithmetic, loads / machine.loads_per_cycle, step.shuffles / machine.shuffles_per_cycle
     )
 
