@@ -24,6 +24,9 @@ LOOP_CYCLES = 2.0  # to enter the innermost loop of a reduction once more
 STREAMS = 10  # places of an operand that are followed at once; beyond, lines are waited for
 NEAR = 512  # bytes between places that are one stream
 STREAM_CYCLES, NEAR_CYCLES = 0.3, 0.04  # of each further place, for each step
+PAGE = 4096  # bytes: addresses so far apart fall on one set of the first cache
+WAYS = 16  # lines that a set of the second cache keeps
+KEPT_CYCLES, LOST_CYCLES = 10.0, 100.0  # for a line of a set that keeps it, or has to fetch it again
 POINTS_OF_A_BLOCK = 1024  # vectors of outputs in one register tile, beyond any use
 
 
@@ -154,13 +157,25 @@ def finish_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
     """Cycles of a tile besides its steps: what comes behind the sums, and the stores."""
     late = attrs.evolve(work, reads=work.late_reads, operations=work.late_operations, gathers=0)
     step = step_of(late, tile, machine)
-    stores = 0.0
+    stores, waiting = 0.0, 0.0
     for access in work.writes:
         is_vector = tile.vector not in access.used or access.is_contiguous(tile.vector)
         stores += tile.accumulators * (1 if is_vector else tile.lanes)
-    return TILE_CYCLES + max(
+        waiting += 0.0 if is_vector else _set_cycles(access, tile)
+    return TILE_CYCLES + waiting + max(
         step.operations / machine.fma_per_cycle, step.loads / machine.loads_per_cycle, stores / machine.stores_per_cycle
     )
+
+
+def _set_cycles(access: Access, tile: Tile) -> float:
+    """What scattered stores wait for, where all lanes fall on one set of the caches, whose ways are few."""
+    if access.step_bytes(tile.vector) % PAGE:
+        return 0.0
+    rows = math.prod(n for d, n in tile.counts().items() if d in access.used and d != tile.vector)
+    near = any(access.is_contiguous(d) for d in tile.sizes if d != tile.vector)
+    lines = max(1.0, rows * access.item / LINE) + (rows * access.item % LINE > 0) * 0.5 if near else rows
+    planes = tile.lanes * tile.vectors
+    return lines * planes * (LOST_CYCLES if planes > WAYS else KEPT_CYCLES)
 
 
 def known(count: Callable[..., float], work: StageWork, tile: Tile, machine: Machine, *more: int) -> float:

@@ -216,3 +216,31 @@ def test_a_space_without_vectors_has_a_cost() -> None:
     plain = ScheduleAttr((), (), "none", 1)
     assert estimate(product(4, 4, 4), plain, MACHINE).cycles > 0
     assert Space.of(next(iter(product().walk_of(GenericOp)))).sizes == [128, 256, 512]
+
+
+SCATTERED = """
+func.func @main(%x: tensor<64x256xf32>, %w: tensor<64x32xf32>) -> tensor<32x{n}xf32> {{
+  %y = tensor.kernel %x, %w : (tensor<64x256xf32>, tensor<64x32xf32>) -> tensor<32x{n}xf32> {{
+  ^bb0(%a: tensor<64x256xf32>, %b: tensor<64x32xf32>):
+    %s = tensor.generic %a, %b {{identities = [0.0 : f32], iterators = ["parallel", "parallel", "reduction"], maps = [affine_map<(d0, d1, d2) -> (d2, d0)>, affine_map<(d0, d1, d2) -> (d2, d1)>, affine_map<(d0, d1, d2) -> (d1, d0)>], names = ["m", "n", "k"], operandSegmentSizes = array<i32: 2, 0>, sizes = #tensor.dims<[256, 32, 64]>}} : (tensor<64x256xf32>, tensor<64x32xf32>) -> tensor<32x{n}xf32> {{
+    ^bb1(%v: f32, %e: f32):
+      %p = arith.mulf %v, %e : f32
+      tensor.yield %p : f32
+    }} {{
+    ^bb2(%p: f32, %q: f32):
+      %r = arith.addf %p, %q : f32
+      tensor.yield %r : f32
+    }}
+    tensor.yield %s : tensor<32x{n}xf32>
+  }}
+  func.return %y : tensor<32x{n}xf32>
+}}
+"""  # noqa: E501 - one op to a line
+
+
+def test_scattered_stores_to_one_set_wait() -> None:
+    """Planes a page apart, and planes a page and a line apart."""
+    one, other = (next(iter(parse_module(SCATTERED.format(n=n)).walk_of(KernelOp))) for n in (1024, 1040))
+    two, single = schedule(8, 32), schedule(8, 16)
+    assert estimate(one, two, MACHINE).cycles > 1.5 * estimate(other, two, MACHINE).cycles
+    assert estimate(one, single, MACHINE).cycles < estimate(one, two, MACHINE).cycles
