@@ -27,7 +27,7 @@ from stepwell.lowering.tensor.tile_cost import tile_cycles
 
 GRAIN_CYCLES = 60.0  # to hand out a grain
 LAUNCH_CYCLES = 100.0  # to launch a kernel
-EXPOSED = 0.05  # of what should be hidden behind the largest term
+EXPOSED = (0.05, 0.05, 0.2, 0.2)  # of compute, L2, L3, memory, which should be hidden behind the largest
 
 
 @attrs.frozen
@@ -129,6 +129,8 @@ def space_terms(
     grains = math.prod(-(-work.space.sizes[list(work.space.names).index(spec.dim)] // spec.tile)
                        for spec in schedule.loops if spec.parallel)  # fmt: skip
     overhead = GRAIN_CYCLES * grains if not outer else 0.0
-    largest = max(compute, l2, l3, memory)
-    hidden = compute + l2 + l3 + memory - largest if math.isfinite(compute) else 0.0
-    return Terms(compute, l2, l3, memory, overhead, largest + EXPOSED * hidden)
+    terms = (compute, l2, l3, memory)
+    largest = max(terms)
+    exposed = [part * term for part, term in zip(EXPOSED, terms, strict=True)]
+    bound = largest + sum(exposed) - exposed[terms.index(largest)] if math.isfinite(largest) else largest
+    return Terms(compute, l2, l3, memory, overhead, bound)

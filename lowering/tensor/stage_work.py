@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import attrs
 
-from stepwell.dialects import math
+from stepwell.dialects import math as math_dialect
 from stepwell.dialects.tensor import GenericOp, KernelOp, ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Operation, Value
@@ -78,6 +79,7 @@ class Access:
                 reach = axis if low is None or high is None else high - low + 1
             else:
                 reach = 1 + sum(abs(factor) * (sizes[d] - 1) for d, factor in factors.items())
+                reach = min(reach, math.prod(sizes[d] for d in factors))
             found.append(min(axis, reach))
         return found
 
@@ -150,7 +152,7 @@ def _instructions(op: GenericOp) -> float:
 def _weight(op: Operation) -> float:
     if op.op_name in INSTRUCTIONS:
         return INSTRUCTIONS[op.op_name]
-    if op.dialect == math.DIALECT.name:
+    if op.dialect == math_dialect.DIALECT.name:
         return POLYNOMIAL
     return 1 if op.dialect == "arith" and not _is_index(op) else 0
 

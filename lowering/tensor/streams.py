@@ -1,7 +1,8 @@
 """Bytes that a loop nest moves between the levels of the memory.
 
-From the inside out: a loop over which all of its data stay in a cache brings each byte once; one of which only the body
-stays brings nothing more for operands on which it does not depend; any other brings everything again for each step."""
+From the inside out: a loop over which all of its data stay in a cache brings each byte once, and so does the one around
+it, whose body stays; further out, a loop brings nothing more for operands on which it and those inside do not depend;
+any other brings everything again for each step."""
 
 from __future__ import annotations
 
@@ -86,14 +87,18 @@ def traffic(
     total = 0.0
     for access, weight in accesses:
         if fitting == len(nest):  # lines are used up by the steps that follow
-            moved = float(access.item * math.prod(access.box(sizes[fitting])))
-        else:
-            moved = float(bytes_at(access, fitting))
-        stays = True
-        for depth in range(fitting - 1, -1, -1):
-            still = nest[depth].dim not in access.used or (access.is_local and depth < local)
-            if not (stays and still):
-                stays = False
+            moved, around = float(access.item * math.prod(access.box(sizes[fitting]))), fitting
+        else:  # what one step of the loop around shares with the next stays too
+            moved, around = float(bytes_at(access, fitting - 1)), fitting - 1
+        stays = around == fitting or _is_still(access, nest[around], around < local)
+        for depth in range(around - 1, -1, -1):
+            stays = stays and _is_still(access, nest[depth], depth < local)
+            if not stays:
                 moved *= nest[depth].trips
         total += weight * moved
     return total
+
+
+def _is_still(access: Access, level: Level, is_local: bool) -> bool:
+    """Whether the steps of a loop reach the same elements."""
+    return level.dim not in access.used or (access.is_local and is_local)

@@ -25,6 +25,7 @@ STREAMS = 10  # places of an operand that are followed at once; beyond, lines ar
 NEAR = 512  # bytes between places that are one stream
 STREAM_CYCLES, NEAR_CYCLES = 0.3, 0.04  # of each further place, for each step
 PAGE = 4096  # bytes: addresses so far apart fall on one set of the first cache
+PAGES, PAGE_CYCLES = 4, 0.12  # places that lie so far apart and cost nothing, and what each further one costs
 WAYS = 16  # lines that a set of the second cache keeps
 KEPT_CYCLES, LOST_CYCLES = 10.0, 100.0  # for a line of a set that keeps it, or has to fetch it again
 POINTS_OF_A_BLOCK = 1024  # vectors of outputs in one register tile, beyond any use
@@ -97,8 +98,10 @@ def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
         shuffles += turned * width
         kept += held
         if tile.vector not in access.used:
-            far = max((access.step_bytes(d) for d in tile.sizes), default=0) >= NEAR
-            waiting += max(0.0, made - STREAMS) * (STREAM_CYCLES if far else NEAR_CYCLES)
+            far = max((access.step_bytes(d) for d in tile.sizes), default=0)
+            waiting += max(0.0, made - STREAMS) * (STREAM_CYCLES if far >= NEAR else NEAR_CYCLES)
+            if far and far % PAGE == 0:
+                waiting += PAGE_CYCLES * max(0.0, made - PAGES)
     points = tile.accumulators
     gathered = work.gathers * points * tile.lanes
     return Step(work.operations * points * width, loads + gathered, shuffles + gathered, kept * width, waiting)

@@ -26,6 +26,7 @@ PARTIAL = 256  # multiply-adds in one sum of the widest vectors: rounding errors
 WIDEST = 64  # bytes; with narrower vectors a step takes longer, and shorter sums cost nothing
 PARTIAL_PLAIN = 32  # plain numbers, at least: often of one sign, so that every rounding is that of a large sum
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
+UNEVEN = 1.5  # of parts that are not whole: rows are rather not cut at all
 ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
 
 
@@ -145,8 +146,10 @@ def _contraction_loops(
         return others * -(-space.sizes[vector] // columns) * -(-row_size // rows)
 
     while grains() < wanted and (rows > tile.rows or columns > panel):
-        if rows > tile.rows and (rows // tile.rows >= columns // panel or columns == panel):
-            rows = max(tile.rows, rows // 2 // tile.rows * tile.rows)
+        fewer = max(tile.rows, rows // 2 // tile.rows * tile.rows)
+        uneven = fewer < row_size and -(-row_size // fewer) * fewer > UNEVEN * row_size
+        if rows > tile.rows and ((rows // tile.rows >= columns // panel and not uneven) or columns == panel):
+            rows = fewer
         else:
             columns = max(panel, columns // 2 // panel * panel)
     streamed = {d for m in space.op.input_maps if vector in m.used_dims() for d in m.used_dims()}

@@ -21,6 +21,7 @@ from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stages import stages_of
 from stepwell.lowering.tensor.tile_cost import LINE, Tile, crosses_lines
 
+WHOLE = 1.25  # of a dim, at most, in whole tiles: small tails of several dims are more code than work
 ENOUGH_GRAINS = 16  # grains of a large kernel beyond which its inner loops are left to one thread
 
 
@@ -36,16 +37,18 @@ def window_schedules(space: Space, vector: int, lanes: int, machine: Machine) ->
 def tiles(space: Space, vector: int, lanes: int, machine: Machine) -> Iterator[Tile]:
     """Register tiles over the vector dim and up to two others."""
     others = [d for d in space.parallel if d != vector and space.sizes[d] > 1]
+    fitting = {d: [n for n in range(2, space.sizes[d] + 1) if -(-space.sizes[d] // n) * n <= WHOLE * space.sizes[d]]
+               for d in others}  # fmt: skip
     columns = -(-space.sizes[vector] // lanes)
     most = machine.vector_registers - 2
     for vectors in range(1, min(columns, 8) + 1):
         yield Tile({vector: vectors * lanes}, vector, lanes)
         for d in others:
-            for n in range(2, min(space.sizes[d], most // vectors) + 1):
+            for n in (n for n in fitting[d] if n <= most // vectors):
                 yield Tile({d: n, vector: vectors * lanes}, vector, lanes)
         for a, b in itertools.combinations(others, 2):
-            for n in range(2, min(space.sizes[a], most // vectors) + 1):
-                for m in range(2, min(space.sizes[b], most // vectors // n) + 1):
+            for n in (n for n in fitting[a] if n <= most // vectors):
+                for m in (m for m in fitting[b] if m <= most // vectors // n):
                     yield Tile({a: n, b: m, vector: vectors * lanes}, vector, lanes)
 
 
