@@ -21,7 +21,7 @@ from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stages import stages_of
 from stepwell.lowering.tensor.tile_cost import LINE, Tile, crosses_lines
 
-WHOLE = 1.25  # of a dim, at most, in whole tiles: small tails of several dims are more code than work
+WHOLE = 1.2  # of a dim, at most, in whole tiles: small tails of several dims are more code than work
 ENOUGH_GRAINS = 16  # grains of a large kernel beyond which its inner loops are left to one thread
 
 
@@ -41,7 +41,7 @@ def tiles(space: Space, vector: int, lanes: int, machine: Machine) -> Iterator[T
                for d in others}  # fmt: skip
     columns = -(-space.sizes[vector] // lanes)
     most = machine.vector_registers - 2
-    for vectors in range(1, min(columns, 8) + 1):
+    for vectors in (n for n in range(1, min(columns, 8) + 1) if -(-columns // n) * n <= WHOLE * columns):
         yield Tile({vector: vectors * lanes}, vector, lanes)
         for d in others:
             for n in (n for n in fitting[d] if n <= most // vectors):
