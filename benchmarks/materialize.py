@@ -90,10 +90,16 @@ def _input(value: onnx.ValueInfoProto, symbols: Mapping[str, int], metadata: Map
     return _generator(value.name).standard_normal(shape, dtype=np.float32).astype(dtype)
 
 
-def inputs(model: onnx.ModelProto, symbols: Mapping[str, int] | None = None) -> dict[str, Array]:
-    """Seeded arrays for the inputs of `model`, in the order of its graph; `symbols` wins over the metadata's `dims`."""
+def symbols(model: onnx.ModelProto) -> dict[str, int]:
+    """The sizes that a model's metadata give its symbols."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    sizes = {name: int(value) for name, value in _pairs(metadata.get("dims", "")).items()} | dict(symbols or {})
+    return {name: int(value) for name, value in _pairs(metadata.get("dims", "")).items()}
+
+
+def inputs(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
+    """Seeded arrays for the inputs of `model`, in the order of its graph; `sizes` wins over the metadata's `dims`."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    sizes = symbols(model) | dict(sizes or {})
     constant = {tensor.name for tensor in model.graph.initializer}
     return {v.name: _input(v, sizes, metadata) for v in model.graph.input if v.name not in constant}
 

@@ -211,6 +211,14 @@ def fma_peak(isa: Isa) -> float:
     return best_rate(2.0 * isa.lanes * isa.chains * rounds, lambda: function(data.ctypes.data, rounds)) / 1e9
 
 
+def clock() -> float:
+    """Cycles per second, as far as the multiply-add peak tells: a core does what its target's description says."""
+    from stepwell.backends.cpu.target import host
+
+    isa = _isa()
+    return fma_peak(isa) * 1e9 / (2 * isa.lanes * host().fma_per_cycle)
+
+
 def read_rates(isa: Isa) -> dict[str, float]:
     """Measured GB/s that one core reads from `L1`, `L2`, `L3` and `memory`."""
     engine = compile_ir(read_ir(isa))

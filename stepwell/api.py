@@ -44,6 +44,7 @@ def compile(
     cache: bool = True,
     state: Mapping[str, str] | None = None,
     capacity: Mapping[str, int] | int | None = None,
+    tuned: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Compile a model for a target, for any value of its symbolic sizes.
 
@@ -53,15 +54,17 @@ def compile(
     are written: sums one element after the other, no fused multiply-adds, the same bits on every target
     (docs/numerics.md). With `sanitize` machine code checks the bounds of every access to memory: slow, and meant for IR
     that was edited. With `cache`, a model or kernels that were compiled before, by any process, are taken from a folder
-    on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell).
+    on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell). `tuned` is a file of schedules that `lower --tune`
+    has found; kernels that it does not have are scheduled as usual.
 
     `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
     that get rows behind them ({"past": 2048}, by the name of the size, or a number for all): these grow in place.
 
     Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
-    target or precision that is unknown or that this machine cannot run."""
-    request = Request(target, precision, shapes, sanitize, state, capacity)
+    target or precision that is unknown or that this machine cannot run, TuningError for a file of schedules that is
+    damaged or that holds one which does not suit its kernel."""
+    request = Request(target, precision, shapes, sanitize, state, capacity, None if tuned is None else os.fspath(tuned))
     with paused_collector():
         load_installed()
         opened = open_source(source)

@@ -78,6 +78,8 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
                        help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip
     group.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
                        help="take kernels that were compiled before from disk (default: yes)")  # fmt: skip
+    group.add_argument("--tuned", "--tune-file", dest="tuned", type=Path, metavar="FILE",
+                       help="schedules that were found by measuring; with --tune, where they go")  # fmt: skip
     group.add_argument("--shapes", action="append", default=[], metavar="NAME=N|LEAST,USUAL,MOST",
                        help="fix a symbolic size, or say what is usual (guides schedules only)")  # fmt: skip
     group.add_argument("--state", action="append", default=[], metavar="IN=OUT",
@@ -116,6 +118,9 @@ def _add_actions(group: argparse._ArgumentGroup) -> None:
                        help="--profile as a page with a roofline plot; the page needs no other file")
     group.add_argument("--trace", type=Path, metavar="FILE",
                        help="with --profile: what each thread did in one call, for Perfetto and chrome://tracing")
+    group.add_argument("--tune", nargs="?", type=float, const=60.0, metavar="SECONDS",
+                       help="search faster schedules for about so long (default: 60), the largest kernels first;\n"
+                            "goes on where the file of --tune-file ends")  # fmt: skip
     group.add_argument("--check-each", action="store_true", help="find the pass that changed a result")
     group.add_argument("--report", action="store_true", help="kernels, memory, statistics, time")
     group.add_argument("--probe", action="append", default=[], metavar="NAME",

@@ -122,7 +122,8 @@ class _Job:
         args = self.args
         start = time.perf_counter()
         request = Request(args.target, args.precision, self.shapes, self._sanitizes(), parse_states(args.state),
-                          parse_capacities(args.capacity) or None)  # fmt: skip
+                          parse_capacities(args.capacity) or None,
+                          None if args.tuned is None or args.tune is not None else str(args.tuned))  # fmt: skip
         from stepwell.api import place_of
 
         source = open_source(self._source())
@@ -134,6 +135,8 @@ class _Job:
         if self.place is not None:
             self.place.settle()
         self.timing.add("(load)", time.perf_counter() - start)
+        if args.tune is not None:
+            return self._tune(module)
         machine = machine_of(self.options) if self._needs_target() else None
         context = context_of(self.options, machine)
         return self._finish(self._act(module, context, machine), context.remarks)
@@ -298,6 +301,26 @@ class _Job:
             sys.stdout.write(result)
 
     # Running
+
+    def _tune(self, module: Operation) -> int:
+        """Search schedules and write them to a file; a line for each kernel."""
+        if self.args.tuned is None:
+            raise InputError("--tune makes a file of schedules: say where it goes with --tune-file")
+        if not 0 < self.args.tune < float("inf"):
+            raise InputError(f"--tune {self.args.tune}: there is no search of so many seconds")
+        from stepwell.backends.cpu.target import check_runs_here
+        from stepwell.tune.files import TuneFile
+        from stepwell.tune.kernels import lone_kernels
+        from stepwell.tune.tuner import Tuner
+
+        check_runs_here(machine_of(self.options))
+        file = TuneFile.read(self.args.tuned, must_exist=False)
+        tuner = Tuner(lone_kernels(module, self.options), self.options, file)
+        for found in tuner.run(self.args.tune):
+            sys.stdout.write(f"{found}\n")
+            sys.stdout.flush()
+        sys.stdout.write(f"{tuner.missing()} of {len(tuner.kernels)} kernels are left\n")
+        return 0
 
     def _call(self, module: Operation, machine: Any) -> None:
         function = main_function(module)

@@ -13,6 +13,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.precision import PRECISIONS, demand_precision
+from stepwell.lowering.tensor.tuned import TUNED
 from stepwell.sources import Held, Hints, Shapes, Source
 
 
@@ -27,13 +28,14 @@ class Request:
     sanitize: bool = False
     state: Mapping[str, str] | None = None
     capacity: Mapping[str, int] | int | None = None
+    tuned: str | None = None
 
 
 @attrs.frozen
 class Options:
     """What a compilation is told. `precision`: one of PRECISIONS. `threads` None: all cores that the process may use.
     `sanitize`: machine code checks the bounds of every access to memory. `cache`: compiled kernels are kept on disk and
-    looked up there."""
+    looked up there. `tuned`: a file of schedules that were found by measuring."""
 
     target: str = "cpu"
     precision: str = "f32"
@@ -41,6 +43,7 @@ class Options:
     hints: Hints = attrs.Factory(dict)
     sanitize: bool = False
     cache: bool = True
+    tuned: str | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -53,7 +56,8 @@ def entered(source: Source | Held, request: Request, threads: int | None, cache:
     """(the module where it enters, what its compilation is told). Raises what a source or an option may be wrong in."""
     module, hints = source.load(request.shapes)
     bind_states(module, request.state, request.capacity)
-    return module, Options(request.target, request.precision, threads, hints, request.sanitize, cache)
+    options = Options(request.target, request.precision, threads, hints, request.sanitize, cache, request.tuned)
+    return module, options
 
 
 def machine_of(options: Options) -> Any:
@@ -64,8 +68,13 @@ def machine_of(options: Options) -> Any:
 
 
 def context_of(options: Options, machine: Any) -> PassContext:
-    """What the passes of a compilation share."""
-    return PassContext(machine, {"precision": options.precision, "shapes": options.hints})
+    """What the passes of a compilation share. Raises TuningError for a file of schedules that cannot be used."""
+    told: dict[str, Any] = {"precision": options.precision, "shapes": options.hints}
+    if options.tuned is not None and machine is not None:
+        from stepwell.tune.files import TuneFile
+
+        told[TUNED] = TuneFile.read(options.tuned).schedules(machine)
+    return PassContext(machine, told)
 
 
 def lower(

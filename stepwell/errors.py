@@ -40,6 +40,11 @@ class EngineError(StepwellError):
     """An engine file that cannot be written or used: missing, foreign, of a newer format, truncated, damaged."""
 
 
+class TuningError(StepwellError):
+    """A file of tuned schedules that cannot be used: missing, of another format, damaged, with a schedule that no
+    kernel can have."""
+
+
 class TargetError(StepwellError):
     """A target that is unknown, or that this machine cannot run."""
 

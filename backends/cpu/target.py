@@ -51,10 +51,10 @@ class Processor:
 class CpuTarget:
     """A processor to compile for. Equal targets give equal code, so a target is part of every cache key.
 
-    Sizes are in bytes. `*_bandwidth` are assumed sustained bytes per cycle and core into the register file from L1 and
-    from the level named for the rest; they rank schedules and promise nothing. `grain_threads` is the largest team that
-    schedules make grains for: a constant of the target and never the team's real size, so that results have the same
-    bits at any thread count.
+    Sizes are in bytes. `*_bandwidth` are assumed sustained bytes per cycle and core, from L1 into the register file and
+    from the other levels into the one above; they rank schedules and promise nothing. `grain_threads` is the largest
+    team that schedules make grains for: a constant of the target and never the team's real size, so that results have
+    the same bits at any thread count.
     """
 
     name: str
@@ -213,9 +213,9 @@ def _x86(
         l2_bytes=l2,
         l3_bytes=l3,
         l1_bandwidth=2.0 * vector_bytes,
-        l2_bandwidth=0.75 * vector_bytes,
-        l3_bandwidth=12.0,
-        memory_bandwidth=4.0,
+        l2_bandwidth=0.875 * vector_bytes,
+        l3_bandwidth=20.0,
+        memory_bandwidth=6.0,
         fma_per_cycle=2,
     )
 

@@ -3,19 +3,21 @@ stage is computed after the other."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr, StageSpec
+from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.register import RegisterTile, best_tile, space_cycles
 from stepwell.lowering.tensor.rows import row_bytes
 from stepwell.lowering.tensor.space import Space
+from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Rows, Stage
-from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, schedule_of
+from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
 
@@ -27,15 +29,16 @@ def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
     )
 
 
-def row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
-    """Loops over rows, outermost first, down to a block of rows in which every stage is computed."""
+def row_schedule(rows: Rows, machine: Machine, block: int | None = None) -> ScheduleAttr:
+    """Loops over rows, outermost first, down to a block of rows in which every stage is computed; of the best size,
+    where none is given."""
     root = rows.root.root
     pairs = sorted(zip(rows.dims, rows.units, strict=True), key=lambda pair: pair[0][rows.root])
     dims = [row[rows.root] for row, _ in pairs]
     units = {row[rows.root]: unit[rows.root] for row, unit in pairs}
     last = pairs[-1][0]
     sizes = {d: -(-size_of(root.sizes.dims[d]) // units[d]) for d in dims}
-    block = min(sizes[dims[-1]], row_block(rows, last, machine))
+    block = min(sizes[dims[-1]], row_block(rows, last, machine) if block is None else block)
     grain = block
     if block <= ROWS_AT_ONCE:  # small grains
         work = max(math.prod(map(size_of, s.root.sizes.dims)) for s in rows.stages) // math.prod(sizes.values())
@@ -66,8 +69,15 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
     bytes_ = max(1, row_bytes(rows))
     most = max(machine.l1_bytes // 2 // bytes_, min(machine.l2_bytes // 4 // bytes_, LEAST_BLOCK))
 
+    works = {stage: StageWork.of_stage(stage, rows.stages) for stage in contractions}
+
+    @functools.cache
+    def tiled(stage: Stage, block: int) -> Ranked:
+        return candidates_of(works[stage].at(_block_sizes(works[stage].space, rows, stage, last, block)), machine)[0]
+
+    @functools.cache
     def cycles(block: int) -> float:
-        return sum(_block_cycles(stage, last[stage], block, machine) for stage in contractions)
+        return sum(tiled(stage, block).terms.compute for stage in contractions)
 
     count = size_of(rows.sizes()[rows.dims.index(last)])
 
@@ -75,7 +85,7 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
         return count // block * cycles(block) + (cycles(count % block) if count % block else 0)
 
     # A block that is no multiple of the register tile has to divide the rows, or else its tail is cut in small pieces.
-    tiles = {_best_tile(count, Space.of(stage.root), last[stage], machine).rows for stage in contractions}
+    tiles = {tiled(stage, count).schedule.register_size(stage.root.names[last[stage]]) for stage in contractions}
     whole = [n for n in range(1, 65) if count % n == 0 or all(n % rows == 0 for rows in tiles)]
     return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
 
@@ -85,32 +95,23 @@ def shares_loads(stage: Stage, row: int) -> bool:
     return any(row not in map_.used_dims() for map_ in stage.root.input_maps)
 
 
-def _block_cycles(stage: Stage, row: int, rows: int, machine: Machine) -> float:
-    """Cycles of a contraction over a block of rows."""
-    space = Space.of(stage.root)
-    columns = math.prod(space.sizes[d] for d in space.parallel if d != row)
-    depth = math.prod(space.sizes[d] for d in space.reduction)
-    best = _best_tile(rows, space, row, machine)
-    return depth * space_cycles(best, rows, columns, machine.vector_bytes // 4, machine)
-
-
-def _best_tile(rows: int, space: Space, row: int, machine: Machine) -> RegisterTile:
-    columns = math.prod(space.sizes[d] for d in space.parallel if d != row)
-    return best_tile(rows, columns, machine.vector_bytes // 4, machine)
-
-
 def _stage_schedule(
     stage: Stage, rows: Rows, last: Mapping[Stage, int], block: int, machine: Machine
 ) -> ScheduleAttr:
     """How one stage's part of a block of rows is cut."""
     space = Space.of(stage.root)
-    sizes = list(space.sizes)
-    for row, unit in zip(rows.dims, rows.units, strict=True):
-        sizes[row[stage]] = unit[stage] * (block if row is last else 1)
-    made = schedule_of(attrs.evolve(space, sizes=sizes), machine)
+    made = schedule_of(attrs.evolve(space, sizes=_block_sizes(space, rows, stage, last, block)), machine)
     if window_dims(stage.root):
         return made
     return made.with_loops(_line_by_line(space, rows.inner(stage), made))
+
+
+def _block_sizes(space: Space, rows: Rows, stage: Stage, last: Mapping[Stage, int], block: int) -> list[int]:
+    """The sizes of one stage's part of a block of rows."""
+    sizes = list(space.sizes)
+    for row, unit in zip(rows.dims, rows.units, strict=True):
+        sizes[row[stage]] = unit[stage] * (block if row is last else 1)
+    return sizes
 
 
 def _line_by_line(space: Space, inner: Sequence[int], made: ScheduleAttr) -> list[LoopSpec]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, tensor_type
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, ReshapeOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.core import BlockArgument, Value
@@ -135,7 +135,9 @@ def moves_in_strides(map_: AffineMap, d: int) -> bool:
 
 
 def is_constant(value: Value) -> bool:
-    """Whether a kernel's inside stands for a constant of the model."""
+    """Whether a kernel's inside stands for a constant of the model, perhaps reshaped."""
+    while isinstance(value.defining_op, ReshapeOp):
+        value = value.defining_op.x
     if isinstance(value, BlockArgument) and isinstance(value.block.parent_op, KernelOp):
         value = value.block.parent_op.inputs[value.index]
     return isinstance(value.defining_op, ConstantOp)

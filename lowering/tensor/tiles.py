@@ -1,7 +1,7 @@
 """How one stage's iteration space is cut: the register tile, the vectors, and the loops around them.
 
-The choices are counted from the target's description (lowering/tensor/register.py). The number of threads is no part of
-the count: it shares out grains, and never changes them."""
+The candidates are listed here, and the cost model (lowering/tensor/cost.py) chooses. The number of threads is no part
+of it: it shares out grains, and never changes them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, AffineExpr
 from stepwell.ir.types import FloatType
 from stepwell.lowering.precision import is_strict
+from stepwell.lowering.tensor.choose import Ranked, ranked
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.register import RegisterTile, best_tile
+from stepwell.lowering.tensor.register import RegisterTile, register_tiles
 from stepwell.lowering.tensor.space import Space, lanes_of, reads_of
-from stepwell.lowering.tensor.windows import window_schedule
+from stepwell.lowering.tensor.stage_work import StageWork
+from stepwell.lowering.tensor.windows import window_schedules
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least,
@@ -27,22 +29,35 @@ PARTIAL_PLAIN = 32  # plain numbers, at least: often of one sign, so that every 
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
 MOST_ALONG = 4  # points along one dim of a map that are computed together because they read the same elements,
 MOST_POINTS = 16  # and in all
+UNEVEN = 1.5  # of parts that are not whole: rows are rather not cut at all
 ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
 
 
 def schedule_of(space: Space, machine: Machine) -> ScheduleAttr:
-    """The schedule of one stage."""
+    """The schedule of one stage: the cheapest candidate."""
+    return candidates_of(StageWork.of_op(space.op).at(space.sizes), machine)[0].schedule
+
+
+def candidates_of(work: StageWork, machine: Machine, count: int = 1) -> list[Ranked]:
+    """Schedules of one stage that may be the best, and so many at least where there are, the best first."""
+    return ranked(schedules(work.space, machine), work, machine, count)
+
+
+def schedules(space: Space, machine: Machine) -> Iterator[ScheduleAttr]:
+    """The schedules among which the cost model chooses; of equally cheap ones it takes the first."""
     vector = space.vector_dim(machine.vector_bytes // 4)
     if vector is None:
-        return _plain(space)
+        yield _plain(space)
+        return
     lanes = lanes_of(space.op, machine, space.sizes[vector])
     if vector in space.reduction:
-        return _along_reduction(space, vector, lanes)
-    if vector in window_dims(space.op):
-        return window_schedule(space, vector, lanes, machine)
-    if space.reduction:
-        return _contraction(space, vector, lanes, machine)
-    return _map(space, vector, lanes)
+        yield _along_reduction(space, vector, lanes)
+    elif vector in window_dims(space.op):
+        yield from window_schedules(space, vector, lanes, machine)
+    elif space.reduction:
+        yield from _contractions(space, vector, lanes, machine)
+    else:
+        yield _map(space, vector, lanes)
 
 
 def _plain(space: Space) -> ScheduleAttr:
@@ -116,21 +131,22 @@ def _outer_loops(space: Space, elements: int, least: Mapping[int, int] | None = 
             yield LoopSpec(f"{space.names[d]}0", space.names[d], tiles[d], True)
 
 
-def _contraction(space: Space, vector: int, lanes: int, machine: Machine) -> ScheduleAttr:
+def _contractions(space: Space, vector: int, lanes: int, machine: Machine) -> Iterator[ScheduleAttr]:
     row = space.row_dim(vector)
     rows, columns = space.sizes[row] if row is not None else 1, space.sizes[vector]
-    best = best_tile(rows, columns, lanes, machine)
+    tiles = register_tiles(machine, rows, -(-columns // lanes))
     names = space.names
-    register = [(names[row], best.rows)] if row is not None else []
-    register.append((names[vector], best.vectors * lanes))
-    loops = list(_contraction_loops(space, vector, row, best, lanes, machine))
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
     length = PARTIAL
     if len(space.op.inputs) == 1:  # as many sums as numbers in each
         known = [size for d in space.reduction if isinstance(size := space.op.sizes.dims[d], int)]
         length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
     partial = _partial(space, length)
-    return ScheduleAttr(tuple(loops), tuple(register), names[vector], lanes, unroll, partial=partial)
+    for tile in sorted(tiles, key=lambda tile: (rows % tile.rows != 0, -tile.rows * tile.vectors)):
+        register = [(names[row], tile.rows)] if row is not None else []
+        register.append((names[vector], tile.vectors * lanes))
+        loops = tuple(_contraction_loops(space, vector, row, tile, lanes, machine))
+        yield ScheduleAttr(loops, tuple(register), names[vector], lanes, unroll, partial=partial)
 
 
 def _partial(space: Space, length: int) -> int:
@@ -162,8 +178,10 @@ def _contraction_loops(
         return others * -(-space.sizes[vector] // columns) * -(-row_size // rows)
 
     while grains() < wanted and (rows > tile.rows or columns > panel):
-        if rows > tile.rows and (rows // tile.rows >= columns // panel or columns == panel):
-            rows = max(tile.rows, rows // 2 // tile.rows * tile.rows)
+        fewer = max(tile.rows, rows // 2 // tile.rows * tile.rows)
+        uneven = fewer < row_size and -(-row_size // fewer) * fewer > UNEVEN * row_size
+        if rows > tile.rows and ((rows // tile.rows >= columns // panel and not uneven) or columns == panel):
+            rows = fewer
         else:
             columns = max(panel, columns // 2 // panel * panel)
     streamed = {d for m in space.op.input_maps if vector in m.used_dims() for d in m.used_dims()}

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-
-import attrs
+from collections.abc import Iterator
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import GenericOp, KernelOp
@@ -19,90 +17,39 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.types import bit_width, element_of
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.space import Space, is_constant
+from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stages import stages_of
+from stepwell.lowering.tensor.tile_cost import LINE, Tile, crosses_lines
 
-LINE = 64  # bytes of a cache line
+WHOLE = 1.2  # of a dim, at most, in whole tiles: small tails of several dims are more code than work
 ENOUGH_GRAINS = 16  # grains of a large kernel beyond which its inner loops are left to one thread
 
 
-@attrs.frozen
-class Tile:
-    """Elements of each dim in the register tile, those of the vector dim in whole vectors; dims of 1 left out."""
-
-    sizes: Mapping[int, int]
-    vector: int
-    lanes: int
-
-    @property
-    def accumulators(self) -> int:
-        """Registers that hold outputs."""
-        return math.prod(self.sizes.values()) // self.lanes
-
-    def places(self, map_: AffineMap) -> int:
-        """How many different places of an operand the tile reads in one step of the reduction: vectors, or elements."""
-        steps = {d: self.lanes if d == self.vector else 1 for d in self.sizes}
-        ranges = [range(0, size, steps[d]) for d, size in self.sizes.items()]
-        count = map_.num_dims
-        found = set()
-        for point in itertools.product(*ranges):
-            dims = [0] * count
-            for d, at in zip(self.sizes, point, strict=True):
-                dims[d] = at
-            found.add(map_.evaluate(dims, ()))
-        return len(found)
-
-
-def window_schedule(space: Space, vector: int, lanes: int, machine: Machine) -> ScheduleAttr:
-    """The schedule of a reduction whose vectors run along a window."""
-    tile = min(tiles(space, vector, lanes, machine), key=lambda tile: (cycles(tile, space, machine), tile.accumulators))
+def window_schedules(space: Space, vector: int, lanes: int, machine: Machine) -> Iterator[ScheduleAttr]:
+    """The schedules of a reduction whose vectors run along a window, those of few accumulators first."""
     names = space.names
-    register = tuple((names[d], size) for d, size in tile.sizes.items())
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    return ScheduleAttr(tuple(loops(space, tile, machine)), register, names[vector], lanes, unroll)
+    for tile in sorted(tiles(space, vector, lanes, machine), key=lambda tile: tile.accumulators):
+        register = tuple((names[d], size) for d, size in tile.sizes.items())
+        yield ScheduleAttr(tuple(loops(space, tile, machine)), register, names[vector], lanes, unroll)
 
 
 def tiles(space: Space, vector: int, lanes: int, machine: Machine) -> Iterator[Tile]:
     """Register tiles over the vector dim and up to two others."""
     others = [d for d in space.parallel if d != vector and space.sizes[d] > 1]
+    fitting = {d: [n for n in range(2, space.sizes[d] + 1) if -(-space.sizes[d] // n) * n <= WHOLE * space.sizes[d]]
+               for d in others}  # fmt: skip
     columns = -(-space.sizes[vector] // lanes)
     most = machine.vector_registers - 2
-    for vectors in range(1, min(columns, 8) + 1):
+    for vectors in (n for n in range(1, min(columns, 8) + 1) if -(-columns // n) * n <= WHOLE * columns):
         yield Tile({vector: vectors * lanes}, vector, lanes)
         for d in others:
-            for n in range(2, min(space.sizes[d], most // vectors) + 1):
+            for n in (n for n in fitting[d] if n <= most // vectors):
                 yield Tile({d: n, vector: vectors * lanes}, vector, lanes)
         for a, b in itertools.combinations(others, 2):
-            for n in range(2, min(space.sizes[a], most // vectors) + 1):
-                for m in range(2, min(space.sizes[b], most // vectors // n) + 1):
+            for n in (n for n in fitting[a] if n <= most // vectors):
+                for m in (m for m in fitting[b] if m <= most // vectors // n):
                     yield Tile({a: n, b: m, vector: vectors * lanes}, vector, lanes)
-
-
-def cycles(tile: Tile, space: Space, machine: Machine) -> float:
-    """Cycles per output and step of the reduction: multiply-adds, loads or latency, partial tiles counted as whole.
-
-    A tile whose operands do not fit the registers beside its accumulators loads some of them again."""
-    loads = 0.0
-    kept = 0
-    for value, map_ in zip(space.op.inputs, space.op.input_maps, strict=True):
-        places = tile.places(map_)
-        crossing = crosses_lines(map_, tile) and not is_constant(value)
-        loads += places * (1 + machine.vector_bytes / LINE if crossing else 1)
-        kept += min(places, tile.sizes[tile.vector] // tile.lanes + 1)
-    spilled = max(0, tile.accumulators + kept - machine.vector_registers)
-    step = max(
-        tile.accumulators / machine.fma_per_cycle, (loads + 2 * spilled) / machine.loads_per_cycle, machine.fma_latency
-    )
-    whole = math.prod(-(-space.sizes[d] // size) * size / space.sizes[d] for d, size in tile.sizes.items())
-    return step / tile.accumulators * whole
-
-
-def crosses_lines(map_: AffineMap, tile: Tile) -> bool:
-    """Whether vectors of an operand start anywhere: dims move them by less than their length."""
-    form = map_.results[-1].linear_form() if map_.results else None
-    if form is None or tile.vector not in form[0]:
-        return False
-    return any(factor % tile.lanes for d, factor in form[0].items() if d != tile.vector)
 
 
 def loops(space: Space, tile: Tile, machine: Machine) -> Iterator[LoopSpec]:

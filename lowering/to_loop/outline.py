@@ -29,6 +29,7 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import I64, INDEX, MemRefType, TensorType, Type
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.tensor.canonical import canonical_text
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.to_loop import work
 from stepwell.lowering.to_loop.borders import border_function
@@ -341,18 +342,8 @@ def kernel_symbols(op: KernelOp) -> list[str]:
 def _kernel_key(op: KernelOp) -> str:
     """Text that is equal for kernels that may share one function: no names of values, and of locations only those that
     the function tells when it fails."""
-    copy = op.clone()
-    for inner in copy.walk():
-        for value in (*inner.results, *(a for r in inner.regions for b in r.blocks for a in b.arguments)):
-            value.name = None
-    from stepwell.ir.printer import Printer, PrintOptions
-
-    printer = Printer(PrintOptions(generic=True))
-    printer.region(copy, copy.regions[0])
     places = [inner.loc.label for inner in op.walk_of(RequireOp)]
-    text = printer.text() + str(op.schedule) + "".join(f"\n{place}" for place in places)
-    copy.drop_all_references()
-    return text
+    return canonical_text(op) + str(op.schedule) + "".join(f"\n{place}" for place in places)
 
 
 def _kernel_name(op: KernelOp) -> str:

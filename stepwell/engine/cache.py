@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from stepwell.backends.cpu.model import CpuModel
 
 SHELF = "models"
+LARGEST_FILE = 1 << 26
 LONGEST_LIST = 1 << 20
 """Bytes of the file that names a model's other files."""
 
@@ -66,9 +67,10 @@ def place_of(source: Source | Held, request: Request) -> Place | None:
             return None
     try:
         content = hashing.result()
-    except OSError:
+        told = {**_fields(request), "tuned": request.tuned and _digest_of_file(request.tuned)}
+    except (OSError, ValueError):
         return None
-    parts = [made_by, machine, _environment(), _fields(request), opened.kind, opened.label, content]
+    parts = [made_by, machine, _environment(), told, opened.kind, opened.label, content]
     return Place(opened, request, found.folder, found.for_models, _hash(parts), made_by, content)
 
 
@@ -205,6 +207,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     raise NotPlain(type(value).__name__)
+
+
+def _digest_of_file(path: str) -> str:
+    """Of as much of a file of schedules as there may be. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.blake2b(file.read(LARGEST_FILE), digest_size=16).hexdigest()
 
 
 def _fields(request: Request) -> dict[str, Any]:

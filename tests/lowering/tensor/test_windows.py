@@ -14,7 +14,7 @@ from stepwell.lowering.tensor.maps import dims_through, window_dims
 from stepwell.lowering.tensor.schedule import Schedule
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.split import SplitDims, displacements
-from stepwell.lowering.tensor.windows import Tile, crosses_lines
+from stepwell.lowering.tensor.tile_cost import Tile, crosses_lines
 
 KERNEL = """
 func.func @main(%x: tensor<{c}x{w}xf32>, %t: tensor<{c}x{reach}xf32>) -> tensor<{d}x{w}xf32> {{

@@ -1,0 +1,64 @@
+"""Whether a schedule that somebody else wrote suits a kernel: its names, its sizes, the places of its stages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
+from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.errors import PassError
+from stepwell.lowering.tensor.stages import stages_of
+
+MOST_POINTS = 4096  # elements of a register tile
+MOST_LANES = 64
+MOST_UNROLL = 16
+MOST_LOOPS = 32
+
+
+def check_schedule(kernel: KernelOp, schedule: ScheduleAttr) -> None:
+    """Raises PassError, saying what is wrong, where a schedule cannot be one of this kernel."""
+    stages = stages_of(kernel)
+    _check_stage(stages[-1].root, schedule, stages[-1].name or "the root")
+    labels = [WHOLE_KERNEL, *(spec.label for spec in schedule.loops)]
+    wanted = {stage.name: stage.root for stage in stages[:-1]}
+    given = [spec.name for spec in schedule.stages]
+    if sorted(given) != sorted(wanted):
+        raise PassError(f"it places the stages {_listed(given)}; the kernel has {_listed(list(wanted))}")
+    for spec in schedule.stages:
+        if spec.at not in labels:
+            raise PassError(f"stage {spec.name} is placed at {spec.at!r}; the loops are {_listed(labels)}")
+        if spec.schedule.stages:
+            raise PassError(f"stage {spec.name} has stages of its own")
+        _check_stage(wanted[spec.name], spec.schedule, f"stage {spec.name}")
+
+
+def _check_stage(root: GenericOp, schedule: ScheduleAttr, where: str) -> None:
+    names = list(root.names)
+    kinds = dict(zip(names, root.iterators, strict=True))
+    cut = [spec.dim for spec in schedule.loops]
+    register = [name for name, _ in schedule.register]
+    if unknown := [name for name in (*cut, *register) if name not in kinds]:
+        raise PassError(f"{where}: there is no dim {_listed(unknown)}; the dims are {_listed(names)}")
+    if schedule.vector not in (*names, "none"):
+        raise PassError(f"{where}: vectors along {schedule.vector!r}; the dims are {_listed(names)}")
+    labels = [spec.label for spec in schedule.loops]
+    if len(set(labels)) != len(labels) or len(set(register)) != len(register):
+        raise PassError(f"{where}: a loop or a dim of the register tile is there twice")
+    if reduced := [name for name in register if kinds[name] != "parallel"]:
+        raise PassError(f"{where}: the register tile is one of results, and {_listed(reduced)} is reduced")
+    if serial := [spec.label for spec in schedule.loops if spec.parallel and kinds[spec.dim] != "parallel"]:
+        raise PassError(f"{where}: loop {_listed(serial)} adds up, and cannot be parallel")
+    lanes = schedule.lanes
+    if lanes > MOST_LANES or lanes & (lanes - 1) or (lanes > 1 and schedule.vector == "none"):
+        raise PassError(f"{where}: {lanes} lanes")
+    if dict(schedule.register).get(schedule.vector, lanes) % lanes:
+        raise PassError(f"{where}: the register tile cuts a vector of {lanes} lanes")
+    points = math.prod(size for _, size in schedule.register)
+    if points > MOST_POINTS or schedule.unroll > MOST_UNROLL or len(labels) > MOST_LOOPS:
+        raise PassError(f"{where}: {points} elements of a register tile, {len(labels)} loops, unrolled "
+                        f"{schedule.unroll} times: that is too much")  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

@@ -1,0 +1,161 @@
+"""What one stage of a kernel does at a point of its iteration space, as the cost model counts it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from stepwell.dialects import math as math_dialect
+from stepwell.dialects.tensor import GenericOp, KernelOp, ReadOp, tensor_type
+from stepwell.ir.affine import AffineMap
+from stepwell.ir.core import Operation, Value
+from stepwell.ir.types import bit_width, element_of
+from stepwell.lowering.loop.body import is_sum_of_products
+from stepwell.lowering.tensor.machine import size_of
+from stepwell.lowering.tensor.space import Space, is_constant, moves_in_strides, without_unit_ends
+from stepwell.lowering.tensor.stages import Stage, stages_of
+
+# Vector instructions that stand for an op which is none of its own; the rest of `math` are polynomials.
+INSTRUCTIONS: Mapping[str, float] = {
+    "arith.divf": 8, "math.sqrt": 10, "math.rsqrt": 18, "math.exp": 16, "math.exp2": 14, "math.log": 20,
+    "math.tanh": 24, "math.erf": 30, "math.powf": 180,
+    "math.sin": 150, "math.cos": 150, "math.tan": 180, "math.absf": 1, "math.fma": 1, "math.floor": 1, "math.ceil": 1,
+    "math.trunc": 1, "math.roundeven": 1, "math.copysign": 2, "math.absi": 1,
+    "arith.divsi": 40, "arith.divui": 40, "arith.remsi": 40, "arith.remui": 40, "arith.floordivsi": 40,
+    "arith.constant": 0, "arith.index_cast": 0,
+}  # fmt: skip
+POLYNOMIAL = 24
+
+
+@attrs.frozen(eq=False)
+class Access:
+    """Where a stage reads or writes a tensor: the map from the dims of its root, the tensor's sizes, the bytes of an
+    element. A constant will be laid out as it is read; what is `local` is made by another stage of the kernel."""
+
+    map: AffineMap
+    shape: Sequence[int]
+    item: int
+    is_constant: bool = False
+    is_local: bool = False
+    used: frozenset[int] = attrs.field(init=False)
+    _factors: Sequence[Mapping[int, int] | None] = attrs.field(init=False)
+
+    @used.default
+    def _used(self) -> frozenset[int]:
+        return frozenset(self.map.used_dims())
+
+    @_factors.default
+    def _linear(self) -> Sequence[Mapping[int, int] | None]:
+        forms = [place.linear_form() for place in self.map.results]
+        return [None if form is None else form[0] for form in forms]
+
+    @staticmethod
+    def of(value: Value, map_: AffineMap, is_local: bool = False) -> Access:
+        """How a map reaches a tensor."""
+        map_ = without_unit_ends(map_, value)
+        shape = [size_of(n) for n in tensor_type(value).shape][: len(map_.results)]
+        return Access(map_, shape, max(1, bit_width(tensor_type(value).element) // 8), is_constant(value), is_local)
+
+    def is_contiguous(self, d: int) -> bool:
+        """Whether neighbours along a dim that it moves along are neighbours in memory, or will be."""
+        return d in self.used and (self.is_constant or not moves_in_strides(self.map, d))
+
+    def step_bytes(self, d: int) -> int:
+        """How far a step along a dim leads in memory, at most."""
+        stride, far = self.item, 0
+        for factors, axis in zip(reversed(self._factors), reversed(self.shape), strict=True):
+            far = max(far, stride * abs((factors or {}).get(d, 0)))
+            stride *= axis
+        return far
+
+    def box(self, sizes: Sequence[int]) -> list[int]:
+        """How many indices of each axis are reached from so many points along each dim, at most."""
+        found = []
+        for place, factors, axis in zip(self.map.results, self._factors, self.shape, strict=True):
+            if factors is None:
+                low, high = place.bounds([(0, size - 1) for size in sizes])
+                reach = axis if low is None or high is None else high - low + 1
+            else:
+                reach = 1 + sum(abs(factor) * (sizes[d] - 1) for d, factor in factors.items())
+                reach = min(reach, math.prod(sizes[d] for d in factors))
+            found.append(min(axis, reach))
+        return found
+
+@attrs.frozen(eq=False)
+class StageWork:
+    """A stage's accesses and arithmetic: `reads` and `operations` in each step of its reduction, those that come `late`
+    once for each result. Operations are vector instructions; `sums` are kept for each result."""
+
+    space: Space
+    reads: Sequence[Access]
+    late_reads: Sequence[Access]
+    writes: Sequence[Access]
+    operations: float
+    late_operations: float
+    gathers: int
+    sums: int
+    known: dict[object, float] = attrs.Factory(dict)  # cycles of register tiles, which no size changes
+
+    @staticmethod
+    def of_stage(stage: Stage, stages: Sequence[Stage] = ()) -> StageWork:
+        """Of one stage among all those of its kernel."""
+        root, dims = stage.root, stage.in_root_dims()
+        local = {result for other in stages if other is not stage for result in other.results}
+        members = list(stage.ops)
+        late = set(members[members.index(root) + 1 :]) if root.has_reduction else set()
+        reads: list[Access] = []
+        late_reads: list[Access] = []
+        for op in members:
+            if op not in dims:
+                continue
+            for value, map_ in zip(op.inputs, op.input_maps, strict=True):
+                if value.defining_op not in members:
+                    access = Access.of(value, map_.compose(dims[op]), value in local)
+                    (late_reads if op in late else reads).append(access)
+        last = members[-1]
+        written = [m.compose(dims[last]) if last in dims else m for m in last.output_maps]
+        writes = [Access.of(v, m, bool(local) and stage is not stages[-1])
+                  for v, m in zip(last.results, written, strict=True)]  # fmt: skip
+        early = [op for op in members if op not in late]
+        return StageWork(
+            Space.of(root), reads, late_reads, writes, sum(map(_instructions, early)), sum(map(_instructions, late)),
+            sum(isinstance(inner, ReadOp) for op in early for inner in op.walk()), max(1, len(root.identities)),
+        )  # fmt: skip
+
+    @staticmethod
+    def of_op(op: GenericOp) -> StageWork:
+        """Of the stage whose root is this op."""
+        kernel = op.parent_op
+        stages = stages_of(kernel) if isinstance(kernel, KernelOp) else []
+        return next((StageWork.of_stage(s, stages) for s in stages if s.root is op), None) or StageWork.of_stage(
+            Stage([op])
+        )
+
+    def at(self, sizes: Sequence[int]) -> StageWork:
+        """The same work in a space of other sizes."""
+        return attrs.evolve(self, space=attrs.evolve(self.space, sizes=sizes))
+
+    def width(self, lanes: int, vector_bytes: int) -> int:
+        """Registers that a vector of so many of the widest elements takes."""
+        item = max((access.item for access in (*self.reads, *self.writes)), default=4)
+        return max(1, -(-lanes * item // vector_bytes))
+
+
+def _instructions(op: GenericOp) -> float:
+    """Vector instructions of a body and of the reduction's operation at one point; a sum of products is one."""
+    total = sum(_weight(inner) for region in op.regions for inner in region.block)
+    return total - (op.combine is not None and is_sum_of_products(op.body, op.combine))
+
+
+def _weight(op: Operation) -> float:
+    if op.op_name in INSTRUCTIONS:
+        return INSTRUCTIONS[op.op_name]
+    if op.dialect == math_dialect.DIALECT.name:
+        return POLYNOMIAL
+    return 1 if op.dialect == "arith" and not _is_index(op) else 0
+
+
+def _is_index(op: Operation) -> bool:
+    return any(str(element_of(result.type)) == "index" for result in op.results)

@@ -1,0 +1,244 @@
+"""Cycles of register tiles: counted, not guessed.
+
+A tile's step costs the largest of its arithmetic, its loads, its shuffles and the latency of too few accumulators.
+Loads that fall on one place are one load: for an operand read at w - 16 * do - di, tiles over `do` and vectors of w
+share loads; for one read at (h + dy, w + dx), tiles over h and dy do. Full and partial tiles are counted apart."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from stepwell.dialects.schedule import ScheduleAttr
+from stepwell.ir.affine import AffineMap
+from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.stage_work import Access, StageWork
+
+LINE = 64  # bytes of a cache line
+OPERANDS = 2  # registers that a step needs beside its accumulators, at least
+TILE_CYCLES = 6.0  # to begin a tile: addresses, a branch
+LOOP_CYCLES = 2.0  # to enter the innermost loop of a reduction once more
+STREAMS = 10  # places of an operand that are followed at once; beyond, lines are waited for
+NEAR = 512  # bytes between places that are one stream
+STREAM_CYCLES, NEAR_CYCLES = 0.3, 0.04  # of each further place, for each step
+PAGE = 4096  # bytes: addresses so far apart fall on one set of the first cache
+PAGES, PAGE_CYCLES = 4, 0.12  # places that lie so far apart and cost nothing, and what each further one costs
+WAYS = 16  # lines that a set of the second cache keeps
+KEPT_CYCLES, LOST_CYCLES = 10.0, 100.0  # for a line of a set that keeps it, or has to fetch it again
+POINTS_OF_A_BLOCK = 1024  # vectors of outputs in one register tile, beyond any use
+
+
+@attrs.frozen
+class Tile:
+    """Elements of each dim in the register tile, those of the vector dim in whole vectors; dims of 1 left out. `vector`
+    is -1 where nothing runs along the lanes."""
+
+    sizes: Mapping[int, int]
+    vector: int
+    lanes: int
+
+    @property
+    def accumulators(self) -> int:
+        """Vectors of outputs."""
+        return math.prod(self.counts().values())
+
+    @property
+    def vectors(self) -> int:
+        """Vectors that lie next to each other."""
+        return self.counts().get(self.vector, 1)
+
+    def counts(self) -> dict[int, int]:
+        """Steps along each dim: vectors along that of the lanes."""
+        return {d: -(-size // self.lanes) if d == self.vector else size for d, size in self.sizes.items()}
+
+    def places(self, map_: AffineMap) -> int:
+        """How many different places of an operand the tile reads in one step of the reduction: vectors, or elements."""
+        counts = {d: n for d, n in self.counts().items() if n > 1 and d in map_.used_dims()}
+        if all(len(place.dims & counts.keys()) < 2 for place in map_.results):
+            return math.prod(counts.values())
+        ranges = [range(0, self.sizes[d], self.lanes if d == self.vector else 1) for d in counts]
+        found = set()
+        for point in itertools.product(*ranges):
+            dims = [0] * map_.num_dims
+            for d, at in zip(counts, point, strict=True):
+                dims[d] = at
+            found.add(map_.evaluate(dims, ()))
+        return len(found)
+
+
+def crosses_lines(map_: AffineMap, tile: Tile) -> bool:
+    """Whether vectors of an operand start anywhere: dims move them by less than their length."""
+    form = map_.results[-1].linear_form() if map_.results else None
+    if form is None or tile.vector not in form[0]:
+        return False
+    return any(factor % tile.lanes for d, factor in form[0].items() if d != tile.vector)
+
+
+@attrs.frozen
+class Step:
+    """What one step of a tile needs: vector instructions of each kind, and registers."""
+
+    operations: float
+    loads: float
+    shuffles: float
+    registers: int
+    waiting: float  # cycles
+
+
+def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
+    """One step of the reduction, or the whole of a map's tile, its stores left out."""
+    loads, shuffles, kept, waiting = 0.0, 0.0, 0, 0.0
+    width = work.width(tile.lanes, machine.vector_bytes)
+    for access in work.reads:
+        made, turned, held = _loads_of(access, tile, machine)
+        loads += made * (width if tile.vector in access.used else 1)
+        shuffles += turned * width
+        kept += held
+        if tile.vector not in access.used:
+            far = max((access.step_bytes(d) for d in tile.sizes), default=0)
+            waiting += max(0.0, made - STREAMS) * (STREAM_CYCLES if far >= NEAR else NEAR_CYCLES)
+            if far and far % PAGE == 0:
+                waiting += PAGE_CYCLES * max(0.0, made - PAGES)
+    points = tile.accumulators
+    gathered = work.gathers * points * tile.lanes
+    return Step(work.operations * points * width, loads + gathered, shuffles + gathered, kept * width, waiting)
+
+
+def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, float, int]:
+    """(loads, shuffles, registers held) of one operand in a step."""
+    places = tile.places(access.map)
+    if tile.vector not in access.used:
+        return places, 0, 1
+    held = min(places, tile.vectors + 1)
+    if access.is_contiguous(tile.vector):
+        crosses = not access.is_constant and crosses_lines(access.map, tile)
+        return places * (1 + machine.vector_bytes / LINE if crosses else 1), 0, held
+    if any(size >= tile.lanes > 1 and d != tile.vector and access.is_contiguous(d) for d, size in tile.sizes.items()):
+        return places, places * math.log2(tile.lanes), held  # a square is turned in registers
+    return places * tile.lanes, places * tile.lanes, held
+
+
+def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
+    """Whether the accumulators leave no registers for the operands."""
+    if not work.space.reduction:
+        return tile.accumulators > POINTS_OF_A_BLOCK
+    width = work.width(tile.lanes, machine.vector_bytes)
+    kept = max((_kept_for_the_next(access, work, tile) for access in work.reads), default=0)
+    return tile.accumulators * work.sums * width + OPERANDS + kept > machine.vector_registers
+
+
+def _kept_for_the_next(access: Access, work: StageWork, tile: Tile) -> int:
+    """Broadcasts that the next step of the innermost loop uses as well, one place further: x[w + k] at k and k + 1.
+    Steps are unrolled, so that all of them stay in registers."""
+    step = next((d for d in reversed(work.space.reduction) if work.space.sizes[d] > 1), None)
+    if tile.vector in access.used or step not in access.used:
+        return 0
+    slides = any(step in place.dims and place.dims & tile.sizes.keys() for place in access.map.results)
+    return tile.places(access.map) if slides else 0
+
+
+def step_cycles(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) -> float:
+    """Cycles of one step: operations, loads, shuffles or the latency of too few accumulators, of each of which there
+    are so many `copies`. Operands that do not fit the registers beside the accumulators are loaded again."""
+    step = step_of(work, tile, machine)
+    loads, latency = step.loads, 0.0
+    if work.space.reduction:
+        kept = tile.accumulators * work.sums + step.registers
+        loads += 2 * max(0, kept - machine.vector_registers)
+        latency = machine.fma_latency / copies
+    # Units that wait for results are never quite busy: the nearer the two, the less.
+    arithmetic = math.sqrt(math.hypot((step.operations / machine.fma_per_cycle) ** 2, latency**2))
+    return step.waiting + max(
+        arithmetic, loads / machine.loads_per_cycle, step.shuffles / machine.shuffles_per_cycle
+    )
+
+
+def finish_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
+    """Cycles of a tile besides its steps: what comes behind the sums, and the stores."""
+    late = attrs.evolve(work, reads=work.late_reads, operations=work.late_operations, gathers=0)
+    step = step_of(late, tile, machine)
+    stores, waiting = 0.0, 0.0
+    for access in work.writes:
+        is_vector = tile.vector not in access.used or access.is_contiguous(tile.vector)
+        stores += tile.accumulators * (1 if is_vector else tile.lanes)
+        waiting += 0.0 if is_vector else _set_cycles(access, tile)
+    return TILE_CYCLES + waiting + max(
+        step.operations / machine.fma_per_cycle, step.loads / machine.loads_per_cycle, stores / machine.stores_per_cycle
+    )
+
+
+def _set_cycles(access: Access, tile: Tile) -> float:
+    """What scattered stores wait for, where all lanes fall on one set of the caches, whose ways are few."""
+    if access.step_bytes(tile.vector) % PAGE:
+        return 0.0
+    rows = math.prod(n for d, n in tile.counts().items() if d in access.used and d != tile.vector)
+    near = any(access.is_contiguous(d) for d in tile.sizes if d != tile.vector)
+    lines = max(1.0, rows * access.item / LINE) + (rows * access.item % LINE > 0) * 0.5 if near else rows
+    planes = tile.lanes * tile.vectors
+    return lines * planes * (LOST_CYCLES if planes > WAYS else KEPT_CYCLES)
+
+
+def known(count: Callable[..., float], work: StageWork, tile: Tile, machine: Machine, *more: int) -> float:
+    """What a function counts for a tile, counted once."""
+    key = (count, tuple(tile.sizes.items()), tile.vector, tile.lanes, machine, more)
+    if key not in work.known:
+        work.known[key] = count(work, tile, machine, *more)
+    return work.known[key]
+
+
+def leaf_sizes(size: int, tiles: Sequence[int]) -> dict[int, int]:
+    """How often each size of a piece occurs where a dim is cut by tile after tile: {6: 21, 2: 1} of 128 by 6."""
+    pieces = {size: 1}
+    for tile in tiles:
+        cut: dict[int, int] = {}
+        for piece, count in pieces.items():
+            for part, times in ((tile, piece // tile), (piece % tile, 1)):
+                if part and times:
+                    cut[part] = cut.get(part, 0) + times * count
+        pieces = cut
+    return pieces
+
+
+def tile_cycles(work: StageWork, schedule: ScheduleAttr, machine: Machine) -> float:
+    """Cycles of all tiles of a space that a schedule cuts, their data in the nearest cache; infinite where the
+    accumulators do not fit the registers."""
+    space = work.space
+    vector = list(space.names).index(schedule.vector) if schedule.vector in space.names and schedule.lanes > 1 else -1
+    along = vector in space.reduction
+    pieces = []
+    register = dict(schedule.register)
+    for d in space.parallel:
+        name = space.names[d]
+        tiles = [spec.tile for spec in schedule.loops if spec.dim == name]
+        cut = leaf_sizes(space.sizes[d], [*tiles, register.get(name, 1)])
+        pieces.append([(d, n, count) for n, count in cut.items()])
+    steps, entries, parts = _steps(work, schedule, vector if along else -1)
+    total = 0.0
+    for combination in itertools.product(*pieces):
+        tile = Tile({d: size for d, size, _ in combination if size > 1}, vector, schedule.lanes)
+        if spills(work, tile, machine):
+            return math.inf
+        count = math.prod(count for _, _, count in combination)
+        once = known(finish_cycles, work, tile, machine)
+        if space.reduction:
+            once += steps * known(step_cycles, work, tile, machine, schedule.unroll if along else 1)
+            once += entries * LOOP_CYCLES
+            once += parts * tile.accumulators * work.sums
+        if along:  # sums across the lanes
+            once += tile.accumulators * (math.log2(schedule.lanes) + schedule.unroll) * 2
+        total += count * once
+    return total
+
+
+def _steps(work: StageWork, schedule: ScheduleAttr, vector: int) -> tuple[float, float, float]:
+    """(steps of a tile's reduction, entries into its innermost loop, sums that are added up)."""
+    sizes = {d: -(-work.space.sizes[d] // (schedule.lanes if d == vector else 1)) for d in work.space.reduction}
+    steps = math.prod(sizes.values())
+    innermost = next((n for n in reversed(list(sizes.values())) if n > 1), 1)
+    cuts = math.prod(-(-work.space.sizes[d] // spec.tile) for spec in schedule.loops
+                     for d in work.space.reduction if work.space.names[d] == spec.dim)  # fmt: skip
+    partial = -(-steps // schedule.partial) - 1 if schedule.partial else 0
+    return steps, steps / innermost * max(1, cuts), 2 * partial + 3 * (cuts - 1)
