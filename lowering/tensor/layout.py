@@ -39,7 +39,7 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import Pattern, Rewriter, apply_greedily, pattern
 from stepwell.ir.types import F32, bit_width
 from stepwell.lowering.precision import is_strict
-from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.machine import Machine, size_of
 
 
 @attrs.frozen
@@ -56,7 +56,7 @@ class AssignLayouts(Pass):
         ops = [op for op in module.walk_of(GenericOp) if not isinstance(op.parent_op, KernelOp)]  # those have layouts
         if is_strict(module):  # a reduced dim in blocks is gone through in another order
             ops = []
-        pointwise = [op for op in ops if is_pointwise(op)]
+        pointwise = [op for op in ops if is_pointwise(op, lanes)]
         for op in ops:
             if op not in pointwise:
                 block_channels(op, lanes, context)
@@ -87,10 +87,13 @@ def channel_dim(op: GenericOp) -> int | None:
     return None
 
 
-def is_pointwise(op: GenericOp) -> bool:
-    """Whether each place of a reduction's data depends on one dim: it has no window."""
+def is_pointwise(op: GenericOp, lanes: int) -> bool:
+    """Whether each place of a reduction's data depends on one dim, without a window, and pixels fill vectors."""
     many = {d for d, size in enumerate(op.sizes.dims) if size != 1}
-    return op.has_reduction and all(len(place.dims & many) <= 1 for map_ in op.maps[:1] for place in map_.results)
+    if not op.has_reduction or any(len(place.dims & many) > 1 for map_ in op.maps[:1] for place in map_.results):
+        return False
+    pixels = {d for place in op.output_maps[0].results[2:] for d in place.dims}
+    return math.prod(size_of(op.sizes.dims[d]) for d in pixels) >= 2 * lanes
 
 
 def meets_blocks(op: GenericOp) -> bool:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stepwell.backends.cpu.model import CpuModel
 
 SHELF = "models"
-LARGEST_FILE = 1 << 26
+LARGEST_FILE = 256 << 20
 LONGEST_LIST = 1 << 20
 """Bytes of the file that names a model's other files."""
 

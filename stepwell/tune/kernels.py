@@ -92,5 +92,5 @@ class Timed:
 
     def seconds(self, budget: float) -> float:
         """The median time of the kernel, with what is copied for it, in calls for about so many seconds."""
-        rows = self._profiler.run(self._arrays, budget)
+        rows = self._profiler.run(self._arrays, budget).rows
         return float(sum(row.seconds for row in rows if row.launches))

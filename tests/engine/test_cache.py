@@ -22,10 +22,11 @@ from stepwell import cli
 from stepwell.compiler import Request
 from stepwell.engine import cache, code
 from stepwell.engine.container import Container
-from stepwell.errors import EngineError, InputError, ModelError, StepwellError, TargetError
+from stepwell.errors import EngineError, InputError, ModelError, StepwellError, TargetError, TuningError
 from stepwell.ir import origins
 from stepwell.ir.parser import parse_module
 from stepwell.sources import open_source
+from stepwell.tune.files import TuneFile
 
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
 RANDOM = np.random.default_rng(0)
@@ -163,6 +164,20 @@ def test_the_key_tells_apart_all_that_decides(folder: Path, path: Path, monkeypa
 def test_the_key_is_the_same_where_nothing_differs(folder: Path, path: Path) -> None:
     assert key(path) == key(str(path)) == key(path, shapes=None)
     assert key(path, shapes={"batch": (1, 5, 9)}) == key(path, shapes={"batch": [1, 5, 9]})
+
+
+def test_tuned_schedules_count_by_what_their_file_has(folder: Path, path: Path, tmp_path: Path) -> None:
+    tuned = [tmp_path / name for name in ("a.json", "b.json")]
+    for file in tuned:
+        TuneFile(file).write()
+    assert key(path, tuned=str(tuned[0])) != key(path)
+    before = key(path, tuned=str(tuned[0]))
+    assert before == key(path, tuned=str(tuned[1]))
+    tuned[0].write_text(tuned[0].read_text() + " ")
+    assert key(path, tuned=str(tuned[0])) != before
+    assert cache.place_of(open_source(path), Request(tuned=str(tmp_path / "missing.json"))) is None
+    with pytest.raises(TuningError, match="cannot be read"):
+        stepwell.compile(path, tuned=tmp_path / "missing.json")
 
 
 def test_what_is_not_kept(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +323,7 @@ def test_what_needs_ir_is_made_from_the_source(folder: Path, path: Path) -> None
     assert second.run({"x": X}, fetch=["p"])["p"].tobytes() == first.run({"x": X}, fetch=["p"])["p"].tobytes()
     assert list(map(str, second.context.remarks)) == list(map(str, first.context.remarks))
     assert second.context.statistics == first.context.statistics
-    rows = [model.profile({"x": X}, 0.01) for model in (first, second)]
+    rows = [model.profile({"x": X}, 0.01).rows for model in (first, second)]
     assert {row.kernel: row.nodes for row in rows[0]} == {row.kernel: row.nodes for row in rows[1]}
     with pytest.raises(InputError, match="no value named 'q'"):
         second.run({"x": X}, fetch=["q"])
