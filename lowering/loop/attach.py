@@ -102,11 +102,11 @@ def _quotients(extent: Extent, divisor: int, index: IndexBuilder) -> Extent:
     """Where an interval's quotients lie."""
     by = index.constant(divisor)
     low = index.floordiv(extent.offset, by)
-    last = index.sub(index.add(extent.offset, extent.size), index.constant(1))
     starts_whole = known_multiple(extent.offset) % divisor == 0
     if starts_whole:
         size = index.floordiv(index.add(extent.size, index.constant(divisor - 1)), by)
     else:
+        last = index.sub(index.add(extent.offset, extent.size), index.constant(1))
         size = index.sub(index.add(index.floordiv(last, by), index.constant(1)), low)
     most = None if extent.most is None else (extent.most + divisor - 1) // divisor + (not starts_whole)
     return Extent(low, size, None, 0, most)
