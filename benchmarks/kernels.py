@@ -142,11 +142,17 @@ KERNELS: dict[str, Callable[[], Kernel]] = {
     "matmul_256": functools.partial(matmul, 256, constant=True),
     "matmul_512": functools.partial(matmul, 512, constant=True),
     "matmul_1024": functools.partial(matmul, 1024, constant=True),
+    "matmul_2048": functools.partial(matmul, 2048, constant=True),
     "matmul_512_inputs": functools.partial(matmul, 512, constant=False),
     "matmul_1024_inputs": functools.partial(matmul, 1024, constant=False),
-    "conv3x3_64_56": functools.partial(conv, 64, 64, 56, 3),
-    "conv3x3_512_7": functools.partial(conv, 512, 512, 7, 3),
-    "conv1x1_64_256_56": functools.partial(conv, 64, 256, 56, 1),
+    **{f"conv3x3_{c}_{n}": functools.partial(conv, c, c, n, 3) for c, n in ((64, 56), (128, 28), (256, 14), (512, 7))},
+    **{
+        f"conv1x1_{c}_{k}_{n}": functools.partial(conv, c, k, n, 1)
+        for c, k, n in (
+            (64, 256, 56), (256, 64, 56), (128, 512, 28), (512, 128, 28), (256, 1024, 14), (1024, 256, 14),
+            (512, 2048, 7), (2048, 512, 7),
+        )
+    },
     "depthwise_144_56": functools.partial(conv, 144, 144, 56, 3, groups=144),
     "softmax_1536x128": functools.partial(row_wise, "Softmax", (1536, 128), axis=-1),
     "layernorm_128x768": functools.partial(layer_norm, 128, 768),

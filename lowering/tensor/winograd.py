@@ -55,7 +55,6 @@ from stepwell.lowering.tensor.machine import Machine, size_of
 TAPS = 3
 OUTPUTS = 2
 PRODUCTS = OUTPUTS + TAPS - 1
-NEAR, FAR = 32, 10  # bytes per cycle from the second-level cache, and from the next
 STRIDED = 8  # vectors of neighbours that lie in strides take so many times as long
 BLOCK = 16  # tiles of a block
 FILTER = np.array([[1, 0, 0], [-0.5, 0.5, -0.5], [0.5, 0.5, 0.5], [0, 0, -1]])  # u = FILTER g
@@ -151,7 +150,7 @@ def cycles(op: GenericOp, windows: Sequence[Window], machine: Machine) -> float:
 
 def stream(count: float, machine: Machine) -> float:
     """Cycles in which so many bytes pass: from the second-level cache where they fit, else from beyond."""
-    return count / (NEAR if count <= machine.l2_bytes else FAR)
+    return count / (machine.l2_bandwidth if count <= machine.l2_bytes else machine.l3_bandwidth)
 
 
 class Rewrite:
