@@ -171,7 +171,9 @@ class Rows:
                         return "it is read in another order"
                     read = map_.compose(readers_dims[op])
                     windows = window_dims(op) if op is reader.root else set()
-                    found = [_in_producer(dims[reader], written, read, stage.root, windows) for dims, _ in rows]
+                    found = [
+                        _in_producer(dims[reader], reader.root, written, read, stage.root, windows) for dims, _ in rows
+                    ]
                     if any(isinstance(d, str) for d in found):
                         return "rows overlap"
                     sizes = reader.root.sizes.dims
@@ -207,7 +209,7 @@ class _RowOf:
 
 
 def _in_producer(
-    row: int, written: AffineMap, read: AffineMap, producer: GenericOp, windows: set[int]
+    row: int, reader: GenericOp, written: AffineMap, read: AffineMap, producer: GenericOp, windows: set[int]
 ) -> _RowOf | str | None:
     """The producer's dim that a reader's row is; None where the place read does not depend on the row, or where the row
     is of a window, whose elements are all read anyway."""
@@ -223,7 +225,10 @@ def _in_producer(
         here = _row_of(d, row, place) if d is not None and producer.iterators[d] == "parallel" else None
         if here is None or (here.each and found is not None):
             return "overlap"
-        found = here if here.each else found
+        if here.each:
+            if (reader.sizes.dims[row] + (here.each - 1)) // here.each != producer.sizes.dims[here.dim]:
+                return "overlap"  # groups, whose channels are other ones in each
+            found = here
     return found
 
 

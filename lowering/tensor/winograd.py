@@ -50,6 +50,7 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import F32, F64, TensorType, bit_width, numpy_dtype
 from stepwell.lowering.loop.body import is_sum_of_products
 from stepwell.lowering.precision import is_strict
+from stepwell.lowering.tensor.layout import split_index
 from stepwell.lowering.tensor.machine import Machine, size_of
 
 TAPS = 3
@@ -258,24 +259,19 @@ class Rewrite:
 
     def outputs(self, products: Value) -> Value:
         """y[o] = (m[2] +- m[1]) +- m[3 (o mod 2)] at t = o floordiv 2, along each window"""
-        op, count = self.op, len(self.windows)
-        dims = [d for d, kind in enumerate(op.iterators) if kind == "parallel"]
-        new = {d: n for n, d in enumerate(dims)}
-        exprs = [dim(new[d]) if d in new else const(0) for d in range(len(op.iterators))]
-        result = op.output_maps[0].replace_dims(exprs, len(dims))
+        result, sizes, names = self.space_of_result()
+        axes = [self.result_axis(window) for window in self.windows]
         maps = []
-        for choice in itertools.product((2, 1, 3), repeat=count):
-            xis: list[AffineExpr] = []
+        for choice in itertools.product((2, 1, 3), repeat=len(axes)):
             places = list(result.results)
-            for xi, window in zip(choice, self.windows, strict=True):
-                place = dim(new[window.place])
-                xis.append(place % OUTPUTS * 3 if xi == 3 else const(xi))
-                places[self.result_axis(window)] = place // OUTPUTS
-            maps.append(AffineMap(len(dims), 0, [*xis, *places]))
+            for axis in axes:
+                places[axis] = dim(axis) // OUTPUTS
+            xis = [dim(axis) % OUTPUTS * 3 if xi == 3 else const(xi) for xi, axis in zip(choice, axes, strict=True)]
+            maps.append(AffineMap(len(sizes), 0, [*xis, *places]))
 
         def body(builder: Builder, values: list[Value]) -> Value:
-            for window in reversed(self.windows):
-                place = builder.insert(IndexOp(dim=new[window.place])).result
+            for axis in reversed(axes):
+                place = builder.insert(IndexOp(dim=axis)).result
                 two = builder.insert(arith.index_constant(OUTPUTS)).result
                 even = is_equal(builder, builder.insert(arith.RemUIOp(place, two)).result, 0)
                 values = [
@@ -284,9 +280,33 @@ class Rewrite:
                 ]
             return values[0]
 
-        sizes = [op.sizes.dims[d] for d in dims]
-        return self.map([products] * 3**count, tensor_type(op.results[0]), sizes, [op.names[d] for d in dims],
-                        [*maps, result], body)  # fmt: skip
+        type_ = tensor_type(self.op.results[0])
+        return self.map([products] * 3 ** len(axes), type_, sizes, names, [*maps, result], body)
+
+    def space_of_result(self) -> tuple[AffineMap, list[Dim], list[str]]:
+        """(where y is written, sizes, names) over dims that are the axes of y, groups and channels as one.
+
+        written (n, 8 * g + oc floordiv 16, oh, ow, oc mod 16), 128 channels in 2 groups
+        ->  (n, c floordiv 16, oh, ow, c mod 16), 256 channels"""
+        op = self.op
+        places = op.output_maps[0].results
+        sizes = list(tensor_type(op.results[0]).shape)
+        names = [
+            f"c{axis}" if place.dim_index is None else op.names[place.dim_index] for axis, place in enumerate(places)
+        ]
+        for window in self.windows:
+            sizes[self.result_axis(window)] = op.sizes.dims[window.place]
+        block = places[-1].terms[0][0].divisor if len(places[-1].terms) == 1 else 0
+        if not block:
+            return AffineMap.identity(len(sizes)), sizes, names
+        inside = places[-1].dims
+        axis = next(n for n, place in enumerate(places[:-1]) if inside & place.dims)
+        channels: Dim = 1
+        for d in places[axis].dims:
+            channels = channels * op.sizes.dims[d]
+        sizes[axis], names[axis] = channels, next(op.names[d] for d in inside)
+        plain = AffineMap(len(sizes) - 1, 0, [dim(n) for n in range(len(sizes) - 1)])
+        return split_index(plain, axis, block), sizes[:-1], names[:-1]
 
     def result_axis(self, window: Window) -> int:
         """The axis of y that a window moves along."""

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import stepwell
 from stepwell.backends.cpu.target import named
 from stepwell.dialects import func
-from stepwell.dialects.tensor import ConstantOp, GenericOp, PadOp, tensor_type
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, PadOp, tensor_type
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.passes import PassContext, PassManager
@@ -156,6 +156,21 @@ def test_where_it_pays(channels: int, outputs: int, size: int, pays: bool) -> No
     Winograd().run(module, context)
     assert context.statistics.get("convolutions with fewer products", 0) == pays
     assert any("million cycles with fewer products" in remark.message for remark in context.remarks)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_all_kernels_of_groups_have_vectors(groups: int) -> None:
+    """What follows sees groups and channels as one dim, as it is in memory."""
+    proto = conv([1, 64, 13, 13], (64, 64 // groups, 3, 3), group=groups, pads=[1, 1, 1, 1])
+    proto.graph.node[0].output[0] = "c"
+    proto.graph.node.append(helper.make_node("Relu", ["c"], ["r"]))
+    proto.graph.node.append(helper.make_node("MaxPool", ["r"], ["y"], kernel_shape=[3, 3], strides=[2, 2]))
+    module, _ = load_source(proto)
+    PassManager(pipeline.phases("graph", "tensor")).run(module, PassContext(named("x86-64-v4")))
+    schedules = [kernel.schedule for kernel in module.walk_of(KernelOp)]
+    assert any("winograd" in str(op.value) for op in module.walk_of(ConstantOp))
+    every = [s for made in schedules if made for s in (made, *(spec.schedule for spec in made.stages))]
+    assert {schedule.lanes for schedule in every} == {16}
 
 
 @pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v3", "x86-64"])
