@@ -175,7 +175,8 @@ class GenericOp(Op):
     reduction dims these are the results' elements. With them, `combine` merges (accumulators, values) into accumulators,
     associatively, starting from `identities`. `maps` lists the inputs' maps, then the results', which use the parallel
     dims alone. `names` names the dims for schedules. In a kernel of several stages `stage` is the one that the op belongs
-    to; an op of the stage `inline` is computed wherever it is read.
+    to; an op of the stage `inline` is computed wherever it is read. `partial` is how many terms one partial sum has at
+    most, where what follows lets errors grow.
 
     ```mlir
     %a = "test.value"() : () -> tensor<4x8xf32>
@@ -203,6 +204,7 @@ class GenericOp(Op):
     names: Sequence[str] = attr(STRINGS)
     identities: Sequence[Attribute] = attr(ATTRS, default=())
     stage: str | None = attr(STRING, default=None)
+    partial: int | None = attr(INT, default=None)
     body: Region = region()
     reducers: Sequence[Region] = regions()
 

@@ -103,19 +103,27 @@ def meets_blocks(op: GenericOp) -> bool:
     below: list[Operation] = list(op.results[0].users)
     while above:
         other = above.pop()
-        if isinstance(other, UnpackOp):
+        if isinstance(other, UnpackOp) or (other is not None and takes_blocks(other)):
             return True
         if other is not None and keeps_blocks(other) and other not in seen:
             seen.add(other)
             above.extend(value.defining_op for value in other.operands)
     while below:
         user = below.pop()
-        if isinstance(user, PackOp):
+        if isinstance(user, PackOp) or takes_blocks(user):
             return True
         if keeps_blocks(user) and user not in seen:
             seen.add(user)
             below.extend(after for result in user.results for after in result.users)
     return False
+
+
+def takes_blocks(op: Operation) -> bool:
+    """Whether an op is rather computed in blocks, but leaves the choice to its neighbours: a depthwise convolution."""
+    if not isinstance(op, GenericOp) or not op.has_reduction or len(op.inputs) != 2 or channel_dim(op) is not None:
+        return False
+    many = {d for d, size in enumerate(op.sizes.dims) if size != 1}
+    return any(len(place.dims & many) > 1 for place in op.maps[0].results)
 
 
 def keeps_blocks(op: Operation) -> bool:

@@ -56,6 +56,7 @@ from stepwell.lowering.tensor.machine import Machine, size_of
 TAPS = 3
 OUTPUTS = 2
 PRODUCTS = OUTPUTS + TAPS - 1
+PARTIAL = 64  # terms of a sum: the outputs are small differences of the products, with the products' errors
 STRIDED = 8  # vectors of neighbours that lie in strides take so many times as long
 BLOCK = 16  # tiles of a block
 FILTER = np.array([[1, 0, 0], [-0.5, 0.5, -0.5], [0.5, 0.5, 0.5], [0, 0, -1]])  # u = FILTER g
@@ -251,7 +252,7 @@ class Rewrite:
             regions=[region.clone({}) for region in op.regions],
             sizes=DimsAttr((*[PRODUCTS] * count, *(tiles.get(d, op.sizes.dims[d]) for d in kept))),
             iterators=[*["parallel"] * count, *(op.iterators[d] for d in kept)],
-            names=[*self.names, *(op.names[d] for d in kept)], identities=op.identities,
+            names=[*self.names, *(op.names[d] for d in kept)], identities=op.identities, partial=PARTIAL,
             maps=[AffineMap(total, 0, [*xis, *of_data]), AffineMap(total, 0, [*xis, *of_weights]),
                   AffineMap(total, 0, [*xis, *of_result])], loc=op.loc,
         )  # fmt: skip

@@ -51,12 +51,13 @@ def lowered(proto: onnx.ModelProto) -> Operation:
 
 
 def row_of(*kernels: int) -> onnx.ModelProto:
-    """Convolutions of 32 channels by windows of these sizes, with activations between."""
+    """Convolutions of 32 channels by windows of these sizes, with activations between; depthwise where negative."""
     nodes, constants, name = [], [], "x"
-    for n, size in enumerate(kernels):
-        weights = np.ones((32, 32, size, size), np.float32)
+    for n, kernel in enumerate(kernels):
+        size, groups = abs(kernel), 32 if kernel < 0 else 1
+        weights = np.ones((32, 32 // groups, size, size), np.float32)
         constants.append(numpy_helper.from_array(weights, f"w{n}"))
-        nodes.append(helper.make_node("Conv", [name, f"w{n}"], [f"c{n}"], pads=[size // 2] * 4))
+        nodes.append(helper.make_node("Conv", [name, f"w{n}"], [f"c{n}"], pads=[size // 2] * 4, group=groups))
         name = "y" if n == len(kernels) - 1 else f"r{n}"
         nodes.append(helper.make_node("Relu", [f"c{n}"], [name]))
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 32, 9, 9]) for n in ("x", "y")]
@@ -65,7 +66,8 @@ def row_of(*kernels: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(
-    ("kernels", "blocked"), [((1,), 0), ((1, 1), 0), ((5,), 1), ((1, 5), 2), ((5, 1), 2), ((1, 1, 1, 5), 4)]
+    ("kernels", "blocked"),
+    [((1,), 0), ((1, 1), 0), ((5,), 1), ((1, 5), 2), ((5, 1), 2), ((1, 1, 1, 5), 4), ((1, -5, 1), 3)],
 )
 def test_convolutions_without_a_window_follow_their_neighbours(kernels: tuple[int, ...], blocked: int) -> None:
     """In planes, neighbouring pixels fill the vectors as well, and nothing has to change its layout."""
