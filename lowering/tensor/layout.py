@@ -14,6 +14,7 @@ map(unpack(z)) -> y           ->  unpack(map'(z))
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from typing import ClassVar
 
 import attrs
@@ -53,18 +54,18 @@ class AssignLayouts(Pass):
         if not self.enabled:
             return
         lanes = Machine.of(context.target).vector_bytes // 4
-        ops = [op for op in module.walk_of(GenericOp) if not isinstance(op.parent_op, KernelOp)]  # those have layouts
-        if is_strict(module):  # a reduced dim in blocks is gone through in another order
-            ops = []
-        pointwise = [op for op in ops if is_pointwise(op, lanes)]
-        for op in ops:
-            if op not in pointwise:
-                block_channels(op, lanes, context)
-        # Without a window, channels in planes are as good: neighbouring pixels fill the vectors.
-        while found := [op for op in pointwise if meets_blocks(op)]:
-            pointwise = [op for op in pointwise if op not in found]
-            for op in found:
-                block_channels(op, lanes, context)
+        if not is_strict(module):  # a reduced dim in blocks is gone through in another order
+            # A kernel has its layouts already.
+            ops = [op for op in module.walk_of(GenericOp) if not isinstance(op.parent_op, KernelOp)]
+            pointwise = {op for op in ops if is_pointwise(op, lanes)}
+            for op in ops:
+                if op not in pointwise:
+                    block_channels(op, lanes, context)
+            # Without a window, channels in planes are as good: neighbouring pixels fill the vectors.
+            near = beside_blocks(module, pointwise)
+            for op in ops:
+                if op in near:
+                    block_channels(op, lanes, context)
         apply_greedily(module, PATTERNS)
 
 
@@ -88,42 +89,42 @@ def channel_dim(op: GenericOp) -> int | None:
 
 
 def is_pointwise(op: GenericOp, lanes: int) -> bool:
-    """Whether each place of a reduction's data depends on one dim, without a window, and pixels fill vectors."""
-    many = {d for d, size in enumerate(op.sizes.dims) if size != 1}
-    if not op.has_reduction or any(len(place.dims & many) > 1 for map_ in op.maps[:1] for place in map_.results):
+    """Whether channels could be blocked, but have no need of it: each place of the data depends on one dim, without a
+    window, and the pixels fill vectors."""
+    if channel_dim(op) is None or has_window(op):
         return False
     pixels = {d for place in op.output_maps[0].results[2:] for d in place.dims}
     return math.prod(size_of(op.sizes.dims[d]) for d in pixels) >= 2 * lanes
 
 
-def meets_blocks(op: GenericOp) -> bool:
-    """Whether a reduction's data comes out of blocks, or its result goes into some, through ops that keep them."""
-    seen: set[Operation] = set()
-    above = [value.defining_op for value in op.inputs[:1]]
-    below: list[Operation] = list(op.results[0].users)
-    while above:
-        other = above.pop()
-        if isinstance(other, UnpackOp) or (other is not None and takes_blocks(other)):
-            return True
-        if other is not None and keeps_blocks(other) and other not in seen:
-            seen.add(other)
-            above.extend(value.defining_op for value in other.operands)
-    while below:
-        user = below.pop()
-        if isinstance(user, PackOp) or takes_blocks(user):
-            return True
-        if keeps_blocks(user) and user not in seen:
-            seen.add(user)
-            below.extend(after for result in user.results for after in result.users)
-    return False
+def has_window(op: GenericOp) -> bool:
+    """Whether a place of the data depends on several dims, those of one element set aside."""
+    many = {d for d, size in enumerate(op.sizes.dims) if size != 1}
+    return any(len(place.dims & many) > 1 for place in op.maps[0].results)
+
+
+def beside_blocks(module: Operation, pointwise: Set[Operation]) -> set[Operation]:
+    """Those of some convolutions that blocks reach through their neighbours: through what keeps the blocks of its
+    operands, and through one another."""
+    pending = [op for op in module.walk() if isinstance(op, (PackOp, UnpackOp)) or takes_blocks(op)]
+    reached = set(pending)
+    while pending:
+        op = pending.pop()
+        data = op.operands if keeps_blocks(op) else op.operands[:1]  # weights have layouts of their own
+        makers = [value.defining_op for value in data]
+        users = [user for result in op.results for user in result.users]
+        for other in (*makers, *users):
+            if other is not None and other not in reached and (keeps_blocks(other) or other in pointwise):
+                reached.add(other)
+                pending.append(other)
+    return reached & pointwise
 
 
 def takes_blocks(op: Operation) -> bool:
     """Whether an op is rather computed in blocks, but leaves the choice to its neighbours: a depthwise convolution."""
-    if not isinstance(op, GenericOp) or not op.has_reduction or len(op.inputs) != 2 or channel_dim(op) is not None:
+    if not isinstance(op, GenericOp) or not op.has_reduction or len(op.inputs) != 2:
         return False
-    many = {d for d, size in enumerate(op.sizes.dims) if size != 1}
-    return any(len(place.dims & many) > 1 for place in op.maps[0].results)
+    return channel_dim(op) is None and has_window(op)
 
 
 def keeps_blocks(op: Operation) -> bool:
