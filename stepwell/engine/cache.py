@@ -222,9 +222,9 @@ def _fields(request: Request) -> dict[str, Any]:
 def _machine(request: Request) -> list[str]:
     """The processor and the code generator. Raises TargetError."""
     # What starts an entry is imported here, while another thread hashes.
-    from stepwell.backends.cpu import llvm, model, target  # noqa: F401
+    from stepwell.backends.cpu import facts, model, target  # noqa: F401
 
-    return [repr(target.named(request.target)), llvm.version()]
+    return [repr(target.named(request.target)), facts.facts().version]
 
 
 def _environment() -> list[list[str]]:
