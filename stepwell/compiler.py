@@ -13,7 +13,6 @@ from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.precision import PRECISIONS, demand_precision
-from stepwell.lowering.tensor.tuned import TUNED
 from stepwell.sources import Held, Hints, Shapes, Source
 
 
@@ -71,6 +70,7 @@ def context_of(options: Options, machine: Any) -> PassContext:
     """What the passes of a compilation share. Raises TuningError for a file of schedules that cannot be used."""
     told: dict[str, Any] = {"precision": options.precision, "shapes": options.hints}
     if options.tuned is not None and machine is not None:
+        from stepwell.lowering.tensor.tuned import TUNED
         from stepwell.tune.files import TuneFile
 
         told[TUNED] = TuneFile.read(options.tuned).schedules(machine)

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from stepwell.dialects.graph.sequence_types import EVERY_SIZE, RANKS, OptionalType, SequenceType, list_element
+from stepwell.dialects.sequence_types import EVERY_SIZE, RANKS, OptionalType, SequenceType, list_element
 from stepwell.errors import InputError, IRError
 from stepwell.ir.types import TensorType, Type, numpy_dtype
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -50,6 +49,8 @@ def digest_of(data: Any, algorithm: str, threads: int) -> str:
 
     chunks = list(_chunks(memory))
     if min(threads, len(chunks)) > 1:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(threads, len(chunks)), thread_name_prefix="stepwell-hash") as pool:
             digests = list(pool.map(one, chunks))
     else:

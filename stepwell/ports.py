@@ -10,8 +10,8 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.graph.sequence_types import is_list
 from stepwell.dialects.kept import Kept, kept_by, kept_in
+from stepwell.dialects.sequence_types import is_list
 from stepwell.errors import InputError, IRError
 from stepwell.ir.attributes import Attribute, StringAttr
 from stepwell.ir.core import Operation

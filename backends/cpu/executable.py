@@ -15,6 +15,7 @@ import numpy as np
 from attrs import field, frozen
 
 from stepwell.dialects.func import FuncOp, ReturnOp
+from stepwell.dialects.program_attributes import DEMANDS, SCRATCH
 from stepwell.engine.records import BadRecord, Record
 from stepwell.errors import EngineError, StepwellError
 from stepwell.ir.attributes import ArrayAttr, StringAttr
@@ -22,11 +23,9 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.dims import Dim, parse_dim
 from stepwell.ir.parser import parse_module
 from stepwell.ir.printer import print_op
-from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import abi
 from .abi import Site
-from .scratch import SCRATCH
 from .signature import Signature, dim_attribute
 from .target import Processor
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -70,10 +69,9 @@ def _name() -> str | None:
         lines = {line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(_TELLING)}
         library = _library()
         status = library.stat()
-        version = importlib.metadata.version("llvmlite")
-    except (OSError, ValueError, LookupError, importlib.metadata.PackageNotFoundError):
+    except (OSError, ValueError, LookupError):
         return None
-    depends = [sorted(lines), str(library), status.st_size, status.st_mtime_ns, version]
+    depends = [sorted(lines), str(library), status.st_size, status.st_mtime_ns]
     return f"{hashlib.blake2b(json.dumps(depends).encode(), digest_size=16).hexdigest()}.json"
 
 

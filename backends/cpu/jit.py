@@ -17,12 +17,9 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-import pickle
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import announce, elf, link, llvm, machine
@@ -73,6 +70,8 @@ def compile_objects(
     workers = min(threads or machine.usable_cores(), len(ir_texts))
     if workers <= 1:
         return [one(text) for text in ir_texts]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(workers, thread_name_prefix="stepwell-codegen") as pool:
         return list(pool.map(one, ir_texts))
 
@@ -212,6 +211,9 @@ def _generate(text: str, target: CpuTarget, opt: int, passes: Sequence[str], *, 
 
 
 def _in_child(text: str, target: CpuTarget, opt: int, passes: Sequence[str], *, as_object: bool) -> bytes:
+    import pickle
+    import subprocess
+
     request = pickle.dumps((text, target, opt, tuple(passes), as_object))
     done = subprocess.run(
         [sys.executable, "-m", f"{__package__}.codegen_child"],

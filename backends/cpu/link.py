@@ -14,8 +14,10 @@ Relocations: System V ABI, AMD64 Architecture Processor Supplement, chapter "Obj
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +42,7 @@ _NARROW = (_PC, _CALL, *_TABLE)
 
 _PAGE = mmap.PAGESIZE
 _LARGEST = 1 << 31
+_FAILED = (1 << 64) - 1
 _SLOT = 8
 _JUMP = bytes.fromhex("ff25")  # jmp *offset(%rip)
 _JUMP_BYTES = 16
@@ -53,10 +56,46 @@ class NotLinked(ValueError):
 
 @attrs.frozen(eq=False)
 class Linked:
-    """Code in memory, which is unmapped with this object; `addresses` of what the objects export."""
+    """Code in memory, and the addresses of what the objects export."""
 
     addresses: Mapping[str, int]
-    memory: Any
+    memory: Pages
+
+
+@attrs.frozen(eq=False)
+class Pages:
+    """Memory that is unmapped with this object; but not when the process ends, as threads may still be in its code."""
+
+    address: int
+    size: int
+
+    @staticmethod
+    def of(size: int) -> Pages:
+        """So many bytes that may be read and written. Raises MemoryError."""
+        made = _libc().mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        if made is None or made == _FAILED:
+            raise MemoryError(f"{size} bytes of memory for code: {os.strerror(ctypes.get_errno())}")
+        pages = Pages(made, size)
+        weakref.finalize(pages, _libc().munmap, made, size).atexit = False
+        return pages
+
+    def view(self) -> Words:
+        """The bytes, for as long as these pages are kept."""
+        return np.ctypeslib.as_array((ctypes.c_uint8 * self.size).from_address(self.address))
+
+    def protect(self, start: int, size: int, access: int) -> None:
+        """Say what may be done with a part from now on. Raises NotLinked."""
+        if size and _libc().mprotect(self.address + start, size, access):
+            raise NotLinked(f"memory cannot be made executable: {os.strerror(ctypes.get_errno())}")
+
+
+@functools.cache
+def _libc() -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    address, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    libc.mmap.argtypes, libc.mmap.restype = [address, size, number, number, number, ctypes.c_int64], address
+    libc.munmap.argtypes, libc.mprotect.argtypes = [address, size], [address, size, number]
+    return libc
 
 
 @attrs.define(eq=False)
@@ -75,7 +114,7 @@ class _Piece:
                 continue
             data = section_bytes(self.image, section)
             found = np.frombuffer(data, _ENTRY, len(data) // _ENTRY.itemsize)
-            widths = np.where(np.isin(found["kind"], (_WORD, _PC_WIDE)), 8, 4).astype(np.uint64)
+            widths = np.where(_among(found["kind"], (_WORD, _PC_WIDE)), 8, 4).astype(np.uint64)
             offsets, size = found["offset"], self.sections[section.info].size
             if ((offsets > size) | (offsets + widths > size) | (found["symbol"] >= len(self.symbols))).any():
                 raise DamagedObject("a relocation outside of its section")
@@ -95,17 +134,15 @@ def link(objects: Sequence[bytes], externals: Mapping[str, int]) -> Linked:
     data = _up(table + _SLOT * (len(outside) + slots), _PAGE)
     if data + ends[2] > _LARGEST:
         raise NotLinked("the objects are too large for distances of 32 bits")
-    memory = mmap.mmap(-1, max(_up(data + ends[2], _PAGE), _PAGE), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
-                       mmap.PROT_READ | mmap.PROT_WRITE)  # fmt: skip
-    view = np.frombuffer(memory, np.uint8)
-    base = int(view.ctypes.data)
+    memory = Pages.of(max(_up(data + ends[2], _PAGE), _PAGE))
+    view, base = memory.view(), memory.address
     _place(pieces, (0, constants, data), view)
     image = _Image(view, base, jumps, table, outside)
     addresses = image.resolve(pieces, externals)
     for piece in pieces:
         image.relocate(piece, addresses)
-    _protect(base, constants, mmap.PROT_READ | mmap.PROT_EXEC)
-    _protect(base + constants, data - constants, mmap.PROT_READ)
+    memory.protect(0, constants, mmap.PROT_READ | mmap.PROT_EXEC)
+    memory.protect(constants, data - constants, mmap.PROT_READ)
     exported = {s.name for piece in pieces for s in piece.symbols if s.is_exported}
     return Linked({name: addresses[name] for name in exported}, memory)
 
@@ -150,7 +187,7 @@ def _outside(pieces: Sequence[_Piece]) -> dict[str, int]:
 def _slots(pieces: Sequence[_Piece]) -> int:
     """How many different symbols are reached through the table of addresses, at most."""
     return sum(
-        len(np.unique(found["symbol"][np.isin(found["kind"], _TABLE)]))
+        len(set(found["symbol"][_among(found["kind"], _TABLE)].tolist()))
         for piece in pieces for _, found in piece.relocations()
     )  # fmt: skip
 
@@ -207,7 +244,7 @@ class _Image:
         for section, found in piece.relocations():
             targets = np.zeros(len(piece.symbols), np.int64)
             near = np.zeros(len(piece.symbols), np.int64)  # the jump, where that is what a call reaches
-            for number in np.unique(found["symbol"]):
+            for number in set(found["symbol"].tolist()):
                 symbol = piece.symbols[number]
                 if symbol.is_local:  # without a name where it is a section
                     targets[number] = near[number] = self.address(piece, symbol)
@@ -220,7 +257,7 @@ class _Image:
     def _apply(self, start: int, found: Words, targets: Words, near: Words) -> None:
         at = start + found["offset"].astype(np.int64)
         here = self.base + at
-        for kind in np.unique(found["kind"]):
+        for kind in set(found["kind"].tolist()):
             chosen = found["kind"] == kind
             symbols = found["symbol"][chosen]
             addends, places = found["addend"][chosen], at[chosen]
@@ -247,6 +284,14 @@ class _Image:
         return self.slots[address]
 
 
+def _among(kinds: Words, some: Sequence[int]) -> Words:
+    """Which kinds are some of these."""
+    chosen = np.zeros(len(kinds), bool)
+    for kind in some:
+        chosen |= kinds == kind
+    return chosen
+
+
 def _address_of(name: str, externals: Mapping[str, int], is_weak: bool) -> int:
     if name in externals:
         return externals[name]
@@ -257,13 +302,6 @@ def _address_of(name: str, externals: Mapping[str, int], is_weak: bool) -> int:
             return 0
         raise NotLinked(f"defined nowhere: {name}") from None
     return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-def _protect(address: int, size: int, access: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if size and libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), access):
-        number = ctypes.get_errno()
-        raise NotLinked(f"memory cannot be made executable: {os.strerror(number)}")
 
 
 def _up(value: int, align: int) -> int:

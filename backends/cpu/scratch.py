@@ -25,9 +25,6 @@ from .signature import Signature
 Range = tuple[Dim | None, Dim | None]
 """Inclusive bounds, None where they are not known."""
 
-SCRATCH = "sw.scratch"
-"""The program's attribute that says how many bytes of scratch memory each thread needs, over the inputs' symbols."""
-
 
 def scratch_bytes(program: FuncOp) -> Dim:
     """Bytes for one thread, a multiple of 64: the most that any launch takes. Raises PassError where the size of a

@@ -20,6 +20,7 @@ from stepwell.dialects import arith, buffer, cpu, func, heap, kernel, loop
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.program_attributes import SCRATCH
 from stepwell.errors import PassError
 from stepwell.ir.attributes import StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
@@ -32,7 +33,7 @@ from stepwell.lowering.to_loop.outline import measured_symbols, open_dims
 
 from .intervals import Uses, intervals, launch_runs
 from .recorder import Recorder
-from .scratch import SCRATCH, scratch_bytes
+from .scratch import scratch_bytes
 from .signature import Signature
 from .timer import Timer
 

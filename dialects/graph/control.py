@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, content, shape_of
-from stepwell.dialects.graph.sequence_types import joined_type
-from stepwell.dialects.graph.sequence_types import same_kind as same_kind
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim, run_time_shape
+from stepwell.dialects.sequence_types import joined_type
+from stepwell.dialects.sequence_types import same_kind as same_kind
 from stepwell.errors import IRError
 from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.attrkinds import INTS

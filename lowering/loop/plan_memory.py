@@ -28,6 +28,7 @@ import attrs
 
 from stepwell.dialects import arith, buffer, func, heap, kernel
 from stepwell.dialects.arith import constant_int
+from stepwell.dialects.program_attributes import DESCRIPTOR
 from stepwell.errors import PassError
 from stepwell.ir.attributes import ArrayAttr, DenseArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
@@ -40,7 +41,7 @@ from stepwell.ir.types import DYNAMIC, I8, I64, MemRefType, TensorType, Type, nu
 from stepwell.lowering.loop.arena import Plan, Planned, at_typical, lower_bound, plan_arena
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.loop.lifetimes import Positions, buffer_roots, lifetimes
-from stepwell.lowering.to_loop.outline import DESCRIPTOR, measured_symbols
+from stepwell.lowering.to_loop.outline import measured_symbols
 
 ARENA_TYPE = MemRefType((DYNAMIC,), I8)
 

@@ -17,6 +17,7 @@ from stepwell.dialects import arith, buffer, func, heap, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.kept import set_kept
+from stepwell.dialects.program_attributes import DESCRIPTOR
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
 from stepwell.ir import affine_expr
@@ -38,9 +39,6 @@ from stepwell.lowering.to_loop.buffers import open_dims as open_dims
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
 from stepwell.lowering.to_loop.scatter import convert_scatter
 from stepwell.lowering.to_loop.state import convert_append, convert_room, described, in_place, roomy_type
-
-DESCRIPTOR = "sw.descriptor"
-"""An output's attribute: the argument is a descriptor of the result, which the program finds memory for."""
 
 
 def measured_symbols(function: func.FuncOp, types: Sequence[Type], builder: Builder) -> dict[str, Value]:

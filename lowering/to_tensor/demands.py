@@ -10,12 +10,10 @@ from stepwell.dialects.func import FuncOp
 from stepwell.dialects.graph.base import GraphOp
 from stepwell.dialects.graph.demands import Demand, demand_size, recorded
 from stepwell.dialects.graph.symbols import DataDependentOp
+from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.dims import free_symbols
 from stepwell.ir.types import TensorType
-
-DEMANDS = "sw.demands"
-"""The attribute: a size that must be 0, then what is wrong where it is not, then the next size."""
 
 
 def keep_demands(function: FuncOp) -> None:

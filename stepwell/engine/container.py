@@ -32,7 +32,6 @@ import hashlib
 import os
 import stat
 import struct
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
@@ -87,6 +86,8 @@ def replacing(target: str) -> Iterator[BinaryIO]:
     """A new file that takes the name `target` at the end, with the permissions that the process gives new files; it is
     gone where the block fails. Raises OSError."""
     folder, name = os.path.split(target)
+    import tempfile
+
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:

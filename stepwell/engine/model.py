@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from stepwell import __version__
@@ -95,6 +94,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: st
 
 def check(path: str, constants: Sequence[Mapped]) -> None:
     """Compare constants with their checksums, on all cores. Raises EngineError for the first that differs."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from stepwell.backends.cpu import machine
 
     with ThreadPoolExecutor(min(machine.usable_cores(), len(constants)) or 1) as pool:

@@ -9,7 +9,7 @@ import attrs
 import onnx
 from onnx import TensorProto
 
-from stepwell.dialects.graph.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
+from stepwell.dialects.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
 from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.ir.dims import Dim, symbol
 from stepwell.ir.types import (

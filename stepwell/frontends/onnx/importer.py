@@ -19,7 +19,7 @@ from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.dialects.graph.sequence import OptionalGetElementOp
-from stepwell.dialects.graph.sequence_types import OptionalType
+from stepwell.dialects.sequence_types import OptionalType
 from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules

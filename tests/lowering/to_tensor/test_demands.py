@@ -11,9 +11,10 @@ from stepwell.dialects.graph import elementwise as e
 from stepwell.dialects.graph.contraction import MatmulOp
 from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.shape import ReshapeOp
+from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.dims import symbol
-from stepwell.lowering.to_tensor.demands import DEMANDS, keep_demands
+from stepwell.lowering.to_tensor.demands import keep_demands
 
 from .descent import graph_module, main, types_of
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from stepwell.dialects.graph.base import normalize_axis, shape_of, tensor_type
 from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind, yielded
 from stepwell.dialects.graph.sequence import OptionalOp
-from stepwell.dialects.graph.sequence_types import OptionalType, joined_type, without_symbols
 from stepwell.dialects.graph.symbols import fresh_name
+from stepwell.dialects.sequence_types import OptionalType, joined_type, without_symbols
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.ir.builder import Builder
