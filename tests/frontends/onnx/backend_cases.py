@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from stepwell.frontends.onnx.registry import RULES
 from stepwell.frontends.onnx.report import ImportFailed
 from tests.frontends.onnx.rule_harness import imported, is_text
-from tests.onnx_native.cases import as_array, node_cases
+from tests.onnx_conformance.cases import as_array, node_cases
 
 Shapes = Mapping[str, Sequence["int | str"]]
 

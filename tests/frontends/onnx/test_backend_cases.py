@@ -9,7 +9,7 @@ import pytest
 
 from tests.frontends.onnx.backend_cases import check_case, covered_cases, parameter
 from tests.frontends.onnx.rule_harness import is_text, symbols_by_size
-from tests.onnx_native.cases import as_array
+from tests.onnx_conformance.cases import as_array
 
 CASES = covered_cases()
 

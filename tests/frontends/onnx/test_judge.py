@@ -15,7 +15,7 @@ from stepwell.frontends.onnx.importer import import_model
 from tests.frontends.onnx.judge import Judge, compare, judge_model
 from tests.frontends.onnx.models import model
 from tests.frontends.onnx.round_trip import KINDS, SAME, difference, round_trip
-from tests.onnx_native.cases import node_cases, table
+from tests.onnx_conformance.cases import node_cases, table
 
 FLOATS = np.array([1, 2, 3], np.float32)
 
