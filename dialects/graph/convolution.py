@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import Array, GraphOp, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.base import Array, GraphOp, require_stretch, same_element, shape_of, tensor_type
 from stepwell.dialects.graph.contraction import BYTE_TENSOR, SI32_TENSOR
 from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
@@ -144,6 +144,8 @@ class ConvIntegerOp(WindowedOp):
                 same_element(zero, side)
         if self.w_zero is not None and len(shape_of(self.w_zero)) > 1:
             raise IRError("the zero point of the weights is a scalar or one per result channel")
+        require_stretch("the zero point of x", self.x_zero, [1])
+        require_stretch("the zero point of w", self.w_zero, w[:1])
         return [TensorType((x[0], w[0], *self.window(w).places(x[2:])), SI32)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:

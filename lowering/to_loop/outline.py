@@ -324,9 +324,12 @@ def tensor_attr(type_: Type) -> StringAttr:
 
 
 def kernel_symbols(op: KernelOp) -> list[str]:
-    """The symbols that sizes inside a kernel use, in order of appearance."""
+    """The symbols that sizes inside a kernel use, in order of appearance: the same order in kernels of the same text,
+    wherever their operands come from."""
     found: dict[str, None] = {}
     for inner in op.walk():
+        if inner is op:
+            continue
         dims: list[Dim] = list(inner.sizes.dims) if isinstance(inner, GenericOp) else []
         if isinstance(inner, tensor.SizeOp):
             dims = list(inner.of.dims)

@@ -23,7 +23,7 @@ from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, I32, I64, INDEX, FloatType, TensorType, Type, is_unsigned, numpy_dtype
-from stepwell.lowering.to_tensor.contraction import less_zero
+from stepwell.lowering.to_tensor.contraction import less_zero, stretched
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -42,8 +42,10 @@ def padded(c: Conversion, x: Value, window: Window, places: Sequence[Dim], value
     low, high = [0, 0], [0, 0]
     for axis, (begin, end) in enumerate(window.pads_of(type_.shape[2:])):
         reach = (places[axis] - 1) * window.strides[axis] + window.extent(axis) - type_.shape[2 + axis] - begin
-        if isinstance(reach, int) and isinstance(end, int):
+        if isinstance(end, int) and isinstance(reach, int):
             end = max(end, reach)
+        elif isinstance(end, int) and window.ceil:
+            end += window.strides[axis] - 1  # a last window overhangs by less than a stride
         if not isinstance(begin, int) or not isinstance(end, int) or min(begin, end) < 0:
             raise NoMatch("the padding is not known at compile time, or negative")
         low.append(begin)
@@ -82,7 +84,7 @@ def conv_integer(op: ConvIntegerOp, c: Conversion) -> Value:
 def _less_zero_point(c: Conversion, value: Value, zero: Value | None) -> Value:
     """8-bit integers less a zero point, a number or one per place of axis 0, in i32."""
     type_ = tensor_type(value)
-    given: list[Value] = [] if zero is None else [c.new(zero)]
+    given = [] if zero is None else [stretched(c, c.new(zero), type_.shape[:1])]
     shapes = [tensor_type(item).shape for item in given]
     maps = [AffineMap(type_.rank, 0, [dim(0) if size != 1 else const(0) for size in shape]) for shape in shapes]
 
