@@ -29,6 +29,7 @@ from stepwell.ir.opdef import PURE, Trait, has_trait
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import DYNAMIC, F32, INDEX, MemRefType, TensorType
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.loop.places import Places
 from stepwell.lowering.to_loop.outline import measured_symbols, open_dims
 
 from .intervals import Uses, intervals, launch_runs
@@ -246,10 +247,10 @@ def share_out(
             raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
     timer = Timer.of(function) if profile else None
     recorder = Recorder.of(function) if trace else None
-    uses = {name: launched.uses for name, launched in kernels.items()}
+    uses, places = {name: launched.uses for name, launched in kernels.items()}, Places.of(function)
     for block in [block for op in function.walk() for region in op.regions for block in region.blocks]:
         for run in launch_runs(block):
-            for interval in [[op] for op in run] if profile else intervals(run, uses):
+            for interval in [[op] for op in run] if profile else intervals(run, uses, places):
                 run_interval(interval, Builder.before(run[0]), kernels, timer, recorder)
             for launch in run:
                 launch.erase()

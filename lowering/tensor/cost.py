@@ -12,6 +12,7 @@ measured."""
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -132,7 +133,7 @@ def space_terms(
                        for spec in schedule.loops if spec.parallel)  # fmt: skip
     overhead = GRAIN_CYCLES * grains if not outer else 0.0
     terms = (compute, l2, l3, memory)
-    largest = max(terms)
     exposed = [part * term for part, term in zip(EXPOSED, terms, strict=True)]
-    bound = largest + sum(exposed) - exposed[terms.index(largest)] if math.isfinite(largest) else largest
+    # What stays of the largest term is counted once: which of two that are nearly equal is larger changes little.
+    bound = math.inf if math.isinf(compute) else sum(exposed) + max(map(operator.sub, terms, exposed))
     return Terms(compute, l2, l3, memory, overhead, bound)

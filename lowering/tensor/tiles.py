@@ -24,8 +24,9 @@ from stepwell.lowering.tensor.windows import window_schedules
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least,
 GRAIN_READS = 1 << 16  # or numbers that it reads of the operand along the vectors: with few rows, these take the time
-PARTIAL = 256  # multiply-adds in one sum of the widest vectors: rounding errors grow with the root of the length
+PARTIAL = 128  # multiply-adds in one sum of the widest vectors: rounding errors grow with the root of the length
 WIDEST = 64  # bytes; with narrower vectors a step takes longer, and shorter sums cost nothing
+PARTIAL_ALONG = 256  # vectors in one sum along the lanes: there are as many sums as lanes and copies already
 PARTIAL_PLAIN = 32  # plain numbers, at least: often of one sign, so that every rounding is that of a large sum
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
 MOST_ALONG = 4  # points along one dim of a map that are computed together because they read the same elements,
@@ -113,7 +114,7 @@ def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
     loops = _outer_loops(space, max(1, GRAIN_ELEMENTS // max(1, work)), {row: rows} if row is not None else None)
     unroll = max(1, min(2 * ROWS_AT_ONCE // rows // 2, space.sizes[vector] // lanes))
     register = ((names[row], rows),) if row is not None and rows > 1 else ()
-    partial = _partial(space, PARTIAL * lanes * unroll)
+    partial = _partial(space, PARTIAL_ALONG * lanes * unroll)
     return ScheduleAttr(tuple(loops), register, names[vector], lanes, unroll, partial=partial)
 
 
@@ -138,10 +139,11 @@ def _contractions(space: Space, vector: int, lanes: int, machine: Machine) -> It
     tiles = register_tiles(machine, rows, -(-columns // lanes))
     names = space.names
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    length = space.op.partial or PARTIAL * min(machine.vector_bytes, WIDEST) // WIDEST
-    if len(space.op.inputs) == 1:  # as many sums as numbers in each
-        known = [size for d in space.reduction if isinstance(size := space.op.sizes.dims[d], int)]
-        length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
+    known = [size for d in space.reduction if isinstance(size := space.op.sizes.dims[d], int)]
+    even = 1 << (math.isqrt(math.prod(known)) - 1).bit_length()  # as many sums as numbers in each: errors are smallest
+    length = space.op.partial or max(even, PARTIAL * min(machine.vector_bytes, WIDEST) // WIDEST)
+    if len(space.op.inputs) == 1:
+        length = min(length, max(PARTIAL_PLAIN, even))
     partial = _partial(space, length)
     for tile in sorted(tiles, key=lambda tile: (rows % tile.rows != 0, -tile.rows * tile.vectors)):
         register = [(names[row], tile.rows)] if row is not None else []
