@@ -8,7 +8,7 @@ loop.for r { loop.stage sum [r, 0] [1, C] -> %t; loop.stage div [r, 0] [1, C] (%
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -44,11 +44,13 @@ def whole_extents(stage: StageOp) -> list[Extent]:
 
 
 def boxes(
-    stages: Sequence[StageOp], root: StageOp, extents: list[Extent], index: IndexBuilder
+    stages: Sequence[StageOp], root: StageOp, extents: list[Extent], index: IndexBuilder,
+    along: Mapping[StageOp, tuple[int, Extent]] | None = None,
 ) -> dict[StageOp, list[Extent]]:
     """The part of each stage that is read, directly or through other stages, by one part of the root.
 
-    `stages` come in the order in which they run, without the root."""
+    `stages` come in the order in which they run, without the root. Those in `along` are computed for that part of a
+    dim, and no more."""
     found = {root: extents}
     for stage in reversed(stages):
         whole = whole_extents(stage)
@@ -63,6 +65,9 @@ def boxes(
                                 part = _interval(place, box, index) or whole[d]
                                 needed[d] = whole[d] if part is whole[d] else _union(needed[d], part, index)
         found[stage] = [part or all_ for part, all_ in zip(needed, whole, strict=True)]
+        if along is not None and stage in along:
+            d, extent = along[stage]
+            found[stage][d] = extent
     return found
 
 

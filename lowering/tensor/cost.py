@@ -20,6 +20,7 @@ import attrs
 from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
 from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Rows, stages_of
 from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
@@ -85,6 +86,9 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
         work = StageWork.of_stage(stage, stages)
         rows = Rows.of(stages)
         pairs = {row[stages[-1]]: row[stage] for row in rows.dims if stage in row} if rows is not None else {}
+        parts = running(rows) if rows is not None and schedule.cuts_a_softmax else None
+        if parts is not None and stage in parts.along:
+            pairs[parts.dim] = parts.along[stage]
         outer = list(_levels_of_root(root, schedule, spec.at, pairs, work))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)

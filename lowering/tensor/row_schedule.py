@@ -14,12 +14,27 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.rows import row_bytes
+from stepwell.lowering.tensor.running import Running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Rows, Stage
 from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
+
+
+@attrs.frozen
+class Parts:
+    """A root's sum, and the stages before it, in parts of so many steps."""
+
+    running: Running
+    steps: int
+
+    def cut(self, stage: Stage, sizes: list[int]) -> list[int]:
+        """A stage's sizes where one part of it is computed."""
+        d = self.running.along.get(stage)
+        return [min(size, self.steps) if n == d else size for n, size in enumerate(sizes)]
+
 
 def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
     """One stage after the other, all of it at once."""
@@ -29,16 +44,18 @@ def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
     )
 
 
-def row_schedule(rows: Rows, machine: Machine, block: int | None = None) -> ScheduleAttr:
+def row_schedule(
+    rows: Rows, machine: Machine, block: int | None = None, parts: Parts | None = None
+) -> ScheduleAttr:
     """Loops over rows, outermost first, down to a block of rows in which every stage is computed; of the best size,
-    where none is given."""
+    where none is given. With `parts`, a loop over parts of the root's sum comes inside."""
     root = rows.root.root
     pairs = sorted(zip(rows.dims, rows.units, strict=True), key=lambda pair: pair[0][rows.root])
     dims = [row[rows.root] for row, _ in pairs]
     units = {row[rows.root]: unit[rows.root] for row, unit in pairs}
     last = pairs[-1][0]
     sizes = {d: -(-size_of(root.sizes.dims[d]) // units[d]) for d in dims}
-    block = min(sizes[dims[-1]], row_block(rows, last, machine) if block is None else block)
+    block = min(sizes[dims[-1]], row_block(rows, last, machine, parts) if block is None else block)
     grain = block
     if block <= ROWS_AT_ONCE:  # small grains
         work = max(math.prod(map(size_of, s.root.sizes.dims)) for s in rows.stages) // math.prod(sizes.values())
@@ -49,15 +66,28 @@ def row_schedule(rows: Rows, machine: Machine, block: int | None = None) -> Sche
     loops.append(LoopSpec(f"{names[dims[-1]]}0", names[dims[-1]], grain * unit, True))
     if grain > block:
         loops.append(LoopSpec(f"{names[dims[-1]]}1", names[dims[-1]], block * unit))
-    made = {stage: _stage_schedule(stage, rows, last, block, machine) for stage in rows.stages}
-    inner = [StageSpec(stage.name, loops[-1].label, made[stage]) for stage in rows.stages[:0:-1]]
+    made = {stage: _stage_schedule(stage, rows, last, block, machine, parts) for stage in rows.stages}
+    row_loop = loops[-1].label
+    if parts is not None:
+        summed = names[parts.running.dim]
+        loops.append(LoopSpec(f"{summed}0", summed, parts.steps))
+    inner = [_placed(stage, made[stage], row_loop, loops[-1].label, parts) for stage in rows.stages[:0:-1]]
     rows_cut = {spec.dim for spec in loops}
     within = [spec for spec in made[rows.root].loops if spec.dim not in rows_cut]
     loops.extend(LoopSpec(spec.label, spec.dim, spec.tile) for spec in within)
     return made[rows.root].with_loops(loops, inner)
 
 
-def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
+def _placed(stage: Stage, made: ScheduleAttr, row_loop: str, part_loop: str, parts: Parts | None) -> StageSpec:
+    """A stage in the loop over rows, or over parts of the sum if it has such parts."""
+    if parts is None or stage not in parts.running.along:
+        return StageSpec(stage.name, row_loop, made)
+    role = parts.running.roles.get(stage, "")
+    along = stage.root.names[parts.running.along[stage]] if role else ""
+    return StageSpec(stage.name, part_loop, made, role, along)
+
+
+def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine, parts: Parts | None = None) -> int:
     """How many rows are computed together: as many as fill vectors where neighbouring rows are neighbours in memory, as
     many as share the loads of a contraction's other operand, else one."""
     lanes = machine.vector_bytes // 4
@@ -66,14 +96,15 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
     contractions = [stage for stage in rows.stages if stage.root.has_reduction and shares_loads(stage, last[stage])]
     if not contractions:
         return ROWS_AT_ONCE if row_bytes(rows) * ROWS_AT_ONCE <= machine.l1_bytes else 1
-    bytes_ = max(1, row_bytes(rows))
+    cut = (lambda stage, sizes: sizes) if parts is None else parts.cut
+    bytes_ = max(1, row_bytes(rows, cut))
     most = max(machine.l1_bytes // 2 // bytes_, min(machine.l2_bytes // 4 // bytes_, LEAST_BLOCK))
 
     works = {stage: StageWork.of_stage(stage, rows.stages) for stage in contractions}
 
     @functools.cache
     def tiled(stage: Stage, block: int) -> Ranked:
-        return candidates_of(works[stage].at(_block_sizes(works[stage].space, rows, stage, last, block)), machine)[0]
+        return candidates_of(works[stage].at(_block_sizes(works[stage].space, rows, stage, last, block, parts)), machine)[0]
 
     @functools.cache
     def cycles(block: int) -> float:
@@ -96,22 +127,24 @@ def shares_loads(stage: Stage, row: int) -> bool:
 
 
 def _stage_schedule(
-    stage: Stage, rows: Rows, last: Mapping[Stage, int], block: int, machine: Machine
+    stage: Stage, rows: Rows, last: Mapping[Stage, int], block: int, machine: Machine, parts: Parts | None
 ) -> ScheduleAttr:
     """How one stage's part of a block of rows is cut."""
     space = Space.of(stage.root)
-    made = schedule_of(attrs.evolve(space, sizes=_block_sizes(space, rows, stage, last, block)), machine)
+    made = schedule_of(attrs.evolve(space, sizes=_block_sizes(space, rows, stage, last, block, parts)), machine)
     if window_dims(stage.root):
         return made
     return made.with_loops(_line_by_line(space, rows.inner(stage), made))
 
 
-def _block_sizes(space: Space, rows: Rows, stage: Stage, last: Mapping[Stage, int], block: int) -> list[int]:
+def _block_sizes(
+    space: Space, rows: Rows, stage: Stage, last: Mapping[Stage, int], block: int, parts: Parts | None
+) -> list[int]:
     """The sizes of one stage's part of a block of rows."""
     sizes = list(space.sizes)
     for row, unit in zip(rows.dims, rows.units, strict=True):
         sizes[row[stage]] = unit[stage] * (block if row is last else 1)
-    return sizes
+    return sizes if parts is None else parts.cut(stage, sizes)
 
 
 def _line_by_line(space: Space, inner: Sequence[int], made: ScheduleAttr) -> list[LoopSpec]:

@@ -10,11 +10,11 @@ a row's values have to fit the cache, and an operand that every row reads again 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cmp_to_key
 
 from stepwell.dialects import math as math_dialect
-from stepwell.dialects.tensor import GenericOp, ReadOp
+from stepwell.dialects.tensor import GenericOp, ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
@@ -25,6 +25,7 @@ from stepwell.lowering.tensor.stages import INLINE, Rows, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
 SMALL = 1 << 16
+FEWEST, MOST = 16, 64  # rows of a block that reads an operand which does not stay in the cache
 CHEAP = 4  # operations of a map that is rather computed again than stored
 
 
@@ -100,9 +101,28 @@ def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
     for stage in rows.stages:
         for value, map_ in _outer_inputs(stage, rows):
             again = read_again(stage, map_, rows) * _bytes(value)
-            if again > budget:
+            if again > budget and not _is_worth_reading(again, rows, machine):
                 return f"{again} bytes of an operand would be read for every block of rows"
     return None
+
+
+def _is_worth_reading(again: int, rows: Rows, machine: Machine) -> bool:
+    """Whether reading an operand for every block of rows takes less than half of the time that what lies between the
+    stages, and before them, would take through memory."""
+    count = max((size_of(size) for size in rows.sizes()[-1:]), default=1)
+    block = max(FEWEST, min(MOST, machine.l2_bytes // 2 // max(1, row_bytes(rows))))
+    if count < FEWEST:
+        return False
+    times = math.prod(map(size_of, rows.sizes())) // count
+    reading = times * (-(-count // block) - 1) * again / _bandwidth(again, machine)
+    between = {value for stage in rows.stages for value in stage.root.inputs if isinstance(value.defining_op, GenericOp)}
+    sizes = [math.prod(map(size_of, tensor_type(value).shape)) * _bytes(value) for value in between]
+    return 2 * reading < sum(3 * size / _bandwidth(size, machine) for size in sizes)
+
+
+def _bandwidth(bytes_: int, machine: Machine) -> float:
+    """Bytes in a cycle from where so many have room."""
+    return machine.l3_bandwidth if bytes_ <= machine.l3_bytes // 2 else machine.memory_bandwidth
 
 
 def read_again(stage: Stage, map_: AffineMap, rows: Rows) -> int:
@@ -117,13 +137,14 @@ def read_again(stage: Stage, map_: AffineMap, rows: Rows) -> int:
     return 0
 
 
-def row_bytes(rows: Rows) -> int:
-    """Bytes of what passes between the stages for one row; a map may write where it has read."""
+def row_bytes(rows: Rows, cut: Callable[[Stage, list[int]], list[int]] = lambda stage, sizes: sizes) -> int:
+    """Bytes of what passes between the stages for one row, of sizes that may be `cut`; a map may write where it has
+    read."""
     total = 0
     for stage in rows.stages:
         if stage is not rows.root and not _overwrites(stage, rows):
-            inner = [size_of(stage.root.sizes.dims[d]) for d in rows.inner(stage)
-                     if stage.root.iterators[d] == "parallel"]  # fmt: skip
+            sizes = cut(stage, list(map(size_of, stage.root.sizes.dims)))
+            inner = [sizes[d] for d in rows.inner(stage) if stage.root.iterators[d] == "parallel"]
             each = math.prod(unit[stage] for unit in rows.units)
             total += each * math.prod(inner) * _bytes(stage.results[0])
     return total

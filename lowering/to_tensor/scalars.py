@@ -62,6 +62,10 @@ class Scalars:
         """The smaller one; NaN wins."""
         return self.emit(self._pick(a, arith.MinimumFOp, arith.MinSIOp, arith.MinUIOp, unsigned)(a, b))
 
+    def larger(self, a: Value, b: Value) -> Value:
+        """The larger one; a number wins over NaN."""
+        return self.emit(arith.MaxNumFOp(a, b))
+
     def negate(self, a: Value) -> Value:
         """-a"""
         if isinstance(a.type, FloatType):
