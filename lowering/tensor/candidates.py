@@ -12,13 +12,14 @@ from stepwell.dialects.tensor import KernelOp
 from stepwell.errors import PassError
 from stepwell.lowering.tensor.check_schedule import check_schedule
 from stepwell.lowering.tensor.choose import Ranked
+from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import estimate
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.row_schedule import Parts, one_row_schedule, row_schedule, shares_loads
 from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import Rows, Stage, stages_of
+from stepwell.lowering.tensor.stages import Stage, stages_of
 from stepwell.lowering.tensor.tiles import candidates_of
 from stepwell.lowering.tensor.windows import holds_partial_sums
 
@@ -40,7 +41,7 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     rows = Rows.of(stages)
     if rows is None:
         raise PassError(f"{kernel.loc.label or 'a kernel'}: its stages share no rows")
-    if not rows.dims:
+    if not rows.rows:
         made = [one_row_schedule(rows, machine)]
     else:
         parts = list(parts_of(rows))
@@ -59,7 +60,7 @@ def parts_of(rows: Rows) -> Iterator[Parts]:
     """The parts in which a softmax and the sum behind it may be computed, where several rows are computed together."""
     found = running(rows)
     root = rows.root.root
-    last = max((row[rows.root] for row in rows.dims), default=None)
+    last = max((row.dims[rows.root] for row in rows.rows), default=None)
     if found is not None and last is not None and root.sizes.dims[last] != 1 and shares_loads(rows.root, last):
         size = root.sizes.dims[found.dim]
         yield from (Parts(found, steps) for steps in KEYS if not isinstance(size, int) or size > steps)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
+from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.running import running
-from stepwell.lowering.tensor.stages import Rows, Stage, stages_of
+from stepwell.lowering.tensor.stages import Stage, stages_of
 
 MOST_POINTS = 4096  # elements of a register tile
 MOST_LANES = 64

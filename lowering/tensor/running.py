@@ -21,8 +21,9 @@ from stepwell.ir.affine_expr import dim
 from stepwell.ir.attributes import FloatAttr
 from stepwell.ir.core import BlockArgument, Value
 from stepwell.lowering.precision import is_strict
+from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.maps import dims_through
-from stepwell.lowering.tensor.stages import Rows, Stage, reduction_dims
+from stepwell.lowering.tensor.stages import Stage, reduction_dims
 
 _MAXIMA = (arith.MaximumFOp, arith.MaxNumFOp)
 
