@@ -15,7 +15,7 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import estimate
 from stepwell.lowering.tensor.machine import Machine
-from stepwell.lowering.tensor.row_schedule import Parts, one_row_schedule, row_schedule, shares_loads
+from stepwell.lowering.tensor.row_schedule import Parts, one_row_schedule, row_schedule
 from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
@@ -57,12 +57,10 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
 
 
 def parts_of(rows: Rows) -> Iterator[Parts]:
-    """The parts in which a softmax and the sum behind it may be computed, where several rows are computed together."""
+    """The parts in which a softmax and the sum behind it may be computed."""
     found = running(rows)
-    root = rows.root.root
-    last = max((row.dims[rows.root] for row in rows.rows), default=None)
-    if found is not None and last is not None and root.sizes.dims[last] != 1 and shares_loads(rows.root, last):
-        size = root.sizes.dims[found.dim]
+    if found is not None:
+        size = rows.root.root.sizes.dims[found.dim]
         yield from (Parts(found, steps) for steps in KEYS if not isinstance(size, int) or size > steps)
 
 

@@ -14,11 +14,11 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Row, Rows
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.rows import row_bytes
+from stepwell.lowering.tensor.rows import LEAST_GRAINS, MOST, bytes_again, reading_cycles, row_bytes
 from stepwell.lowering.tensor.running import Running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import Stage
+from stepwell.lowering.tensor.stages import Stage, shares_loads
 from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
@@ -99,7 +99,11 @@ def row_block(rows: Rows, last: Row, machine: Machine, parts: Parts | None = Non
         return ROWS_AT_ONCE if row_bytes(rows) * ROWS_AT_ONCE <= machine.l1_bytes else 1
     cut = (lambda stage, sizes: sizes) if parts is None else parts.cut
     bytes_ = max(1, row_bytes(rows, cut))
-    most = max(machine.l1_bytes // 2 // bytes_, min(machine.l2_bytes // 4 // bytes_, LEAST_BLOCK))
+    again = bytes_again(rows, machine.l2_bytes // 4)
+    wanted = LEAST_BLOCK
+    if again:
+        wanted = max(wanted, min(MOST, math.prod(map(size_of, rows.sizes())) // LEAST_GRAINS))
+    most = max(machine.l1_bytes // 2 // bytes_, min(machine.l2_bytes // 4 // bytes_, wanted))
 
     works = {stage: StageWork.of_stage(stage, rows.stages) for stage in contractions}
 
@@ -114,17 +118,13 @@ def row_block(rows: Rows, last: Row, machine: Machine, parts: Parts | None = Non
     count = size_of(rows.sizes()[rows.rows.index(last)])
 
     def all_cycles(block: int) -> float:
-        return count // block * cycles(block) + (cycles(count % block) if count % block else 0)
+        reading = -(-count // block) * reading_cycles(again, machine)
+        return reading + count // block * cycles(block) + (cycles(count % block) if count % block else 0)
 
     # A block that is no multiple of the register tile has to divide the rows, or else its tail is cut in small pieces.
     tiles = {tiled(stage, count).schedule.register_size(stage.root.names[last.dims[stage]]) for stage in contractions}
     whole = [n for n in range(1, 65) if count % n == 0 or all(n % rows == 0 for rows in tiles)]
     return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
-
-
-def shares_loads(stage: Stage, row: int) -> bool:
-    """Whether neighbouring rows read the same elements of an operand."""
-    return any(row not in map_.used_dims() for map_ in stage.root.input_maps)
 
 
 def _stage_schedule(

@@ -23,7 +23,7 @@ from stepwell.ir.core import BlockArgument, Value
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.maps import dims_through
-from stepwell.lowering.tensor.stages import Stage, reduction_dims
+from stepwell.lowering.tensor.stages import Stage, reduction_dims, shares_loads
 
 _MAXIMA = (arith.MaximumFOp, arith.MaxNumFOp)
 
@@ -39,9 +39,13 @@ class Running:
 
 
 def running(rows: Rows) -> Running | None:
-    """How a kernel's stages may be computed part by part along the root's sum; None where they may not."""
+    """How a kernel's stages may be computed part by part along the root's sum, for several rows that share what they
+    read; None where they may not."""
     root = rows.root
     if is_strict(root.root) or len(reduction_dims(root.root)) != 1 or not _is_plain_sum(root):
+        return None
+    last = max((row.dims[root] for row in rows.rows), default=None)
+    if last is None or root.root.sizes.dims[last] == 1 or not shares_loads(root, last):
         return None
     (reduced,) = reduction_dims(root.root)
     makers = {stage.results[0]: stage for stage in rows.stages[1:]}
