@@ -13,9 +13,9 @@ rounding errors grow with the length of a part and the number of parts; 0 is one
 than the root, the loop of the root at which they are computed, for the tile that the root needs there, and how that
 tile is cut in turn.
 
-Where the root's loop cuts a sum, reductions along the same dim may be computed in it part by part (online softmax,
-Milakov and Gimelshein 2018): a `peak` is the largest element so far; a `power` is e**(x - peak); a `total`, like the
-root itself, is a sum that is linear in powers, and what it has summed up is brought to the new peak before each part."""
+Where the root's loop cuts a sum, reductions along the same dim may be computed in it part by part (online softmax):
+a `peak` is the largest element so far; a `power` is e**(x - peak); a `total`, like the root itself, is a sum that is
+linear in powers, and what it has summed up is brought to the new peak before each part."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ def _run_point(
         accumulators = frame.run_region(stage.combine, [*accumulators, *values])
     index[:] = base
     if last and stage.finalize is not None:
-        extra = [m[maps[body_count + i].evaluate(index, ())] for i, m in enumerate(inputs[body_count : len(inputs) - stage.scaled])]
+        late = inputs[body_count : body_count + stage.epilogue_inputs]
+        extra = [m[maps[body_count + i].evaluate(index, ())] for i, m in enumerate(late)]
         accumulators = frame.run_region(stage.finalize, [*accumulators, *extra, *sources])
     _store(stage, memory, index, accumulators)
 

@@ -3,7 +3,7 @@ it, and the factor that brings them from the old to the new one.
 
 loop.for k0 { stage scores; stage peak; stage powers; stage total; stage root }
 ->  %p, %t, %q, %f = buffer.local
-    loop.for k0 { scores; q = p; peak of the part into p; f = powers(q, p); powers; total in parts, scaled by f; root alike }
+    loop.for k0 { scores; q = p; peak into p; f = powers(q, p); powers; total in parts, scaled by f; root alike }
 """
 
 from __future__ import annotations

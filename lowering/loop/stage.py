@@ -38,7 +38,7 @@ class StageParts:
     label: str | None
     stage: str | None
     loc: Location
-    scale: tuple[Value, AffineMap] | None = None  # what sums are multiplied by between their parts, and where it lies
+    scale: tuple[Value, AffineMap] | None = None  # what a sum is multiplied by between its parts, and where
 
     @staticmethod
     def of(stage: StageOp) -> StageParts:
@@ -46,8 +46,9 @@ class StageParts:
         regions = [region.clone({}) for region in stage.regions]
         count = len(stage.inputs) - stage.scaled
         return StageParts(
-            list(stage.offsets), list(stage.sizes), list(stage.inputs[:count]), list(stage.sources), list(stage.outputs),
-            list(stage.iterators), list(stage.input_maps[:count]), list(stage.output_maps), dim_names(stage),
+            list(stage.offsets), list(stage.sizes), list(stage.inputs[:count]), list(stage.sources),
+            list(stage.outputs), list(stage.iterators), list(stage.input_maps[:count]), list(stage.output_maps),
+            dim_names(stage),
             list(stage.identities), stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
             regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label,
             stage_name(stage), stage.loc, (stage.inputs[-1], stage.input_maps[-1]) if stage.scaled else None,

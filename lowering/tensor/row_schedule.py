@@ -14,7 +14,7 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Row, Rows
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.rows import LEAST_GRAINS, MOST, bytes_again, reading_cycles, row_bytes
+from stepwell.lowering.tensor.rows import MOST, bytes_again, reading_cycles, row_bytes
 from stepwell.lowering.tensor.running import Running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
@@ -22,6 +22,7 @@ from stepwell.lowering.tensor.stages import Stage, shares_loads
 from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
+FEW_GRAINS = 8  # that a kernel has at least where blocks are larger than that
 
 
 @attrs.frozen
@@ -102,14 +103,15 @@ def row_block(rows: Rows, last: Row, machine: Machine, parts: Parts | None = Non
     again = bytes_again(rows, machine.l2_bytes // 4)
     wanted = LEAST_BLOCK
     if again:
-        wanted = max(wanted, min(MOST, math.prod(map(size_of, rows.sizes())) // LEAST_GRAINS))
+        wanted = max(wanted, min(MOST, math.prod(map(size_of, rows.sizes())) // FEW_GRAINS))
     most = max(machine.l1_bytes // 2 // bytes_, min(machine.l2_bytes // 4 // bytes_, wanted))
 
     works = {stage: StageWork.of_stage(stage, rows.stages) for stage in contractions}
 
     @functools.cache
     def tiled(stage: Stage, block: int) -> Ranked:
-        return candidates_of(works[stage].at(_block_sizes(works[stage].space, rows, stage, last, block, parts)), machine)[0]
+        sizes = _block_sizes(works[stage].space, rows, stage, last, block, parts)
+        return candidates_of(works[stage].at(sizes), machine)[0]
 
     @functools.cache
     def cycles(block: int) -> float:

@@ -147,7 +147,9 @@ def _is_worth_reading(again: Sequence[int], rows: Rows, machine: Machine) -> boo
     count = max(zip((row.dims[rows.root] for row in rows.rows), sizes, strict=True), default=(0, 1))[1]
     if count < FEWEST:
         return False
-    block = max(FEWEST, min(MOST, machine.l2_bytes // 2 // max(1, row_bytes(rows))))
+    block = MOST  # in parts, where whole rows do not stay
+    if _stays(rows, machine):
+        block = max(FEWEST, min(MOST, machine.l2_bytes // 2 // max(1, row_bytes(rows))))
     blocks = math.prod(sizes) // count * (-(-count // block) - 1)
     values = {value for stage in rows.stages for value in stage.root.inputs if isinstance(value.defining_op, GenericOp)}
     bytes_ = [math.prod(map(size_of, tensor_type(value).shape)) * _bytes(value) for value in values]

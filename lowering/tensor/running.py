@@ -5,8 +5,8 @@
 for each part of n: q = p; p = max(p, s); f = exp(q - p); e = exp(s - p); t = t f + sum e; y = y f + sum e v
 
 An exponential relative to the largest element so far is brought to a larger one by a factor, and so is what is linear
-in it (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022). The
-factor is the map itself, of the old peak instead of an element."""
+in it (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022).
+The factor is the map itself, of the old peak instead of an element."""
 
 from __future__ import annotations
 

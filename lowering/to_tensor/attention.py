@@ -51,6 +51,7 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     powers, total = _powers(op, c, biased, wide)
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
     values = Placed.behind(c, op.value)
+    exposed = {"raw": raw, "capped": capped, "biased": biased}.get(op.scores or "")
     if op.scores != "probabilities" and not is_strict(op):
         terms = powers
         if tensor_type(powers).element is not result.element:
@@ -60,9 +61,9 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     else:
         weights = _divided(op, c, powers, total, result.element)
         output = _product(c, Placed.of(c, weights), places[0], values, places[1], result, t)
-    if op.scores is None:
+        exposed = exposed or weights
+    if op.scores is None or exposed is None:
         return [output]
-    exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": weights}[op.scores]
     return [output, map_generic(c, [exposed], scores.with_element(result.element), lambda z, v: v)]
 
 

@@ -83,7 +83,7 @@ class ReducedAxes:
         self, c: Conversion, kind: str, x: Value, body: Body = lambda s, x: x, kept: Sequence[Value] = (), *,
         unsigned: bool = False, element: Type | None = None,
     ) -> Value:  # fmt: skip
-        """The sum, prod, max, largest number or min of body(x, kept elements) over the axes, in the accumulator's type."""
+        """The sum, prod, max, min or `largest number` of body(x, kept elements) over axes in the accumulator's type."""
         element = element or accumulator_type(tensor_type(x).element)
 
         def combine(s: Scalars, a: Value, b: Value) -> Value:

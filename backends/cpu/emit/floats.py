@@ -170,7 +170,8 @@ def never_nan(value: Value, assumed: frozenset[Value] = frozenset()) -> bool:
         return all(never_nan(end, assumed | {value}) for end in ends)
     op = value.defining_op
     if isinstance(op, loop.ForOp):
-        return never_nan(op.block.arguments[1 + list(op.results).index(value)], assumed)
+        place = next(n for n, result in enumerate(op.results) if result is value)
+        return never_nan(op.carried[place], assumed)
     if isinstance(op, (arith.MaxNumFOp, arith.MinNumFOp)):
         return any(never_nan(operand, assumed) for operand in op.operands)
     if isinstance(op, (vector.BroadcastOp, vector.ExtractOp)):
