@@ -129,6 +129,27 @@ def given_memory(stage: StageOp, parts: dict[StageOp, list[Extent]], later: Sequ
     return None
 
 
+def result_memory(stage: StageOp, root: StageOp, parts: dict[StageOp, list[Extent]]) -> Value | None:
+    """The memory of the root's result, where a stage may write what the root, a map, reads at the place that it writes
+    and nowhere else: it is fetched into the cache while the stage computes."""
+    if root.combine is not None or len(root.outputs) != 1 or len(stage.outputs) != 1 or root.sources:
+        return None
+    (memory,), (target,) = stage.outputs, root.outputs
+    reads = [read for value, read in zip(root.inputs, root.input_maps, strict=True) if value is memory]
+    if reads != [root.output_maps[0]] or memory.type != target.type or target in _read_anywhere(parts):
+        return None
+    written, places = stage.output_maps[0].dim_results(), root.output_maps[0].dim_results()
+    if None in written or None in places or len(set(places)) != len(root.iterators):
+        return None
+    same = all(parts[stage][a] == parts[root][b] for a, b in zip(written, places, strict=True) if a is not None
+               and b is not None)  # fmt: skip
+    return target if same else None
+
+
+def _read_anywhere(parts: dict[StageOp, list[Extent]]) -> set[Value]:
+    return {value for stage in parts for value in (*stage.inputs, *stage.sources)}
+
+
 def _same_part(value: Value, stage: StageOp, parts: dict[StageOp, list[Extent]]) -> bool:
     """Whether a buffer is kept for just the part of it that a stage reads at its own places."""
     writer = next((other for other in parts if value in other.outputs), None)

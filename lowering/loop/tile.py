@@ -25,7 +25,7 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.lowering.loop.attach import Extent, boxes, given_memory, local_memory, whole_extents
+from stepwell.lowering.loop.attach import Extent, boxes, given_memory, local_memory, result_memory, whole_extents
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.loop.running import Attached, RunningState
 from stepwell.lowering.loop.stage import StageParts, kernel_functions
@@ -158,8 +158,11 @@ class Nest:
         """Compute the box of the n-th of the attached stages, in memory of its size."""
         stage, spec = self.attached[n].stage, self.attached[n].spec
         given = given_memory(stage, parts, [*(later.stage for later in self.attached[n + 1 :]), self.stage])
+        result = result_memory(stage, self.stage, parts)
         if given in self.memory:
             self.memory[stage.outputs[0]] = self.memory[given]
+        elif result is not None:
+            self.memory[stage.outputs[0]] = result
         else:
             self.memory.update(local_memory(stage, parts[stage], builder))
         Nest(stage, spec.schedule, (), self.memory).cut(parts[stage], builder)

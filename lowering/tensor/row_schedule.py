@@ -123,10 +123,13 @@ def row_block(rows: Rows, last: Row, machine: Machine, parts: Parts | None = Non
         reading = -(-count // block) * reading_cycles(again, machine)
         return reading + count // block * cycles(block) + (cycles(count % block) if count % block else 0)
 
-    # A block that is no multiple of the register tile has to divide the rows, or else its tail is cut in small pieces.
-    tiles = {tiled(stage, count).schedule.register_size(stage.root.names[last.dims[stage]]) for stage in contractions}
-    whole = [n for n in range(1, 65) if count % n == 0 or all(n % rows == 0 for rows in tiles)]
-    return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
+    def is_whole(block: int) -> bool:
+        """Whether a block is a multiple of its register tiles: else its tails are cut in small pieces."""
+        tiles = (tiled(s, block).schedule.register_size(s.root.names[last.dims[s]]) for s in contractions)
+        return all(block % rows == 0 for rows in tiles)
+
+    whole = [n for n in range(1, min(MOST, max(1, most)) + 1) if count % n == 0 or is_whole(n)]
+    return min(whole, key=lambda n: (all_cycles(n), -n))
 
 
 def _stage_schedule(

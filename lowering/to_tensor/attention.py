@@ -31,8 +31,8 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     """graph.attention %q, %k, %v  ->  raw = (scale * q) k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
     (e v) * (1 / sum(e))
 
-    There are fewer columns of values than keys to divide. In strict arithmetic, and where the probabilities are asked
-    for, (e / sum(e)) v.
+    There are fewer columns of values than keys to divide. Where the probabilities are asked for, and for one row of
+    queries, (e * (1 / sum(e))) v; in strict arithmetic (e / sum(e)) v.
 
     The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not and
     several rows of queries read them."""
@@ -52,7 +52,7 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
     values = Placed.behind(c, op.value)
     exposed = {"raw": raw, "capped": capped, "biased": biased}.get(op.scores or "")
-    if op.scores != "probabilities" and not is_strict(op):
+    if op.scores != "probabilities" and s != 1 and not is_strict(op):
         terms = powers
         if tensor_type(powers).element is not result.element:
             terms = map_generic(c, [powers], scores.with_element(result.element), lambda z, e: e)
@@ -215,33 +215,43 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
 
 
 def _shared_out(op: AttentionOp, c: Conversion, sums: Value, total: Value) -> Value:
-    """sums * (1 / total of their row). The largest e is 1, or all are NaN, or all are 0."""
-    result, wide, keys = tensor_type(op.output), tensor_type(sums).element, tensor_type(op.key).shape[2]
+    """sums * (1 / total of their row)"""
+    result, factors = tensor_type(op.output), _factors(op, c, total, tensor_type(sums).element)
+    return map_generic(c, [sums, factors], result, lambda z, x, r: z.mul(x, r), maps=[None, AffineMap(4, 0, dims(3))])
+
+
+def _factors(op: AttentionOp, c: Conversion, total: Value, element: Type) -> Value:
+    """1 / total. The largest e is 1, or all are NaN, or all are 0."""
 
     def inverse(z: Scalars, sum_: Value) -> Value:
-        return z.narrowed(z.divf(z.constant(1.0, sum_.type), _divisor(op, z, sum_, keys)), wide)
+        return z.narrowed(z.divf(z.constant(1.0, sum_.type), _divisor(op, z, sum_)), element)
 
-    factors = map_generic(c, [total], tensor_type(total).with_element(wide), inverse)
-    return map_generic(c, [sums, factors], result, lambda z, x, r: z.mul(x, r), maps=[None, AffineMap(4, 0, dims(3))])
+    return map_generic(c, [total], tensor_type(total).with_element(element), inverse)
 
 
 def _divided(op: AttentionOp, c: Conversion, x: Value, total: Value, element: Type) -> Value:
     """x / total of its row"""
-    keys = tensor_type(x).shape[3]
+    type_ = tensor_type(x).with_element(element)
+    if not is_strict(op):
+        factors = _factors(op, c, total, tensor_type(x).element)
+        return map_generic(
+            c, [x, factors], type_, lambda z, v, r: z.narrowed(z.mul(v, r), element),
+            maps=[None, AffineMap(4, 0, dims(3))],
+        )  # fmt: skip
 
     def quotient(z: Scalars, v: Value, sum_: Value) -> Value:
-        return z.narrowed(z.divf(v, _divisor(op, z, sum_, keys)), element)
+        return z.narrowed(z.divf(v, _divisor(op, z, sum_)), element)
 
-    type_ = tensor_type(x).with_element(element)
     return map_generic(c, [x, total], type_, quotient, maps=[None, AffineMap(4, 0, dims(3))])
 
 
-def _divisor(op: AttentionOp, z: Scalars, total: Value, keys: Dim) -> Value:
+def _divisor(op: AttentionOp, z: Scalars, total: Value) -> Value:
     """The sum of a row, or 1 where its e are zeros, which stay so; those of keys that are all forbidden become NaN if
     the op says so, since they are divided by 0."""
     one, empty = z.constant(1.0, total.type), z.compare("eq", total, z.constant(0.0, total.type))
     if op.undefined != "nan":
         return z.select(empty, one, total)
+    keys = tensor_type(op.key).shape[2]
     if isinstance(keys, int):
         return total if keys else one
     return z.select(z.compare("eq", z.size(keys), z.size(0)), one, total)
