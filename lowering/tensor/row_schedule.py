@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -36,6 +36,12 @@ class Parts:
         """A stage's sizes where one part of it is computed."""
         d = self.running.along.get(stage)
         return [min(size, self.steps) if n == d else size for n, size in enumerate(sizes)]
+
+    def whole_steps(self, made: Mapping[Stage, ScheduleAttr]) -> int:
+        """As many steps as fill the register tiles of contractions, whose operands lie in panels of a tile's width."""
+        pairs = ((stage, made[stage], d) for stage, d in self.running.along.items() if stage.root.has_reduction)
+        unit = math.lcm(*(schedule.register_size(stage.root.names[d]) for stage, schedule, d in pairs))
+        return max(1, self.steps // unit) * unit
 
 
 def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
@@ -72,7 +78,7 @@ def row_schedule(
     row_loop = loops[-1].label
     if parts is not None:
         summed = names[parts.running.dim]
-        loops.append(LoopSpec(f"{summed}0", summed, parts.steps))
+        loops.append(LoopSpec(f"{summed}0", summed, parts.whole_steps(made)))
     inner = [_placed(stage, made[stage], row_loop, loops[-1].label, parts) for stage in rows.stages[:0:-1]]
     rows_cut = {spec.dim for spec in loops}
     within = [spec for spec in made[rows.root].loops if spec.dim not in rows_cut]

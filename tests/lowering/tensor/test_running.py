@@ -224,3 +224,15 @@ def test_a_schedule_that_others_wrote(change: Callable[[StageSpec], StageSpec]) 
     assert kernel.schedule is not None
     with pytest.raises(PassError, match="belongs"):
         check_schedule(kernel, edited(kernel.schedule, change))
+
+
+def test_parts_are_whole_panels() -> None:
+    """Constant keys lie in panels as wide as the register tile; a part that ended within one would be gathered."""
+    source = model(PLAIN, 64, 1024, d=64)
+    del source.graph.input[1]
+    source.graph.initializer.append(numpy_helper.from_array(numbers(2, 64, 1024), "k"))
+    module = in_parts(source, 500)
+    (schedule,) = (kernel.schedule for kernel in module.walk_of(KernelOp) if kernel.schedule is not None)
+    scores = schedule.stages[0].schedule
+    (loop,) = (spec for spec in schedule.loops if spec.label == "k0")
+    assert loop.tile <= 500 and loop.tile % scores.register_size(scores.vector) == 0

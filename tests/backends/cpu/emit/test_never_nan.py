@@ -29,7 +29,8 @@ CASES = {
     "the maximum from -inf on": (LOOP.format(start="0xFF800000", op="arith.maximumf %a, %v"), False),
     "lanes of numbers": (
         "%c = arith.constant dense<1.0> : vector<4xf32>\n"
-        "%r = vector.shuffle %c, %c {mask = array<i64: 2, 3, 0, 1>} : vector<4xf32>, vector<4xf32> -> vector<4xf32>", True,
+        "%r = vector.shuffle %c, %c {mask = array<i64: 2, 3, 0, 1>} : vector<4xf32>, vector<4xf32> -> vector<4xf32>",
+        True,
     ),
     "one of two numbers": (
         '%i = "test.value"() : () -> i1\n%c = arith.constant 1.0 : f32\n%r = arith.select %i, %c, %c : f32', True,
