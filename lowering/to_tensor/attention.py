@@ -205,7 +205,7 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
         zero, infinity = z.constant(0.0, top.type), z.constant(-MINUS_INFINITY, top.type)
         if op.undefined == "masked" or (op.undefined == "nan" and not is_strict(op)):
             top = z.select(z.compare("eq", top, z.constant(MINUS_INFINITY, top.type)), zero, top)
-        made = z.unary(math.ExpOp, z.sub(v, top))
+        made = z.share(z.sub(v, top))
         if op.undefined == "zero":
             made = z.select(z.compare("lt", z.unary(math.AbsFOp, top), infinity), made, zero)
         return made
