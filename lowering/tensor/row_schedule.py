@@ -129,12 +129,17 @@ def row_block(rows: Rows, last: Row, machine: Machine, parts: Parts | None = Non
         reading = -(-count // block) * reading_cycles(again, machine)
         return reading + count // block * cycles(block) + (cycles(count % block) if count % block else 0)
 
-    def is_whole(block: int) -> bool:
-        """Whether a block is a multiple of its register tiles: else its tails are cut in small pieces."""
-        tiles = (tiled(s, block).schedule.register_size(s.root.names[last.dims[s]]) for s in contractions)
+    def is_whole(block: int, tiled_for: int) -> bool:
+        """Whether a block is a multiple of the register tiles for so many rows."""
+        tiles = (tiled(s, tiled_for).schedule.register_size(s.root.names[last.dims[s]]) for s in contractions)
         return all(block % rows == 0 for rows in tiles)
 
-    whole = [n for n in range(1, min(MOST, max(1, most)) + 1) if count % n == 0 or is_whole(n)]
+    # A block that is no multiple of the register tile has to divide the rows, or else its tail is cut in small pieces:
+    # of the tile for all rows, or, where no such block is small enough, of the tile for the block.
+    sizes = range(1, min(MOST, max(1, most)) + 1)
+    whole = [n for n in sizes if count % n == 0 or is_whole(n, count)]
+    if len(whole) == 1:
+        whole = [n for n in sizes if count % n == 0 or is_whole(n, n)]
     return min(whole, key=lambda n: (all_cycles(n), -n))
 
 
