@@ -133,17 +133,76 @@ def convolution(channels: int, outputs: int, size: int) -> tuple[Any, Any, Array
 
 def with_products(graph: Any, *, fewer: bool) -> Any:
     """A model at the end of the tensor landing."""
+    from stepwell.lowering.tensor.winograd import Winograd
+
+    return lowered(graph, Winograd(enabled=fewer, always=True))
+
+
+def lowered(graph: Any, *forced: Any, until: str | None = None) -> Any:
+    """A model at the end of the tensor landing, or before the pass of that name, with passes in place of those of
+    their classes."""
     from stepwell.backends.cpu.target import host
     from stepwell.ir.passes import PassContext, PassManager
     from stepwell.lowering import pipeline
-    from stepwell.lowering.tensor.winograd import Winograd
     from stepwell.sources import load_source
 
     module, _ = load_source(graph)
     passes = [each for phase in pipeline.phases("graph", "tensor") for each in phase.flat()]
-    forced = Winograd(enabled=fewer, always=True)
-    context = PassContext(host())
-    PassManager([forced if isinstance(each, Winograd) else each for each in passes]).run(module, context)
+    stop = len(passes) if until is None else [each.name for each in passes].index(until)
+    instead = {type(each): each for each in forced}
+    PassManager([instead.get(type(each), each) for each in passes[:stop]]).run(module, PassContext(host()))
+    return module
+
+
+HEADS, DEPTH = 4, 64
+
+
+def attention(queries: int, keys: int) -> tuple[Any, Array]:
+    """Attention of HEADS heads over keys and values that are weights."""
+    from onnx.helper import make_node
+
+    nodes = [
+        make_node("MatMul", ["x", "k"], ["s"]),
+        make_node("Softmax", ["s"], ["p"], axis=-1),
+        make_node("MatMul", ["p", "v"], ["y"]),
+    ]
+    shape = [1, HEADS, queries, DEPTH]
+    weights = {"k": normal(1, HEADS, DEPTH, keys) / 8, "v": normal(1, HEADS, keys, DEPTH)}
+    return model(nodes, shape, {"y": shape}, **weights), normal(*shape)
+
+
+def attention_joined(queries: int, keys: int) -> tuple[Any, Any, Array]:
+    """As kernels one after the other, whose scores go through memory; and as one kernel."""
+    from stepwell.lowering.tensor.fuse import Fuse
+
+    graph, x = attention(queries, keys)
+    return lowered(graph, Fuse(rows=False)), graph, x
+
+
+def attention_in_parts(queries: int, keys: int) -> tuple[Any, Any, Array]:
+    """One kernel that keeps whole rows of scores; and one that keeps those of 512 keys."""
+    graph, x = attention(queries, keys)
+    return with_parts(graph, None), with_parts(graph, 512), x
+
+
+def with_parts(graph: Any, steps: int | None) -> Any:
+    """A model whose softmax is computed in parts of so many keys, or of whole rows."""
+    from stepwell.backends.cpu.target import host
+    from stepwell.dialects.tensor import KernelOp
+    from stepwell.lowering.tensor.common_rows import Rows
+    from stepwell.lowering.tensor.machine import Machine
+    from stepwell.lowering.tensor.row_schedule import Parts, row_schedule
+    from stepwell.lowering.tensor.running import running
+    from stepwell.lowering.tensor.stages import stages_of
+
+    module = lowered(graph, until="schedule")
+    machine = Machine.of(host())
+    for kernel in module.walk_of(KernelOp):
+        rows = Rows.of(stages_of(kernel))
+        found = running(rows) if rows is not None else None
+        if rows is not None and found is not None:
+            parts = None if steps is None else Parts(found, steps)
+            kernel.schedule = row_schedule(rows, machine, parts=parts)
     return module
 
 
@@ -160,6 +219,14 @@ CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
     "1x1 convolutions merged, 192 -> 64 + 96 + 16": lambda: sibling_convolutions(192, (64, 96, 16)),
     "7x7 by 2 -> 4x4 on blocks": lambda: space_to_depth(7, 3),
     "3x3 by 2 -> 2x2 on blocks": lambda: space_to_depth(3, 0),
+    **{
+        f"attention joined, {s} queries, {t} keys": functools.partial(attention_joined, s, t)
+        for s, t in ((128, 128), (512, 512), (1024, 1024), (1024, 4096), (256, 16384))
+    },
+    **{
+        f"attention in parts, {s} queries, {t} keys": functools.partial(attention_in_parts, s, t)
+        for s, t in ((1024, 1024), (1024, 4096), (256, 16384))
+    },
     **{
         f"fewer products, 3x3, {c} -> {k} channels, {n} x {n}": functools.partial(convolution, c, k, n)
         for c, k, n in SHAPES

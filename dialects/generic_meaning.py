@@ -20,7 +20,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # The NumPy reductions of combine regions that are one op on one accumulator.
 UFUNCS: dict[Any, np.ufunc] = {
     arith.AddFOp: np.add, arith.AddIOp: np.add, arith.MulFOp: np.multiply, arith.MulIOp: np.multiply,
-    arith.MaximumFOp: np.maximum, arith.MinimumFOp: np.minimum, arith.MaxSIOp: np.maximum, arith.MinSIOp: np.minimum,
+    arith.MaximumFOp: np.maximum, arith.MaxNumFOp: np.fmax,
+    arith.MinimumFOp: np.minimum, arith.MaxSIOp: np.maximum, arith.MinSIOp: np.minimum,
     arith.AndIOp: np.bitwise_and, arith.OrIOp: np.bitwise_or, arith.XOrIOp: np.bitwise_xor,
 }  # fmt: skip
 

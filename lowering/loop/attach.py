@@ -8,7 +8,7 @@ loop.for r { loop.stage sum [r, 0] [1, C] -> %t; loop.stage div [r, 0] [1, C] (%
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -44,11 +44,13 @@ def whole_extents(stage: StageOp) -> list[Extent]:
 
 
 def boxes(
-    stages: Sequence[StageOp], root: StageOp, extents: list[Extent], index: IndexBuilder
+    stages: Sequence[StageOp], root: StageOp, extents: list[Extent], index: IndexBuilder,
+    along: Mapping[StageOp, tuple[int, Extent]] | None = None,
 ) -> dict[StageOp, list[Extent]]:
     """The part of each stage that is read, directly or through other stages, by one part of the root.
 
-    `stages` come in the order in which they run, without the root."""
+    `stages` come in the order in which they run, without the root. Those in `along` are computed for that part of a
+    dim, and no more."""
     found = {root: extents}
     for stage in reversed(stages):
         whole = whole_extents(stage)
@@ -63,6 +65,9 @@ def boxes(
                                 part = _interval(place, box, index) or whole[d]
                                 needed[d] = whole[d] if part is whole[d] else _union(needed[d], part, index)
         found[stage] = [part or all_ for part, all_ in zip(needed, whole, strict=True)]
+        if along is not None and stage in along:
+            d, extent = along[stage]
+            found[stage][d] = extent
     return found
 
 
@@ -122,6 +127,27 @@ def given_memory(stage: StageOp, parts: dict[StageOp, list[Extent]], later: Sequ
         if fits and not others and list(stage.inputs).count(value) == 1 and _same_part(value, stage, parts):
             return value
     return None
+
+
+def result_memory(stage: StageOp, root: StageOp, parts: dict[StageOp, list[Extent]]) -> Value | None:
+    """The memory of the root's result, where a stage may write what the root, a map, reads at the place that it writes
+    and nowhere else: it is fetched into the cache while the stage computes."""
+    if root.combine is not None or len(root.outputs) != 1 or len(stage.outputs) != 1 or root.sources:
+        return None
+    (memory,), (target,) = stage.outputs, root.outputs
+    reads = [read for value, read in zip(root.inputs, root.input_maps, strict=True) if value is memory]
+    if reads != [root.output_maps[0]] or memory.type != target.type or target in _read_anywhere(parts):
+        return None
+    written, places = stage.output_maps[0].dim_results(), root.output_maps[0].dim_results()
+    if None in written or None in places or len(set(places)) != len(root.iterators):
+        return None
+    same = all(parts[stage][a] == parts[root][b] for a, b in zip(written, places, strict=True) if a is not None
+               and b is not None)  # fmt: skip
+    return target if same else None
+
+
+def _read_anywhere(parts: dict[StageOp, list[Extent]]) -> set[Value]:
+    return {value for stage in parts for value in (*stage.inputs, *stage.sources)}
 
 
 def _same_part(value: Value, stage: StageOp, parts: dict[StageOp, list[Extent]]) -> bool:

@@ -128,11 +128,12 @@ class Rows:
 
     def _may_be_shared(self, lost: Sequence[Row], reader: Stage, op: GenericOp, stage: Stage) -> bool:
         """Whether several rows may read one result."""
-        if op is reader.root and op.has_reduction:
-            along = panel_dims(op)
+        root = reader.root
+        if root.has_reduction and (op is root or reader is self.root):
+            along = panel_dims(root)
             if reader is self.root:
-                along = set().union(*(expr.dims for map_ in op.output_maps for expr in map_.results[-1:]))
-            if {row.dims[reader] for row in lost} <= along | window_dims(op):
+                along = set().union(*(expr.dims for map_ in root.output_maps for expr in map_.results[-1:]))
+            if {row.dims[reader] for row in lost} <= along | window_dims(root):
                 return True
         reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
         wanted = Counter(str(reader.root.sizes.dims[row.dims[reader]]) for row in lost)

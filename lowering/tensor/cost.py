@@ -22,6 +22,7 @@ from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import stages_of
 from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
@@ -88,6 +89,9 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
         rows = Rows.of(stages)
         shared = rows.rows if rows is not None else ()
         pairs = {row.dims[stages[-1]]: row.dims[stage] for row in shared if stage in row.dims}
+        parts = running(rows) if rows is not None and schedule.cuts_a_softmax else None
+        if parts is not None and stage in parts.along:
+            pairs[parts.dim] = parts.along[stage]
         outer = list(_levels_of_root(root, schedule, spec.at, pairs, work))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)

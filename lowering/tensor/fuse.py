@@ -35,10 +35,13 @@ class Group:
 
 @attrs.frozen
 class Fuse(Pass):
-    """Group tileable ops into kernels."""
+    """Group tileable ops into kernels.
+
+    `rows`: kernels that work on the same rows are joined."""
 
     name: ClassVar[str] = "fuse"
     enabled: bool = True
+    rows: bool = True
 
     def run(self, module: Operation, context: PassContext) -> None:
         for function in module.walk_of(func.FuncOp):
@@ -48,7 +51,7 @@ class Fuse(Pass):
                 if isinstance(op, GenericOp) and not isinstance(op.parent_op, KernelOp):
                     self._place(op, groups, context)
             kernels = [group.ops for op, group in groups.items() if group.last is op]
-            for ops in join_rows(kernels, context) if self.enabled else kernels:
+            for ops in join_rows(kernels, context) if self.enabled and self.rows else kernels:
                 outline_kernel(Group(ops))
                 context.count("kernels")
 

@@ -10,11 +10,11 @@ a row's values have to fit the cache, and an operand that every row reads again 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cmp_to_key
 
 from stepwell.dialects import math as math_dialect
-from stepwell.dialects.tensor import GenericOp, ReadOp
+from stepwell.dialects.tensor import GenericOp, ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
@@ -22,10 +22,13 @@ from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import dims_through, window_dims
+from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.stages import INLINE, Stage
+from stepwell.lowering.tensor.streams import WRITTEN
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
 SMALL = 1 << 16
+FEWEST, MOST = 16, 64  # rows of a block that reads an operand which does not stay in the cache
 CHEAP = 4  # operations of a map that is rather computed again than stored
 
 
@@ -41,23 +44,35 @@ def join_rows(kernels: Sequence[Sequence[GenericOp]], context: PassContext) -> l
             if root not in joined:
                 made.append(list(root.ops))
             continue
-        rows = Rows.of_root(root)
-        grown = True
-        while grown:
-            grown = False
-            for stage in _producers(rows, owner):
-                answer = _try(rows, stage, machine)
-                if isinstance(answer, Rows):
-                    rows, grown = answer, True
-                    joined.add(stage)
-                    break
-                context.remark(root.root, f"{stage.root.loc.label or stage.root.op_name} is not computed in its rows: "
-                                          f"{answer}")  # fmt: skip
+        rows, refusals = _grown(root, owner, machine, of_any_length=True)
+        if not _stays(rows, machine) and running(rows) is None:
+            rows, refusals = _grown(root, owner, machine, of_any_length=False)
+        joined.update(rows.stages[1:])
+        for stage, why in refusals:
+            name = stage.root.loc.label or stage.root.op_name
+            context.remark(root.root, f"{name} is not computed in its rows: {why}")
         made.append(_named(rows))
     return made[::-1]
 
 
-def _producers(rows: Rows, owner: dict[GenericOp, Stage]) -> list[Stage]:
+def _grown(
+    root: Stage, owner: Mapping[GenericOp, Stage], machine: Machine, *, of_any_length: bool
+) -> tuple[Rows, list[tuple[Stage, str]]]:
+    """The rows of a root with all the stages that join it, and why others do not. Rows `of_any_length` need not fit
+    the cache: those of a softmax before a sum can be computed part by part."""
+    rows, refusals, grown = Rows.of_root(root), [], True
+    while grown:
+        grown = False
+        for stage in _producers(rows, owner):
+            answer = _try(rows, stage, machine, of_any_length=of_any_length)
+            if isinstance(answer, Rows):
+                rows, grown = answer, True
+                break
+            refusals.append((stage, answer))
+    return rows, refusals
+
+
+def _producers(rows: Rows, owner: Mapping[GenericOp, Stage]) -> list[Stage]:
     """The stages that make inputs of these, the last first, and that nothing else reads."""
     found: dict[Stage, None] = {}
     inside = {op for stage in rows.stages for op in stage.ops}
@@ -75,7 +90,7 @@ def _reads(user: Operation, value: Value, inside: set[GenericOp]) -> bool:
     return isinstance(user, GenericOp) and user in inside and value not in user.sources
 
 
-def _try(rows: Rows, stage: Stage, machine: Machine) -> Rows | str:
+def _try(rows: Rows, stage: Stage, machine: Machine, *, of_any_length: bool) -> Rows | str:
     """The rows with a stage more, or why not."""
     if stage.ops[-1].parent is not rows.root.ops[-1].parent:
         return "it runs at another time, outside a loop or a branch"
@@ -84,26 +99,67 @@ def _try(rows: Rows, stage: Stage, machine: Machine) -> Rows | str:
     joined = rows.joined(stage)
     if isinstance(joined, str):
         return joined
-    return why_not_by_rows(joined, machine) or joined
+    return why_not_by_rows(joined, machine, of_any_length=of_any_length) or joined
 
 
-def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
+def why_not_by_rows(rows: Rows, machine: Machine, *, of_any_length: bool = False) -> str | None:
     """Why working row by row would cost more than it saves; None where it would not."""
     grains = math.prod(map(size_of, rows.sizes()))
     static = all(isinstance(size, int) for stage in rows.stages for size in stage.root.sizes.dims)
     points = max(math.prod(map(size_of, stage.root.sizes.dims)) for stage in rows.stages)
     if grains < LEAST_GRAINS and (points > SMALL or not (static or rows.rows)):
         return f"{grains} rows are too few for a team of threads"
-    # What is read at many displacements is read often enough to be worth more of the cache.
-    budget = machine.l2_bytes // (2 if window_dims(rows.root.root) else 4)
-    if (row := row_bytes(rows)) > budget:
-        return f"{row} bytes of a row do not stay in the cache"
-    for stage in rows.stages:
-        for value, map_ in _outer_inputs(stage, rows):
-            again = read_again(stage, map_, rows) * _bytes(value)
-            if again > budget:
-                return f"{again} bytes of an operand would be read for every block of rows"
+    if not of_any_length and not _stays(rows, machine):
+        return f"{row_bytes(rows)} bytes of a row do not stay in the cache"
+    again = bytes_again(rows, _budget(rows, machine))
+    if again and not _is_worth_reading(again, rows, machine):
+        return f"{max(again)} bytes of an operand would be read for every block of rows"
     return None
+
+
+def _stays(rows: Rows, machine: Machine) -> bool:
+    """Whether what passes between the stages for a row stays in the cache."""
+    return row_bytes(rows) <= _budget(rows, machine)
+
+
+def _budget(rows: Rows, machine: Machine) -> int:
+    """Bytes of the cache for a row, or for an operand that rows share. What is read at many displacements is read often
+    enough to be worth more."""
+    return machine.l2_bytes // (2 if window_dims(rows.root.root) else 4)
+
+
+def bytes_again(rows: Rows, budget: int) -> list[int]:
+    """Bytes of the operands that every block of rows reads again, of those with more than so many."""
+    pairs = ((stage, *pair) for stage in rows.stages for pair in _outer_inputs(stage, rows))
+    found = (read_again(stage, map_, rows) * _bytes(value) for stage, value, map_ in pairs)
+    return [bytes_ for bytes_ in found if bytes_ > budget]
+
+
+def reading_cycles(again: Sequence[int], machine: Machine) -> float:
+    """Cycles in which a block of rows reads its operands again."""
+    return sum(bytes_ / _bandwidth(bytes_, machine) for bytes_ in again)
+
+
+def _is_worth_reading(again: Sequence[int], rows: Rows, machine: Machine) -> bool:
+    """Whether reading operands for every block of rows takes less than half of the time that what lies between the
+    stages, and before them, would take through memory."""
+    sizes = list(map(size_of, rows.sizes()))
+    count = max(zip((row.dims[rows.root] for row in rows.rows), sizes, strict=True), default=(0, 1))[1]
+    if count < FEWEST:
+        return False
+    block = MOST  # in parts, where whole rows do not stay
+    if _stays(rows, machine):
+        block = max(FEWEST, min(MOST, machine.l2_bytes // 2 // max(1, row_bytes(rows))))
+    blocks = math.prod(sizes) // count * (-(-count // block) - 1)
+    values = {value for stage in rows.stages for value in stage.root.inputs if isinstance(value.defining_op, GenericOp)}
+    bytes_ = [math.prod(map(size_of, tensor_type(value).shape)) * _bytes(value) for value in values]
+    between = (WRITTEN + 1) * reading_cycles(bytes_, machine)
+    return 2 * blocks * reading_cycles(again, machine) < between
+
+
+def _bandwidth(bytes_: int, machine: Machine) -> float:
+    """Bytes in a cycle from where so many have room."""
+    return machine.l3_bandwidth if bytes_ <= machine.l3_bytes // 2 else machine.memory_bandwidth
 
 
 def read_again(stage: Stage, map_: AffineMap, rows: Rows) -> int:
@@ -118,13 +174,14 @@ def read_again(stage: Stage, map_: AffineMap, rows: Rows) -> int:
     return 0
 
 
-def row_bytes(rows: Rows) -> int:
-    """Bytes of what passes between the stages for one row; a map may write where it has read."""
+def row_bytes(rows: Rows, cut: Callable[[Stage, list[int]], list[int]] = lambda stage, sizes: sizes) -> int:
+    """Bytes of what passes between the stages for one row, of sizes that may be `cut`; a map may write where it has
+    read."""
     total = 0
     for stage in rows.stages:
         if stage is not rows.root and not _overwrites(stage, rows):
-            inner = [size_of(stage.root.sizes.dims[d]) for d in rows.inner(stage)
-                     if stage.root.iterators[d] == "parallel"]  # fmt: skip
+            sizes = cut(stage, list(map(size_of, stage.root.sizes.dims)))
+            inner = [sizes[d] for d in rows.inner(stage) if stage.root.iterators[d] == "parallel"]
             each = math.prod(row.units[stage] for row in rows.rows)
             total += each * math.prod(inner) * _bytes(stage.results[0])
     return total

@@ -33,6 +33,8 @@ MOST_ALONG = 4  # points along one dim of a map that are computed together becau
 MOST_POINTS = 16  # and in all
 UNEVEN = 1.5  # of parts that are not whole: rows are rather not cut at all
 ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
+SUMS_AT_ONCE = 8  # additions that are under way: two in each cycle, each of which takes four
+STEPS_OF_A_SUM = 4  # vectors that one of several sums of a row has at least
 
 
 def schedule_of(space: Space, machine: Machine) -> ScheduleAttr:
@@ -112,7 +114,7 @@ def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
     work = math.prod(space.sizes[d] for d in space.reduction)
     names = space.names
     loops = _outer_loops(space, max(1, GRAIN_ELEMENTS // max(1, work)), {row: rows} if row is not None else None)
-    unroll = max(1, min(2 * ROWS_AT_ONCE // rows // 2, space.sizes[vector] // lanes))
+    unroll = max(1, min(SUMS_AT_ONCE // rows, space.sizes[vector] // lanes // STEPS_OF_A_SUM))
     register = ((names[row], rows),) if row is not None and rows > 1 else ()
     partial = _partial(space, PARTIAL_ALONG * lanes * unroll)
     return ScheduleAttr(tuple(loops), register, names[vector], lanes, unroll, partial=partial)

@@ -15,11 +15,13 @@ from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, proven_equal
 from stepwell.ir.types import F32, I1, TensorType, Type, bit_width
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.to_tensor.placed import Placed
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned
 from stepwell.lowering.to_tensor.reductions import ReducedAxes
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic
 from stepwell.lowering.to_tensor.scalars import Scalars
+from stepwell.lowering.to_tensor.softmax import PEAK
 
 MINUS_INFINITY = float("-inf")
 
@@ -27,7 +29,10 @@ MINUS_INFINITY = float("-inf")
 @lowers(AttentionOp)
 def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     """graph.attention %q, %k, %v  ->  raw = (scale * q) k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
-    (e / sum(e)) v
+    (e v) * (1 / sum(e))
+
+    There are fewer columns of values than keys to divide. Where the probabilities are asked for, and for one row of
+    queries, (e * (1 / sum(e))) v; in strict arithmetic (e / sum(e)) v.
 
     The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not and
     several rows of queries read them."""
@@ -45,11 +50,20 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     biased = _with_bias(op, c, capped, scores.shape, wide)
     powers, total = _powers(op, c, biased, wide)
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
-    weights = _divided(c, powers, total, result.element)
-    output = _product(c, Placed.of(c, weights), places[0], Placed.behind(c, op.value), places[1], result, t)
-    if op.scores is None:
+    values = Placed.behind(c, op.value)
+    exposed = {"raw": raw, "capped": capped, "biased": biased}.get(op.scores or "")
+    if op.scores != "probabilities" and s != 1 and not is_strict(op):
+        terms = powers
+        if tensor_type(powers).element is not result.element:
+            terms = map_generic(c, [powers], scores.with_element(result.element), lambda z, e: e)
+        sums = _product(c, Placed.of(c, terms), places[0], values, places[1], result.with_element(wide), t)
+        output = _shared_out(op, c, sums, total)
+    else:
+        weights = _divided(op, c, powers, total, result.element)
+        output = _product(c, Placed.of(c, weights), places[0], values, places[1], result, t)
+        exposed = exposed or weights
+    if op.scores is None or exposed is None:
         return [output]
-    exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": weights}[op.scores]
     return [output, map_generic(c, [exposed], scores.with_element(result.element), lambda z, v: v)]
 
 
@@ -185,13 +199,13 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
     scores = tensor_type(biased).with_element(working)
     space = ReducedAxes(scores.shape, (3,))
     x = map_generic(c, [biased], scores, lambda z, v: v) if working is not wide else biased
-    peak = space.merge(c, "max", x)
+    peak = space.merge(c, "max" if op.undefined == "zero" else PEAK, x)
 
     def power(z: Scalars, v: Value, top: Value) -> Value:
         zero, infinity = z.constant(0.0, top.type), z.constant(-MINUS_INFINITY, top.type)
-        if op.undefined == "masked":
+        if op.undefined == "masked" or (op.undefined == "nan" and not is_strict(op)):
             top = z.select(z.compare("eq", top, z.constant(MINUS_INFINITY, top.type)), zero, top)
-        made = z.unary(math.ExpOp, z.sub(v, top))
+        made = z.share(z.sub(v, top))
         if op.undefined == "zero":
             made = z.select(z.compare("lt", z.unary(math.AbsFOp, top), infinity), made, zero)
         return made
@@ -200,12 +214,44 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
     return powers, space.merge(c, "sum", powers)
 
 
-def _divided(c: Conversion, x: Value, total: Value, element: Type) -> Value:
-    """x / total of its row; a row whose e are zeros stays so."""
+def _shared_out(op: AttentionOp, c: Conversion, sums: Value, total: Value) -> Value:
+    """sums * (1 / total of their row)"""
+    result, factors = tensor_type(op.output), _factors(op, c, total, tensor_type(sums).element)
+    return map_generic(c, [sums, factors], result, lambda z, x, r: z.mul(x, r), maps=[None, AffineMap(4, 0, dims(3))])
+
+
+def _factors(op: AttentionOp, c: Conversion, total: Value, element: Type) -> Value:
+    """1 / total. The largest e is 1, or all are NaN, or all are 0."""
+
+    def inverse(z: Scalars, sum_: Value) -> Value:
+        return z.narrowed(z.divf(z.constant(1.0, sum_.type), _divisor(op, z, sum_)), element)
+
+    return map_generic(c, [total], tensor_type(total).with_element(element), inverse)
+
+
+def _divided(op: AttentionOp, c: Conversion, x: Value, total: Value, element: Type) -> Value:
+    """x / total of its row"""
+    type_ = tensor_type(x).with_element(element)
+    if not is_strict(op):
+        factors = _factors(op, c, total, tensor_type(x).element)
+        return map_generic(
+            c, [x, factors], type_, lambda z, v, r: z.narrowed(z.mul(v, r), element),
+            maps=[None, AffineMap(4, 0, dims(3))],
+        )  # fmt: skip
 
     def quotient(z: Scalars, v: Value, sum_: Value) -> Value:
-        empty = z.compare("eq", sum_, z.constant(0.0, sum_.type))
-        return z.narrowed(z.divf(v, z.select(empty, z.constant(1.0, sum_.type), sum_)), element)
+        return z.narrowed(z.divf(v, _divisor(op, z, sum_)), element)
 
-    type_ = tensor_type(x).with_element(element)
     return map_generic(c, [x, total], type_, quotient, maps=[None, AffineMap(4, 0, dims(3))])
+
+
+def _divisor(op: AttentionOp, z: Scalars, total: Value) -> Value:
+    """The sum of a row, or 1 where its e are zeros, which stay so; those of keys that are all forbidden become NaN if
+    the op says so, since they are divided by 0."""
+    one, empty = z.constant(1.0, total.type), z.compare("eq", total, z.constant(0.0, total.type))
+    if op.undefined != "nan":
+        return z.select(empty, one, total)
+    keys = tensor_type(op.key).shape[2]
+    if isinstance(keys, int):
+        return total if keys else one
+    return z.select(z.compare("eq", z.size(keys), z.size(0)), one, total)

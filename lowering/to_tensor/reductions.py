@@ -83,7 +83,7 @@ class ReducedAxes:
         self, c: Conversion, kind: str, x: Value, body: Body = lambda s, x: x, kept: Sequence[Value] = (), *,
         unsigned: bool = False, element: Type | None = None,
     ) -> Value:  # fmt: skip
-        """The sum, prod, max or min of body(x, kept elements) over the axes, in the accumulator's type."""
+        """The sum, prod, max, min or `largest number` of body(x, kept elements) over axes in the accumulator's type."""
         element = element or accumulator_type(tensor_type(x).element)
 
         def combine(s: Scalars, a: Value, b: Value) -> Value:
@@ -108,6 +108,7 @@ COMBINE: dict[str, Callable[[Scalars, Value, Value, bool], Value]] = {
     "sum": lambda s, a, b, unsigned: s.add(a, b),
     "prod": lambda s, a, b, unsigned: s.mul(a, b),
     "max": _largest,
+    "largest number": lambda s, a, b, unsigned: s.larger(a, b),
     "min": _smallest,
 }
 
@@ -116,7 +117,7 @@ def identity_of(kind: str, element: Type, unsigned: bool = False) -> Attribute:
     """What leaves every other element as it is; the result of an empty set."""
     if kind in ("sum", "prod"):
         return attribute_of(int(kind == "prod"), element)
-    return lowest(element, unsigned) if kind == "max" else highest(element, unsigned)
+    return lowest(element, unsigned) if kind in ("max", "largest number") else highest(element, unsigned)
 
 
 def lowest(element: Type, unsigned: bool = False) -> Attribute:
