@@ -11,7 +11,7 @@ import numpy as np
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
-from stepwell.ir.attrkinds import ATTRS, INT, MAP, MAPS, STRING, STRINGS
+from stepwell.ir.attrkinds import ATTRS, INT, MAP, MAPS, SCALAR, STRING, STRINGS
 from stepwell.ir.constraints import BOOL_LIKE, INDEX_TYPE, MEMREF
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.opdef import (
@@ -302,6 +302,7 @@ class StageOp(Op):
     accumulators, one element of each epilogue input and the sources to the outputs; else the body's values are the outputs.
     Indices are those of the whole space, in each box alike. With `first` and `last` a reduction is done in parts: the
     outputs hold the accumulators in between, are initialised where `first` holds and finalized where `last` holds.
+    With a `border` the outputs are filled with it before anything is written.
 
     ```mlir
     %a = "test.value"() : () -> memref<8xf32>
@@ -327,6 +328,7 @@ class StageOp(Op):
     identities: Sequence[Attribute] = attr(ATTRS, default=())
     epilogue_inputs: int = attr(INT, default=0)
     label: str | None = attr(STRING, default=None)
+    border: Attribute | None = attr(SCALAR, default=None)
     body: Region = region()
     reducers: Sequence[Region] = regions()
 

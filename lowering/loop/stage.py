@@ -37,6 +37,7 @@ class StageParts:
     last: Value | None
     label: str | None
     stage: str | None
+    border: Attribute | None
     loc: Location
 
     @staticmethod
@@ -48,7 +49,7 @@ class StageParts:
             list(stage.iterators), list(stage.input_maps), list(stage.output_maps), dim_names(stage),
             list(stage.identities), stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
             regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label,
-            stage_name(stage), stage.loc,
+            stage_name(stage), stage.border, stage.loc,
         )  # fmt: skip
 
     @property
@@ -66,8 +67,8 @@ class StageParts:
         stage = StageOp(
             self.offsets, self.sizes, self.inputs, self.sources, self.outputs, self.first, self.last,
             iterators=self.iterators, maps=[*self.input_maps, *self.output_maps], identities=self.identities,
-            epilogue_inputs=self.epilogue_inputs or None, label=self.label, regions=regions, result_types=(),
-            loc=self.loc,
+            epilogue_inputs=self.epilogue_inputs or None, label=self.label, border=self.border, regions=regions,
+            result_types=(), loc=self.loc,
         )  # fmt: skip
         stage.attributes["names"] = ArrayAttr(tuple(map(StringAttr, self.names)))
         if self.stage is not None:

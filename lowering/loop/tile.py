@@ -24,9 +24,16 @@ from stepwell.errors import PassError
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.lowering.loop.attach import Extent, boxes, given_memory, local_memory, whole_extents
+from stepwell.lowering.loop.attach import (
+    Extent,
+    border_stages,
+    given_memory,
+    local_memory,
+    parts_of,
+    whole_extents,
+)
 from stepwell.lowering.loop.index import IndexBuilder
-from stepwell.lowering.loop.stage import StageParts, kernel_functions
+from stepwell.lowering.loop.stage import StageParts, dim_names, kernel_functions
 
 
 @attrs.frozen
@@ -90,7 +97,9 @@ class Nest:
                 raise PassError(f"the schedule cuts {spec.dim!r}; the kernel's dims are {', '.join(self.dims)}")
 
     def build(self) -> None:
-        """Replace the stages by the nest."""
+        """Replace the stages by the nest. Raises PassError for a border, which only stages in a loop have."""
+        if self.stage.border is not None:
+            raise PassError(f"{self.stage.label or self.stage.op_name}: a kernel's result has no border of its own")
         self.cut(whole_extents(self.stage), Builder.before(self.stage))
         for stage in (self.stage, *(attached.stage for attached in reversed(self.attached))):
             stage.erase()
@@ -145,15 +154,18 @@ class Nest:
         if not any(attached.at == label for attached in self.attached):
             return
         stages = [attached.stage for attached in self.attached]
-        parts = boxes(stages, self.stage, extents, IndexBuilder(builder))
+        parts = parts_of(stages, self.stage, extents, IndexBuilder(builder))
         for n, attached in enumerate(self.attached):
             if attached.at == label:
+                part = parts[attached.stage]
                 given = given_memory(attached.stage, parts, [*stages[n + 1 :], self.stage])
                 if given in self.memory:
                     self.memory[attached.stage.outputs[0]] = self.memory[given]
                 else:
-                    self.memory.update(local_memory(attached.stage, parts[attached.stage], builder))
-                Nest(attached.stage, attached.schedule, (), self.memory).cut(parts[attached.stage], builder)
+                    self.memory.update(local_memory(attached.stage, part, builder))
+                for side in border_stages(attached.stage, part, self.memory, builder):
+                    Nest(side, plain_rows(side, attached.schedule.lanes)).build()
+                Nest(attached.stage, attached.schedule, (), self.memory).cut(part.inside, builder)
 
     def _register_dims(self) -> list[tuple[int, int, bool]]:
         """(position, tile, is the vector dim) of every parallel dim: those of the register tile, vector dim first."""
@@ -252,11 +264,17 @@ class Nest:
         parts = self.parts.copy()
         parts.offsets = [extent.offset for extent in extents]
         parts.sizes = [extent.size for extent in extents]
-        parts.first, parts.last = first, last
+        parts.first, parts.last, parts.border = first, last, None
         parts.inputs = [self.memory.get(value, value) for value in parts.inputs]
         parts.outputs = [self.memory.get(value, value) for value in parts.outputs]
         made = parts.build(builder)
         made.attributes["schedule"] = self.schedule.with_loops()
+
+
+def plain_rows(stage: StageOp, lanes: int) -> ScheduleAttr:
+    """The schedule of a stage whose last dim runs along the lanes."""
+    last = dim_names(stage)[-1]
+    return ScheduleAttr((), ((last, lanes),), last, lanes)
 
 
 def _sequential(lower: Value, upper: Value, step: Value, label: str | None = None) -> ForOp:

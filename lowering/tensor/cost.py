@@ -22,7 +22,7 @@ from stepwell.dialects.tensor import KernelOp
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import stages_of
+from stepwell.lowering.tensor.stages import Stage, stages_of
 from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
 from stepwell.lowering.tensor.tile_cost import tile_cycles
 
@@ -79,22 +79,20 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
     labels = [WHOLE_KERNEL, *(spec.label for spec in schedule.loops)]
     local = max((labels.index(spec.at) for spec in schedule.stages if spec.at in labels), default=0)
     total = space_terms(root, schedule, machine, local=local)
+    rows = Rows.of(stages)
     for stage in stages[:-1]:
         spec = next((spec for spec in schedule.stages if spec.name == stage.name), None)
         if spec is None:
             continue
         work = StageWork.of_stage(stage, stages)
-        rows = Rows.of(stages)
-        shared = rows.rows if rows is not None else ()
-        pairs = {row.dims[stages[-1]]: row.dims[stage] for row in shared if stage in row.dims}
-        outer = list(_levels_of_root(root, schedule, spec.at, pairs, work))
+        outer = list(_levels_of_root(root, schedule, spec.at, rows, stage, work))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)
     return attrs.evolve(total, overhead=total.overhead + LAUNCH_CYCLES)
 
 
 def _levels_of_root(
-    root: StageWork, schedule: ScheduleAttr, at: str, pairs: dict[int, int], work: StageWork
+    root: StageWork, schedule: ScheduleAttr, at: str, rows: Rows | None, stage: Stage, work: StageWork
 ) -> Iterator[Level]:
     """The root's loops down to the one in which a stage is computed, over the stage's dims."""
     if at == WHOLE_KERNEL:
@@ -102,13 +100,15 @@ def _levels_of_root(
     names = list(root.space.names)
     left = list(root.space.sizes)
     sizes = list(work.space.sizes)
+    shared = {row.dims[rows.root]: (row, row.units[rows.root]) for row in rows.rows} if rows is not None else {}
     for spec in schedule.loops:
         d = names.index(spec.dim)
         trips = max(1.0, left[d] / spec.tile)
         left[d] = min(left[d], spec.tile)
-        if d in pairs:
-            sizes[pairs[d]] = min(left[d], sizes[pairs[d]])
-        yield Level(pairs.get(d), trips, tuple(sizes))
+        row, unit = shared.get(d, (None, 1))
+        if row is not None:
+            sizes[row.dims[stage]] = min(row.places(stage, -(-left[d] // unit)), sizes[row.dims[stage]])
+        yield Level(None if row is None else row.dims[stage], trips, tuple(sizes))
         if spec.label == at:
             return
 

@@ -14,13 +14,15 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Row, Rows
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.rows import row_bytes
+from stepwell.lowering.tensor.row_memory import row_bytes
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage
 from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
+OVERLAP_GRAINS = 7  # of rows that overlap: the fewer there are, the less is computed again
+OVERLAP_BLOCKS = 3  # sizes of blocks of such rows that are compared
 
 
 def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
@@ -92,6 +94,27 @@ def row_block(rows: Rows, last: Row, machine: Machine) -> int:
     return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
 
 
+def overlapping_blocks(rows: Rows, machine: Machine) -> list[int]:
+    """How many rows that overlap are computed together: so many that little is computed again, as long as there are
+    grains for a team and what is between the stages stays in the second-level cache. Those of the least work."""
+    last = rows.in_order()[-1]
+    counts = [size_of(size) for size in rows.sizes()]
+    count = counts[rows.rows.index(last)]
+    others = math.prod(counts) // count
+    fitting = [
+        block for block in {-(-count // pieces) for pieces in range(1, count + 1)}
+        if others * -(-count // block) >= min(OVERLAP_GRAINS, others * count)
+        and row_bytes(rows, block) <= machine.l2_bytes // 2
+    ]  # fmt: skip
+
+    def computed(block: int) -> int:
+        """Places of all stages, in blocks of which the last may be a part."""
+        whole, rest = divmod(count, block)
+        return sum(whole * last.places(stage, block) + (last.places(stage, rest) if rest else 0) for stage in last.dims)
+
+    return sorted(fitting, key=computed)[:OVERLAP_BLOCKS] or [1]
+
+
 def shares_loads(stage: Stage, row: int) -> bool:
     """Whether neighbouring rows read the same elements of an operand."""
     return any(row not in map_.used_dims() for map_ in stage.root.input_maps)
@@ -110,7 +133,7 @@ def _block_sizes(space: Space, rows: Rows, stage: Stage, last: Row, block: int) 
     """The sizes of one stage's part of a block of rows."""
     sizes = list(space.sizes)
     for row in rows.rows:
-        sizes[row.dims[stage]] = row.units[stage] * (block if row is last else 1)
+        sizes[row.dims[stage]] = min(sizes[row.dims[stage]], row.places(stage, block if row is last else 1))
     return sizes
 
 
