@@ -148,11 +148,14 @@ class Rows:
                     if made is None:
                         return "it is read at several rows"
                     rows = made
-        return Rows((*self.stages, stage), self._without_inner_overlaps(rows))
+        made = Rows((*self.stages, stage), tuple(rows))
+        outermost = next((row for row in made.in_order() if row.overlaps), None)
+        return made if outermost is None else made.down_to(outermost)
 
-    def _without_inner_overlaps(self, rows: Sequence[Row]) -> tuple[Row, ...]:
-        overlapping = [row.dims[self.root] for row in rows if row.overlaps]
-        return tuple(row for row in rows if row.dims[self.root] <= min(overlapping, default=len(self.root.root.names)))
+    def down_to(self, last: Row) -> Rows:
+        """The same stages with the rows down to one of them, as the root's dims follow one another."""
+        kept = [row for row in self.rows if row.dims[self.root] <= last.dims[self.root]]
+        return Rows(self.stages, tuple(kept))
 
     @property
     def overlap(self) -> bool:

@@ -18,11 +18,11 @@ from stepwell.lowering.tensor.row_memory import row_bytes
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage
-from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
+from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of, sliding_dims
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
-OVERLAP_GRAINS = 7  # of rows that overlap: the fewer there are, the less is computed again
-OVERLAP_BLOCKS = 3  # sizes of blocks of such rows that are compared
+SLIDING_GRAINS = 7  # of rows along which windows slide: the fewer there are, the less is computed or read again
+SLIDING_BLOCKS = 3  # sizes of blocks of such rows that are compared
 
 
 def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
@@ -94,16 +94,27 @@ def row_block(rows: Rows, last: Row, machine: Machine) -> int:
     return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
 
 
-def overlapping_blocks(rows: Rows, machine: Machine) -> list[int]:
-    """How many rows that overlap are computed together: so many that little is computed again, as long as there are
-    grains for a team and what is between the stages stays in the second-level cache. Those of the least work."""
+def rows_that_slide(rows: Rows) -> Rows | None:
+    """The rows down to the outermost along which a stage reads through windows, whose neighbours read some of the same
+    elements, be they of another stage or from outside. Those within are none then, so that the blocks are of rows that
+    have these in common. None where there are no such rows."""
+    for row in rows.in_order():
+        if row.overlaps or any(row.dims[stage] in sliding_dims(Space.of(stage.root)) for stage in rows.stages):
+            return rows.down_to(row)
+    return None
+
+
+def sliding_blocks(rows: Rows, machine: Machine) -> list[int]:
+    """How many rows along which windows slide are computed together: so many that little is computed or read again, as
+    long as there are grains for a team and what is between the stages stays in the second-level cache. Those of the
+    least work."""
     last = rows.in_order()[-1]
     counts = [size_of(size) for size in rows.sizes()]
     count = counts[rows.rows.index(last)]
     others = math.prod(counts) // count
     fitting = [
         block for block in {-(-count // pieces) for pieces in range(1, count + 1)}
-        if others * -(-count // block) >= min(OVERLAP_GRAINS, others * count)
+        if others * -(-count // block) >= min(SLIDING_GRAINS, others * count)
         and row_bytes(rows, block) <= machine.l2_bytes // 2
     ]  # fmt: skip
 
@@ -112,7 +123,7 @@ def overlapping_blocks(rows: Rows, machine: Machine) -> list[int]:
         whole, rest = divmod(count, block)
         return sum(whole * last.places(stage, block) + (last.places(stage, rest) if rest else 0) for stage in last.dims)
 
-    return sorted(fitting, key=computed)[:OVERLAP_BLOCKS] or [1]
+    return sorted(fitting, key=lambda block: (computed(block), -block))[:SLIDING_BLOCKS] or [1]
 
 
 def shares_loads(stage: Stage, row: int) -> bool:
