@@ -219,7 +219,9 @@ def local_memory(stage: StageOp, part: Part, builder: Builder) -> dict[Value, Va
     for output, written in zip(stage.outputs, stage.output_maps, strict=True):
         box = box_of(output, written, part.around, index)
         shape = tuple(DYNAMIC if extent.most is None else extent.most for extent in box)
-        sizes = [extent.size for extent in box if extent.most is None]
+        # The sizes of local memory have to be known where the kernel starts.
+        whole = axis_sizes(output, index)
+        sizes = [size for extent, size in zip(box, whole, strict=True) if extent.most is None]
         base = [extent.offset for extent in box]
         type_ = MemRefType(shape, buffer.memref_type(output).element)
         made[output] = builder.insert(buffer.LocalOp(sizes, result_types=[type_], loc=stage.loc)).result
@@ -238,6 +240,9 @@ def border_stages(stage: StageOp, part: Part, memory: Mapping[Value, Value], bui
     made = []
     for output, written in zip(stage.outputs, stage.output_maps, strict=True):
         inside, around = (box_of(output, written, extents, index) for extents in (part.inside, part.around))
+        for axis, place in enumerate(written.results):
+            if place.is_constant:  # a dim of one element
+                inside[axis] = Extent(index.constant(place.constant), index.constant(1), None)
         for axis, (inner, outer) in enumerate(zip(inside, around, strict=True)):
             end = index.add(inner.offset, inner.size)
             behind = index.sub(index.add(outer.offset, outer.size), end)

@@ -15,6 +15,7 @@ from functools import cmp_to_key
 import attrs
 
 from stepwell.dialects.tensor import BorderOp, DimsAttr, GenericOp, JoinOp
+from stepwell.ir.affine import AffineMap
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation
@@ -63,6 +64,8 @@ def open_halo(join: JoinOp) -> Halo | None:
         return None
     uses = list(join.result.uses)
     readers = [(user, index) for user, index in uses if isinstance(user, GenericOp) and user.parent is join.parent]
+    if isinstance(border, BorderOp) and not lies_around(border, maker.output_maps[0]):
+        return None
     if not readers or len(readers) < len(uses) or any(join.result in user.sources for user, _ in readers):
         return None
     if isinstance(border, BorderOp) and not border.result.has_one_use:
@@ -77,6 +80,13 @@ def open_halo(join: JoinOp) -> Halo | None:
     if isinstance(border, BorderOp):
         border.erase()
     return halo
+
+
+def lies_around(border: BorderOp, written: AffineMap) -> bool:
+    """Whether a border has sides along axes alone that are written at a dim, or at one place."""
+    sides = zip(written.results, border.low, border.high, strict=True)
+    return all((place - place.constant).dim_index is not None or place.is_constant for place, low, high in sides
+               if low or high)  # fmt: skip
 
 
 def earlier(a: Operation, b: Operation) -> int:

@@ -112,11 +112,12 @@ def sliding_blocks(rows: Rows, machine: Machine) -> list[int]:
     counts = [size_of(size) for size in rows.sizes()]
     count = counts[rows.rows.index(last)]
     others = math.prod(counts) // count
-    fitting = [
-        block for block in {-(-count // pieces) for pieces in range(1, count + 1)}
+    blocks = {
+        block: row_bytes(rows, block) for block in {-(-count // pieces) for pieces in range(1, count + 1)}
         if others * -(-count // block) >= min(SLIDING_GRAINS, others * count)
-        and row_bytes(rows, block) <= machine.l2_bytes // 2
-    ]  # fmt: skip
+    }  # fmt: skip
+    fitting = [block for block, bytes_ in blocks.items() if bytes_ <= machine.l2_bytes // 2]
+    fitting = fitting or [block for block, bytes_ in blocks.items() if bytes_ <= machine.l2_bytes]
 
     def computed(block: int) -> int:
         """Places of all stages, in blocks of which the last may be a part."""

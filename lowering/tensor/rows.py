@@ -156,7 +156,7 @@ def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
     if grains < LEAST_GRAINS and (points > SMALL or not (static or rows.rows)):
         return f"{grains} rows are too few for a team of threads"
     # What is read at many displacements is read often enough to be worth more of the cache.
-    budget = machine.l2_bytes // (2 if window_dims(rows.root.root) else 4)
+    budget = machine.l2_bytes // (1 if rows.overlap else 2 if window_dims(rows.root.root) else 4)
     if (row := row_bytes(rows)) > budget:
         return f"{row} bytes of a row do not stay in the cache"
     for stage in rows.stages:
