@@ -26,6 +26,7 @@ from stepwell.lowering.tensor.halo import Halo, earlier, open_halo
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import dims_through, window_dims
 from stepwell.lowering.tensor.row_memory import element_bytes, outer_inputs, read_again, row_bytes
+from stepwell.lowering.tensor.row_schedule import rows_that_slide
 from stepwell.lowering.tensor.stages import INLINE, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
@@ -111,14 +112,14 @@ def _try(rows: Rows, stage: Stage, machine: Machine, context: PassContext, windo
     if isinstance(joined, str):
         return joined
     refusal = why_not_by_rows(joined, machine)
-    if refusal is None and windows != ALWAYS and through_windows(joined, stage):
-        if windows == NEVER:
-            return "it is read through windows"
+    if windows == NEVER and through_windows(joined, stage):
+        return "it is read through windows"
+    if refusal is None and windows != ALWAYS and rows_that_slide(joined) is not None:
         apart, together = apart_and_together(rows, stage, joined, machine)
         context.remark(rows.root.root, f"with {stage.root.loc.label or stage.root.op_name} in its rows: {together}; "
                                        f"apart: {apart}")  # fmt: skip
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
-            refusal = "it would take longer, with the overlap of the windows computed again"
+            refusal = "it would take longer, with what the windows have in common computed or read again"
     return refusal or joined
 
 
