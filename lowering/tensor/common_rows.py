@@ -29,8 +29,8 @@ class Row:
     """A parallel dim that all stages have in common: the position of each stage's dim, how many of its places make
     one common row, 2 where y[2 t] and y[2 t + 1] are computed from m[t], and its margins.
 
-    n common rows from r on are the places from `units * r + low` to `units * (r + n) + high` (which is not one of them),
-    with the margins (low, high): (-1, 1) where y[r] is computed from e[r - 1] to e[r + 1]."""
+    n common rows from r on are the places from `units * r + low` to below `units * (r + n) + high`, with the margins
+    (low, high): (-1, 1) where y[r] is computed from e[r - 1] to e[r + 1]."""
 
     dims: Mapping[Stage, int]
     units: Mapping[Stage, int]
@@ -148,9 +148,9 @@ class Rows:
                     if made is None:
                         return "it is read at several rows"
                     rows = made
-        made = Rows((*self.stages, stage), tuple(rows))
-        outermost = next((row for row in made.in_order() if row.overlaps), None)
-        return made if outermost is None else made.down_to(outermost)
+        all_rows = Rows((*self.stages, stage), tuple(rows))
+        outermost = next((row for row in all_rows.in_order() if row.overlaps), None)
+        return all_rows if outermost is None else all_rows.down_to(outermost)
 
     def down_to(self, last: Row) -> Rows:
         """The same stages with the rows down to one of them, as the root's dims follow one another."""

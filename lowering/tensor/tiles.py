@@ -144,11 +144,12 @@ def _contractions(space: Space, vector: int, lanes: int, machine: Machine) -> It
         known = [size for d in space.reduction if isinstance(size := space.op.sizes.dims[d], int)]
         length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
     partial = _partial(space, length)
-    slides = sliding_dims(space) & _streamed(space, vector) - {vector, row}
+    slides: Set[int] = sliding_dims(space) & _streamed(space, vector) - {vector, row}
+    none: Set[int] = frozenset()
     for tile in sorted(tiles, key=lambda tile: (rows % tile.rows != 0, -tile.rows * tile.vectors)):
         register = [(names[row], tile.rows)] if row is not None else []
         register.append((names[vector], tile.vectors * lanes))
-        for sliding in (frozenset(), slides) if slides else (slides,):
+        for sliding in (none, slides) if slides else (none,):
             loops = tuple(_contraction_loops(space, vector, row, tile, lanes, machine, sliding))
             yield ScheduleAttr(loops, tuple(register), names[vector], lanes, unroll, partial=partial)
 

@@ -97,7 +97,9 @@ func.func private @k(%x: memref<{h}x{w}xf32>, %y: memref<{o}x{p}xf32>{symbols}) 
 """  # noqa: E501 - one op to a line
 
 
-def window_sums(h: int, w: int, tile: int, step: int, low: int, *, symbolic: bool = False) -> tuple[Operation, Any, Any]:
+def window_sums(
+    h: int, w: int, tile: int, step: int, low: int, *, symbolic: bool = False
+) -> tuple[Operation, Any, Any]:
     """A module whose kernel sums 3 x 3 elements of a doubled and bordered x, with `low` rows of border before and
     behind; x, and what it gives."""
     th, tw = h + 2 * low, w + 2
