@@ -44,8 +44,6 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
         made = [one_row_schedule(rows, machine)]
     elif sliding is not None:
         made = [row_schedule(sliding, machine, block) for block in sliding_blocks(sliding, machine)]
-        if not rows.overlap:
-            made.append(row_schedule(rows, machine))
         found = [Ranked(each, estimate(kernel, each, machine)) for each in dict.fromkeys(made)]
         return sorted(found, key=lambda each: each.terms.cycles)
     else:

@@ -22,7 +22,7 @@ from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candida
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
 SLIDING_GRAINS = 7  # of rows along which windows slide: the fewer there are, the less is computed or read again
-SLIDING_BLOCKS = 3  # sizes of blocks of such rows that are compared
+SLIDING_BLOCKS = 2  # sizes of blocks of such rows that are compared
 
 
 def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:

@@ -10,7 +10,7 @@ a row's values have to fit the cache, and an operand that every row reads again 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cmp_to_key
 
 from stepwell.dialects import math as math_dialect
@@ -18,6 +18,7 @@ from stepwell.dialects.tensor import GenericOp, JoinOp, ReadOp
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.tensor.candidates import candidates
+from stepwell.lowering.tensor.canonical import structure
 from stepwell.lowering.tensor.collapse import collapse_kernel
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import Terms
@@ -45,6 +46,7 @@ def join_rows(
     stages = [Stage(ops) for ops in kernels]
     owner = {op: stage for stage in stages for op in stage.ops}
     halos = open_halos(kernels)
+    costs: dict[Hashable, Terms] = {}
     joined: set[Stage] = set()
     made: list[list[GenericOp]] = []
     for root in reversed(stages):
@@ -57,7 +59,7 @@ def join_rows(
         while grown:
             grown = False
             for stage in _producers(rows, owner):
-                answer = _try(rows, stage, machine, context, windows)
+                answer = _try(rows, stage, machine, context, windows, costs)
                 if isinstance(answer, Rows):
                     rows, grown = answer, True
                     joined.add(stage)
@@ -102,7 +104,9 @@ def _reads(user: Operation, value: Value, inside: set[GenericOp]) -> bool:
     return isinstance(user, GenericOp) and user in inside and value not in user.sources
 
 
-def _try(rows: Rows, stage: Stage, machine: Machine, context: PassContext, windows: str) -> Rows | str:
+def _try(
+    rows: Rows, stage: Stage, machine: Machine, context: PassContext, windows: str, costs: dict[Hashable, Terms]
+) -> Rows | str:
     """The rows with a stage more, or why not."""
     if stage.ops[-1].parent is not rows.root.ops[-1].parent:
         return "it runs at another time, outside a loop or a branch"
@@ -115,7 +119,7 @@ def _try(rows: Rows, stage: Stage, machine: Machine, context: PassContext, windo
     if windows == NEVER and through_windows(joined, stage):
         return "it is read through windows"
     if refusal is None and windows != ALWAYS and rows_that_slide(joined) is not None:
-        apart, together = apart_and_together(rows, stage, joined, machine)
+        apart, together = apart_and_together(rows, stage, joined, machine, costs)
         context.remark(rows.root.root, f"with {stage.root.loc.label or stage.root.op_name} in its rows: {together}; "
                                        f"apart: {apart}")  # fmt: skip
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
@@ -128,25 +132,25 @@ def through_windows(rows: Rows, stage: Stage) -> bool:
     return any(row.margins[stage] != (0, 0) or row.units[stage] > row.units[rows.root] for row in rows.rows)
 
 
-def apart_and_together(rows: Rows, stage: Stage, joined: Rows, machine: Machine) -> tuple[Terms, Terms]:
+def apart_and_together(
+    rows: Rows, stage: Stage, joined: Rows, machine: Machine, costs: dict[Hashable, Terms]
+) -> tuple[Terms, Terms]:
     """What a stage and some rows cost as kernels of their own, and as one."""
-    alone = [list(stage.ops)]
-    return (
-        estimated(alone, machine) + estimated([_named(rows)], machine), estimated([_named(joined)], machine)
-    )  # fmt: skip
+    alone = estimated(list(stage.ops), machine, costs) + estimated(_named(rows), machine, costs)
+    return alone, estimated(_named(joined), machine, costs)
 
 
-def estimated(ops: Sequence[Sequence[GenericOp]], machine: Machine) -> Terms:
-    """What kernels of these ops cost under the best schedules."""
-    total = Terms()
-    for group in ops:
-        kernel = kernel_of(group)
+def estimated(ops: Sequence[GenericOp], machine: Machine, costs: dict[Hashable, Terms]) -> Terms:
+    """What a kernel of these ops costs under the best schedule; `costs` are those of kernels seen before."""
+    kernel = kernel_of(ops)
+    key = structure(kernel)
+    if key not in costs:
         collapse_kernel(kernel)
-        total = total + candidates(kernel, machine, 1)[0].terms
-        kernel.erase()
-        for op in group:
-            op.stage = None
-    return total
+        costs[key] = candidates(kernel, machine, 1)[0].terms
+    kernel.erase()
+    for op in ops:
+        op.stage = None
+    return costs[key]
 
 
 def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
