@@ -136,6 +136,8 @@ def _placed(op: GenericOp, index: int, value: Any, sizes: Sequence[int], frame: 
     from stepwell.dialects.tensor import tensor_type, zeros
 
     made = zeros(tensor_type(op.results[index]), frame)  # a map may leave the ends of blocks out
+    if op.border is not None:
+        made[...] = typed_constant(op.border)  # type: ignore[arg-type]
     parallel = [n if kind == "parallel" else 1 for n, kind in zip(sizes, op.iterators, strict=True)]
     grids = np.meshgrid(*(np.arange(n) for n in parallel), indexing="ij", sparse=True)
     place = op.output_maps[index].evaluate(grids, ())

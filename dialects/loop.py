@@ -11,7 +11,7 @@ import numpy as np
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
-from stepwell.ir.attrkinds import ATTRS, BOOL, INT, MAP, MAPS, STRING, STRINGS
+from stepwell.ir.attrkinds import ATTRS, BOOL, INT, MAP, MAPS, SCALAR, STRING, STRINGS
 from stepwell.ir.constraints import BOOL_LIKE, INDEX_TYPE, MEMREF
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.opdef import (
@@ -303,6 +303,7 @@ class StageOp(Op):
     Indices are those of the whole space, in each box alike. With `first` and `last` a reduction is done in parts: the
     outputs hold the accumulators in between, are initialised where `first` holds and finalized where `last` holds.
     With `scaled`, what they hold is multiplied by the element of the last input before a part is added.
+    With a `border` the outputs are filled with it before anything is written.
 
     ```mlir
     %a = "test.value"() : () -> memref<8xf32>
@@ -329,6 +330,7 @@ class StageOp(Op):
     epilogue_inputs: int = attr(INT, default=0)
     label: str | None = attr(STRING, default=None)
     scaled: bool = attr(BOOL, default=False)
+    border: Attribute | None = attr(SCALAR, default=None)
     body: Region = region()
     reducers: Sequence[Region] = regions()
 

@@ -29,6 +29,9 @@ def run_stage(stage: StageOp, frame: Any, args: Sequence[Any]) -> None:
     sources, flags = arrays[inputs : inputs + reads], arrays[count:]
     memory = arrays[:inputs] + arrays[inputs + reads : count]
     first, last = (bool(flags[0]), bool(flags[1])) if len(flags) == 2 else (True, True)
+    if stage.border is not None:
+        for array in memory[inputs:]:
+            array[...] = _identity(stage.border)
     outer = [d for d in range(dims) if d not in stage.reduction_dims]
     with np.errstate(all="ignore"):
         for place in itertools.product(*(range(int(sizes[d])) for d in outer)):

@@ -176,7 +176,8 @@ class GenericOp(Op):
     associatively, starting from `identities`. `maps` lists the inputs' maps, then the results', which use the parallel
     dims alone. `names` names the dims for schedules. In a kernel of several stages `stage` is the one that the op belongs
     to; an op of the stage `inline` is computed wherever it is read. `partial` is how many terms one partial sum has at
-    most, where what follows lets errors grow.
+    most, where what follows lets errors grow. `border` is what the elements of the results hold that no point writes;
+    without it they mean nothing.
 
     ```mlir
     %a = "test.value"() : () -> tensor<4x8xf32>
@@ -205,6 +206,7 @@ class GenericOp(Op):
     identities: Sequence[Attribute] = attr(ATTRS, default=())
     stage: str | None = attr(STRING, default=None)
     partial: int | None = attr(INT, default=None)
+    border: Attribute | None = attr(SCALAR, default=None)
     body: Region = region()
     reducers: Sequence[Region] = regions()
 

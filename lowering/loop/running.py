@@ -20,7 +20,7 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
 from stepwell.ir.types import element_of
-from stepwell.lowering.loop.attach import Extent, local_memory
+from stepwell.lowering.loop.attach import Extent, Part, local_memory
 from stepwell.lowering.loop.stage import StageParts, dim_names, joined_region
 from stepwell.lowering.tensor.maps import dims_through
 
@@ -49,17 +49,16 @@ class RunningState:
 
     @staticmethod
     def begin(
-        attached: Sequence[Attached], boxes: Mapping[StageOp, list[Extent]], memory: dict[Value, Value],
-        builder: Builder,
-    ) -> RunningState:  # fmt: skip
+        attached: Sequence[Attached], parts: Mapping[StageOp, Part], memory: dict[Value, Value], builder: Builder
+    ) -> RunningState:
         """Make room for what is kept from part to part. Raises PassError for roles that do not fit together."""
         by_role = {role: [each for each in attached if each.spec.role == role] for role in (PEAK, POWER, TOTAL)}
         if len(by_role[PEAK]) != 1 or len(by_role[POWER]) != 1:
             raise PassError(f"a loop over parts of {attached[0].spec.along!r} needs one peak and one power")
         for each in (*by_role[PEAK], *by_role[TOTAL]):
-            memory.update(local_memory(each.stage, boxes[each.stage], builder))
+            memory.update(local_memory(each.stage, parts[each.stage], builder))
         (peak,), (power,) = by_role[PEAK], by_role[POWER]
-        kept = [local_memory(peak.stage, boxes[peak.stage], builder)[peak.stage.outputs[0]] for _ in range(2)]
+        kept = [local_memory(peak.stage, parts[peak.stage], builder)[peak.stage.outputs[0]] for _ in range(2)]
         state = RunningState(peak, power, *kept)
         if sorted(state._place(value) for value in power.stage.inputs) != [0, 1]:
             raise PassError(f"stage {power.spec.name}: a power is a map of an element and of the peak alone")

@@ -37,6 +37,7 @@ class StageParts:
     last: Value | None
     label: str | None
     stage: str | None
+    border: Attribute | None
     loc: Location
     scale: tuple[Value, AffineMap] | None = None  # what a sum is multiplied by between its parts, and where
 
@@ -51,7 +52,8 @@ class StageParts:
             dim_names(stage),
             list(stage.identities), stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
             regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label,
-            stage_name(stage), stage.loc, (stage.inputs[-1], stage.input_maps[-1]) if stage.scaled else None,
+            stage_name(stage), stage.border, stage.loc,
+            (stage.inputs[-1], stage.input_maps[-1]) if stage.scaled else None,
         )  # fmt: skip
 
     @property
@@ -71,7 +73,7 @@ class StageParts:
             self.offsets, self.sizes, [*self.inputs, *scale], self.sources, self.outputs, self.first, self.last,
             iterators=self.iterators, maps=[*self.input_maps, *scale_map, *self.output_maps],
             identities=self.identities, epilogue_inputs=self.epilogue_inputs or None, label=self.label,
-            scaled=bool(scale) or None, regions=regions, result_types=(), loc=self.loc,
+            scaled=bool(scale) or None, border=self.border, regions=regions, result_types=(), loc=self.loc,
         )  # fmt: skip
         stage.attributes["names"] = ArrayAttr(tuple(map(StringAttr, self.names)))
         if self.stage is not None:

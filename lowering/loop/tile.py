@@ -25,10 +25,19 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.lowering.loop.attach import Extent, boxes, given_memory, local_memory, result_memory, whole_extents
+from stepwell.lowering.loop.attach import (
+    Extent,
+    Part,
+    border_stages,
+    given_memory,
+    local_memory,
+    parts_of,
+    result_memory,
+    whole_extents,
+)
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.loop.running import Attached, RunningState
-from stepwell.lowering.loop.stage import StageParts, kernel_functions
+from stepwell.lowering.loop.stage import StageParts, dim_names, kernel_functions
 
 
 @attrs.frozen
@@ -84,7 +93,9 @@ class Nest:
                 raise PassError(f"the schedule cuts {spec.dim!r}; the kernel's dims are {', '.join(self.dims)}")
 
     def build(self) -> None:
-        """Replace the stages by the nest."""
+        """Replace the stages by the nest. Raises PassError for a border, which only stages in a loop have."""
+        if self.stage.border is not None:
+            raise PassError(f"{self.stage.label or self.stage.op_name}: a kernel's result has no border of its own")
         self.cut(whole_extents(self.stage), Builder.before(self.stage))
         for stage in (self.stage, *(attached.stage for attached in reversed(self.attached))):
             stage.erase()
@@ -150,11 +161,11 @@ class Nest:
 
     def _boxes(
         self, extents: list[Extent], builder: Builder, along: dict[StageOp, tuple[int, Extent]] | None = None
-    ) -> dict[StageOp, list[Extent]]:
+    ) -> dict[StageOp, Part]:
         stages = [attached.stage for attached in self.attached]
-        return boxes(stages, self.stage, extents, IndexBuilder(builder), along)
+        return parts_of(stages, self.stage, extents, IndexBuilder(builder), along)
 
-    def _compute(self, n: int, parts: dict[StageOp, list[Extent]], builder: Builder) -> None:
+    def _compute(self, n: int, parts: dict[StageOp, Part], builder: Builder) -> None:
         """Compute the box of the n-th of the attached stages, in memory of its size."""
         stage, spec = self.attached[n].stage, self.attached[n].spec
         given = given_memory(stage, parts, [*(later.stage for later in self.attached[n + 1 :]), self.stage])
@@ -165,7 +176,9 @@ class Nest:
             self.memory[stage.outputs[0]] = result
         else:
             self.memory.update(local_memory(stage, parts[stage], builder))
-        Nest(stage, spec.schedule, (), self.memory).cut(parts[stage], builder)
+        for side in border_stages(stage, parts[stage], self.memory, builder):
+            Nest(side, plain_rows(side, spec.schedule.lanes)).build()
+        Nest(stage, spec.schedule, (), self.memory).cut(parts[stage].inside, builder)
 
     def _running_state(self, label: str, extents: list[Extent], builder: Builder) -> RunningState | None:
         """Memory before a loop over parts of the root's sum, where stages have a role in it."""
@@ -182,7 +195,7 @@ class Nest:
         parts = self._boxes(extents, builder, {attached.stage: (attached.along, extent) for attached in roles})
         self.scale = state.scale(self.stage)
         now = self.memory[state.peak.stage.outputs[0]]
-        rows = state.row_extents(parts[state.power.stage], builder)
+        rows = state.row_extents(parts[state.power.stage].inside, builder)
         by_rows = state.row_schedule(state.power.spec.schedule.lanes)
         for n, attached in enumerate(self.attached):
             stage, spec = attached.stage, attached.spec
@@ -196,7 +209,7 @@ class Nest:
                 _once(state.kept_peak(now), by_rows, rows, builder)
             else:
                 nest.scale = state.scale(stage)
-            nest.cut(parts[stage], builder, *ends)
+            nest.cut(parts[stage].inside, builder, *ends)
             if spec.role == PEAK:
                 _once(state.new_factor(now), by_rows, rows, builder)
 
@@ -297,7 +310,7 @@ class Nest:
         parts = self.parts.copy()
         parts.offsets = [extent.offset for extent in extents]
         parts.sizes = [extent.size for extent in extents]
-        parts.first, parts.last = first, last
+        parts.first, parts.last, parts.border = first, last, None
         parts.scale = self.scale if first is not None else None
         parts.inputs = [self.memory.get(value, value) for value in parts.inputs]
         parts.outputs = [self.memory.get(value, value) for value in parts.outputs]
@@ -309,6 +322,12 @@ def _once(stage: StageOp, schedule: ScheduleAttr, extents: list[Extent], builder
     """Compute a stage that is made for this one place."""
     Nest(stage, schedule).cut(extents, builder)
     stage.erase()
+
+
+def plain_rows(stage: StageOp, lanes: int) -> ScheduleAttr:
+    """The schedule of a stage whose last dim runs along the lanes."""
+    last = dim_names(stage)[-1]
+    return ScheduleAttr((), ((last, lanes),), last, lanes)
 
 
 def _sequential(lower: Value, upper: Value, step: Value, label: str | None = None) -> ForOp:

@@ -15,7 +15,13 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import estimate
 from stepwell.lowering.tensor.machine import Machine
-from stepwell.lowering.tensor.row_schedule import Parts, one_row_schedule, row_schedule
+from stepwell.lowering.tensor.row_schedule import (
+    Parts,
+    one_row_schedule,
+    row_schedule,
+    rows_that_slide,
+    sliding_blocks,
+)
 from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
@@ -41,8 +47,13 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     rows = Rows.of(stages)
     if rows is None:
         raise PassError(f"{kernel.loc.label or 'a kernel'}: its stages share no rows")
+    sliding = rows_that_slide(rows)
     if not rows.rows:
         made = [one_row_schedule(rows, machine)]
+    elif sliding is not None:
+        made = [row_schedule(sliding, machine, block) for block in sliding_blocks(sliding, machine)]
+        found = [Ranked(each, estimate(kernel, each, machine)) for each in dict.fromkeys(made)]
+        return sorted(found, key=lambda each: each.terms.cycles)
     else:
         parts = list(parts_of(rows))
         blocks = BLOCKS if count > 2 else ()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -24,7 +24,7 @@ from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import stages_of
+from stepwell.lowering.tensor.stages import Stage, stages_of
 from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
 from stepwell.lowering.tensor.tile_cost import tile_cycles
 
@@ -81,39 +81,42 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
     labels = [WHOLE_KERNEL, *(spec.label for spec in schedule.loops)]
     local = max((labels.index(spec.at) for spec in schedule.stages if spec.at in labels), default=0)
     total = space_terms(root, schedule, machine, local=local)
+    rows = Rows.of(stages)
     for stage in stages[:-1]:
         spec = next((spec for spec in schedule.stages if spec.name == stage.name), None)
         if spec is None:
             continue
         work = StageWork.of_stage(stage, stages)
-        rows = Rows.of(stages)
-        shared = rows.rows if rows is not None else ()
-        pairs = {row.dims[stages[-1]]: row.dims[stage] for row in shared if stage in row.dims}
         parts = running(rows) if rows is not None and schedule.cuts_a_softmax else None
-        if parts is not None and stage in parts.along:
-            pairs[parts.dim] = parts.along[stage]
-        outer = list(_levels_of_root(root, schedule, spec.at, pairs, work))
+        along = {parts.dim: parts.along[stage]} if parts is not None and stage in parts.along else {}
+        outer = list(_levels_of_root(root, schedule, spec.at, rows, stage, work, along))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)
     return attrs.evolve(total, overhead=total.overhead + LAUNCH_CYCLES)
 
 
 def _levels_of_root(
-    root: StageWork, schedule: ScheduleAttr, at: str, pairs: dict[int, int], work: StageWork
-) -> Iterator[Level]:
-    """The root's loops down to the one in which a stage is computed, over the stage's dims."""
+    root: StageWork, schedule: ScheduleAttr, at: str, rows: Rows | None, stage: Stage, work: StageWork,
+    along: Mapping[int, int],
+) -> Iterator[Level]:  # fmt: skip
+    """The root's loops down to the one in which a stage is computed, over the stage's dims: those of its rows, and
+    those that it goes `along` with the root's."""
     if at == WHOLE_KERNEL:
         return
     names = list(root.space.names)
     left = list(root.space.sizes)
     sizes = list(work.space.sizes)
+    shared = {row.dims[rows.root]: (row, row.units[rows.root]) for row in rows.rows} if rows is not None else {}
     for spec in schedule.loops:
         d = names.index(spec.dim)
         trips = max(1.0, left[d] / spec.tile)
         left[d] = min(left[d], spec.tile)
-        if d in pairs:
-            sizes[pairs[d]] = min(left[d], sizes[pairs[d]])
-        yield Level(pairs.get(d), trips, tuple(sizes))
+        row, unit = shared.get(d, (None, 1))
+        own = along.get(d) if row is None else row.dims[stage]
+        if own is not None:
+            places = left[d] if row is None else row.places(stage, -(-left[d] // unit))
+            sizes[own] = min(places, sizes[own])
+        yield Level(own, trips, tuple(sizes))
         if spec.label == at:
             return
 

@@ -14,15 +14,17 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Row, Rows
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
-from stepwell.lowering.tensor.rows import MOST, bytes_again, reading_cycles, row_bytes
+from stepwell.lowering.tensor.row_memory import MOST, bytes_again, reading_cycles, row_bytes
 from stepwell.lowering.tensor.running import Running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage, shares_loads
-from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
+from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of, sliding_dims
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
 FEW_GRAINS = 8  # that a kernel has at least where blocks are larger than that
+SLIDING_GRAINS = 7  # of rows along which windows slide: the fewer there are, the less is computed or read again
+SLIDING_BLOCKS = 2  # sizes of blocks of such rows that are compared
 
 
 @attrs.frozen
@@ -105,7 +107,7 @@ def row_block(rows: Rows, last: Row, machine: Machine, parts: Parts | None = Non
     if not contractions:
         return ROWS_AT_ONCE if row_bytes(rows) * ROWS_AT_ONCE <= machine.l1_bytes else 1
     cut = (lambda stage, sizes: sizes) if parts is None else parts.cut
-    bytes_ = max(1, row_bytes(rows, cut))
+    bytes_ = max(1, row_bytes(rows, cut=cut))
     again = bytes_again(rows, machine.l2_bytes // 4)
     wanted = LEAST_BLOCK
     if again:
@@ -143,6 +145,39 @@ def row_block(rows: Rows, last: Row, machine: Machine, parts: Parts | None = Non
     return min(whole, key=lambda n: (all_cycles(n), -n))
 
 
+def rows_that_slide(rows: Rows) -> Rows | None:
+    """The rows down to the outermost along which a stage reads through windows, whose neighbours read some of the same
+    elements, be they of another stage or from outside. Those within are none then, so that the blocks are of rows that
+    have these in common. None where there are no such rows."""
+    for row in rows.in_order():
+        if row.overlaps or any(row.dims[stage] in sliding_dims(Space.of(stage.root)) for stage in rows.stages):
+            return rows.down_to(row)
+    return None
+
+
+def sliding_blocks(rows: Rows, machine: Machine) -> list[int]:
+    """How many rows along which windows slide are computed together: so many that little is computed or read again, as
+    long as there are grains for a team and what is between the stages stays in the second-level cache. Those of the
+    least work."""
+    last = rows.in_order()[-1]
+    counts = [size_of(size) for size in rows.sizes()]
+    count = counts[rows.rows.index(last)]
+    others = math.prod(counts) // count
+    blocks = {
+        block: row_bytes(rows, block) for block in {-(-count // pieces) for pieces in range(1, count + 1)}
+        if others * -(-count // block) >= min(SLIDING_GRAINS, others * count)
+    }  # fmt: skip
+    fitting = [block for block, bytes_ in blocks.items() if bytes_ <= machine.l2_bytes // 2]
+    fitting = fitting or [block for block, bytes_ in blocks.items() if bytes_ <= machine.l2_bytes]
+
+    def computed(block: int) -> int:
+        """Places of all stages, in blocks of which the last may be a part."""
+        whole, rest = divmod(count, block)
+        return sum(whole * last.places(stage, block) + (last.places(stage, rest) if rest else 0) for stage in last.dims)
+
+    return sorted(fitting, key=lambda block: (computed(block), -block))[:SLIDING_BLOCKS] or [1]
+
+
 def _stage_schedule(
     stage: Stage, rows: Rows, last: Row, block: int, machine: Machine, parts: Parts | None
 ) -> ScheduleAttr:
@@ -160,7 +195,7 @@ def _block_sizes(
     """The sizes of one stage's part of a block of rows."""
     sizes = list(space.sizes)
     for row in rows.rows:
-        sizes[row.dims[stage]] = row.units[stage] * (block if row is last else 1)
+        sizes[row.dims[stage]] = min(sizes[row.dims[stage]], row.places(stage, block if row is last else 1))
     return sizes if parts is None else parts.cut(stage, sizes)
 
 

@@ -423,6 +423,7 @@ class KernelBuilder:
             maps=generic.maps,
             identities=generic.identities,
             label=generic.loc.label or None,
+            border=generic.border,
             regions=regions,
             result_types=(),
             loc=generic.loc,
