@@ -172,13 +172,17 @@ class Nest:
         result = result_memory(stage, self.stage, parts)
         if given in self.memory:
             self.memory[stage.outputs[0]] = self.memory[given]
-        elif result is not None:
+        elif result is not None and not self._is_taken(result, stage):
             self.memory[stage.outputs[0]] = result
         else:
             self.memory.update(local_memory(stage, parts[stage], builder))
         for side in border_stages(stage, parts[stage], self.memory, builder):
             Nest(side, plain_rows(side, spec.schedule.lanes)).build()
         Nest(stage, spec.schedule, (), self.memory).cut(parts[stage].inside, builder)
+
+    def _is_taken(self, memory: Value, stage: StageOp) -> bool:
+        """Whether another stage keeps its result there."""
+        return any(kept is memory and made is not stage.outputs[0] for made, kept in self.memory.items())
 
     def _running_state(self, label: str, extents: list[Extent], builder: Builder) -> RunningState | None:
         """Memory before a loop over parts of the root's sum, where stages have a role in it."""

@@ -51,7 +51,8 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     if not rows.rows:
         made = [one_row_schedule(rows, machine)]
     elif sliding is not None:
-        made = [row_schedule(sliding, machine, block) for block in sliding_blocks(sliding, machine)]
+        blocks = (*sliding_blocks(sliding, machine), *(BLOCKS if count > 2 else ()))
+        made = [row_schedule(sliding, machine, block) for block in blocks]
         found = [Ranked(each, estimate(kernel, each, machine)) for each in dict.fromkeys(made)]
         return sorted(found, key=lambda each: each.terms.cycles)
     else:
