@@ -63,7 +63,6 @@ def _alone(threads: int) -> None:
 
 
 def _idle(model: Path, engine: Path, threads: int) -> int:
-
     return peak()
 
 

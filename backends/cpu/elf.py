@@ -83,6 +83,11 @@ class Symbol:
         return self.binding == _LOCAL
 
     @property
+    def is_weak(self) -> bool:
+        """Whether another definition may take its place, or none."""
+        return self.binding == _WEAK
+
+    @property
     def is_defined(self) -> bool:
         """Whether its object says what it is."""
         return self.section != _UNDEFINED
@@ -91,11 +96,6 @@ class Symbol:
     def is_exported(self) -> bool:
         """Whether it can be seen from outside of what its object is linked into."""
         return self.is_defined and not self.is_local and self.visibility in _VISIBLE
-
-
-def is_weak(symbol: Symbol) -> bool:
-    """Whether another definition may take its place, or none."""
-    return symbol.binding == _WEAK
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from typing import Any
 from . import announce, elf, link, llvm, machine
 from .cache import ObjectCache, object_key
 from .llvm import CodegenError
-from .target import CpuTarget
+from .target import CpuTarget, host
 
 __all__ = ["Code", "CodegenError", "compile_object", "compile_objects", "emit_assembly", "load"]
 
@@ -117,7 +116,7 @@ def load(
     if announce.wants_map() or announce.wants_gdb():
         objects = [elf.exposed(image) for image in _sound(objects)]
     exported = _check_links(objects, externals or {})
-    linker = _load_for_gdb if announce.wants_gdb() else _load if _arch() in link.ARCHITECTURES else _load_by_llvm
+    linker = _load_for_gdb if announce.wants_gdb() else _load if host().arch in link.ARCHITECTURES else _load_by_llvm
     code = linker(objects, externals or {}, exported)
     if announce.wants_map():
         announce.write_map(code, objects, nodes or {})
@@ -170,11 +169,6 @@ def _load_for_gdb(objects: Sequence[bytes], externals: Mapping[str, int], export
     return Code(engine, {symbol: engine.get_global_value_address(symbol) for symbol in exported}, exported)
 
 
-def _arch() -> str:
-    """This process's, as triples have it."""
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name := platform.machine().lower(), name)
-
-
 def _sound(objects: Sequence[bytes]) -> Sequence[bytes]:
     for image in objects:
         try:
@@ -186,7 +180,7 @@ def _sound(objects: Sequence[bytes]) -> Sequence[bytes]:
 
 def _check_links(objects: Sequence[bytes], externals: Mapping[str, int]) -> frozenset[str]:
     """The symbols that the objects export; an error unless all of them can be linked here."""
-    arch = _arch()
+    arch = host().arch
     defined, exported, undefined = set[str](), set[str](), set[str]()
     for image in objects:
         try:

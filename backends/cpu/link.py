@@ -25,7 +25,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from .elf import DamagedObject, Section, Symbol, is_weak, section_bytes, sections_of, table_of
+from .elf import DamagedObject, Section, Symbol, section_bytes, sections_of, table_of
 
 ARCHITECTURES = ("x86_64",)
 
@@ -213,11 +213,11 @@ class _Image:
                 if not symbol.is_defined or symbol.is_local:
                     continue
                 known = found.get(symbol.name)
-                if known is not None and not is_weak(known) and not is_weak(symbol):
+                if known is not None and not known.is_weak and not symbol.is_weak:
                     raise NotLinked(f"defined more than once: {symbol.name}")
-                if known is None or is_weak(known):
+                if known is None or known.is_weak:
                     found[symbol.name], addresses[symbol.name] = symbol, self.address(piece, symbol)
-        weak = {s.name for piece in pieces for s in piece.symbols if is_weak(s)}
+        weak = {s.name for piece in pieces for s in piece.symbols if s.is_weak}
         for name, number in self.outside.items():
             addresses[name] = _address_of(name, externals, name in weak)
             slot = self.table + _SLOT * number

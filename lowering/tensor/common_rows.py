@@ -158,7 +158,7 @@ class Rows:
         return Rows(self.stages, tuple(kept))
 
     @property
-    def overlap(self) -> bool:
+    def overlap_somewhere(self) -> bool:
         """Whether neighbouring rows need some of the same places."""
         return any(row.overlaps for row in self.rows)
 

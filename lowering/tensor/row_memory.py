@@ -68,7 +68,7 @@ def stays(rows: Rows, machine: Machine) -> bool:
 def cache_budget(rows: Rows, machine: Machine) -> int:
     """Bytes of the cache for a row, or for an operand that rows share. What is read at many displacements is read often
     enough to be worth more."""
-    return machine.l2_bytes // (1 if rows.overlap else 2 if window_dims(rows.root.root) else 4)
+    return machine.l2_bytes // (1 if rows.overlap_somewhere else 2 if window_dims(rows.root.root) else 4)
 
 
 def bytes_again(rows: Rows, budget: int) -> list[int]:

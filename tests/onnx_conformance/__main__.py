@@ -122,7 +122,7 @@ def main() -> int:
     if args.emulated and emulation.missing():
         parser.error(f"--emulated: {emulation.missing()}")
     options = [f"--mode={args.mode}", *(["--emulated"] if args.emulated else [])]
-    outcomes = list(sweep([name for name in items(args.mode) if args.only in name], args.jobs, options))
+    outcomes = list(sweep([name for name in items() if args.only in name], args.jobs, options))
     if args.details:
         for made in sorted(outcomes, key=lambda made: (made.kind, made.operator, made.name)):
             if made.kind != OK:

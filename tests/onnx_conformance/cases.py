@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -71,14 +71,17 @@ def as_array(value: Any) -> Any:
 
 def with_constants(model: Any, arrays: list[Any], kinds: str) -> tuple[Any, list[Any]]:
     """The model with inputs of rank 0 and 1 whose dtype is of one of the kinds as constants, and the other arrays."""
+    given = dict(zip((port.name for port in model.graph.input), arrays, strict=False))
+    fixed = {name: array for name, array in given.items()
+             if isinstance(array, np.ndarray) and array.ndim <= 1 and array.dtype.kind in kinds}  # fmt: skip
+    return with_initializers(model, fixed), [array for name, array in given.items() if name not in fixed]
+
+
+def with_initializers(model: Any, fixed: Mapping[str, Any]) -> Any:
+    """The model with some of its inputs, by their names, as initializers."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     del made.graph.input[:]
-    left = []
-    for port, array in zip(model.graph.input, arrays, strict=False):
-        if isinstance(array, np.ndarray) and array.ndim <= 1 and array.dtype.kind in kinds:
-            made.graph.initializer.append(numpy_helper.from_array(array, port.name))
-        else:
-            made.graph.input.append(port)
-            left.append(array)
-    return made, left
+    made.graph.input.extend(port for port in model.graph.input if port.name not in fixed)
+    made.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in fixed.items())
+    return made

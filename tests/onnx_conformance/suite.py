@@ -13,14 +13,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import numpy_helper
 from onnx.backend.test import BackendTest
 
 from stepwell.errors import StepwellError
 from stepwell.onnx_backend import Backend, Prepared
-from tests.onnx_conformance.cases import INTERNAL, OK, REFUSED, WRONG, Outcome, operator_of
+from tests.onnx_conformance.cases import INTERNAL, OK, REFUSED, WRONG, Outcome, operator_of, with_initializers
 
 # Cases that no implementation passes as the suite runs them, and why.
 UNREACHABLE = {
@@ -53,7 +51,7 @@ class _Deferred:
         self._prepare, self._model = prepare, model
 
     def run(self, inputs: Any, **kwargs: Any) -> Any:
-        model, left = with_constants(self._model, inputs)
+        model, left = with_first_input(self._model, inputs)
         return self._prepare(model).run(left)
 
 
@@ -84,35 +82,36 @@ def _free(type_: Any, prefix: str) -> None:
             dim.dim_param = f"{prefix}_{axis}"
 
 
-def with_constants(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
+def with_first_input(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
     """The model with its inputs from the second on as initializers where they are tensors, and the inputs left."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    constants = {tensor.name for tensor in made.graph.initializer}
-    ports = [port for port in made.graph.input if port.name not in constants]
-    left = []
-    for number, (port, value) in enumerate(zip(ports, inputs, strict=False)):
-        if number and port.type.WhichOneof("value") == "tensor_type" and value is not None:
-            made.graph.initializer.append(numpy_helper.from_array(np.asarray(value), port.name))
-            made.graph.input.remove(port)
-        else:
-            left.append(value)
-    return made, left
+    constants = {tensor.name for tensor in model.graph.initializer}
+    ports = [port for port in model.graph.input if port.name not in constants]
+    given = dict(zip((port.name for port in ports), inputs, strict=False))
+    fixed = {port.name: given[port.name] for port in ports[1:]
+             if port.type.WhichOneof("value") == "tensor_type" and given.get(port.name) is not None}  # fmt: skip
+    return with_initializers(model, fixed), [value for name, value in given.items() if name not in fixed]
 
 
 @functools.cache
-def items(mode: str) -> Mapping[str, Any]:
-    """All cases for the CPU by name, as functions of a test and a device."""
+def _runner() -> BackendTest:
+    """The suite's runner, which takes seconds to make; a case is run with the backend that it has then."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        groups = BackendTest(MODES[mode], __name__)._test_items.values()
+        return BackendTest(Backend, __name__)
+
+
+@functools.cache
+def items() -> Mapping[str, Any]:
+    """All cases for the CPU by name, as functions of a test and a device."""
+    groups = _runner()._test_items.values()
     return {name.removesuffix("_cpu"): item for group in groups for name, item in group.items()
             if name.endswith("_cpu")}  # fmt: skip
 
 
 def outcome(name: str, mode: str = "given", **options: Any) -> Outcome:
     """What became of a case, compiled with `options`; a crash ends the process."""
-    item = items(mode)[name]
+    item = items()[name]
+    _runner().backend = MODES[mode]
     kind, reason = OK, ""
     try:
         with warnings.catch_warnings():
