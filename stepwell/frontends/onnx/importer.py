@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
+
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.graph.base import ConstantOp
@@ -378,11 +380,15 @@ class _Importer:
         self, node: NodeInfo, version: int, attributes: Mapping[str, Any],
         inputs: Sequence[Value | None], scope: Scope,
     ) -> list[Slot]:  # fmt: skip
-        """Import a node by the definition that its schema gives; what is wrong with that is wrong with the node."""
+        """Import a node by the definition that its schema gives; what is wrong with that is wrong with the node.
+
+        A definition may hold nodes of the model's own (FlexAttention's does), and of domains that it does not name:
+        these are read as those of the model."""
         outer, self.report = self.report, Report(self.report.label)
         try:
             function = self._schema_function(node, version, attributes, inputs)
             given = schema.function_attributes(node, version, attributes)
+            function = attrs.evolve(function, opsets={**scope.opsets, **function.opsets})
             results = self._inline(node, function, given, inputs, scope)
             problems = self.report.problems
         finally:
