@@ -6,7 +6,7 @@ import difflib
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,6 +14,7 @@ import numpy as np
 
 from stepwell.collector import paused_collector
 from stepwell.compiler import Options, Request, backend, entered, machine_of, profiler
+from stepwell.dialects.host_calls import HostProgram
 from stepwell.errors import EngineError, InputError, RuntimeError, StateError
 from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
@@ -118,8 +119,10 @@ class Model:
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
         self._dtypes = [port.dtype for port in self.inputs]
+        self._host = HostProgram.of(function)
         ports = (*self.inputs, *self.outputs)
-        self._is_direct = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+        plain = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+        self._is_direct = plain and self._stateful is None and not self._host.is_used
 
     @property
     def context(self) -> PassContext:
@@ -181,6 +184,14 @@ class Model:
 
         All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more,
         with clocks. Raises InputError as `run` does."""
+        with self._scope():
+            return self._profiled(feeds, seconds, state, trace)
+
+    def _scope(self) -> AbstractContextManager[object]:
+        """What is done inside is a call of the program, with strings of its own."""
+        return self._host.scope() if self._host.is_used else nullcontext()
+
+    def _profiled(self, feeds: Mapping[str, Any], seconds: float, state: State | None, trace: bool) -> Profile:
         arrays = accepted(self.inputs, self._parts, self._ordered(feeds))
         with self._lock:
             if self._profiler is None:
@@ -240,17 +251,21 @@ class Model:
         if self._stateful is None and state is not None:
             raise StateError("the model keeps no state: compile it with state=")
         try:
-            if self._stateful is not None:
-                with self._claimed(state) as held:
-                    given = accepted(self.inputs, self._parts, values)
-                    results = self._stateful.run(self._program, given, held)
-                return restored(self.outputs, self._results, results)
             if self._is_direct and all(map(_fits, values, self._dtypes)):
                 direct: list[Array] = self._program.run(values)
                 return direct
-            return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
+            with self._scope():
+                return self._run_parts(values, state)
         except MemoryError as error:
             raise RuntimeError(f"out of memory: {error}") from None
+
+    def _run_parts(self, values: Sequence[Any], state: State | None) -> list[Any]:
+        if self._stateful is not None:
+            with self._claimed(state) as held:
+                given = accepted(self.inputs, self._parts, values)
+                results = self._stateful.run(self._program, given, held)
+            return restored(self.outputs, self._results, results)
+        return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))

@@ -26,7 +26,7 @@ from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules
 from stepwell.frontends.onnx.declared import fits, fresh_dims, plain_dims
-from stepwell.frontends.onnx.element_types import Port, check_supported, shown, text, value_type
+from stepwell.frontends.onnx.element_types import Port, shown, text, value_type
 from stepwell.frontends.onnx.failures import RULE_FAULTS, check_importable, placeholders, problem_of
 from stepwell.frontends.onnx.input_shapes import Shapes, input_types, symbol_prefix
 from stepwell.frontends.onnx.model import Model, load_model
@@ -170,7 +170,6 @@ class _Importer:
                 continue
             try:
                 attribute = self._elements(tensor, name, graph.embedded.get(name))
-                check_supported(attribute.tensor_type)
             except StepwellError as error:
                 advice = error.advice if isinstance(error, Unsupported) else ""
                 self._complain("initializer", name, str(error), advice, error)
