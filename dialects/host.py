@@ -91,7 +91,8 @@ def sizes_type(signature: FunctionType) -> MemRefType:
 
 def check_signature(signature: FunctionType, given: Sequence[Type]) -> None:
     """Raise IRError where values are not as many, or of other ranks, than a signature says."""
-    if [getattr(type_, "rank", None) for type_ in signature.inputs] != [getattr(type_, "rank", None) for type_ in given]:
+    wanted, found = ([getattr(type_, "rank", None) for type_ in types] for types in (signature.inputs, given))
+    if wanted != found:
         raise IRError(f"a call {signature} is given {', '.join(map(str, given)) or 'nothing'}")
 
 

@@ -29,7 +29,7 @@ from stepwell.ir.attributes import (
     TypeAttr,
 )
 from stepwell.ir.core import Operation
-from stepwell.ir.types import FunctionType, StringType, TensorType, numpy_dtype
+from stepwell.ir.types import I1, FunctionType, StringType, TensorType, numpy_dtype
 
 CALLS = "sw.host_calls"
 """The attribute of a program's head: the calls that its body makes, in the order of their numbers."""
@@ -44,7 +44,7 @@ def plain(attribute: Attribute) -> Any:
     if isinstance(attribute, DenseArrayAttr):
         return list(attribute.values)
     if isinstance(attribute, IntegerAttr):
-        return attribute.value if attribute.type.width > 1 else bool(attribute.value)  # type: ignore[union-attr]
+        return bool(attribute.value) if attribute.type is I1 else attribute.value
     if isinstance(attribute, (StringAttr, FloatAttr)):
         return attribute.value
     if isinstance(attribute, TypeAttr):
@@ -81,8 +81,11 @@ class HostCall:
     def of(attribute: Attribute) -> HostCall:
         """The inverse of `attribute`. Raises IRError."""
         found = dict(attribute.items) if isinstance(attribute, DictAttr) else {}
-        match [found.get(name) for name in ("callee", "config", "signature", "label")]:
-            case [StringAttr() as callee, DictAttr() as config, TypeAttr(FunctionType() as type_), StringAttr() as label]:
+        callee, config, label = found.get("callee"), found.get("config"), found.get("label")
+        kept = found.get("signature")
+        type_ = kept.type if isinstance(kept, TypeAttr) else None
+        if isinstance(callee, StringAttr) and isinstance(config, DictAttr) and isinstance(label, StringAttr):
+            if isinstance(type_, FunctionType):
                 _tensors((*type_.inputs, *type_.results))
                 return HostCall(callee.value, config, type_, label.value)
         raise IRError(f"{attribute} is no call of a function on the host")
@@ -110,8 +113,9 @@ class HostCall:
 
     def _held(self, type_: TensorType, made: Any, strings: StringTable) -> Array:
         array = np.asarray(made)
-        fits = array.ndim == type_.rank and all(not isinstance(wanted, int) or wanted == size
-                                                for wanted, size in zip(type_.shape, array.shape, strict=True))  # fmt: skip
+        fits = array.ndim == type_.rank and all(
+            not isinstance(wanted, int) or wanted == size for wanted, size in zip(type_.shape, array.shape, strict=True)
+        )
         if not fits or array.dtype != numpy_dtype(type_):
             raise IRError(f"it gave {array.dtype}{list(array.shape)} for a {type_}")
         return np.ascontiguousarray(strings.handles(array) if _is_text(type_) else array).reshape(array.shape)

@@ -80,7 +80,7 @@ class StringTable:
     def texts(self, handles: Array) -> Array:
         """The strings of an array of handles. Raises IRError for a number that is no handle."""
         flat = handles.reshape(-1)
-        if flat.size and not (0 <= int(flat.min()) and int(flat.max()) < self._first + len(self._texts)):
+        if flat.size and (int(flat.min()) < 0 or int(flat.max()) >= self._first + len(self._texts)):
             raise IRError("a number that is no string stands where one is wanted")
         texts = np.empty(flat.size, object)
         texts[:] = [self._pool.texts[n] if n < self._first else self._texts[n - self._first] for n in flat.tolist()]
@@ -111,5 +111,5 @@ def _text(item: Any, place: int, where: str) -> str:
                 item.encode()
             return str(item)
     except UnicodeError as error:
-        raise IRError(f"{where}: string {place} is not UTF-8: {error.reason}") from None
+        raise IRError(f"{where}: string {place} is not UTF-8: {error}") from None
     raise IRError(f"{where} holds {type(item).__name__} as element {place}, expected strings")

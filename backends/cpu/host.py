@@ -79,5 +79,6 @@ def _array(words: Iterator[int], type_: TensorType) -> Array:
     count = math.prod(shape)
     if not count:
         return np.empty(shape, dtype)
-    memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(place)
-    return np.frombuffer(memory, dtype, count).reshape(shape)
+    memory = memoryview((ctypes.c_ubyte * (count * dtype.itemsize)).from_address(place))
+    array: Array = np.frombuffer(memory, dtype, count)
+    return array.reshape(shape)

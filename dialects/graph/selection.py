@@ -27,7 +27,7 @@ def widened(array: Array) -> Array:
 
 
 class NonZeroOp(DataDependentOp):
-    """The positions of the elements that are not zero (NaN is not), in row-major order, one per column; a scalar has
+    """The positions of the elements that are not zero (NaN is not, an empty string is), in row-major order, one per column; a scalar has
     positions without rows. ONNX: NonZero, Compress.
 
     ```mlir
@@ -57,7 +57,8 @@ class NonZeroOp(DataDependentOp):
         x = np.asarray(args[0])
         if x.ndim == 0:
             return np.zeros((0, int(bool(x))), np.int64)
-        return np.stack(np.nonzero(widened(x) != np.zeros((), widened(x).dtype))).astype(np.int64)
+        nothing = "" if x.dtype == object else np.zeros((), widened(x).dtype)
+        return np.stack(np.nonzero(widened(x) != nothing)).astype(np.int64)
 
 
 class UniqueOp(DataDependentOp):

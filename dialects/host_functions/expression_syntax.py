@@ -29,8 +29,10 @@ _NAMED: dict[str, list[Range]] = {
     "space": [(9, 13), (32, 32)], "upper": [(65, 90)], "word": _WORD, "xdigit": [(48, 57), (65, 70), (97, 102)],
 }  # fmt: skip
 _ESCAPES = {"a": 7, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11}
-_CATEGORIES = frozenset("C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm So "
-                        "Z Zl Zp Zs".split())  # fmt: skip
+_CATEGORIES = frozenset({
+    "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl", "No", "P",
+    "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp", "Zs",
+})  # fmt: skip
 
 
 @attrs.frozen(eq=False)
@@ -337,13 +339,13 @@ class _Parser:
         raise self.error(f"\\{character} means nothing here; back-references do not exist")
 
     def hexadecimal(self) -> int:
-        digits, closed = self.text[self.place : self.place + 2], True
-        length = 2
         if self.at("{"):
-            digits, found, _ = self.text[self.place :].partition("}")
-            closed, length = bool(found), len(digits) + 1
-        valid = closed and digits and len(digits) <= 8 and all(c in "0123456789abcdefABCDEF" for c in digits)
-        if not valid or len(digits) < 2 and length == 2 or int(digits, 16) > LAST:
+            digits, closed, _ = self.text[self.place :].partition("}")
+            valid, length = bool(closed) and 1 <= len(digits) <= 8, len(digits) + 1
+        else:
+            digits, length = self.text[self.place : self.place + 2], 2
+            valid = len(digits) == 2
+        if not valid or set(digits) - set("0123456789abcdefABCDEF") or int(digits, 16) > LAST:
             raise self.error("\\x is followed by two hexadecimal digits, or by a code point in { }")
         self.place += length
         return int(digits, 16)

@@ -17,7 +17,10 @@ Array = np.ndarray[Any, Any]
 CHANNELS = {"RGB": 3, "BGR": 3, "Grayscale": 1}
 """Layouts of a pixel: how many bytes it has."""
 
-MOST_PIXELS = 1 << 28
+FORMATS = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that ONNX asks for; others may run programs to be read."""
+
+MOST_PIXELS = 1 << 27
 """Of an image whose header says more, no pixel is decoded: a file of some bytes may claim any size."""
 
 
@@ -39,16 +42,18 @@ def image_decoder(config: Any, stream: Array) -> Array:
     """The pixels [height, width, channels] of an encoded image; none of what is no image. ONNX: ImageDecoder."""
     layout = config.get("pixel_format", "RGB")
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise IRError("decoding images needs Pillow: pip install 'stepwell[image]'") from None
     try:
-        with Image.open(io.BytesIO(stream.tobytes())) as image:
+        with Image.open(io.BytesIO(stream.tobytes()), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise IRError(f"an image of {width} x {height} pixels; at most {MOST_PIXELS} are decoded")
             pixels = np.asarray(image.convert("L" if layout == "Grayscale" else "RGB"), np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:
+        raise IRError(f"the image is too large: {error}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError):
         return np.empty((0, 0, CHANNELS[layout]), np.uint8)
     if layout == "Grayscale":
         return pixels[:, :, np.newaxis]

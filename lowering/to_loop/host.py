@@ -43,7 +43,7 @@ class HostCalls:
     def _result(self, op: HostResultOp) -> None:
         program = self.program
         if any(isinstance(user, JoinOp) for user in op.result.users):
-            raise PassError(f"{op.op_name} (from {op.loc.label}) is a part of a joined tensor, which only kernels write")
+            raise PassError(f"{op.op_name} (from {op.loc.label}) is a part of a joined tensor, which kernels write")
         program.bind(op.result, program.destination(op.result))
         program.builder.insert(
             host.ResultOp(program.buffers[op.result], call=self.numbers[op.call], number=op.number, loc=op.loc)

@@ -4,6 +4,7 @@ Strings are looked up as numbers are: strings are equal where their handles are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,9 +87,10 @@ def _default(node: Node, kind: str, dtype: np.dtype[Any]) -> Any:
         if node.has("default_tensor"):
             given = node.tensor("default_tensor")
             if given.size != 1 or given.dtype != dtype:
-                raise node.unsupported(f"default_tensor is {given.dtype}{list(given.shape)}, not one {dtype}", MALFORMED)
+                shown = f"{given.dtype}{list(given.shape)}"
+                raise node.unsupported(f"default_tensor is {shown}, not one {dtype}", MALFORMED)
             return given.reshape(-1)[0]
-        kind = "strings" if dtype == object else "floats" if dtype.kind == "f" else "int64s"
+        kind = {"O": "strings", "f": "floats"}.get(dtype.kind, "int64s")
     name, usual = _DEFAULTS[kind]
     if kind == "strings":
         return node.string(name, usual)
@@ -159,7 +161,7 @@ def _grams(node: Node, pool: Array) -> list[tuple[int, Array, list[int]]]:
     if not 1 <= least <= most or node.int("max_skip_count") < 0:
         raise node.unsupported(f"n-grams of {least} to {most} parts, {node.int('max_skip_count')} skipped", MALFORMED)
     found, done = [], 0
-    for size, (start, end) in enumerate(zip(starts, starts[1:], strict=False), start=1):
+    for size, (start, end) in enumerate(itertools.pairwise(starts), start=1):
         count, rest = divmod(end - start, size)
         if start < 0 or end < start or rest:
             raise node.unsupported(f"{size}-grams from {start} to {end} in a pool of {len(pool)}", MALFORMED)
@@ -225,8 +227,8 @@ def _weighted(node: Node, counts: Value) -> Value:
         raise node.unsupported(f"mode {mode!r}", "It is TF, IDF or TFIDF.")
     if mode == "TF":
         return counts
-    size = shape_of(counts)[-1]
-    weights = np.array(node.floats("weights"), np.float32) if node.has("weights") else np.ones(int(str(size)), np.float32)
+    size = max(node.ints("ngram_indexes")) + 1
+    weights = np.array(node.floats("weights", [1.0] * size), np.float32)
     if weights.shape != (size,):
         raise node.unsupported(f"{len(weights)} weights for {size} coordinates", MALFORMED)
     known = node.constant(weights, "weights")
