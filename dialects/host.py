@@ -30,12 +30,12 @@ class CallOp(Op):
     ```mlir
     %x = "test.value"() : () -> memref<4xi64>
     %sizes = "test.value"() : () -> memref<1xi64>
-    host.call @regex_full_match(%x) -> %sizes {config = {pattern = "a+"}, number = 0 : i64, signature = (tensor<4x!graph.string>) -> tensor<4xi1>} : (memref<4xi64>) -> memref<1xi64>
+    host.call @regex_full_match(%x) -> %sizes {config = {pattern = "a+"}, number = 0 : i64, signature = (tensor<4x!graph.string>) -> tensor<4xi1>} : memref<4xi64> -> memref<1xi64>
     ```
     """  # noqa: E501
 
     name = "host.call"
-    assembly = "$callee `(` $inputs `)` `->` $sizes attr-dict `:` `(` type($inputs) `)` `->` type($sizes)"
+    assembly = "$callee `(` $inputs `)` `->` $sizes attr-dict `:` type($inputs) `->` type($sizes)"
     inputs: Sequence[Value] = operands(MEMREF)
     sizes: Value = operand(MEMREF)
     callee: str = attr(SYMBOL)
@@ -80,7 +80,10 @@ class ResultOp(Op):
     message = FAILED
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        args[0][...] = current().result(self.call, self.number)
+        made = current().result(self.call, self.number)
+        if made.shape != args[0].shape:
+            raise IRError(f"a result of shape {list(made.shape)} for memory of shape {list(args[0].shape)}")
+        args[0][...] = made
         return ()
 
 

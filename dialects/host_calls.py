@@ -17,7 +17,7 @@ import numpy as np
 
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.host_strings import STRINGS, Array, StringPool, StringTable
-from stepwell.errors import IRError, RuntimeError, StepwellError
+from stepwell.errors import IRError, PassError, RuntimeError, StepwellError
 from stepwell.ir.attributes import (
     ArrayAttr,
     Attribute,
@@ -26,6 +26,7 @@ from stepwell.ir.attributes import (
     FloatAttr,
     IntegerAttr,
     StringAttr,
+    SymbolRefAttr,
     TypeAttr,
 )
 from stepwell.ir.core import Operation
@@ -84,11 +85,13 @@ class HostCall:
         callee, config, label = found.get("callee"), found.get("config"), found.get("label")
         kept = found.get("signature")
         type_ = kept.type if isinstance(kept, TypeAttr) else None
-        if isinstance(callee, StringAttr) and isinstance(config, DictAttr) and isinstance(label, StringAttr):
-            if isinstance(type_, FunctionType):
-                _tensors((*type_.inputs, *type_.results))
-                return HostCall(callee.value, config, type_, label.value)
-        raise IRError(f"{attribute} is no call of a function on the host")
+        if (
+            not isinstance(callee, StringAttr) or not isinstance(label, StringAttr)
+            or not isinstance(config, DictAttr) or not isinstance(type_, FunctionType)
+        ):  # fmt: skip
+            raise IRError(f"{attribute} is no call of a function on the host")
+        _tensors((*type_.inputs, *type_.results))
+        return HostCall(callee.value, config, type_, label.value)
 
     def run(self, arrays: Sequence[Array], strings: StringTable) -> list[Array]:
         """The results for arrays as the program holds them, with handles for strings.
@@ -207,13 +210,27 @@ class HostProgram:
 
     def names(self) -> list[str]:
         """The functions that it calls and the nodes that ask for them, for reports."""
-        return [f"{call.callee} ({call.label})" if call.label else call.callee for call in self.calls]
+        return [f"@{call.callee} for {call.label}" if call.label else f"@{call.callee}" for call in self.calls]
 
 
 HOST_OPS = ("graph.host_call", "tensor.host_call", "host.call")
 """The ops, one per landing, that call a function on the host."""
 
+REFUSED = "no host"
+"""The option of a compilation that allows no calls of the host; its value says so to users."""
 
-def host_calls(module: Operation) -> list[Any]:
-    """The ops of a module, at any landing, that call a function on the host."""
-    return [op for op in module.walk() if op.op_name in HOST_OPS]
+
+def refuse_host_calls(module: Operation, options: Mapping[str, Any]) -> None:
+    """Raise PassError naming every call of a function on the host that a module has at any landing, where the
+    compilation's options refuse them."""
+    reason = options.get(REFUSED)
+    calls = [op for op in module.walk() if op.op_name in HOST_OPS] if reason else []
+    if calls:
+        named = [f"  @{plain_name(op)} for {op.loc.label or 'an operation without a name'}" for op in calls]
+        raise PassError("\n".join([f"{reason}; the model calls Python for what is no arithmetic:", *named]))
+
+
+def plain_name(op: Operation) -> str:
+    """The function that an op calls."""
+    callee = op.properties.get("callee")
+    return callee.name if isinstance(callee, SymbolRefAttr) else "?"

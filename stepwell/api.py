@@ -46,6 +46,7 @@ def compile(
     state: Mapping[str, str] | None = None,
     capacity: Mapping[str, int] | int | None = None,
     tuned: str | os.PathLike[str] | None = None,
+    host: bool = True,
 ) -> Model:
     """Compile a model for a target, for any value of its symbolic sizes.
 
@@ -58,14 +59,18 @@ def compile(
     on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell). `tuned` is a file of schedules that `lower --tune`
     has found; kernels that it does not have are scheduled as usual.
 
+    What looks into strings, and the decoding of images, is called in Python (`graph.host_call` in the IR, `host_calls`
+    of the model); with host=False a model that needs such calls is refused.
+
     `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
     that get rows behind them ({"past": 2048}, by the name of the size, or a number for all): these grow in place.
 
-    Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
-    target or precision that is unknown or that this machine cannot run, TuningError for a file of schedules that is
-    damaged or that holds one which does not suit its kernel."""
-    request = Request(target, precision, shapes, sanitize, state, capacity, None if tuned is None else os.fspath(tuned))
+    Raises ModelError for what cannot be imported, PassError for calls of the host that are refused, StateError for
+    pairs that the model does not have, TargetError for a target or precision that is unknown or that this machine
+    cannot run, TuningError for a file of schedules that is damaged or that holds one which does not suit its kernel."""
+    schedules = None if tuned is None else os.fspath(tuned)
+    request = Request(target, precision, shapes, sanitize, state, capacity, schedules, host)
     with paused_collector():
         load_installed()
         opened = open_source(source)
@@ -128,6 +133,11 @@ class Model:
     def context(self) -> PassContext:
         """What the passes decided: remarks and statistics."""
         return self._way.context
+
+    @property
+    def host_calls(self) -> list[str]:
+        """The functions that it calls in Python, and the nodes that ask for them; everything else is machine code."""
+        return self._host.names()
 
     def __call__(self, *arrays: Any, state: State | None = None) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.

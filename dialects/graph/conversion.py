@@ -190,7 +190,7 @@ def _from_strings(x: Array, to: Type, saturate: bool, round_mode: str) -> Array:
     return convert(np.array(numbers, dtype=np.float64).reshape(x.shape), to, saturate, round_mode)
 
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.I | re.A)
+_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.I | re.A)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,4000}", re.A)
 
 

@@ -27,8 +27,8 @@ def widened(array: Array) -> Array:
 
 
 class NonZeroOp(DataDependentOp):
-    """The positions of the elements that are not zero (NaN is not, an empty string is), in row-major order, one per column; a scalar has
-    positions without rows. ONNX: NonZero, Compress.
+    """The positions of the elements that are not zero (NaN is not, an empty string is), in row-major order, one per
+    column; a scalar has positions without rows. ONNX: NonZero, Compress.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x3xf32>

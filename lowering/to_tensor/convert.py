@@ -10,6 +10,7 @@ import attrs
 
 from stepwell.dialects import func, tensor
 from stepwell.dialects.graph.base import ConstantOp
+from stepwell.dialects.host_calls import refuse_host_calls
 from stepwell.ir.attributes import ArrayAttr, DenseAttr, DenseResourceAttr, DictAttr, ElementsAttr, StringAttr
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
@@ -19,7 +20,7 @@ from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
 from stepwell.lowering.to_tensor.demands import keep_demands
-from stepwell.lowering.to_tensor.host import HANDLES, number_strings, refuse_host_calls
+from stepwell.lowering.to_tensor.host import HANDLES, number_strings
 from stepwell.lowering.to_tensor.rules import RULES, lowers, signless
 
 
@@ -57,7 +58,7 @@ class ToTensor(Pass):
 
     def run(self, module: Operation, context: PassContext) -> None:
         load_rules()
-        refuse_host_calls(module, context)
+        refuse_host_calls(module, context.options)
         for function in module.walk_of(func.FuncOp):
             keep_graph_types(function)
             keep_demands(function)

@@ -10,18 +10,15 @@ import numpy as np
 from stepwell.dialects import func
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.dialects.graph.host import HostCallOp
-from stepwell.dialects.host_calls import host_calls
 from stepwell.dialects.host_strings import STRINGS, StringPool
 from stepwell.dialects.sequence_types import is_list, list_element, without_symbols
 from stepwell.dialects.tensor import BornOp, HostResultOp
 from stepwell.dialects.tensor import HostCallOp as TensorHostCallOp
-from stepwell.errors import PassError
 from stepwell.ir.affine_expr import const
 from stepwell.ir.attributes import ElementsAttr, StringElementsAttr, elements
 from stepwell.ir.conversion import Conversion
-from stepwell.ir.core import Operation, Value
+from stepwell.ir.core import Value
 from stepwell.ir.dims import symbol
-from stepwell.ir.passes import PassContext
 from stepwell.ir.types import I64, FunctionType, StringType, TensorType, Type
 from stepwell.lowering.to_tensor.born import COUNT
 from stepwell.lowering.to_tensor.places import moved
@@ -75,17 +72,3 @@ def host_call(op: HostCallOp, c: Conversion) -> list[Value]:
             c.insert(BornOp(size, symbol=name))
     return [c.insert(HostResultOp(call.sizes, number=number, result_types=[signless(type_)])).result
             for number, type_ in enumerate(results)]  # fmt: skip
-
-
-REFUSED = "host"
-"""The option of a compilation that says whether functions on the host may be called; a text: why they may not."""
-
-
-def refuse_host_calls(module: Operation, context: PassContext) -> None:
-    """Raise PassError naming every call of a function on the host, where the compilation is told to have none."""
-    reason = context.options.get(REFUSED)
-    calls = host_calls(module) if isinstance(reason, str) else []
-    if calls:
-        named = [f"  @{op.callee} for {op.loc.label or 'an operation without a name'}" for op in calls]
-        raise PassError("\n".join([f"{reason}, and the model calls Python for what is no arithmetic:", *named]))
-
