@@ -31,7 +31,7 @@ class HostCallOp(DataDependentOp):
     """  # noqa: E501
 
     name = "graph.host_call"
-    assembly = "$callee `(` $inputs `)` attr-dict `:` functional-type"
+    assembly = "$callee `(` $operands `)` attr-dict `:` functional-type"
     inputs: Sequence[Value] = operands(TENSOR)
     callee: str = attr(SYMBOL)
     config: DictAttr = attr(attr_of(DictAttr))

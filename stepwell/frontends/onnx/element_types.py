@@ -167,7 +167,8 @@ def type_proto(type_: Type) -> Any:
 def shown(type_: Type) -> str:
     """A type as messages show it: `f32[batch, 3, 8*h]`."""
     if isinstance(type_, TensorType):
-        return f"{type_.element}[{', '.join(map(str, type_.shape))}]"
+        element = "string" if isinstance(type_.element, StringType) else str(type_.element)
+        return f"{element}[{', '.join(map(str, type_.shape))}]"
     return str(type_)
 
 
