@@ -181,13 +181,12 @@ class HostProgram:
     @staticmethod
     def of(function: FuncOp) -> HostProgram:
         """Read it off a program or its head. Raises IRError."""
-        from stepwell.dialects.host import CallOp
-
         kept = function.attributes.get(CALLS)
         if isinstance(kept, ArrayAttr):
             calls = [HostCall.of(item) for item in kept.values]
         else:
-            found: Mapping[int, HostCall] = {op.number: op.call for op in function.walk_of(CallOp)}
+            calls_inside: list[Any] = [op for op in function.walk() if op.op_name == HOST_OPS[-1]]
+            found: Mapping[int, HostCall] = {op.number: op.call for op in calls_inside}
             if sorted(found) != list(range(len(found))):
                 raise IRError(f"the calls of the host in @{function.sym_name} are not numbered from 0 on")
             calls = [found[number] for number in range(len(found))]

@@ -41,7 +41,8 @@ def test_layouts_of_a_pixel() -> None:
 
 
 @pytest.mark.parametrize(
-    "stream", [b"", b"not an image", encoded("PNG").tobytes()[:40], b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n"]
+    "stream",
+    [b"", b"not an image", encoded("PNG").tobytes()[:40], b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n"],
 )
 def test_what_is_no_image_has_no_pixels(stream: bytes) -> None:
     assert decoded(np.frombuffer(stream, np.uint8)).shape == (0, 0, 3)
