@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import stepwell
 from stepwell.check import CheckEach
 from stepwell.cli import main
+from stepwell.dialects import host_functions as functions
 from stepwell.errors import EngineError, InputError, ModelError, PassError, RuntimeError, StateError
 from stepwell.frontends.onnx.exporter import save_model
 from stepwell.ir.passes import PassManager
@@ -190,8 +191,6 @@ def test_an_error_on_the_host_names_the_node_and_leaves_the_model_usable() -> No
 
 
 def test_interrupts_pass_through_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    import stepwell.dialects.host_functions as functions
-
     compiled = stepwell.compile(model([node("StringConcat", "x x", "y")], [("x", S, ["n"])], [("y", S)]))
 
     def interrupted(config: Any, *arrays: Any) -> Any:
@@ -312,6 +311,25 @@ def test_what_strings_cannot_do_is_reported_before_compiling(nodes: list[Any], r
     inputs = [("x", S, ["n"]), ("i", I, ["n"])]
     with pytest.raises(ModelError, match=reason.replace("(", r"\(")):
         stepwell.compile(model(nodes, inputs, [helper.make_tensor_value_info("y", S, None)]))
+
+
+def test_a_function_of_one_s_own_is_called_from_ir_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def same(op: Any) -> Any:
+        return [op.types[0]]
+
+    def reverse(config: Any, x: Any) -> Any:
+        return texts(*(text[::-1] * config["times"] for text in x))
+
+    monkeypatch.setitem(functions._FUNCTIONS, "reverse", functions.HostFunction("reverse", same, reverse))
+    compiled = stepwell.compile("""builtin.module {
+      func.func @main(%x: tensor<?x!graph.string, #graph.shape<["n"]>>)
+          -> tensor<?x!graph.string, #graph.shape<["n"]>> {
+        %y = graph.host_call @reverse(%x) {config = {times = 2 : i64}}
+          : (tensor<?x!graph.string, #graph.shape<["n"]>>) -> tensor<?x!graph.string, #graph.shape<["n"]>>
+        func.return %y : tensor<?x!graph.string, #graph.shape<["n"]>>
+      }
+    }""")
+    assert compiled(texts("ab", "")).tolist() == ["baba", ""]
 
 
 def test_calls_of_the_host_are_written_back_as_operators(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from stepwell.errors import IRError
+from stepwell.ir.origins import note
 from stepwell.ir.types import TensorType
 
 Infer = Callable[[Any], Sequence[TensorType]]
@@ -45,6 +46,7 @@ def host_function(infer: Infer) -> Callable[[Run], Run]:
     """Register the decorated function under its own name. Raises IRError where another one has it."""
 
     def register(run: Run) -> Run:
+        note(run)
         made = HostFunction(run.__name__, infer, run)
         if _FUNCTIONS.setdefault(made.name, made) is not made:
             raise IRError(f"two functions on the host are called {made.name!r}")
