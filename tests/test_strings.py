@@ -224,6 +224,7 @@ MOVES: dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], Any]] = {
     "Pad": ([node("Pad", "x p", "y")], {"x": ABC[:1]}, {"p": [1, 2]}, ["", "b", "", ""]),
     "Pad with a value": ([node("Pad", "x p v", "y")], {"x": ABC[:1]}, {"p": [1, 0], "v": np.array("-", object)},
                          ["-", "b"]),
+    "Trilu": ([node("Trilu", "x", "y", upper=0)], {"x": ABC[:4].reshape(2, 2)}, {}, [["b", ""], ["", "b"]]),
     "Tile": ([node("Tile", "x r", "y")], {"x": ABC[:2], "r": np.array([2])}, {}, ["b", "a", "b", "a"]),
     "Expand": ([node("Expand", "x r", "y")], {"x": ABC[:1], "r": np.array([2, 2])}, {}, [["b", "b"], ["b", "b"]]),
     "Compress": ([node("Compress", "x c", "y", axis=0)], {"x": ABC[:3], "c": np.array([True, False, True])}, {},
