@@ -7,6 +7,7 @@ The same record runs a call in the interpreter, at any landing, and for machine 
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.host_strings import STRINGS, Array, StringPool, StringTable
+from stepwell.dialects.host_strings import STRINGS, Array, StringPool, StringTable, as_texts
 from stepwell.errors import IRError, PassError, RuntimeError, StepwellError
 from stepwell.ir.attributes import (
     ArrayAttr,
@@ -34,6 +35,13 @@ from stepwell.ir.types import I1, FunctionType, StringType, TensorType, numpy_dt
 
 CALLS = "sw.host_calls"
 """The attribute of a program's head: the calls that its body makes, in the order of their numbers."""
+
+
+FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, TypeError,
+    ValueError, builtins.RuntimeError,
+)  # fmt: skip
+"""What a function on the host may raise by a fault of its own."""
 
 
 def plain(attribute: Attribute) -> Any:
@@ -110,7 +118,7 @@ class HostCall:
             raise error.at(self.label or "an operation", self.callee) from None
         except StepwellError as error:
             raise RuntimeError(f"{self.callee}: {error}", None, self.label or "an operation") from None
-        except (ArithmeticError, ValueError, TypeError, LookupError) as error:
+        except FAULTS as error:
             what = f"{self.callee} failed: {type(error).__name__}: {error}"
             raise RuntimeError(what, None, self.label or "an operation") from error
 
@@ -121,7 +129,8 @@ class HostCall:
         )
         if not fits or array.dtype != numpy_dtype(type_):
             raise IRError(f"it gave {array.dtype}{list(array.shape)} for a {type_}")
-        return np.ascontiguousarray(strings.handles(array) if _is_text(type_) else array).reshape(array.shape)
+        held = strings.handles(as_texts(array, "its result")) if _is_text(type_) else array
+        return np.ascontiguousarray(held).reshape(array.shape)
 
 
 def _is_text(type_: TensorType) -> bool:

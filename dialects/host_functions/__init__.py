@@ -5,8 +5,8 @@
 
 `infer(op)` gives the result types of a `graph.host_call`: it reads `op.types` and `op.told()`, and a size that only the
 run tells is `fresh_dim(op, hint, number)`. The function takes what it is told and NumPy arrays (of `str` objects where
-they hold strings), and gives an array, or a tuple of them. It raises IRError or RuntimeError for input that it does not
-take."""
+they hold strings), and gives an array, or a tuple of them, from any thread. It raises IRError or RuntimeError for input
+that it does not take."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from stepwell.errors import IRError
 MOST_STATES = 50_000
 """Of one pattern: repetitions inside repetitions make many."""
 
-MOST_STEPS = 100_000
-"""Steps that are remembered of one pattern."""
+MOST_REMEMBERED = 1_000_000
+"""States in the steps that are remembered of one pattern, counted once per step."""
 
 
 @attrs.define(eq=False)
@@ -48,6 +48,7 @@ class Automaton:
         self.first = self._build(tree, self.last)
         self.looks = any(state.assertion for state in self.states)
         self._steps: dict[tuple[frozenset[int], frozenset[str], str], frozenset[int]] = {}
+        self._remembered = 0
 
     def _add(self, state: State) -> int:
         if len(self.states) >= MOST_STATES:
@@ -85,19 +86,21 @@ class Automaton:
         here = frozenset([self.first])
         for place, character in enumerate(text):
             holds = self._holds(text, place)
-            key = (here, holds, character)
-            if key not in self._steps:
-                if len(self._steps) >= MOST_STEPS:
-                    self._steps.clear()
-                self._steps[key] = self._step(here, holds, character)
-            here = self._steps[key]
+            known = self._steps.get((here, holds, character))  # other threads may forget it at any time
+            here = self._step(here, holds, character) if known is None else known
             if not here:
                 return False
         return self.last in self._reached(here, self._holds(text, len(text)))
 
     def _step(self, here: frozenset[int], holds: frozenset[str], character: str) -> frozenset[int]:
         found = (self.states[number] for number in self._reached(here, holds))
-        return frozenset(s.next[0] for s in found if s.characters is not None and s.characters.has(character))
+        made = frozenset(s.next[0] for s in found if s.characters is not None and s.characters.has(character))
+        if self._remembered > MOST_REMEMBERED:
+            self._steps.clear()
+            self._remembered = 0
+        self._steps[here, holds, character] = made
+        self._remembered += 1 + len(here)
+        return made
 
     def _reached(self, here: frozenset[int], holds: frozenset[str]) -> set[int]:
         """The states where a match may stand before the next character."""

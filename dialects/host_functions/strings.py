@@ -16,6 +16,9 @@ Array = np.ndarray[Any, Any]
 
 TEXT = StringType()
 
+MOST_PARTS = 1 << 26
+"""Places for the parts of split strings: one long string makes a row as long for every other one."""
+
 
 def text_array(items: Iterable[str], shape: Sequence[int]) -> Array:
     """Strings as an array of objects."""
@@ -67,6 +70,8 @@ def string_split(config: Any, x: Array) -> tuple[Array, Array]:
     delimiter, most = config.get("delimiter") or None, config.get("maxsplit", -1)
     parts = [text.split(delimiter, most) if text else [] for text in x.reshape(-1).tolist()]
     width = max(map(len, parts), default=0)
+    if len(parts) * width > MOST_PARTS:
+        raise IRError(f"{len(parts)} strings with up to {width} parts: at most {MOST_PARTS} places are made for parts")
     filled = [part for row in parts for part in (*row, *[""] * (width - len(row)))]
     counts = np.array([len(row) for row in parts], np.int64)
     return text_array(filled, (*x.shape, width)), counts.reshape(x.shape)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwell.dialects.host_functions.expressions import MOST_STATES, checked, matcher
+from stepwell.dialects.host_functions.expression_syntax import parse
+from stepwell.dialects.host_functions.expressions import MOST_STATES, Automaton, checked, matcher
 from stepwell.errors import IRError
 
 
@@ -111,3 +112,10 @@ def test_no_text_makes_a_match_explode(pattern: str) -> None:
     matches = matcher(pattern)
     assert not matches("a" * 5000)
     assert matches("a" * 5000 + ("x" if "x" in pattern else "b")) == ("$" not in pattern)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwell.dialects.host_functions.expressions.MOST_REMEMBERED", 20)
+    automaton = Automaton(parse("(?:[a-m]|[b-z])*"))
+    assert automaton.matches("abcdefghijklmnopqrstuvwxyz" * 3) and not automaton.matches("abc1")
+    assert len(automaton._steps) <= 20

@@ -73,6 +73,13 @@ def test_refuses(name: str, config: dict[str, Any], given: list[Any], reason: st
         run(name, config, *given)
 
 
+def test_one_long_string_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwell.dialects.host_functions.strings.MOST_PARTS", 10)
+    assert run("string_split", {"delimiter": ","}, texts(",,,,", "a"))[1] == [5, 1]
+    with pytest.raises(IRError, match="3 strings with up to 4 parts: at most 10 places"):
+        run("string_split", {"delimiter": ","}, texts(",,,", "a", "b"))
+
+
 def test_a_name_has_one_function() -> None:
     with pytest.raises(IRError, match="two functions on the host are called 'string_concat'"):
 
