@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.host import HostCallOp
 from stepwell.frontends.onnx.exports.composing import number_of
 from stepwell.frontends.onnx.registry import Unsupported
@@ -35,4 +38,15 @@ def host_call(op: HostCallOp, writer: Writer) -> None:
     op_type, entries = OPERATORS[op.callee]
     attributes = {entries[name]: int(value) if isinstance(value, bool) else value for name, value in told.items()}
     given: dict[str, Any] = {name: value for name, value in attributes.items() if value != []}
-    writer.node(op_type, list(op.inputs), op.results, **given)
+    if op.callee == "string_normalizer" and shape_of(op.inputs[0])[:-1] not in ((), (1,)):
+        _normalized_row(op, writer, given)
+    else:
+        writer.node(op_type, list(op.inputs), op.results, **given)
+
+
+def _normalized_row(op: HostCallOp, writer: Writer, given: dict[str, Any]) -> None:
+    """Rows whose number is not known to be 1 -> Unsqueeze(StringNormalizer(Squeeze(x))), since ONNX asks for a 1"""
+    axis = writer.constant(np.array([0]))
+    words = writer.make("Squeeze", [op.inputs[0], axis])
+    made = writer.make("StringNormalizer", [words], **given)
+    writer.node("Unsqueeze", [made, axis], op.results)
