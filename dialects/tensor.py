@@ -26,6 +26,8 @@ from stepwell.dialects.tensor_control import IfOp as IfOp
 from stepwell.dialects.tensor_control import RowOp as RowOp
 from stepwell.dialects.tensor_control import WhileOp as WhileOp
 from stepwell.dialects.tensor_control import is_condition as is_condition
+from stepwell.dialects.tensor_host import HostCallOp as HostCallOp
+from stepwell.dialects.tensor_host import HostResultOp as HostResultOp
 from stepwell.dialects.tensor_scatter import ScatterOp as ScatterOp
 from stepwell.dialects.tensor_state import AppendOp as AppendOp
 from stepwell.dialects.tensor_state import RoomOp as RoomOp

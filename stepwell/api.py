@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from stepwell.collector import paused_collector
+from stepwell.dialects.host_calls import HostProgram
 from stepwell.errors import EngineError, InputError, RuntimeError, StateError
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
@@ -41,6 +42,7 @@ def compile(
     state: Mapping[str, str] | None = None,
     capacity: Mapping[str, int] | int | None = None,
     tuned: str | os.PathLike[str] | None = None,
+    host: bool = True,
 ) -> Model:
     """Compile a model for a target, for any value of its symbolic sizes.
 
@@ -53,18 +55,22 @@ def compile(
     on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell). `tuned` is a file of schedules that `lower --tune`
     has found; kernels that it does not have are scheduled as usual.
 
+    What looks into strings, and the decoding of images, is called in Python (`graph.host_call` in the IR, `host_calls`
+    of the model); with host=False a model that needs such calls is refused.
+
     `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
     that get rows behind them ({"past": 2048}, by the name of the size, or a number for all): these grow in place.
 
-    Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
-    target or precision that is unknown or that this machine cannot run, TuningError for a file of schedules that is
-    damaged or that holds one which does not suit its kernel."""
+    Raises ModelError for what cannot be imported, PassError for calls of the host that are refused, StateError for
+    pairs that the model does not have, TargetError for a target or precision that is unknown or that this machine
+    cannot run, TuningError for a file of schedules that is damaged or that holds one which does not suit its kernel."""
     from stepwell.compiler import Request, entered
     from stepwell.plugins import load_installed
     from stepwell.sources import open_source
 
-    request = Request(target, precision, shapes, sanitize, state, capacity, None if tuned is None else os.fspath(tuned))
+    schedules = None if tuned is None else os.fspath(tuned)
+    request = Request(target, precision, shapes, sanitize, state, capacity, schedules, host)
     with paused_collector():
         load_installed()
         opened = open_source(source)
@@ -121,13 +127,20 @@ class Model:
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
         self._dtypes = [port.dtype for port in self.inputs]
+        self._host = HostProgram.of(function)
         ports = (*self.inputs, *self.outputs)
-        self._is_direct = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+        plain = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+        self._is_direct = plain and self._stateful is None and not self._host.is_used
 
     @property
     def context(self) -> PassContext:
         """What the passes decided: remarks and statistics."""
         return self._way.context
+
+    @property
+    def host_calls(self) -> list[str]:
+        """The functions that it calls in Python, and the nodes that ask for them; everything else is machine code."""
+        return self._host.names()
 
     def __call__(self, *arrays: Any, state: State | None = None) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.
@@ -184,6 +197,14 @@ class Model:
 
         All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more,
         with clocks. Raises InputError as `run` does."""
+        with self._scope():
+            return self._profiled(feeds, seconds, state, trace)
+
+    def _scope(self) -> AbstractContextManager[object]:
+        """What is done inside is a call of the program, with strings of its own."""
+        return self._host.scope() if self._host.is_used else nullcontext()
+
+    def _profiled(self, feeds: Mapping[str, Any], seconds: float, state: State | None, trace: bool) -> Profile:
         arrays = accepted(self.inputs, self._parts, self._ordered(feeds))
         with self._lock:
             if self._profiler is None:
@@ -245,17 +266,21 @@ class Model:
         if self._stateful is None and state is not None:
             raise StateError("the model keeps no state: compile it with state=")
         try:
-            if self._stateful is not None:
-                with self._claimed(state) as held:
-                    given = accepted(self.inputs, self._parts, values)
-                    results = self._stateful.run(self._program, given, held)
-                return restored(self.outputs, self._results, results)
             if self._is_direct and all(map(_fits, values, self._dtypes)):
                 direct: list[Array] = self._program.run(values)
                 return direct
-            return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
+            with self._scope():
+                return self._run_parts(values, state)
         except MemoryError as error:
             raise RuntimeError(f"out of memory: {error}") from None
+
+    def _run_parts(self, values: Sequence[Any], state: State | None) -> list[Any]:
+        if self._stateful is not None:
+            with self._claimed(state) as held:
+                given = accepted(self.inputs, self._parts, values)
+                results = self._stateful.run(self._program, given, held)
+            return restored(self.outputs, self._results, results)
+        return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))

@@ -81,6 +81,8 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="threads of the team (default: the usable cores)")
     group.add_argument("--sanitize", action=argparse.BooleanOptionalAction, default=None,
                        help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip
+    group.add_argument("--no-host", action="store_true",
+                       help="refuse models that call Python, for strings or images")  # fmt: skip
     group.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
                        help="take kernels that were compiled before from disk (default: yes)")  # fmt: skip
     group.add_argument("--tuned", "--tune-file", dest="tuned", type=Path, metavar="FILE",

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects import arith, buffer, cpu, func, heap, kernel, loop
+from stepwell.dialects import arith, buffer, cpu, func, heap, host, kernel, loop
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
@@ -292,7 +292,9 @@ def _poll(function: FuncOp) -> None:
     for op in list(function.walk()):
         if isinstance(op, heap.SizeOp):
             check_size(op)
-        elif isinstance(op, heap.ReserveOp) or (isinstance(op, RequireOp) and not isinstance(op.next, RequireOp)):
+        elif isinstance(op, (heap.ReserveOp, host.CallOp, host.ResultOp)) or (
+            isinstance(op, RequireOp) and not isinstance(op.next, RequireOp)
+        ):
             Builder.after(op).insert(cpu.PollOp())
         elif isinstance(op, (loop.ForOp, loop.WhileOp)):
             last = op.body.block.terminator

@@ -106,6 +106,11 @@ def shape_of(value: Value) -> tuple[Dim, ...]:
     return _tensor(value.type).shape
 
 
+def blank(dtype: np.dtype[Any]) -> Any:
+    """What stands where nothing was written: zero, or the empty string."""
+    return "" if dtype.kind == "O" else np.zeros((), dtype)
+
+
 def tensor_type(value: Value) -> TensorType:
     """The type of a tensor value."""
     return _tensor(value.type)

@@ -11,6 +11,7 @@ from stepwell.dialects.graph.base import (
     Array,
     Content,
     GraphOp,
+    blank,
     content,
     content_array,
     content_of,
@@ -30,7 +31,7 @@ from stepwell.ir.constraints import INDEX_LIST, TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, proven_different
 from stepwell.ir.opdef import attr, operand, operands, optional_operand, result, results
-from stepwell.ir.types import StringType, Type, numpy_dtype
+from stepwell.ir.types import Type, numpy_dtype
 
 
 def check_axis(axis: int, rank: int) -> None:
@@ -312,9 +313,7 @@ class PadOp(DataDependentOp):
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x, pads = args[0], [int(pad) for pad in args[1]]
-        dtype = numpy_dtype(self.result.type)
-        empty = "" if isinstance(tensor_type(self.x).element, StringType) else dtype.type(0)
-        value = np.asarray(args[2]).reshape(-1)[0] if len(args) == 3 else empty
+        value = np.asarray(args[2]).reshape(-1)[0] if len(args) == 3 else blank(numpy_dtype(self.result.type))
         for axis in range(x.ndim):
             x = pad_axis(x, axis, pads[axis], pads[x.ndim + axis], self.mode, value)
         return x

@@ -37,6 +37,7 @@ from stepwell.lowering.to_loop.borders import border_function
 from stepwell.lowering.to_loop.buffers import buffer_type as buffer_type
 from stepwell.lowering.to_loop.buffers import open_dims as open_dims
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+from stepwell.lowering.to_loop.host import HOST, HostCalls
 from stepwell.lowering.to_loop.scatter import convert_scatter
 from stepwell.lowering.to_loop.state import convert_append, convert_room, described, in_place, roomy_type
 
@@ -81,7 +82,7 @@ class Outline(Pass):
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
     KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp,
-    tensor.ReshapeOp, tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
+    tensor.ReshapeOp, tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp, *HOST, *CONTROL,
 )  # fmt: skip
 
 
@@ -97,6 +98,7 @@ class Program:
         self.makers: dict[Value, Callable[[], Value]] = {}  # code for destinations, where the value's sizes are known
         self.kernels: dict[str, str] = {}
         self.symbols: dict[str, Value] = {}
+        self.host_calls = HostCalls(self)
         self.types: dict[Value, Type] = {argument: argument.type for argument in function.arguments}
 
     def build(self) -> None:
@@ -183,6 +185,8 @@ class Program:
                 raise PassError(f"{op.op_name} (from {op.loc.label}) has a reader; place-rows gives it another")
         elif isinstance(op, tensor.ScatterOp):
             convert_scatter(self, op)
+        elif isinstance(op, HOST):
+            self.host_calls.convert(op)
         elif isinstance(op, CONTROL):
             convert_control(self, op)
         elif isinstance(op, tensor.BornOp):

@@ -25,9 +25,9 @@ def require_number(type_: Type) -> None:
 @lowers(graph.CompareOp)
 def compare(op: graph.CompareOp, c: Conversion) -> Value:
     """graph.compare %a, %b {predicate = "lt"}  ->  tensor.generic %a, %b { arith.cmpf olt }"""
-    element = tensor_type(op.lhs).element
+    element = signless(tensor_type(op.lhs).element)  # strings are compared by their handles
     require_number(element)
-    unsigned = is_unsigned(element)
+    unsigned = is_unsigned(tensor_type(op.lhs).element)
     return map_generic(
         c, [c.new(op.lhs), c.new(op.rhs)], tensor_type(op.result),
         lambda s, a, b: s.compare(op.predicate, a, b, unsigned),

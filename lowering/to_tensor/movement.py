@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.base import constant_array, content, shape_of
+from stepwell.dialects.graph.base import content, shape_of
 from stepwell.dialects.graph.movement import (
     ConcatOp,
     PadOp,
@@ -23,6 +23,7 @@ from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, dim_max, proven_lt, proven_non_negative
+from stepwell.lowering.to_tensor.operands import known_below
 from stepwell.lowering.to_tensor.places import Places, moved, origin_place, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers
 
@@ -131,7 +132,7 @@ def pad(op: PadOp, c: Conversion) -> Value:
     if pads is None:
         raise NoMatch("the borders depend on data")
     before, after = pads[: result.rank], pads[result.rank :]
-    value = constant_array(op.value)
+    value = known_below(None if op.value is None else c.new(op.value))
     if op.mode == "constant" and (op.value is None or value is not None):
         low = [size for size in before if isinstance(size, int) and size >= 0]
         high = [size for size in after if isinstance(size, int) and size >= 0]

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
+
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.graph.base import ConstantOp
@@ -24,7 +26,7 @@ from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules
 from stepwell.frontends.onnx.declared import fits, fresh_dims, plain_dims
-from stepwell.frontends.onnx.element_types import Port, check_supported, shown, text, value_type
+from stepwell.frontends.onnx.element_types import Port, shown, text, value_type
 from stepwell.frontends.onnx.failures import RULE_FAULTS, check_importable, placeholders, problem_of
 from stepwell.frontends.onnx.input_shapes import Shapes, input_types, symbol_prefix
 from stepwell.frontends.onnx.model import Model, load_model
@@ -168,7 +170,6 @@ class _Importer:
                 continue
             try:
                 attribute = self._elements(tensor, name, graph.embedded.get(name))
-                check_supported(attribute.tensor_type)
             except StepwellError as error:
                 advice = error.advice if isinstance(error, Unsupported) else ""
                 self._complain("initializer", name, str(error), advice, error)
@@ -378,11 +379,15 @@ class _Importer:
         self, node: NodeInfo, version: int, attributes: Mapping[str, Any],
         inputs: Sequence[Value | None], scope: Scope,
     ) -> list[Slot]:  # fmt: skip
-        """Import a node by the definition that its schema gives; what is wrong with that is wrong with the node."""
+        """Import a node by the definition that its schema gives; what is wrong with that is wrong with the node.
+
+        A definition may hold nodes of the model's own (FlexAttention's does), and of domains that it does not name:
+        these are read as those of the model."""
         outer, self.report = self.report, Report(self.report.label)
         try:
             function = self._schema_function(node, version, attributes, inputs)
             given = schema.function_attributes(node, version, attributes)
+            function = attrs.evolve(function, opsets={**scope.opsets, **function.opsets})
             results = self._inline(node, function, given, inputs, scope)
             problems = self.report.problems
         finally:

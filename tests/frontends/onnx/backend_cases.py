@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from ml_dtypes import finfo
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from stepwell.frontends.onnx.registry import RULES
 from stepwell.frontends.onnx.report import ImportFailed
-from tests.frontends.onnx.rule_harness import imported, is_text
+from tests.frontends.onnx.rule_harness import imported
 from tests.onnx_conformance.cases import as_array, node_cases
 
 Shapes = Mapping[str, Sequence["int | str"]]
@@ -87,22 +87,18 @@ def _results(
 
 
 def _with_constants(model: Any, arrays: Mapping[str, Any], names: Collection[str]) -> tuple[Any, dict[str, Any]]:
-    """The model with some inputs as initializers (text, which cannot be an input, as Constant nodes), and the arrays of
-    the others."""
+    """The model with some inputs as initializers, and the arrays of the others."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    del made.graph.input[:], made.graph.node[:]
+    del made.graph.input[:]
     left = {}
     for port in model.graph.input:
         array = arrays[port.name]
-        if is_text(array):
-            made.graph.node.append(helper.make_node("Constant", [], [port.name], value=numpy_helper.from_array(array)))
-        elif port.name in names:
+        if port.name in names:
             made.graph.initializer.append(numpy_helper.from_array(array, port.name))
         else:
             made.graph.input.append(port)
             left[port.name] = array
-    made.graph.node.extend(model.graph.node)
     return made, left
 
 

@@ -9,11 +9,13 @@ import numpy as np
 from stepwell.dialects.graph import elementwise as graph
 from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.conversion import CastOp, is_narrow_float
+from stepwell.dialects.graph.host import HostCallOp
 from stepwell.frontends.onnx.registry import Node
 from stepwell.frontends.onnx.shapes import known_input, reshape
+from stepwell.ir.attributes import Attribute, DictAttr, TypeAttr
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F32, Type, numpy_dtype
+from stepwell.ir.types import F32, StringType, Type, numpy_dtype
 
 
 def scalar(node: Node, number: float, like: Value) -> Value:
@@ -22,8 +24,18 @@ def scalar(node: Node, number: float, like: Value) -> Value:
 
 
 def cast(node: Node, x: Value, element: Type) -> Value:
-    """x in another element type; x itself where it has that type."""
-    return x if tensor_type(x).element is element else node.insert(CastOp(x, to=element)).result
+    """x in another element type; x itself where it has that type. Strings are read and written on the host."""
+    source = tensor_type(x).element
+    if source is element:
+        return x
+    if isinstance(source, StringType) or isinstance(element, StringType):
+        return node.insert(HostCallOp([x], callee="string_cast", config=config_of(to=TypeAttr(element)))).results[0]
+    return node.insert(CastOp(x, to=element)).result
+
+
+def config_of(**entries: Attribute) -> DictAttr:
+    """What a function on the host is told."""
+    return DictAttr.of(entries)
 
 
 def widened(node: Node, x: Value) -> Value:
