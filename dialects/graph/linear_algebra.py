@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import GraphOp, shape_of, tensor_type
+from stepwell.dialects.graph.base import Array, GraphOp, shape_of, tensor_type
 from stepwell.dialects.graph.movement import agree
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError
@@ -43,4 +43,19 @@ class DetOp(GraphOp):
         if x.shape[-1] != x.shape[-2]:
             raise IRError(f"a determinant of {x.shape[-2]}x{x.shape[-1]} matrices, which are not square")
         with np.errstate(all="ignore"):
-            return rounded(np.linalg.det(x), numpy_dtype(self.result.type))
+            return rounded(_determinants(x.copy()), numpy_dtype(self.result.type))
+
+
+def _determinants(x: Array) -> Array:
+    """By elimination in place; NaN makes NaN, where a library may find that a matrix has no pivot."""
+    det = np.ones(x.shape[:-2], x.dtype)
+    for k in range(x.shape[-1]):
+        rows = np.abs(x[..., k:, k]).argmax(-1)[..., None, None] + k
+        pivot_row = np.take_along_axis(x, rows, -2).copy()
+        np.put_along_axis(x, rows, x[..., k : k + 1, :].copy(), -2)
+        x[..., k : k + 1, :] = pivot_row
+        pivot = pivot_row[..., 0, k]
+        det = det * np.where(rows[..., 0, 0] == k, pivot, -pivot)
+        share = x[..., k + 1 :, k] / np.where(pivot == 0, np.ones_like(pivot), pivot)[..., None]
+        x[..., k + 1 :, :] -= share[..., None] * pivot_row
+    return det
