@@ -21,10 +21,10 @@ TOLERANCE = 0.005  # of the probabilities' error, times the number of classes
 
 
 class PairwiseCouplingOp(GraphOp):
-    """The probabilities [n, classes] that fit those of pairs best: r [n, pairs] is how probable class i is among i and j,
-    for the pairs (0, 1), (0, 2), .., (1, 2), ... By the iteration of Wu, Lin and Weng, "Probability Estimates for
-    Multi-class Classification by Pairwise Coupling", 2004 (algorithm 2), at most 100 rounds, until the error of a row is
-    below 0.005 / classes. Computed in f64. Part of ONNX SVMClassifier.
+    """The probabilities [n, classes] that fit those of pairs best: r [n, pairs] is how probable class i is among i and
+    j, for the pairs (0, 1), (0, 2), .., (1, 2), ... By the iteration of Wu, Lin and Weng, "Probability Estimates for
+    Multi-class Classification by Pairwise Coupling", 2004 (algorithm 2), at most 100 rounds, until the error of a row
+    is below 0.005 / classes. Computed in f64. Part of ONNX SVMClassifier.
 
     ```mlir
     %r = "test.value"() : () -> tensor<8x3xf32>

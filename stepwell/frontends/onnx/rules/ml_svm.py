@@ -35,7 +35,8 @@ def kernel(node: Node, x: Value, vectors: Array, kind: str) -> Value:
         count, columns = vectors.shape
         apart = binary(node, graph.SubOp, reshaped(node, x, (shape_of(x)[0], 1, columns)),
                        row(node, vectors.reshape(1, count, columns), x))  # fmt: skip
-        far = node.insert(ReduceOp(apart, kind="sum_square", axes=[2], keepdims=False)).result
+        squares = binary(node, graph.MulOp, apart, apart)
+        far = node.insert(ReduceOp(squares, kind="sum", axes=[2], keepdims=False)).result
         return unary(node, graph.ExpOp, binary(node, graph.MulOp, far, -gamma))
     product = node.insert(MatmulOp(x, row(node, np.ascontiguousarray(vectors.T), x))).result
     if kind == "LINEAR":
