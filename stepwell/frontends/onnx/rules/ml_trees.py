@@ -145,6 +145,10 @@ def table_by_ids(node: Node, prefix: str, targets: int) -> Table:
     children = {child for pair in table.children[len(leaves) :] for child in pair}
     firsts = {keys[number][0]: place[keys[number]] for number in reversed(range(count))
               if place[keys[number]] not in children}  # fmt: skip
+    if firsts.keys() != {tree for tree, _ in keys} or any(
+        firsts[keys[number][0]] < len(leaves) for number in inner
+    ):  # fmt: skip
+        raise node.unsupported("its trees are no trees: one has no root", MALFORMED)
     table.roots = list(firsts.values())
     return table
 
