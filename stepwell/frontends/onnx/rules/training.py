@@ -1,5 +1,7 @@
-"""Steps of optimisers (ai.onnx.preview.training). Each takes a rate, the number of the step, and then groups of as many
-tensors: parameters, gradients, and what is kept of earlier steps; it gives the new ones, group after group."""
+"""Training (ai.onnx.preview.training): gradients, and steps of optimisers.
+
+A step takes a rate, its number, and then groups of as many tensors: parameters, gradients, and what is kept of earlier
+steps; it gives the new ones, group after group."""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from collections.abc import Callable, Sequence
 from stepwell.dialects.graph import elementwise as graph
 from stepwell.dialects.graph import logic
 from stepwell.dialects.graph.base import tensor_type
+from stepwell.frontends.onnx.gradients.reverse import gradients
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar, unary
 from stepwell.ir.core import Value
@@ -84,7 +87,8 @@ def adagrad(node: Node) -> list[Value]:
 
 @rule("Adam", domain=DOMAIN)
 def adam(node: Node) -> list[Value]:
-    """v, h = running means of g and g^2; x -= rate * sqrt(1 - beta^time) / (1 - alpha^time) * v / (sqrt(h) + epsilon)"""
+    """v, h = running means of g and g^2; x -= rate' * v / (sqrt(h) + epsilon), where from step 1 on the rate is also
+    multiplied by sqrt(1 - beta^time) / (1 - alpha^time)"""
     alpha, beta = node.float("alpha", 0.9), node.float("beta", 0.999)
 
     def step(s: Step, x: Value, g: Value, v: Value, h: Value) -> list[Value]:
@@ -113,3 +117,11 @@ def momentum(node: Node) -> list[Value]:
         return [s.sub(x, s.mul(move, s.rate)), v]
 
     return stepped(node, 1, step)
+
+
+@rule("Gradient", domain=DOMAIN)
+def gradient(node: Node) -> list[Value]:
+    """The derivatives of the sum of tensor `y` by the tensors `xs`, where these and `zs` have the inputs' values."""
+    names = node.strings("xs"), node.strings("zs", [])
+    return gradients(node, [node.value_of(name) for name in names[0]], [node.value_of(name) for name in names[1]],
+                     node.value_of(node.string("y")))  # fmt: skip
