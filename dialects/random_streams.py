@@ -34,7 +34,7 @@ def philox(key: int, count: int) -> Array:
     keys = [key & WORD, key >> 32 & WORD]
     for _ in range(PHILOX_ROUNDS):
         wide = [words[0] * np.uint64(PHILOX_MULTIPLIERS[0]), words[2] * np.uint64(PHILOX_MULTIPLIERS[1])]
-        high, low = ([part(w) for w in wide] for part in (lambda w: w >> np.uint64(32), lambda w: w & np.uint64(WORD)))
+        high, low = [w >> np.uint64(32) for w in wide], [w & np.uint64(WORD) for w in wide]
         words = [high[1] ^ words[1] ^ np.uint64(keys[0]), low[1], high[0] ^ words[3] ^ np.uint64(keys[1]), low[0]]
         keys = [(k + step) & WORD for k, step in zip(keys, PHILOX_WEYL, strict=True)]
     return np.stack(words, axis=-1).astype(np.uint32)

@@ -35,7 +35,7 @@ class DetOp(GraphOp):
         shape = shape_of(self.x)
         if len(shape) < 2:
             raise IRError(f"a determinant of {self.x.type}, which holds no matrix")
-        agree(*shape[-2:], "rows and columns of the matrices")
+        agree(shape[-2], shape[-1], "rows and columns of the matrices")
         return [tensor_type(self.x).with_shape(shape[:-2])]
 
     def interpret(self, frame: Any, *args: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import Array
+from stepwell.dialects.graph.base import Array, tensor_type
 from stepwell.dialects.graph.symbols import ShapedByTypeOp, fresh_dim, run_time_shape
 from stepwell.dialects.random_streams import INTERPRETED_ENTROPY, mt_words, philox
 from stepwell.errors import IRError
@@ -71,7 +71,7 @@ class RandomOp(ShapedByTypeOp):
         words = philox(INTERPRETED_ENTROPY if self.seed is None else self.seed, count).astype(np.uint64)
         high, low = words[:, 0::2], words[:, 1::2]
         if self.distribution == "uniform":
-            digits = uniform_digits(self.result.type.element)
+            digits = uniform_digits(tensor_type(self.result).element)
             drawn = (high[:, 0] << np.uint64(32) | low[:, 0]) >> np.uint64(64 - digits)
             return np.ldexp(drawn.astype(np.float64), -digits).astype(dtype).reshape(shape)
         wide = np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)

@@ -39,7 +39,8 @@ def det(op: DetOp, c: Conversion) -> Value:
     starts = [constant(c, np.array(0, np.int64)), start, ones]
     block = Block([INDEX, *(value.type for value in starts)])
     outside, c.builder = c.builder, Builder.at_end(block, c.builder.loc)
-    c.insert(YieldOp(_round(c, *block.arguments[1:], count, n, wide)))
+    _, k, matrices, products = block.arguments
+    c.insert(YieldOp(_round(c, k, matrices, products, count, n, wide)))
     c.builder = outside
     made = c.insert(ForOp(starts, steps=DimsAttr((n,)), regions=[Region([block])]))
     value = map_generic(c, [made.finals[2]], TensorType((count,), result.element), lambda s, v: v)

@@ -121,11 +121,11 @@ def conv(op: Any, g: Value, b: Backward) -> Gradients:
     """By the data: the transposed convolution of g; by the weights: x and g convolved, with samples as channels."""
     x, w = shape_of(op.x), shape_of(op.w)
     spatial = len(x) - 2
-    sizes = [*x[2:], *w[2:]]
-    if op.padding != "explicit" or op.groups != 1 or not all(isinstance(size, int) for size in sizes):
+    image, window = ([size for size in sizes[2:] if isinstance(size, int)] for sizes in (x, w))
+    if op.padding != "explicit" or op.groups != 1 or len(image) < spatial or len(window) < spatial:
         raise b.node.unsupported("the gradient of a convolution needs one group, explicit padding and known sizes")
-    sums = [op.pads[k] + op.pads[k + spatial] - op.dilations[k] * (int(w[2 + k]) - 1) - 1 for k in range(spatial)]
-    left = [(int(x[2 + k]) + sums[k]) % op.strides[k] for k in range(spatial)]
+    sums = [op.pads[k] + op.pads[k + spatial] - op.dilations[k] * (window[k] - 1) - 1 for k in range(spatial)]
+    left = [(image[k] + sums[k]) % op.strides[k] for k in range(spatial)]
     shared = {"strides": op.strides, "dilations": op.dilations, "pads": op.pads}
     by_data = b.node.insert(ConvTransposeOp(g, op.w, None, **shared, output_padding=left)).result
     swap = [1, 0, *range(2, 2 + spatial)]
@@ -133,7 +133,7 @@ def conv(op: Any, g: Value, b: Backward) -> Gradients:
         ConvOp(b.transpose(op.x, swap), b.transpose(g, swap), None, strides=op.dilations, dilations=op.strides,
                pads=op.pads)
     ).result  # fmt: skip
-    bounds = [b.node.constant(np.array(ends, np.int64)) for ends in ([0] * spatial, [int(size) for size in w[2:]])]
+    bounds = [b.node.constant(np.array(ends, np.int64)) for ends in ([0] * spatial, window)]
     cut = b.node.insert(SliceOp(made, *bounds, axes=list(range(2, 2 + spatial)))).result
     found: Gradients = [by_data, b.transpose(cut, swap)]
     if op.bias is not None:

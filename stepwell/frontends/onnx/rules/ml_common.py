@@ -14,7 +14,7 @@ from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.reduction import ArgReduceOp, ReduceOp
 from stepwell.dialects.graph.softmax import SoftmaxOp
-from stepwell.frontends.onnx.registry import Node
+from stepwell.frontends.onnx.registry import Array, Node
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar, unary
 from stepwell.ir.core import Value
 from stepwell.ir.types import F32, F64
@@ -34,8 +34,8 @@ def features(node: Node, index: int = 0) -> Value:
     return x if tensor_type(x).element is F64 else cast(node, x, F32)
 
 
-def row(node: Node, numbers: Sequence[float], like: Value) -> Value:
-    """A constant list in the element type of another value."""
+def row(node: Node, numbers: Sequence[float] | Array, like: Value) -> Value:
+    """A constant array in the element type of another value."""
     dtype = np.float64 if tensor_type(like).element is F64 else np.float32
     return node.constant(np.asarray(numbers, dtype))
 

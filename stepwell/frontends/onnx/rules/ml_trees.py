@@ -141,7 +141,7 @@ def table_by_ids(node: Node, prefix: str, targets: int) -> Table:
         mode = MODE_NAMES.get(modes[number], -1)
         if mode < 0:
             raise node.unsupported(f"nodes of mode {modes[number]!r} are not known", MALFORMED)
-        table.add(which[number], mode, values[number], *sides, bool(missing[number]))
+        table.add(which[number], mode, values[number], sides[0], sides[1], bool(missing[number]))
     children = {child for pair in table.children[len(leaves) :] for child in pair}
     firsts = {keys[number][0]: place[keys[number]] for number in reversed(range(count))
               if place[keys[number]] not in children}  # fmt: skip
