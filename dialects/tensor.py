@@ -20,6 +20,7 @@ from stepwell.dialects.tensor_base import concrete as concrete
 from stepwell.dialects.tensor_base import concrete_shape as concrete_shape
 from stepwell.dialects.tensor_base import tensor_type as tensor_type
 from stepwell.dialects.tensor_born import BornOp as BornOp
+from stepwell.dialects.tensor_born import EntropyOp as EntropyOp
 from stepwell.dialects.tensor_born import MeasureOp as MeasureOp
 from stepwell.dialects.tensor_control import ForOp as ForOp
 from stepwell.dialects.tensor_control import IfOp as IfOp

@@ -6,7 +6,7 @@ that they can be asked again when the sizes are known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -56,6 +56,16 @@ def demand_stretch(size: Dim, wanted: Dim, what: str) -> None:
     record = _record.get()
     if record is not None and _is_open(size, wanted) and not proven_equal(size, wanted):
         record.append(Demand((size - wanted) * (size - 1), f"{what}: size {size} does not broadcast to {wanted}"))
+
+
+def demand_one_of(size: Dim, choices: Sequence[int], what: str) -> None:
+    """A size must be one of several."""
+    record = _record.get()
+    if record is not None and isinstance(size, DimExpr):
+        zero: Dim = 1
+        for choice in choices:
+            zero = zero * (size - choice)
+        record.append(Demand(zero, f"{what}: {size} is none of {', '.join(map(str, choices))}"))
 
 
 def demand_size(size: Dim, what: str) -> None:

@@ -81,8 +81,9 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp,
-    tensor.ReshapeOp, tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp, *HOST, *CONTROL,
+    KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.EntropyOp, tensor.JoinOp,
+    tensor.MeasureOp, tensor.ReshapeOp, tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp,
+    *HOST, *CONTROL,
 )  # fmt: skip
 
 
@@ -191,6 +192,8 @@ class Program:
             convert_control(self, op)
         elif isinstance(op, tensor.BornOp):
             self._born(op)
+        elif isinstance(op, tensor.EntropyOp):
+            self.symbols[op.symbol] = self.builder.insert(kernel.EntropyOp(result_types=[INDEX])).result
         elif isinstance(op, tensor.MeasureOp):
             number = self.builder.insert(buffer.DimOp(self.buffers[op.x], axis=op.axis)).result
             self._size(op, op.symbol, number, None)

@@ -287,7 +287,7 @@ class _Importer:
             return self._subgraph(graph, block, arguments, scope)
 
         loc = NameLoc(scope.prefix + node.label)
-        return ImportNode(node, version, attributes, given, scope.builder, loc, self, import_graph)
+        return ImportNode(node, version, attributes, given, scope.builder, loc, self, import_graph, scope.lookup)
 
     def _convert(
         self, node: NodeInfo, version: int, attributes: Mapping[str, Any], view: ImportNode, scope: Scope

@@ -72,6 +72,9 @@ class Node(Protocol):
     def inputs(self) -> list[Value]:
         """All inputs; raises ModelError where one is absent."""
 
+    def value_of(self, name: str) -> Value:
+        """A value of the graph that the node stands in, by its ONNX name; raises ModelError where there is none."""
+
     def constant_input(self, index: int) -> Array | None:
         """The array of a present input known at import time; None where it is absent or not constant."""
 
