@@ -290,7 +290,8 @@ class LinearAttentionOp(GraphOp):
 
     At each position: S = exp(decay) * S (decay [b, groups, t, 1 or d]); with beta ([b, groups or 1, t, 1]), the
     delta rule, v = beta * (v - S^T k); S = S + k v^T; output = scale * S^T q, consecutive query heads sharing a group.
-    Absent, the scale is 1 / sqrt(d), decay is 0, and the state starts at 0. Computed in f32; the state has `state`'s element type, else q's.
+    Absent, the scale is 1 / sqrt(d), decay is 0, and the state starts at 0. Computed in f32; the state has `state`'s
+    element type, else q's.
     Stands for ONNX LinearAttention (Katharopoulos et al. 2020; gated delta rule: Yang et al. 2024).
 
     ```mlir

@@ -8,6 +8,7 @@ from stepwell.dialects.graph import contraction as graph
 from stepwell.dialects.graph import convolution
 from stepwell.dialects.graph.base import shape_of
 from stepwell.frontends.onnx.exports.composing import is_float, through, wide, wide_integer, window_attributes
+from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.frontends.onnx.writer import Writer, element_of, exports
 from stepwell.ir.core import Value
 from stepwell.ir.types import BF16, SI32, SI64, UI32, UI64, Type
@@ -48,7 +49,10 @@ def einsum(op: graph.EinsumOp, writer: Writer) -> None:
 
 def conv_attributes(op: Any) -> dict[str, Any]:
     """The window, its kernel that of the weights, and the groups."""
-    return window_attributes(op, shape_of(op.w)[2:]) | {"group": op.groups}
+    groups = op.groups or shape_of(op.x)[1]
+    if not isinstance(groups, int):
+        raise Unsupported(f"Conv needs a known number of groups, not {groups}")
+    return window_attributes(op, shape_of(op.w)[2:]) | {"group": groups}
 
 
 @exports(convolution.ConvOp)

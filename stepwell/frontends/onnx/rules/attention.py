@@ -134,21 +134,22 @@ def linear_attention(node: Node) -> Sequence[Value]:
 def causal_conv_with_state(node: Node) -> Sequence[Value]:
     """Depthwise convolution over the past k - 1 elements (zeros without a past) and the new ones."""
     x, weight, past = node.input(0), node.input(1), node.optional(3)
-    channels, size = shape_of(weight)[0], shape_of(weight)[2]
-    if not isinstance(channels, int) or not isinstance(size, int):
-        raise node.unsupported("the weights need known sizes")
+    channels = shape_of(weight)[0]
+    one = node.constant(np.array([1], np.int64))
+    lack = node.insert(SubOp(size_of(node, weight, 2), one)).result
     if past is not None:
         padded = node.insert(ConcatOp([past, x], axis=2)).result
     else:
-        pads = node.constant(np.array([0, 0, size - 1, 0, 0, 0], np.int64))
-        padded = node.insert(PadOp(x, pads)).result
-    fields: dict[str, Any] = {"strides": [1], "dilations": [1], "pads": [0, 0], "groups": channels}
+        before, behind = (node.constant(np.zeros(count, np.int64)) for count in (2, 3))
+        padded = node.insert(PadOp(x, node.insert(ConcatOp([before, lack, behind], axis=0)).result)).result
+    groups = channels if isinstance(channels, int) else 0
+    fields: dict[str, Any] = {"strides": [1], "dilations": [1], "pads": [0, 0], "groups": groups}
     made = node.insert(ConvOp(padded, weight, node.optional(2), **fields)).result
     activation = node.string("activation", "none")
     if activation not in ("none", "silu", "swish"):
         raise node.unsupported(f"the activation {activation!r} is not known")
     if activation != "none":
         made = node.insert(MulOp(made, node.insert(SigmoidOp(made)).result)).result
-    bounds = [node.constant(np.array([n], np.int64)) for n in (1 - size if size > 1 else FAR, FAR)]
+    bounds = [node.insert(SubOp(size_of(node, padded, 2), lack)).result, node.constant(np.array([FAR], np.int64))]
     present = node.insert(SliceOp(padded, *bounds, axes=[2])).result
     return [made, present]

@@ -91,11 +91,12 @@ def deform_conv(node: Node) -> Value:
 
 @rule("ConvTranspose")
 def conv_transpose(node: Node) -> Value:
-    """auto_pad SAME means output size = input size * stride, which fixes the pads."""
+    """auto_pad SAME means output size = input size * stride, which fixes the pads for a known kernel."""
     x, w = node.input(0), node.input(1)
     rank = len(shape_of(w)) - 2
     kernel, sizes = shape_of(w)[2:], shape_of(x)[2:]
     strides, dilations = (node.ints(name, [1] * rank) for name in ("strides", "dilations"))
+    known = [size for size in kernel if isinstance(size, int)]
     extra = node.ints("output_padding", [0] * rank)
     pads = node.ints("pads", [0] * 2 * rank)
     padding = auto_pad(node)
@@ -105,21 +106,22 @@ def conv_transpose(node: Node) -> Value:
     if shape is not None:
         shape = shape[-rank:]
         pads = [0] * 2 * rank
-    elif padding.startswith("SAME"):
-        pads, extra = same_transposed(node, kernel, strides, dilations, extra, padding == "SAME_UPPER")
+    elif padding.startswith("SAME") and len(known) == rank:
+        pads, extra = same_transposed(known, strides, dilations, extra, padding == "SAME_UPPER")
     if len(sizes) != rank:
         raise node.unsupported(f"weights with {rank} spatial axes do not fit data with {len(sizes)}")
+    implied = shape is not None or len(known) < rank
     return node.insert(
         ConvTransposeOp(
             x, w, node.optional(2), strides=strides, dilations=dilations, pads=pads, output_padding=extra,
             output_shape=shape, groups=node.int("group", 1),
-            padding=PADDING_OF[padding] if shape is not None and padding.startswith("SAME") else None,
+            padding=PADDING_OF[padding] if implied and padding.startswith("SAME") else None,
         )
     ).result  # fmt: skip
 
 
 def same_transposed(
-    node: Node, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
+    kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
     upper: bool,
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     """(pads, output paddings) with which a transposed convolution multiplies sizes by the strides.
@@ -128,8 +130,6 @@ def same_transposed(
     that is negative, the result is extended behind."""
     begins, ends, extras = [], [], []
     for size, stride, dilation, more in zip(kernel, strides, dilations, extra, strict=True):
-        if not isinstance(size, int):
-            raise node.unsupported("auto_pad needs weights with known kernel sizes")
         total = (size - 1) * dilation + 1 + more - stride
         extras.append(more - min(total, 0))
         total = max(total, 0)
