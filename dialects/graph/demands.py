@@ -7,7 +7,7 @@ that they can be asked again when the sizes are known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -83,6 +83,16 @@ def demand_at_most(size: Dim, limit: Dim, what: str) -> None:
     record = _record.get()
     if record is not None and _is_open(size, limit) and not proven_le(size, limit):
         record.append(Demand(dim_max(size - limit, 0), f"{what}: {size} is more than {limit}"))
+
+
+def demand_one_of(size: Dim, choices: Sequence[Dim], what: str) -> None:
+    """A size must be one of several."""
+    record = _record.get()
+    if record is not None and not any(proven_equal(size, choice) for choice in choices):
+        zero: Dim = 1
+        for choice in choices:
+            zero = zero * (size - choice)
+        record.append(Demand(zero, f"{what}: {size} is none of {', '.join(map(str, choices))}"))
 
 
 def demand_size(size: Dim, what: str) -> None:

@@ -314,8 +314,9 @@ def lstm_step(step: Step) -> list[Value]:
     assert isinstance(op, LstmOp)
     f, g, last = layer.activation(0), layer.activation(1), layer.function(2)
     sums = layer.plus(step.recurrent(0, 4), (step.x, [dim(0), *layer.gates(0)]))
-    holes = range(3) if op.peepholes is not None else ()
-    peepholes = [layer.gated(op.peepholes, 3, layer.gate_at(gate)) for gate in holes]
+    peepholes = [] if op.peepholes is None else [
+        layer.gated(op.peepholes, 3, layer.gate_at(gate)) for gate in range(3)
+    ]  # fmt: skip
     coupled = op.input_forget
 
     def cell(s: Scalars, c: Value, i: Value, o: Value, forget: Value, new: Value, *holes: Value) -> list[Value]:
