@@ -10,7 +10,7 @@ from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_
 from stepwell.dialects.graph.sequence import OptionalOp
 from stepwell.dialects.graph.symbols import fresh_name
 from stepwell.dialects.sequence_types import OptionalType, joined_type, without_symbols
-from stepwell.errors import ModelError
+from stepwell.errors import ModelError, UnknownError
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Region, Value
@@ -110,9 +110,9 @@ def if_(node: Node) -> Sequence[Value]:
         if not same_kind(a.type, b.type):
             for region in (then, otherwise):
                 discard(region.block)
-            raise node.unsupported(
-                f"output {index} is {a.type} in one branch and {b.type} in the other", "give both the same rank"
-            )
+            reason = f"output {index} is {a.type} in one branch and {b.type} in the other"
+            condition = UnknownError(reason, values=[node.input(0)])
+            raise node.unsupported(reason, "give both the same rank", condition)
     return node.insert(IfOp(node.input(0), regions=[then, otherwise])).results
 
 
