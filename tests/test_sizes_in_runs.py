@@ -125,7 +125,8 @@ def test_operands_of_which_the_run_makes_one(rest: Any, size: int) -> None:
     compiled = stepwell.compile(picked([two, rest], {"z": ["m"]}))
     z = np.arange(1, size + 1, dtype=np.float32)
     x = np.array([-1, *z, -2], np.float32)
-    expected = {"MatMul": lambda: z @ z, "Add": lambda: z + z, "Reshape": lambda: z.reshape(2, -1)}[rest.op_type]()
+    choices: Any = {"MatMul": lambda: z @ z, "Add": lambda: z + z, "Reshape": lambda: z.reshape(2, -1)}
+    expected = choices[rest.op_type]()
     assert np.array_equal(compiled(x, z), expected)
     more = np.array([5, *x], np.float32)  # one more is positive
     with pytest.raises(RuntimeError, match="the_node"):

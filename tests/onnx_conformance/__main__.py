@@ -21,7 +21,7 @@ from tests import emulation
 from tests.onnx_conformance.cases import CRASH, HANG, OK, OUTCOMES, SPECIALISED, Outcome, table
 from tests.onnx_conformance.suite import MODES, items, outcome
 
-SECONDS = 60.0  # for one case, compiled and run
+SECONDS = 120.0  # for one case, compiled and run, two at a time
 
 
 class Child:
