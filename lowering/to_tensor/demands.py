@@ -10,6 +10,8 @@ What depends on sizes that the run itself makes, or stands where control may not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from stepwell.dialects import arith
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
@@ -23,7 +25,7 @@ from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, free_symbols
 from stepwell.ir.location import Location
-from stepwell.ir.types import INDEX, TensorType
+from stepwell.ir.types import INDEX, TensorType, Type
 from stepwell.lowering.to_tensor.rules import lowers
 
 ASKED = "sw.asked"
@@ -47,24 +49,25 @@ def keep_demands(function: FuncOp) -> None:
 
 def told_by_inputs(function: FuncOp) -> set[str]:
     """The symbols of the inputs' types."""
-    arguments = [argument.type for argument in function.arguments]
-    return {name for t in arguments if isinstance(t, TensorType) for dim in t.shape for name in free_symbols(dim)}
+    return symbols_of(argument.type for argument in function.arguments)
+
+
+def symbols_of(types: Iterable[Type]) -> set[str]:
+    """The symbols of the sizes of tensors."""
+    return {name for t in types if isinstance(t, TensorType) for dim in t.shape for name in free_symbols(dim)}
 
 
 @lowers(Operation)
 def ask_while_running(op: Operation, c: Conversion) -> None:
     """graph.op, which demands that k and l are equal  ->  check.require %k == %l; graph.op"""
-    if isinstance(op, GraphOp) and ASKED not in op.attributes:
+    met = symbols_of(value.type for value in (*op.operands, *op.results))
+    if isinstance(op, GraphOp) and met and ASKED not in op.attributes:
         op.attributes[ASKED] = UnitAttr()
-        function = op.parent_op
-        at_top = isinstance(function, FuncOp)
-        while not isinstance(function, FuncOp) and function is not None:
-            function = function.parent_op
-        known = told_by_inputs(function) if isinstance(function, FuncOp) else set()
+        known = told_by_inputs(op.parent_op) if isinstance(op.parent_op, FuncOp) else set()
         own = set(op.new_dims) if isinstance(op, DataDependentOp) else set()
-        for demand in _demands_of(op):
+        for demand in _demands_of(op) if not met <= known else ():
             names = free_symbols(demand.zero)
-            if not names & own and not (at_top and names <= known):
+            if not names & own and not names <= known:
                 require_zero(c, demand.zero, f"{op.op_name}: {demand.reason}", op.loc)
     raise NoMatch("")
 
