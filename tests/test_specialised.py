@@ -125,3 +125,25 @@ def test_a_list_made_by_the_run_is_no_matter_for_a_call() -> None:
 def test_states_are_not_shared_by_models_of_their_own() -> None:
     with pytest.raises(ModelError, match="ranks must be known"):
         stepwell.compile(reshape_by(), state={"x": "y"})
+
+
+def test_axes_of_size_1_that_a_call_tells() -> None:
+    made = model([helper.make_node("Squeeze", ["x"], ["y"])], {"x": (F, ["n", 3, "m"])}, ["y"])
+    compiled = waiting(made)
+    assert compiled.needs.sizes == {"n", "m"}
+    for shape, left in (((1, 3, 1), (3,)), ((2, 3, 1), (2, 3)), ((2, 3, 4), (2, 3, 4)), ((0, 3, 1), (0, 3))):
+        assert compiled(np.ones(shape, np.float32)).shape == left
+
+
+def test_branches_of_different_ranks() -> None:
+    """The condition decides; it is put in where it is an input, or made of small ones."""
+    branches = {}
+    for name, op in (("then_branch", "Identity"), ("else_branch", "Flatten")):
+        result = helper.make_tensor_value_info("r", F, None)
+        branches[name] = helper.make_graph([helper.make_node(op, ["x"], ["r"])], name, [], [result])
+    nodes = [helper.make_node("Greater", ["a", "b"], ["c"]), helper.make_node("If", ["c"], ["y"], **branches)]
+    compiled = waiting(model(nodes, {"x": (F, ["n", 2, 3]), "a": (L, []), "b": (L, [])}, ["y"]))
+    assert compiled.needs.values == {"a", "b"}
+    x = np.ones((4, 2, 3), np.float32)
+    assert compiled(x, np.array(2), np.array(1)).shape == (4, 2, 3)
+    assert compiled(x, np.array(1), np.array(1)).shape == (4, 6)
