@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 import stepwell
-from stepwell.errors import InputError
+from stepwell.errors import InputError, ModelError
 
 Array = np.ndarray[Any, Any]
 
@@ -176,3 +176,9 @@ def test_causal_with_a_group_for_each_channel(past: bool) -> None:
     for w in ((4, 1, 2), (3, 2, 2)):
         with pytest.raises(InputError, match=r"the_node.*a group for each channel"):
             compiled(*arrays([(2, 3, 5), w, (w[0],), (2, 3, 1)][: 4 if past else 3]))
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "DeformConv"])
+def test_no_group_at_all(op: str) -> None:
+    with pytest.raises(ModelError, match="the number of groups must be positive, not 0"):
+        stepwell.compile(model(op, 22, {"x": 4, "w": 4, "o": 4} if op == "DeformConv" else {"x": 4, "w": 4}, group=0))

@@ -59,12 +59,20 @@ def window_fields(window: Window) -> dict[str, Any]:
     return fields | {"padding": None if window.padding == "explicit" else window.padding}
 
 
+def group_count(node: Node) -> int:
+    """The attribute `group`. Raises Unsupported where it is not positive."""
+    groups = node.int("group", 1)
+    if groups < 1:
+        raise node.unsupported(f"the number of groups must be positive, not {groups}", "The model is malformed.")
+    return groups
+
+
 @rule("Conv")
 def conv(node: Node) -> Value:
     """Any number of spatial axes."""
     x, w = node.input(0), node.input(1)
     fields = window_fields(conv_window(node, x, w))
-    return node.insert(ConvOp(x, w, node.optional(2), groups=node.int("group", 1), **fields)).result
+    return node.insert(ConvOp(x, w, node.optional(2), groups=group_count(node), **fields)).result
 
 
 @rule("ConvInteger", since=10)
@@ -73,7 +81,7 @@ def conv_integer(node: Node) -> Value:
     x, w = node.input(0), node.input(1)
     fields = window_fields(conv_window(node, x, w))
     zeros = node.optional(2), node.optional(3)
-    return node.insert(ConvIntegerOp(x, w, *zeros, groups=node.int("group", 1), **fields)).result
+    return node.insert(ConvIntegerOp(x, w, *zeros, groups=group_count(node), **fields)).result
 
 
 @rule("DeformConv", since=19)
@@ -83,7 +91,7 @@ def deform_conv(node: Node) -> Value:
     window = conv_window(node, x, w)
     return node.insert(
         DeformConvOp(
-            x, w, node.input(2), node.optional(3), node.optional(4), groups=node.int("group", 1),
+            x, w, node.input(2), node.optional(3), node.optional(4), groups=group_count(node),
             offset_groups=node.int("offset_group", 1), **window_fields(window),
         )
     ).result  # fmt: skip
@@ -114,7 +122,7 @@ def conv_transpose(node: Node) -> Value:
     return node.insert(
         ConvTransposeOp(
             x, w, node.optional(2), strides=strides, dilations=dilations, pads=pads, output_padding=extra,
-            output_shape=shape, groups=node.int("group", 1),
+            output_shape=shape, groups=group_count(node),
             padding=PADDING_OF[padding] if implied and padding.startswith("SAME") else None,
         )
     ).result  # fmt: skip

@@ -15,7 +15,7 @@ from stepwell.dialects.graph.quantization import DequantizeOp, DynamicQuantizeOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import cast, reshaped
 from stepwell.frontends.onnx.rules.contraction import as_matrices, without_unit_axes
-from stepwell.frontends.onnx.rules.convolution import conv_window, window_fields
+from stepwell.frontends.onnx.rules.convolution import conv_window, group_count, window_fields
 from stepwell.ir.core import Value
 from stepwell.ir.types import F32, UI8, FloatType, IntegerType, Type, numpy_dtype
 
@@ -112,7 +112,7 @@ def qlinear_conv(node: Node) -> Value:
     """Exact integer convolution, bias in the sums' unit, then one factor x_scale * w_scale / y_scale per channel."""
     x, w = node.input(0), node.input(3)
     fields = window_fields(conv_window(node, x, w))
-    op = ConvIntegerOp(x, w, node.input(2), node.input(5), groups=node.int("group", 1), **fields)
+    op = ConvIntegerOp(x, w, node.input(2), node.input(5), groups=group_count(node), **fields)
     sums = node.insert(op).result
     bias = node.optional(8)
     if bias is not None:
