@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from stepwell.dialects.graph import contraction as graph
 from stepwell.dialects.graph import convolution
 from stepwell.dialects.graph.base import shape_of
@@ -57,7 +59,16 @@ def conv_attributes(op: Any) -> dict[str, Any]:
 
 @exports(convolution.ConvOp)
 def conv(op: convolution.ConvOp, writer: Writer) -> None:
-    """graph.conv %x, %w, %b -> Conv(x, w, b)"""
+    """graph.conv %x, %w, %b -> Conv(x, w, b); with a group for each of an unknown number of channels, along one axis,
+    CausalConvWithState(x, w, b)[k - 1 :], which has windows that begin before x as well"""
+    plain = (list(op.strides), list(op.dilations), list(op.pads), op.padding) == ([1], [1], [0, 0], "explicit")
+    if not op.groups and plain and not isinstance(shape_of(op.x)[1], int):
+        lack = writer.shape((shape_of(op.w)[2] - 1,))
+        last, axis = (writer.constant(np.array([n], np.int64)) for n in (np.iinfo(np.int64).max, 2))
+        outputs = [writer.fresh("longer"), writer.fresh("present")]
+        longer, _ = writer.node("CausalConvWithState", [op.x, op.w, op.bias], outputs)
+        writer.node("Slice", [longer, lack, last, axis], [op.result])
+        return
     writer.node("Conv", [op.x, op.w, op.bias], op.results, **conv_attributes(op))
 
 
