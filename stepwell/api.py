@@ -13,7 +13,7 @@ import numpy as np
 
 from stepwell.collector import paused_collector
 from stepwell.dialects.host_calls import HostProgram
-from stepwell.errors import EngineError, InputError, RuntimeError, StateError
+from stepwell.errors import EngineError, InputError, ModelError, RuntimeError, StateError
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
 from stepwell.list_ports import ListPort
@@ -62,10 +62,13 @@ def compile(
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
     that get rows behind them ({"past": 2048}, by the name of the size, or a number for all): these grow in place.
 
+    A model with a rank, or another part of a type, that only a call tells is compiled at the first call, for what that
+    tells of it, and again for each call that tells something else (`stepwell.specialised`).
+
     Raises ModelError for what cannot be imported, PassError for calls of the host that are refused, StateError for
     pairs that the model does not have, TargetError for a target or precision that is unknown or that this machine
     cannot run, TuningError for a file of schedules that is damaged or that holds one which does not suit its kernel."""
-    from stepwell.compiler import Request, entered
+    from stepwell.compiler import Request
     from stepwell.plugins import load_installed
     from stepwell.sources import open_source
 
@@ -74,16 +77,31 @@ def compile(
     with paused_collector():
         load_installed()
         opened = open_source(source)
-        place = place_of(opened, request) if cache else None
-        if place is None:
-            return compile_module(*entered(opened, request, threads, cache))
-        model = place.find(threads)
-        if model is None:
-            module, options = entered(place.source, request, threads, cache)
-            place.settle()
-            model = compile_module(module, options)
-            place.keep(getattr(model._program, "executable", None))
-        return model
+        try:
+            return compiled(opened, request, threads, cache)
+        except ModelError as error:
+            from stepwell.specialised import of_unknown
+
+            later = of_unknown(error, opened, request, threads, cache)
+            if later is None:
+                raise
+            return later
+
+
+def compiled(opened: Source | Held, request: Request, threads: int | None, cache: bool) -> Model:
+    """Compile what was opened, or find it in the cache."""
+    from stepwell.compiler import entered
+
+    place = place_of(opened, request) if cache else None
+    if place is None:
+        return compile_module(*entered(opened, request, threads, cache))
+    model = place.find(threads)
+    if model is None:
+        module, options = entered(place.source, request, threads, cache)
+        place.settle()
+        model = compile_module(module, options)
+        place.keep(getattr(model._program, "executable", None))
+    return model
 
 
 def place_of(source: Source | Held, request: Request) -> Place | None:
@@ -108,6 +126,8 @@ def compile_module(module: Operation, options: Options) -> Model:
 class Model:
     """A compiled model. It may be called from any number of threads."""
 
+    is_specialised = False
+    """Whether calls decide what is compiled."""
     is_from_cache = False
     """Whether an earlier compilation had made it."""
 

@@ -14,7 +14,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.precision import PRECISIONS, demand_precision
-from stepwell.sources import Held, Hints, Shapes, Source
+from stepwell.sources import Held, Hints, Shapes, Source, Values
 
 
 @attrs.frozen
@@ -30,6 +30,8 @@ class Request:
     capacity: Mapping[str, int] | int | None = None
     tuned: str | None = None
     host: bool = True
+    values: Values | None = None
+    """Inputs that are constants of these arrays."""
 
 
 @attrs.frozen
@@ -57,7 +59,7 @@ class Options:
 
 def entered(source: Source | Held, request: Request, threads: int | None, cache: bool) -> tuple[Operation, Options]:
     """(the module where it enters, what its compilation is told). Raises what a source or an option may be wrong in."""
-    module, hints = source.load(request.shapes)
+    module, hints = source.load(request.shapes, request.values)
     bind_states(module, request.state, request.capacity)
     options = Options(request.target, request.precision, threads, hints, request.sanitize, cache, request.tuned,
                       request.host)  # fmt: skip

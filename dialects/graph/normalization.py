@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, require_stretch, shape_of, tensor_type
-from stepwell.dialects.graph.demands import demand_equal
+from stepwell.dialects.graph.demands import demand_equal, demand_multiple, demand_one_of
 from stepwell.dialects.graph.reduction import accumulating, reduced_shape, require_axes
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import FLOAT, INT, INTS, TYPE
@@ -37,6 +37,8 @@ def _require_channels(what: str, value: Value | None, sizes: Sequence[Dim]) -> N
         raise IRError(f"{what} has {own[0]} elements for {' or '.join(map(str, sizes))} channels")
     if len(set(sizes)) == 1:
         demand_equal(own[0], sizes[0], f"{what} and the channels")
+    else:
+        demand_one_of(own[0], sizes, f"{what} and the channels or groups")
 
 
 def _channels(shape: Sequence[Dim]) -> Dim:
@@ -223,6 +225,7 @@ class GroupNormOp(GraphOp):
         channels = shape[1]
         if self.groups is not None and (self.groups < 1 or (isinstance(channels, int) and channels % self.groups)):
             raise IRError(f"{channels} channels do not divide into {self.groups} groups")
+        demand_multiple(channels, self.groups or 1, "the channels split into groups")
         sizes = [channels] if self.groups is None else [channels, self.groups]
         _require_channels("scale", self.scale, sizes)
         _require_channels("bias", self.bias, sizes)

@@ -22,7 +22,7 @@ from stepwell.dialects.graph.base import (
 )
 from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.symbols import ShapedByTypeOp, fresh_dim, run_time_shape
-from stepwell.errors import IRError
+from stepwell.errors import IRError, UnknownError
 from stepwell.ir.attributes import Attribute, ElementsAttr, elements
 from stepwell.ir.attrkinds import BOOL, INT
 from stepwell.ir.constraints import INDEX_LIST, TENSOR, tensor_with
@@ -63,10 +63,12 @@ def check_list(value: Value, length: Dim, what: str) -> None:
 
 
 def list_length(value: Value, what: str) -> int:
-    """The length of a rank-1 tensor, which decides a rank. Raises IRError where it is symbolic or there is none."""
+    """The length of a rank-1 tensor, which decides a rank. Raises IRError where there is none, UnknownError where it is
+    symbolic."""
     length = list_size(value, what)
     if not isinstance(length, int):
-        raise IRError(f"the rank of the result is the length of {what}, which is {length}: ranks must be known")
+        reason = f"the rank of the result is the length of {what}, which is {length}: ranks must be known"
+        raise UnknownError(reason, sizes=[length])
     return length
 
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from stepwell.dialects import math
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.attention import AttentionOp
+from stepwell.dialects.graph.attention import AttentionOp, default_scale
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
-from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, proven_equal
-from stepwell.ir.types import F32, I1, TensorType, Type, bit_width
+from stepwell.ir.dims import Dim, divide_exact, proven_equal
+from stepwell.ir.types import F32, F64, I1, INDEX, TensorType, Type, bit_width
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.to_tensor.placed import Placed
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned
@@ -36,21 +36,23 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
 
     The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not and
     several rows of queries read them."""
-    query, key = tensor_type(op.query), tensor_type(op.key)
+    query, shape = tensor_type(op.query), tensor_type(op.key)
     result = tensor_type(op.output)
-    (b, heads, s, size), (_, groups, t, _) = query.shape, key.shape
+    (b, heads, s, size), (_, groups, t, _) = query.shape, shape.shape
     wide = accumulator_type(result.element)
     scores = TensorType((b, heads, s, t), wide)
-    group = _group(heads, groups)
+    group = shared_group(heads, groups)
+    key, values = Placed.behind(c, op.key), Placed.behind(c, op.value)
+    if group is None:
+        key, values, group = (*(Placed.of(c, repeated(c, x, heads)) for x in (key, values)), dim(1))
     raw = _product(c, _scaled(op, c, wide), (dim(0), dim(1), dim(2), dim(4)),
-                   _turned(op, c), (dim(0), group, dim(4), dim(3)), scores, size)  # fmt: skip
+                   _turned(op, c, key), (dim(0), group, dim(4), dim(3)), scores, size)  # fmt: skip
     capped = raw
     if op.softcap > 0:
         capped = map_generic(c, [raw], scores, lambda z, v: _capped(z, v, op.softcap))
     biased = _with_bias(op, c, capped, scores.shape, wide)
     powers, total = _powers(op, c, biased, wide)
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
-    values = Placed.behind(c, op.value)
     exposed = {"raw": raw, "capped": capped, "biased": biased}.get(op.scores or "")
     if op.scores != "probabilities" and s != 1 and not is_strict(op):
         terms = powers
@@ -74,14 +76,25 @@ def _scaled(op: AttentionOp, c: Conversion, wide: Type) -> Placed:
         return placed
     type_ = tensor_type(op.query).with_element(wide)
     maps = [AffineMap(4, 0, placed.at(dims(4)))]
-    return Placed.of(c, map_generic(c, [placed.tensor], type_, lambda z, v: z.mul(v, z.constant(op.scale, v.type)),
+    return Placed.of(c, map_generic(c, [placed.tensor], type_,
+                                    lambda z, v: z.mul(v, scale_of(z, op.scale, type_.shape[3], v.type)),
                                     maps=maps))  # fmt: skip
 
 
-def _turned(op: AttentionOp, c: Conversion) -> Placed:
+def scale_of(s: Scalars, given: float | None, size: Dim, type_: Type) -> Value:
+    """The scale of attention: the given one, or 1 / sqrt(size), computed in f64."""
+    if given is None and isinstance(size, int):
+        given = default_scale(size)
+    if given is not None:
+        return s.constant(given, type_)
+    positive = s.maximum(s.size(size), s.constant(1, INDEX))
+    root = s.unary(math.SqrtOp, s.index_to_float(positive, F64))
+    return s.narrowed(s.divf(s.constant(1.0, F64), root), type_)
+
+
+def _turned(op: AttentionOp, c: Conversion, placed: Placed) -> Placed:
     """The keys as [b, groups, d, t]; where they lie if there is one row of queries, as each key is read once"""
-    placed = Placed.behind(c, op.key)
-    b, groups, t, size = tensor_type(op.key).shape
+    b, groups, t, size = placed.shape
     if placed.axes[2] == 3 or tensor_type(op.query).shape[2] == 1:
         return Placed(placed.tensor, tuple(placed.axes[n] for n in (0, 1, 3, 2)))
     turned = tensor_type(placed.tensor).with_shape((b, groups, size, t))
@@ -94,15 +107,28 @@ def _capped(s: Scalars, x: Value, cap: float) -> Value:
     return s.mul(s.unary(math.TanhOp, s.divf(x, limit)), limit)
 
 
-def _group(heads: Dim, groups: Dim) -> AffineExpr:
-    """The group of keys and values that head d1 reads."""
+def shared_group(heads: Dim, groups: Dim) -> AffineExpr | None:
+    """The group that head d1 reads; None where only run time tells how many heads share one."""
     if heads == groups:
         return dim(1)
     if groups == 1:
         return const(0)
-    if not isinstance(heads, int) or not isinstance(groups, int):
-        raise NoMatch("query heads and groups of unknown number")
-    return dim(1) // (heads // groups)
+    repeats = divide_exact(heads, groups)
+    return dim(1) // repeats if isinstance(repeats, int) and repeats > 0 else None
+
+
+def repeated(c: Conversion, groups: Placed, heads: Dim) -> Value:
+    """[b, groups, ..] -> [b, heads, ..]: each group as often as it is shared, which run time tells"""
+    b, count, *rest = groups.shape
+    result = tensor_type(groups.tensor).with_shape((b, heads, *rest))
+
+    def body(p: Places, source: Value) -> Value:
+        places = [p.at(axis) for axis in range(result.rank)]
+        each = p.floordiv(p.size(heads), p.size(count))
+        places[1] = p.floordiv(places[1], each)
+        return p.read(source, groups.at(places))
+
+    return moved(c, result, body, sources=[groups.tensor])
 
 
 def _product(
@@ -180,12 +206,8 @@ def _masked(p: Places, op: AttentionOp, mask: Value, score: Value, allowed: list
 def _mask_at(p: Places, op: AttentionOp, mask: Value, places: list[Value]) -> Value:
     """The mask's element for a score; behind its last key everything is forbidden."""
     type_ = tensor_type(mask)
-    zero, one = p.whole(0), p.whole(1)
-    at = []
-    for size, place in zip(type_.shape[:-1], places[4 - type_.rank : -1], strict=True):
-        stays = p.compare("eq", p.size(size), one)  # a dim of one row broadcasts
-        at.append(place if isinstance(size, int) and size != 1 else p.select(stays, zero, place))
-    at.append(places[-1])
+    rows = zip(type_.shape[:-1], places[4 - type_.rank : -1], strict=True)
+    at = [*(p.stretched(size, place) for size, place in rows), places[-1]]
     if type_.element is I1:
         return p.read(mask, at)
     return p.read(mask, at, p.constant(MINUS_INFINITY, type_.element))

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-OK, WRONG, REFUSED, INTERNAL, CRASH, HANG = "ok", "wrong", "refused", "internal", "crash", "hang"
-OUTCOMES = (OK, WRONG, CRASH, HANG, INTERNAL, REFUSED)
+OK, SPECIALISED, WRONG, REFUSED, INTERNAL = "ok", "specialised", "wrong", "refused", "internal"
+CRASH, HANG = "crash", "hang"
+OUTCOMES = (OK, SPECIALISED, WRONG, CRASH, HANG, INTERNAL, REFUSED)
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import AttributeProto
 
 from stepwell.dialects.graph.base import ConstantOp, content
-from stepwell.errors import ModelError
+from stepwell.errors import ModelError, UnknownError
 from stepwell.frontends.onnx.constants import constant_of
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, element_type, text
 from stepwell.frontends.onnx.registry import Array, Unsupported
@@ -228,9 +228,9 @@ class ImportNode:
         blob = self._services.blob_name(name or self._loc.label)
         return self.insert(ConstantOp(value=elements(array, None, blob))).results[0]
 
-    def unsupported(self, reason: str, advice: str = "") -> Unsupported:
-        """The error to raise for a case that is not supported."""
-        return Unsupported(reason, advice)
+    def unsupported(self, reason: str, advice: str = "", unknown: UnknownError | None = None) -> Unsupported:
+        """The error to raise for a case that is not supported; `unknown` is what is not known yet."""
+        return Unsupported(reason, advice, unknown)
 
 
 def _verify_alone(op: Operation) -> None:

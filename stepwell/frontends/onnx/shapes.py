@@ -10,7 +10,7 @@ from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.indexing import GatherOp, known_integers
 from stepwell.dialects.graph.scatter import ScatterElementsOp
 from stepwell.dialects.graph.shape import ReshapeOp, list_length
-from stepwell.errors import IRError
+from stepwell.errors import IRError, UnknownError
 from stepwell.frontends.onnx.registry import Node
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
@@ -82,7 +82,7 @@ def _length(node: Node, values: Value) -> int:
     try:
         return list_length(values, "a list")
     except IRError as error:
-        raise node.unsupported(str(error)) from None
+        raise node.unsupported(str(error), unknown=error if isinstance(error, UnknownError) else None) from None
 
 
 def static_length(node: Node, index: int) -> int:

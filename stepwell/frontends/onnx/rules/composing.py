@@ -10,6 +10,7 @@ from stepwell.dialects.graph import elementwise as graph
 from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.conversion import CastOp, is_narrow_float
 from stepwell.dialects.graph.host import HostCallOp
+from stepwell.errors import UnknownError
 from stepwell.frontends.onnx.registry import Node
 from stepwell.frontends.onnx.shapes import known_input, reshape
 from stepwell.ir.attributes import Attribute, DictAttr, TypeAttr
@@ -70,8 +71,7 @@ def known_integers(node: Node, index: int, what: str) -> list[int] | None:
         return []
     found = known_input(node, index)
     if found is None and node.has_input(index):
-        raise node.unsupported(
-            f"its {what} (input {index}) must be known when the model is compiled",
-            f"make the {what} an initializer or a constant",
-        )
+        reason = f"its {what} (input {index}) must be known when the model is compiled"
+        advice = f"make the {what} an initializer or a constant"
+        raise node.unsupported(reason, advice, UnknownError(reason, shape_of(node.input(index)), [node.input(index)]))
     return found

@@ -85,27 +85,29 @@ def _probit(node: Node, scores: Value) -> Value:
     return binary(node, graph.MulOp, made, math.sqrt(2))
 
 
-def class_labels(node: Node, integers: str) -> list[int] | None:
-    """The classes' labels; None where there are none. Raises ModelError for labels that are strings."""
-    if node.has("classlabels_strings") and node.strings("classlabels_strings"):
-        raise node.unsupported("labels that are strings are not supported", "export the model with integer labels")
-    return node.ints(integers, []) or None
+Labels = Sequence[int] | Sequence[str]
 
 
-def label_of_place(node: Node, place: Value, labels: Sequence[int] | None) -> Value:
+def class_labels(node: Node, integers: str) -> Labels | None:
+    """The classes' labels; None where there are none."""
+    return node.strings("classlabels_strings", []) or node.ints(integers, []) or None
+
+
+def label_of_place(node: Node, place: Value, labels: Labels | None) -> Value:
     """The label of the class with a number, for each sample."""
     if labels is None or list(labels) == list(range(len(labels))):
         return place
-    return node.insert(GatherOp(node.constant(np.array(labels, np.int64)), place, axis=0)).result
+    dtype = object if isinstance(labels[0], str) else np.int64
+    return node.insert(GatherOp(node.constant(np.array(labels, dtype)), place, axis=0)).result
 
 
-def best_label(node: Node, scores: Value, labels: Sequence[int] | None) -> Value:
+def best_label(node: Node, scores: Value, labels: Labels | None) -> Value:
     """The label of the largest score of each sample; the first of equal ones."""
     place = node.insert(ArgReduceOp(scores, kind="max", axis=1, keepdims=False)).result
     return label_of_place(node, place, labels)
 
 
-def label_above(node: Node, score: Value, threshold: float, labels: Sequence[int]) -> Value:
+def label_above(node: Node, score: Value, threshold: float, labels: Labels) -> Value:
     """The second label where a sample's only score [n, 1] is above the threshold, else the first one."""
     above = node.insert(logic.CompareOp(score, scalar(node, threshold, score), predicate="gt")).result
     place = cast(node, reshaped(node, above, shape_of(score)[:1]), tensor_type(node.constant(np.int64(0))).element)

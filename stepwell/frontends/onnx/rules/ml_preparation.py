@@ -10,17 +10,16 @@ from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp
 from stepwell.dialects.graph.reduction import ReduceOp
-from stepwell.dialects.graph.trees import LookupOp
-from stepwell.frontends.onnx.registry import Array, Node, rule
+from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar, unary
 from stepwell.frontends.onnx.rules.ml_common import DOMAIN, row
+from stepwell.frontends.onnx.rules.vocabulary import looked_up, texts
 from stepwell.frontends.onnx.shapes import int_list
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, F64, FloatType, numpy_dtype
 
 SMALLEST_NORM = 1e-30
-STRINGS = "strings are not supported"
 
 
 def _floats(node: Node, index: int = 0) -> Value:
@@ -108,54 +107,14 @@ def array_feature_extractor(node: Node) -> Value:
 @rule("OneHotEncoder", domain=DOMAIN)
 def one_hot_encoder(node: Node) -> Value:
     """x == category, for each one along a new last axis; without `zeros` an unknown one is an error"""
-    if node.has("cats_strings") and node.strings("cats_strings"):
-        raise node.unsupported(STRINGS)
-    categories, x = np.array(node.ints("cats_int64s"), np.int64), node.input(0)
+    names, x = node.strings("cats_strings", []), node.input(0)
+    categories = texts(names) if names else np.array(node.ints("cats_int64s"), np.int64).astype(numpy_dtype(x.type))
     if not node.int("zeros", 1):
-        order = np.argsort(categories, kind="stable")
-        keys = categories[order].astype(numpy_dtype(x.type))
         count = len(categories)
-        place = insert_lookup(node, x, keys, order.astype(np.int64), np.array(count, np.int64))
+        place = looked_up(node, x, categories, np.arange(count), count)
         return node.insert(GatherOp(node.constant(np.eye(count, dtype=np.float32)), place, axis=0)).result
-    column = reshaped(node, x, (*shape_of(x), 1))
-    known = node.constant(categories.astype(numpy_dtype(x.type)))
+    column, known = reshaped(node, x, (*shape_of(x), 1)), node.constant(categories)
     return cast(node, node.insert(logic.CompareOp(column, known, predicate="eq")).result, F32)
-
-
-def insert_lookup(node: Node, x: Value, keys: Array, values: Array, default: Array) -> Value:
-    """values[k] where x is keys[k], else the default; of equal keys the last one counts."""
-    last = dict(zip((key.item() for key in keys), range(len(keys)), strict=True))
-    nan = [at for at, key in enumerate(keys) if key != key][-1:]
-    places = [at for key, at in last.items() if key == key]
-    places = [*sorted(places, key=lambda at: keys[at].item()), *nan]
-    operands = [keys[places], values[places], default]
-    return node.insert(LookupOp(x, *map(node.constant, operands))).result
-
-
-@rule("LabelEncoder", domain=DOMAIN, since=2)
-def label_encoder(node: Node) -> Value:
-    """values[k] where x is keys[k], else the default"""
-    found = {}
-    for what in ("keys", "values"):
-        lists = {"floats": (node.floats, np.float32), "int64s": (node.ints, np.int64)}
-        for kind, (read, dtype) in lists.items():
-            if node.has(f"{what}_{kind}"):
-                found[what] = np.array(read(f"{what}_{kind}"), dtype)
-        if node.has(f"{what}_tensor"):
-            found[what] = node.tensor(f"{what}_tensor").reshape(-1)
-    if len(found) < 2 or any(array.dtype.kind not in "fiu" for array in found.values()):
-        raise node.unsupported(STRINGS)
-    keys, values = found["keys"], found["values"]
-    if len(keys) != len(values):
-        raise node.unsupported(f"{len(keys)} keys and {len(values)} values", "The model is malformed.")
-    if node.has("default_tensor"):
-        default = node.tensor("default_tensor").reshape(())
-    elif values.dtype.kind == "f":
-        default = np.array(node.float("default_float", -0.0))
-    else:
-        default = np.array(node.int("default_int64", -1))
-    x = node.input(0)
-    return insert_lookup(node, x, keys.astype(numpy_dtype(x.type)), values, default.astype(values.dtype))
 
 
 @rule("ZipMap", domain=DOMAIN)

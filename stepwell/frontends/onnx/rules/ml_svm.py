@@ -16,6 +16,7 @@ from stepwell.frontends.onnx.rules.ml_common import (
     DOMAIN,
     best_label,
     both_classes,
+    Labels,
     class_labels,
     features,
     label_above,
@@ -96,7 +97,7 @@ def svm_classifier(node: Node) -> list[Value]:
 
 
 def _linear(
-    node: Node, x: Value, coefficients: Array, rho: Array, labels: list[int] | None, name: str
+    node: Node, x: Value, coefficients: Array, rho: Array, labels: Labels | None, name: str
 ) -> list[Value]:  # fmt: skip
     classes = max(len(labels or ()), 1)
     scores = _weighted(node, x, coefficients.reshape(classes, -1).T, rho[:1])

@@ -183,8 +183,10 @@ def tree_ensemble_classifier(node: Node) -> list[Value]:
     score = insert_trees(node, features(node), table, "sum")
     score = _with_base(node, score, base[-1:])
     shares = name in ("NONE", "PROBIT") and min(_numbers(node, "class_weights"), default=0.0) >= 0
+    if isinstance(labels[0], str) and len(labels) == 1:
+        raise node.unsupported("one label, a string, does not say what the other class is called")
     if len(labels) == 1:
-        labels = [0, labels[0]]
+        labels = [0, int(labels[0])]
     picked = label_above(node, score, 0.5 if shares else 0.0, labels)
     other = binary(node, graph.SubOp, scalar(node, 1, score), score) if shares else unary(node, graph.NegOp, score)
     return [picked, cast(node, transformed(node, both_classes(node, score, other), name), F32)]

@@ -16,6 +16,7 @@ from stepwell.dialects.graph.elementwise import AddOp, MulOp
 from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp
 from stepwell.dialects.graph.reduction import ReduceOp
+from stepwell.dialects.graph.trees import LookupOp
 from stepwell.frontends.onnx.registry import Array, Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped
 from stepwell.frontends.onnx.rules.movement import sliced
@@ -38,27 +39,35 @@ def texts(items: Sequence[str]) -> Array:
 
 
 def looked_up(node: Node, x: Value, keys: Array, values: Array, default: Any) -> Value:
-    """values[i] where x is keys[i] (of several the last; NaN is NaN), else the default
-
-    max over i of (x == keys[i] ? i + 1 : 0) is a place in (default, values ...)."""
+    """values[i] where x is keys[i] (of several the last; NaN is NaN), else the default"""
     if keys.ndim != 1 or keys.shape != values.shape:
         raise node.unsupported(f"keys of shape {list(keys.shape)} for values of {list(values.shape)}", MALFORMED)
     element = tensor_type(x).element
     if (keys.dtype == object) != isinstance(element, StringType) or keys.dtype != numpy_dtype(element):
         raise node.unsupported(f"keys of type {keys.dtype} for an input of {element}", MALFORMED)
+    places = _places_of_numbers if keys.dtype != object else _places_of_strings
     table = np.empty(len(values) + 1, values.dtype)
     table[0], table[1:] = default, values
+    return node.insert(GatherOp(node.constant(table, "values"), places(node, x, keys), axis=0)).result
+
+
+def _places_of_strings(node: Node, x: Value, keys: Array) -> Value:
+    """max over i of (x == keys[i] ? i + 1 : 0): handles are in no order that is known before the call."""
     wide = reshaped(node, x, (*shape_of(x), 1))
-    known = node.constant(keys, "keys")
-    found = node.insert(logic.CompareOp(wide, known, predicate="eq")).result
-    if keys.dtype.kind == "f" and np.isnan(keys).any():
-        nan = [node.insert(logic.IsNanOp(value)).result for value in (wide, known)]
-        found = binary(node, logic.OrOp, found, binary(node, logic.AndOp, *nan))
+    found = node.insert(logic.CompareOp(wide, node.constant(keys, "keys"), predicate="eq")).result
     numbers, none = node.constant(np.arange(1, len(keys) + 1)), node.constant(np.array(0))
     places = node.insert(logic.WhereOp(found, numbers, none)).result
-    rank = tensor_type(x).rank
-    place = node.insert(ReduceOp(places, kind="max", axes=(rank,), keepdims=False)).result
-    return node.insert(GatherOp(node.constant(table, "values"), place, axis=0)).result
+    return node.insert(ReduceOp(places, kind="max", axes=(tensor_type(x).rank,), keepdims=False)).result
+
+
+def _places_of_numbers(node: Node, x: Value, keys: Array) -> Value:
+    """lookup(x, sorted keys, i + 1), else 0"""
+    last = {key.item(): place for place, key in enumerate(keys)}
+    nan = [place for place, key in enumerate(keys) if key != key][-1:]
+    places = np.array([*sorted((at for key, at in last.items() if key == key), key=lambda at: keys[at].item()), *nan],
+                      np.int64)  # fmt: skip
+    operands = (keys[places], places + 1, np.array(0))
+    return node.insert(LookupOp(x, *map(node.constant, operands))).result
 
 
 def _one_of(node: Node, what: str, kinds: Sequence[str]) -> str:
