@@ -14,7 +14,7 @@ from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, proven_equal
-from stepwell.ir.types import F32, I1, TensorType, Type, bit_width
+from stepwell.ir.types import F32, I1, TensorType, Type, bit_width, numpy_dtype
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.to_tensor.placed import Placed
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned
@@ -35,11 +35,11 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     queries, (e * (1 / sum(e))) v; in strict arithmetic (e / sum(e)) v.
 
     The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not and
-    several rows of queries read them."""
+    several rows of queries read them. A `narrow` op keeps every step in its own type, and divides."""
     query, key = tensor_type(op.query), tensor_type(op.key)
     result = tensor_type(op.output)
     (b, heads, s, size), (_, groups, t, _) = query.shape, key.shape
-    wide = accumulator_type(result.element)
+    wide = result.element if op.narrow else accumulator_type(result.element)
     scores = TensorType((b, heads, s, t), wide)
     group = _group(heads, groups)
     raw = _product(c, _scaled(op, c, wide), (dim(0), dim(1), dim(2), dim(4)),
@@ -52,7 +52,7 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
     values = Placed.behind(c, op.value)
     exposed = {"raw": raw, "capped": capped, "biased": biased}.get(op.scores or "")
-    if op.scores != "probabilities" and s != 1 and not is_strict(op):
+    if op.scores != "probabilities" and s != 1 and not is_strict(op) and not op.narrow:
         terms = powers
         if tensor_type(powers).element is not result.element:
             terms = map_generic(c, [powers], scores.with_element(result.element), lambda z, e: e)
@@ -70,17 +70,23 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
 def _scaled(op: AttentionOp, c: Conversion, wide: Type) -> Placed:
     """scale * q"""
     placed = Placed.behind(c, op.query)
-    if op.scale == 1.0:
+    factor, _ = op.factors(numpy_dtype(tensor_type(op.query)))
+    return _multiplied(c, placed, tensor_type(op.query).with_element(wide), factor)
+
+
+def _multiplied(c: Conversion, placed: Placed, type_: TensorType, factor: float) -> Placed:
+    if factor == 1.0:
         return placed
-    type_ = tensor_type(op.query).with_element(wide)
     maps = [AffineMap(4, 0, placed.at(dims(4)))]
-    return Placed.of(c, map_generic(c, [placed.tensor], type_, lambda z, v: z.mul(v, z.constant(op.scale, v.type)),
+    return Placed.of(c, map_generic(c, [placed.tensor], type_, lambda z, v: z.mul(v, z.constant(factor, v.type)),
                                     maps=maps))  # fmt: skip
 
 
 def _turned(op: AttentionOp, c: Conversion) -> Placed:
     """The keys as [b, groups, d, t]; where they lie if there is one row of queries, as each key is read once"""
     placed = Placed.behind(c, op.key)
+    _, factor = op.factors(numpy_dtype(tensor_type(op.key)))
+    placed = _multiplied(c, placed, tensor_type(op.key), factor)
     b, groups, t, size = tensor_type(op.key).shape
     if placed.axes[2] == 3 or tensor_type(op.query).shape[2] == 1:
         return Placed(placed.tensor, tuple(placed.axes[n] for n in (0, 1, 3, 2)))
@@ -170,7 +176,7 @@ def _mask_places(mask: Sequence[Dim], scores: Sequence[Dim]) -> list[AffineExpr]
 def _masked(p: Places, op: AttentionOp, mask: Value, score: Value, allowed: list[Value]) -> Value:
     """A mask of truths that forbid keys joins `allowed`, another one fills scores in; one of floats is added."""
     if mask.type is not I1:
-        return p.add(score, p.narrowed(p.widened(mask), score.type))
+        return p.narrowed(p.add(p.widened(score), p.widened(mask)), score.type)
     if op.fill != MINUS_INFINITY:
         return p.select(mask, score, p.constant(op.fill, score.type))
     allowed.append(mask)
@@ -211,7 +217,8 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
         return made
 
     powers = map_generic(c, [x, peak], scores, power, maps=[None, space.spread_map])
-    return powers, space.merge(c, "sum", powers)
+    total = space.merge(c, "sum", powers)
+    return powers, space.on_kept(c, [total], scores.element, lambda z, v: v) if op.narrow else total
 
 
 def _shared_out(op: AttentionOp, c: Conversion, sums: Value, total: Value) -> Value:
@@ -232,7 +239,7 @@ def _factors(op: AttentionOp, c: Conversion, total: Value, element: Type) -> Val
 def _divided(op: AttentionOp, c: Conversion, x: Value, total: Value, element: Type) -> Value:
     """x / total of its row"""
     type_ = tensor_type(x).with_element(element)
-    if not is_strict(op):
+    if not is_strict(op) and not op.narrow:
         factors = _factors(op, c, total, tensor_type(x).element)
         return map_generic(
             c, [x, factors], type_, lambda z, v, r: z.narrowed(z.mul(v, r), element),
