@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,8 @@ class AttentionOp(GraphOp):
       * left and right (-1: unbounded): keys more than so many places before or after the query's position.
     `softcap` c > 0 maps a score x to c * tanh(x / c). Where an i1 mask is false, the score is `fill`: -inf forbids the
     key. Softmax is computed in `precision` (absent: f32 for narrower floats), everything else in f32 for narrower
-    floats. A query whose softmax is not defined has these weights:
+    floats; unless `narrow`: then every step is rounded to the type of the queries, and queries and keys are both
+    multiplied by the root of the scale. A query whose softmax is not defined has these weights:
       * `undefined = "masked"`: zeros where the bias forbids all its keys, else NaN, as ONNX says;
       * `"zero"`: zeros, also where a score is NaN or inf, as where(is_nan(p), 0, p) gives;
       * `"nan"`: NaN, as softmax gives.
@@ -105,6 +106,7 @@ class AttentionOp(GraphOp):
     scores: str | None = attr(SCORES, default=None)
     fill: float = attr(FLOAT, default=-math.inf)
     undefined: str = attr(UNDEFINED, default="masked")
+    narrow: bool = attr(BOOL, default=False)
     output: Value = result(FLOAT_TENSOR)
     exposed: Sequence[Value] = results(FLOAT_TENSOR)
 
@@ -116,6 +118,8 @@ class AttentionOp(GraphOp):
         need_equal("heads of keys and values", groups, v_groups)
         need_equal("numbers of keys and values", t, vt)
         need_grouped(heads, groups)
+        if self.narrow and self.scale is not None and not self.scale >= 0:
+            raise IRError(f"a scale of {self.scale} has no root")
         if self.left < -1 or self.right < -1:
             raise IRError(f"window sizes are -1 or more, not {self.left} and {self.right}")
         same_element(self.query, self.key)
@@ -140,22 +144,36 @@ class AttentionOp(GraphOp):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         given = dict(zip(self._present(), args, strict=True))
+        own = numpy_dtype(self.results[0].type)
         q, k, v = (widened(given[name]) for name in ("query", "key", "value"))
+
+        def step(x: Array) -> Array:
+            return widened(rounded(x, own)) if self.narrow else x
+
         repeats = q.shape[1] // max(k.shape[1], 1)
         k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
         with np.errstate(all="ignore"):
-            scale = default_scale(q.shape[3]) if self.scale is None else self.scale
-            raw = np.matmul(q * np.asarray(scale, q.dtype), np.swapaxes(k, 2, 3))
-            capped = np.tanh(raw / self.softcap) * self.softcap if self.softcap > 0 else raw
+            by_query, by_key = self.factors(q.shape[3], own)
+            k = step(k * k.dtype.type(by_key)) if self.narrow else k
+            raw = step(np.matmul(step(q * np.asarray(by_query, q.dtype)), np.swapaxes(k, 2, 3)))
+            capped = step(np.tanh(raw / self.softcap) * self.softcap) if self.softcap > 0 else raw
             bias = self.bias(given, raw.shape, raw.dtype)
-            biased = self._filled(capped, given) + bias
-            weights = _weights(biased.astype(self._softmax_dtype(raw.dtype)), bias, self.undefined)
-            probabilities = weights.astype(q.dtype)
+            biased = step(self._filled(capped, given) + bias)
+            weights = _weights(biased.astype(self._softmax_dtype(raw.dtype)), bias, self.undefined, step)
+            probabilities = step(weights.astype(q.dtype))
             made = np.matmul(probabilities.astype(v.dtype), v)
         dtype = numpy_dtype(self.results[0].type)
         exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": probabilities}
         extra = (rounded(exposed[self.scores], dtype),) if self.scores else ()
         return (rounded(made, dtype), *extra)
+
+    def factors(self, size: int, dtype: np.dtype[Any]) -> tuple[float, float]:
+        """What queries and keys of a head size are multiplied by."""
+        scale = default_scale(size) if self.scale is None else self.scale
+        if not self.narrow:
+            return scale, 1.0
+        root = float(np.asarray(math.sqrt(scale)).astype(dtype))
+        return root, root
 
     def _present(self) -> list[str]:
         names = ("query", "key", "value", "mask", "lengths", "offset")
@@ -198,13 +216,13 @@ class AttentionOp(GraphOp):
         return np.where(allowed, bias, np.asarray(-np.inf, dtype))
 
 
-def _weights(scores: Array, bias: Array, undefined: str) -> Array:
-    """Softmax over the last axis, undefined rows as the op says."""
+def _weights(scores: Array, bias: Array, undefined: str, step: Callable[[Array], Array]) -> Array:
+    """Softmax over the last axis, undefined rows as the op says; `step` rounds powers and sums."""
     if scores.shape[-1] == 0:
         return scores
     peak = np.max(scores, axis=-1, keepdims=True)
-    powers = np.exp(scores - (peak if undefined == "nan" else np.where(np.isneginf(peak), 0, peak)))
-    total = powers.sum(axis=-1, keepdims=True)
+    powers = step(np.exp(scores - (peak if undefined == "nan" else np.where(np.isneginf(peak), 0, peak))))
+    total = step(powers.sum(axis=-1, keepdims=True))
     weights = powers / np.where(total == 0, 1, total)
     if undefined == "masked":
         weights = np.where(np.isneginf(bias).all(axis=-1, keepdims=True), 0, weights)

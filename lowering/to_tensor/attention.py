@@ -35,11 +35,11 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     queries, (e * (1 / sum(e))) v; in strict arithmetic (e / sum(e)) v.
 
     The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not and
-    several rows of queries read them."""
+    several rows of queries read them. A `narrow` op keeps every step in its own type, and divides."""
     query, shape = tensor_type(op.query), tensor_type(op.key)
     result = tensor_type(op.output)
     (b, heads, s, size), (_, groups, t, _) = query.shape, shape.shape
-    wide = accumulator_type(result.element)
+    wide = result.element if op.narrow else accumulator_type(result.element)
     scores = TensorType((b, heads, s, t), wide)
     group = shared_group(heads, groups)
     key, values = Placed.behind(c, op.key), Placed.behind(c, op.value)
@@ -54,7 +54,7 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     powers, total = _powers(op, c, biased, wide)
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
     exposed = {"raw": raw, "capped": capped, "biased": biased}.get(op.scores or "")
-    if op.scores != "probabilities" and s != 1 and not is_strict(op):
+    if op.scores != "probabilities" and s != 1 and not is_strict(op) and not op.narrow:
         terms = powers
         if tensor_type(powers).element is not result.element:
             terms = map_generic(c, [powers], scores.with_element(result.element), lambda z, e: e)
@@ -71,29 +71,36 @@ def attention(op: AttentionOp, c: Conversion) -> list[Value]:
 
 def _scaled(op: AttentionOp, c: Conversion, wide: Type) -> Placed:
     """scale * q"""
-    placed = Placed.behind(c, op.query)
+    query = tensor_type(op.query)
+    return _multiplied(op, c, Placed.behind(c, op.query), query.with_element(wide), query.shape[3])
+
+
+def _multiplied(op: AttentionOp, c: Conversion, placed: Placed, type_: TensorType, size: Dim) -> Placed:
+    """Queries, or a narrow op's keys, times their factor."""
     if op.scale == 1.0:
         return placed
-    type_ = tensor_type(op.query).with_element(wide)
     maps = [AffineMap(4, 0, placed.at(dims(4)))]
     return Placed.of(c, map_generic(c, [placed.tensor], type_,
-                                    lambda z, v: z.mul(v, scale_of(z, op.scale, type_.shape[3], v.type)),
+                                    lambda z, v: z.mul(v, scale_of(z, op.scale, size, v.type, root=op.narrow)),
                                     maps=maps))  # fmt: skip
 
 
-def scale_of(s: Scalars, given: float | None, size: Dim, type_: Type) -> Value:
-    """The scale of attention: the given one, or 1 / sqrt(size), computed in f64."""
+def scale_of(s: Scalars, given: float | None, size: Dim, type_: Type, *, root: bool = False) -> Value:
+    """The scale of attention: the given one, or 1 / sqrt(size), computed in f64; or its square root."""
     if given is None and isinstance(size, int):
         given = default_scale(size)
     if given is not None:
-        return s.constant(given, type_)
+        return s.constant(given**0.5 if root else given, type_)
     positive = s.maximum(s.size(size), s.constant(1, INDEX))
-    root = s.unary(math.SqrtOp, s.index_to_float(positive, F64))
-    return s.narrowed(s.divf(s.constant(1.0, F64), root), type_)
+    scale = s.divf(s.constant(1.0, F64), s.unary(math.SqrtOp, s.index_to_float(positive, F64)))
+    return s.narrowed(s.unary(math.SqrtOp, scale) if root else scale, type_)
 
 
 def _turned(op: AttentionOp, c: Conversion, placed: Placed) -> Placed:
     """The keys as [b, groups, d, t]; where they lie if there is one row of queries, as each key is read once"""
+    if op.narrow:
+        element = tensor_type(op.key).element
+        placed = _multiplied(op, c, placed, TensorType(tuple(placed.shape), element), placed.shape[3])
     b, groups, t, size = placed.shape
     if placed.axes[2] == 3 or tensor_type(op.query).shape[2] == 1:
         return Placed(placed.tensor, tuple(placed.axes[n] for n in (0, 1, 3, 2)))
@@ -196,7 +203,7 @@ def _mask_places(mask: Sequence[Dim], scores: Sequence[Dim]) -> list[AffineExpr]
 def _masked(p: Places, op: AttentionOp, mask: Value, score: Value, allowed: list[Value]) -> Value:
     """A mask of truths that forbid keys joins `allowed`, another one fills scores in; one of floats is added."""
     if mask.type is not I1:
-        return p.add(score, p.narrowed(p.widened(mask), score.type))
+        return p.narrowed(p.add(p.widened(score), p.widened(mask)), score.type)
     if op.fill != MINUS_INFINITY:
         return p.select(mask, score, p.constant(op.fill, score.type))
     allowed.append(mask)
@@ -233,7 +240,8 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
         return made
 
     powers = map_generic(c, [x, peak], scores, power, maps=[None, space.spread_map])
-    return powers, space.merge(c, "sum", powers)
+    total = space.merge(c, "sum", powers)
+    return powers, space.on_kept(c, [total], scores.element, lambda z, v: v) if op.narrow else total
 
 
 def _shared_out(op: AttentionOp, c: Conversion, sums: Value, total: Value) -> Value:
@@ -254,7 +262,7 @@ def _factors(op: AttentionOp, c: Conversion, total: Value, element: Type) -> Val
 def _divided(op: AttentionOp, c: Conversion, x: Value, total: Value, element: Type) -> Value:
     """x / total of its row"""
     type_ = tensor_type(x).with_element(element)
-    if not is_strict(op):
+    if not is_strict(op) and not op.narrow:
         factors = _factors(op, c, total, tensor_type(x).element)
         return map_generic(
             c, [x, factors], type_, lambda z, v, r: z.narrowed(z.mul(v, r), element),

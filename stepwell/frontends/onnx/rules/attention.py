@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.attention import AttentionOp, LinearAttentionOp, RotaryEmbeddingOp, default_scale
-from stepwell.dialects.graph.base import shape_of
+from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.convolution import ConvOp
 from stepwell.dialects.graph.elementwise import MulOp, SigmoidOp, SubOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp
@@ -18,6 +18,7 @@ from stepwell.frontends.onnx.rules.composing import reshaped
 from stepwell.frontends.onnx.rules.contraction import transpose
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, floordiv
+from stepwell.ir.types import F16
 
 SCORES = ("raw", "capped", "biased", "probabilities")
 FAR = np.iinfo(np.int64).max
@@ -86,10 +87,16 @@ def attention(node: Node) -> Sequence[Value]:
         softcap=node.float("softcap", 0.0) or None,
         precision=node.element_type("softmax_precision") if node.int("softmax_precision", 0) else None,
         scores=SCORES[mode] if node.has_output(3) else None,
+        narrow=(_rounds_every_step(node, query) and (scale is None or scale >= 0)) or None,
     )  # fmt: skip
     made = node.insert(op)
     output = merge_heads(node, made.output) if flat else made.output
     return [output, key, value, *made.exposed]
+
+
+def _rounds_every_step(node: Node, query: Value) -> bool:
+    """Whether the operator's definition computes in f16 throughout."""
+    return tensor_type(query).element is F16 and not node.int("softmax_precision", 0)
 
 
 @rule("RotaryEmbedding", since=23)

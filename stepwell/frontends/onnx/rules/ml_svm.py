@@ -14,9 +14,9 @@ from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar, unary
 from stepwell.frontends.onnx.rules.ml_common import (
     DOMAIN,
+    Labels,
     best_label,
     both_classes,
-    Labels,
     class_labels,
     features,
     label_above,
