@@ -9,7 +9,6 @@ from __future__ import annotations
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.graph.base import GraphOp
 from stepwell.dialects.graph.demands import Demand, demand_size, recorded
-from stepwell.dialects.graph.symbols import DataDependentOp
 from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.dims import free_symbols
@@ -34,9 +33,8 @@ def keep_demands(function: FuncOp) -> None:
 
 def _demands_of(op: GraphOp) -> list[Demand]:
     with recorded() as found:
-        if not (isinstance(op, DataDependentOp) and op.new_dims):
-            op.infer_types()
-            op.verify_op()
+        op.infer_types()
+        op.verify_op()
         for result in op.results:
             for axis, size in enumerate(result.type.shape if isinstance(result.type, TensorType) else ()):
                 demand_size(size, f"axis {axis} of its result")

@@ -10,11 +10,10 @@ import pytest
 import stepwell
 from stepwell.dialects.graph.generate import RangeOp
 from stepwell.dialects.graph.indexing import OneHotOp
-from stepwell.dialects.graph.movement import PadOp, SliceOp, TileOp
+from stepwell.dialects.graph.movement import PadOp, SliceOp, SplitOp, TileOp
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp
-from stepwell.errors import PassError
 from stepwell.ir.types import F32, SI64, Type
-from tests.lowering.to_tensor.by_data import check_by_data
+from tests.lowering.to_tensor.by_data import check_by_data, fails, serves
 from tests.lowering.to_tensor.descent import M, N, counted, graph_module, tensor
 
 LIST2, LIST3 = tensor(2, element=SI64), tensor(3, element=SI64)
@@ -104,7 +103,33 @@ def test_a_range_by_steps_of_zero_is_an_error() -> None:
         model(*(np.int64(number) for number in (1, 2, 0)))
 
 
-def test_borders_by_data_that_are_no_constant_are_refused() -> None:
-    module = graph_module([tensor(N, 3), tensor(4, element=SI64)], lambda x, n: PadOp(x, n, mode="edge"))
-    with pytest.raises(PassError, match="borders depend on data"):
-        stepwell.compile(module)
+@pytest.mark.parametrize("mode", ["edge", "reflect", "wrap"])
+def test_borders_made_of_elements(mode: str) -> None:
+    x = counted(4, 3)
+    pads = [(0, 1, 2, 0), (5, 1, 9, 7), (-1, 0, 6, 2), (2, -2, -3, 1), (0, -3, 0, 0), (-2, 1, -2, 0)]
+    types = [tensor(N, 3), tensor(4, element=SI64)]
+    serves(types, lambda x, n: PadOp(x, n, mode=mode), *([x, ints(*given)] for given in pads))
+
+
+def test_borders_of_nothing_are_an_error() -> None:
+    types = [tensor(N, 3), tensor(4, element=SI64)]
+    model = stepwell.compile(graph_module(types, lambda x, n: PadOp(x, n, mode="edge")))
+    assert model(counted(0, 3), ints(0, 1, 0, 2)).shape == (0, 6)
+    for pads in ((1, 0, 0, 0), (0, -3, 0, 1), (0, -4, 0, 0)):
+        with pytest.raises(stepwell.RuntimeError, match="decided by data"):
+            model(counted(0, 3), ints(*pads))
+
+
+def test_split() -> None:
+    sets = [[x, ints(*sizes)] for x, sizes in (
+        (counted(2, 9), (2, 3, 4)), (counted(2, 9), (0, 9, 0)), (counted(0, 4), (1, 2, 1)), (counted(1, 0), (0, 0, 0)),
+    )]  # fmt: skip
+    serves([tensor(N, M), LIST3], lambda x, s: SplitOp(x, s, axis=1), *sets)
+
+
+@pytest.mark.parametrize(("sizes", "words"), [
+    ((2, 3, 5), "do not add up"), ((2, 3, 3), "do not add up"), ((-1, 5, 5), "no part of axis 1 can have this size"),
+    ((9, 1 << 62, 1 << 63 - 1), "no part of axis 1"),
+])  # fmt: skip
+def test_parts_that_cannot_be_are_errors(sizes: Any, words: str) -> None:
+    fails([tensor(N, M), LIST3], lambda x, s: SplitOp(x, s, axis=1), counted(2, 9), ints(*sizes), match=words)

@@ -9,7 +9,7 @@ from stepwell.dialects.graph.base import normalize_axes, normalize_axis, shape_o
 from stepwell.dialects.graph.reduction import ArgReduceOp, CumulativeOp, ReduceOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, unary, widened
-from stepwell.frontends.onnx.shapes import known_input, static_length
+from stepwell.frontends.onnx.shapes import exactly, known_input, static_length
 from stepwell.ir.core import Value
 from stepwell.ir.types import F64, FloatType
 
@@ -97,7 +97,8 @@ def cumulative(node: Node) -> Value:
     """The axis is an input, a number or a list of one."""
     x, axes = node.input(0), known_input(node, 1)
     axis = normalize_axis(axes[0], tensor_type(x).rank) if axes else None
+    where = exactly(node, node.input(1), 1) if axis is None else None
     return node.insert(CumulativeOp(
-        x, node.input(1) if axis is None else None, kind="sum" if node.op_type == "CumSum" else "prod", axis=axis,
+        x, where, kind="sum" if node.op_type == "CumSum" else "prod", axis=axis,
         exclusive=bool(node.int("exclusive", 0)), reverse=bool(node.int("reverse", 0)),
     )).result  # fmt: skip
