@@ -10,7 +10,7 @@ import numpy as np
 from stepwell.dialects.graph import resize, sampling
 from stepwell.dialects.graph.base import constant_array, content, shape_of
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.shapes import checked_axes, pick, rank_of, static_length
+from stepwell.frontends.onnx.shapes import checked_axes, exactly, pick, rank_of, static_length
 from stepwell.ir.core import Value
 
 OLD_RESIZE = {"coordinates": "asymmetric", "rounding": "floor"}  # what Upsample and Resize 10 do
@@ -86,6 +86,8 @@ def _resized(
     """A resize along the axes that change."""
     if (sizes is None) == (scales is None):
         raise node.unsupported("either sizes or scales must be given", "The model is malformed.")
+    sizes, scales = (value and exactly(node, value, len(axes)) for value in (sizes, scales))
+    region = region and exactly(node, region, 2 * len(axes))
     changing = list(range(len(axes)))
     if region is None and how.get("aspect", "stretch") == "stretch" and how["coordinates"] != "tf_half_pixel_for_nn":
         changing = _changing(x, sizes, scales, axes)
