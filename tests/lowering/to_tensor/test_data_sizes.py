@@ -11,6 +11,7 @@ import stepwell
 from stepwell.dialects.graph.generate import RangeOp
 from stepwell.dialects.graph.indexing import OneHotOp
 from stepwell.dialects.graph.movement import PadOp, SliceOp, SplitOp, TileOp
+from stepwell.dialects.graph.sampling import AffineGridOp, ColToImOp
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp
 from stepwell.ir.types import F32, SI64, Type
 from tests.lowering.to_tensor.by_data import check_by_data, fails, serves
@@ -133,3 +134,43 @@ def test_split() -> None:
 ])  # fmt: skip
 def test_parts_that_cannot_be_are_errors(sizes: Any, words: str) -> None:
     fails([tensor(N, M), LIST3], lambda x, s: SplitOp(x, s, axis=1), counted(2, 9), ints(*sizes), match=words)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_affine_grid(align: bool) -> None:
+    theta = counted(2, 2, 3) / 8
+    sets = [[theta, ints(2, 1, *sizes)] for sizes in ((3, 4), (1, 1), (5, 0), (1, 7))]
+    types = [tensor(N, 2, 3), tensor(4, element=SI64)]
+    serves(types, lambda t, s: AffineGridOp(t, s, align_corners=align), *sets, tolerance=1e-6)
+
+
+COLUMNS = {"strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2)}
+
+
+def columns(image: Any, block: Any) -> Any:
+    """Columns for blocks of an image of three channels."""
+    counts = [
+        (image[a] + COLUMNS["pads"][a] + COLUMNS["pads"][2 + a] - COLUMNS["dilations"][a] * (block[a] - 1) - 1)
+        // COLUMNS["strides"][a] + 1 for a in range(2)
+    ]  # fmt: skip
+    return counted(2, 3 * block[0] * block[1], counts[0] * counts[1])
+
+
+def to_image(x: Any, image: Any, block: Any) -> Any:
+    return ColToImOp(x, image, block, **COLUMNS)
+
+
+def test_folding_of_columns() -> None:
+    pairs = [((5, 6), (2, 3)), ((4, 4), (1, 1)), ((7, 5), (3, 2)), ((5, 3), (2, 3))]
+    types = [tensor(2, N, M), LIST2, LIST2]
+    serves(types, to_image, *([columns(*pair), *(ints(*sizes) for sizes in pair)] for pair in pairs))
+
+
+@pytest.mark.parametrize(("image", "block", "words"), [
+    ((5, 6), (2, 4), "not whole blocks"), ((5, 6), (0, 3), "not whole blocks"), ((5, 6), (-2, -3), "not whole blocks"),
+    ((5, 6), (1 << 62, 4), "not whole blocks"), ((5, 7), (2, 3), "not as many columns"),
+    ((-5, -7), (2, 3), "not as many columns"), ((1 << 60, 1 << 60), (2, 3), "not as many columns"),
+])  # fmt: skip
+def test_columns_that_do_not_fit_are_errors(image: Any, block: Any, words: str) -> None:
+    x = columns((5, 6), (2, 3))
+    fails([tensor(2, N, M), LIST2, LIST2], to_image, x, ints(*image), ints(*block), match=words)

@@ -158,9 +158,13 @@ def roi_align(node: Node) -> Value:
 @rule("Col2Im", since=18)
 def col_to_im(node: Node) -> Value:
     """Strides and dilations are 1, pads 0 by default."""
-    rank = static_length(node, 1)
+    x, image, block = node.inputs()
+    if node.has("strides") or node.has("dilations"):
+        rank = len(node.ints("strides" if node.has("strides") else "dilations"))
+    else:
+        rank = len(node.ints("pads")) // 2 if node.has("pads") else static_length(node, 1)
     op = sampling.ColToImOp(
-        *node.inputs(),
+        x, exactly(node, image, rank), exactly(node, block, rank),
         strides=node.ints("strides", [1] * rank),
         pads=node.ints("pads", [0] * 2 * rank),
         dilations=node.ints("dilations", [1] * rank),
