@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,25 +12,22 @@ import attrs
 import numpy as np
 
 from stepwell.collector import paused_collector
-from stepwell.compiler import Options, Request, backend, entered, machine_of, profiler
 from stepwell.errors import EngineError, InputError, RuntimeError, StateError
-from stepwell.frontends.onnx import names as onnx_names
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
-from stepwell.ir.passes import PassContext
 from stepwell.list_ports import ListPort
-from stepwell.lowering.pipeline import landing_of
-from stepwell.plugins import load_installed
 from stepwell.ports import AnyPort, Array, Port, accepted, main_function, parts_of, restored, tensor_ports, wholes
-from stepwell.sources import Held, Shapes, Source, open_source
 from stepwell.state import State, StateLayout
-from stepwell.way import LaterWay, Way, walked
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.executable import Executable
     from stepwell.backends.cpu.profile import Profile
+    from stepwell.compiler import Options, Request
     from stepwell.dialects.func import FuncOp
     from stepwell.engine.cache import Place
+    from stepwell.ir.passes import PassContext
+    from stepwell.sources import Held, Shapes, Source
+    from stepwell.way import LaterWay, Way
 
 
 def compile(
@@ -64,6 +60,10 @@ def compile(
     Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
     target or precision that is unknown or that this machine cannot run, TuningError for a file of schedules that is
     damaged or that holds one which does not suit its kernel."""
+    from stepwell.compiler import Request, entered
+    from stepwell.plugins import load_installed
+    from stepwell.sources import open_source
+
     request = Request(target, precision, shapes, sanitize, state, capacity, None if tuned is None else os.fspath(tuned))
     with paused_collector():
         load_installed()
@@ -89,6 +89,9 @@ def place_of(source: Source | Held, request: Request) -> Place | None:
 
 def compile_module(module: Operation, options: Options) -> Model:
     """Compile a module, which is consumed."""
+    from stepwell.compiler import backend, machine_of
+    from stepwell.way import walked
+
     way = walked(module, options)
     program = backend().build(
         module, machine_of(options), threads=options.threads, sanitize=options.sanitize, cached=options.cache
@@ -186,6 +189,8 @@ class Model:
             if self._profiler is None:
                 if self._way.lowered is None:
                     raise InputError("a model without its IR at the loop landing cannot be profiled")
+                from stepwell.compiler import profiler
+
                 self._profiler = profiler(self._way.lowered, self._way.options)
         found: Profile
         if self._stateful is not None:
@@ -313,6 +318,11 @@ def add_outputs(module: Operation, names: Sequence[str]) -> None:
     """Let @main return the values of these ONNX names as well.
 
     Raises InputError for an unknown name, and below the graph landing, where values are not what the names say."""
+    import difflib
+
+    from stepwell.frontends.onnx import names as onnx_names
+    from stepwell.lowering.pipeline import landing_of
+
     if names and landing_of(module) != "graph":
         raise InputError(f"{_listed(names)}: intermediates can be had of models that enter at the graph landing only")
     function = main_function(module)

@@ -17,7 +17,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.tensor.grouped import outline_kernel
 from stepwell.lowering.tensor.maps import dims_through
-from stepwell.lowering.tensor.rows import NEVER, join_rows
+from stepwell.lowering.tensor.rows import COUNTED, join_rows
 from stepwell.lowering.tensor.separate import separate_results
 
 
@@ -38,13 +38,12 @@ class Fuse(Pass):
     """Group tileable ops into kernels.
 
     `rows`: kernels that work on the same rows are joined. `windows`: so are those that are read through windows,
-    "counted" where the cost model counts that to be faster, "always" or "never", the usual, since what it counts for
-    a pool with a convolution behind it is far from what is measured."""
+    "counted" where the cost model counts that to be faster, "always" or "never"."""
 
     name: ClassVar[str] = "fuse"
     enabled: bool = True
     rows: bool = True
-    windows: str = NEVER
+    windows: str = COUNTED
 
     def run(self, module: Operation, context: PassContext) -> None:
         for function in module.walk_of(func.FuncOp):

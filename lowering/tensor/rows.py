@@ -139,9 +139,10 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
     if isinstance(joined, str):
         return joined
     refusal = why_not_by_rows(joined, trial.machine, of_any_length=of_any_length)
-    if trial.windows == NEVER and through_windows(joined, stage):
+    windows = through_windows(joined, stage)
+    if trial.windows == NEVER and windows:
         return "it is read through windows"
-    if refusal is None and trial.windows != ALWAYS and rows_that_slide(joined) is not None:
+    if refusal is None and trial.windows != ALWAYS and (windows or rows_that_slide(joined) is not None):
         apart, together = apart_and_together(rows, stage, joined, trial.machine, trial.costs)
         name = stage.root.loc.label or stage.root.op_name
         trial.context.remark(rows.root.root, f"with {name} in its rows: {together}; apart: {apart}")

@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -58,6 +57,8 @@ def place_of(source: Source | Held, request: Request) -> Place | None:
     opened = source.as_bytes() if isinstance(source, Held) else source
     if opened is None:
         return None
+    from concurrent.futures import ThreadPoolExecutor  # what loads an engine file alone has no use for it
+
     with ThreadPoolExecutor(1, thread_name_prefix="stepwell-hash") as pool:
         hashing = pool.submit(_digest_of, opened.data)
         try:  # what the key and its model need is imported meanwhile

@@ -33,7 +33,6 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from attrs import field, frozen
@@ -142,6 +141,8 @@ def _places(sections: Sequence[Section]) -> list[int]:
 
 
 def _digests(sections: Sequence[Section]) -> list[bytes]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from stepwell.backends.cpu import machine
 
     with ThreadPoolExecutor(machine.usable_cores(), thread_name_prefix="stepwell-hash") as pool:

@@ -190,3 +190,14 @@ def test_the_cost_model_joins_what_does_not_fit_the_caches_alone() -> None:
     assert max(stage_counts(lowered(large, COUNTED))) > 2
     assert stage_counts(lowered(large, NEVER)) != stage_counts(lowered(large, COUNTED))
     assert stage_counts(lowered(small, COUNTED)) == stage_counts(lowered(small, NEVER))
+
+
+def test_a_pool_whose_windows_lie_apart_is_counted_too() -> None:
+    """Joined, each row of the pool's results would be a grain that reads all weights of the convolution."""
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], pads=[1] * 4), node("Relu", ["c"], ["r"]),
+        node("MaxPool", ["r"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]  # fmt: skip
+    source = model(nodes, (1, 512, 28, 28), w=np.ones((512, 512, 3, 3), np.float32))
+    assert stage_counts(lowered(source, COUNTED)) == stage_counts(lowered(source, NEVER))
+    assert stage_counts(lowered(source, ALWAYS)) != stage_counts(lowered(source, NEVER))
