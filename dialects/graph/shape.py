@@ -58,8 +58,10 @@ def list_size(value: Value, what: str) -> Dim:
 
 def check_list(value: Value, length: Dim, what: str) -> None:
     """Raise IRError where a value is no list, or proven to have another length."""
-    if proven_different(list_size(value, what), length):
+    size = list_size(value, what)
+    if proven_different(size, length):
         raise IRError(f"{what} must have {length} elements, is {value.type}")
+    demand_equal(size, length, f"the number of {what}")
 
 
 def list_length(value: Value, what: str) -> int:

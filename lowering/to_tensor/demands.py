@@ -17,7 +17,6 @@ from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.graph.base import GraphOp
 from stepwell.dialects.graph.demands import Demand, demand_size, recorded
-from stepwell.dialects.graph.symbols import DataDependentOp
 from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.dialects.tensor import DimsAttr, SizeOp
 from stepwell.ir.attributes import ArrayAttr, StringAttr, UnitAttr
@@ -82,9 +81,8 @@ def require_zero(c: Conversion, zero: Dim, message: str, loc: Location) -> None:
 
 def _demands_of(op: GraphOp) -> list[Demand]:
     with recorded() as found:
-        if not (isinstance(op, DataDependentOp) and op.new_dims):
-            op.infer_types()
-            op.verify_op()
+        op.infer_types()
+        op.verify_op()
         for result in op.results:
             for axis, size in enumerate(result.type.shape if isinstance(result.type, TensorType) else ()):
                 demand_size(size, f"axis {axis} of its result")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -20,51 +21,42 @@ from stepwell.lowering.to_tensor.rules import Body, accumulator_type, dim_names,
 from stepwell.lowering.to_tensor.scalars import Scalars
 
 
-@attrs.frozen
-class ReducedAxes:
-    """The axes of a shape that a reduction keeps and those it merges.
-
-    The reduction's iteration space is the kept axes, then the merged ones: results are read and written in order."""
-
-    shape: tuple[Dim, ...]
-    axes: tuple[int, ...]
+class ReductionSpace(ABC):
+    """The iteration space of a reduction: the dims of its result, then those that it merges. Results are read and
+    written in order."""
 
     @property
-    def kept(self) -> list[int]:
-        """The axes that stay."""
-        return [axis for axis in range(len(self.shape)) if axis not in self.axes]
-
-    @property
+    @abstractmethod
     def result_shape(self) -> tuple[Dim, ...]:
-        """The sizes of the kept axes."""
-        return tuple(self.shape[axis] for axis in self.kept)
+        """The sizes of the result."""
+
+    @property
+    @abstractmethod
+    def merged_sizes(self) -> tuple[Dim, ...]:
+        """The sizes of the dims that are merged."""
+
+    @property
+    @abstractmethod
+    def whole_map(self) -> AffineMap:
+        """Where the reduction reads a tensor of the whole shape."""
+
+    @property
+    def dims(self) -> int:
+        """The rank of the iteration space."""
+        return len(self.result_shape) + len(self.merged_sizes)
 
     @property
     def count(self) -> Dim:
         """How many elements are merged into one."""
         total: Dim = 1
-        for axis in self.axes:
-            total = total * self.shape[axis]
+        for size in self.merged_sizes:
+            total = total * size
         return total
-
-    def position(self, axis: int) -> int:
-        """The dim of the iteration space that runs along an axis."""
-        return [*self.kept, *self.axes].index(axis)
-
-    @property
-    def whole_map(self) -> AffineMap:
-        """Where the reduction reads a tensor of the whole shape."""
-        return AffineMap(len(self.shape), 0, [dim(self.position(axis)) for axis in range(len(self.shape))])
 
     @property
     def result_map(self) -> AffineMap:
-        """Where the reduction reads or writes a tensor of the kept axes."""
-        return AffineMap(len(self.shape), 0, [dim(n) for n in range(len(self.kept))])
-
-    @property
-    def spread_map(self) -> AffineMap:
-        """Where a map over the whole shape reads a tensor of the kept axes."""
-        return AffineMap(len(self.shape), 0, [dim(axis) for axis in self.kept])
+        """Where the reduction reads or writes a tensor of the result's shape."""
+        return AffineMap(self.dims, 0, [dim(n) for n in range(len(self.result_shape))])
 
     def reduce(
         self, c: Conversion, whole: Sequence[Value], kept: Sequence[Value], elements: Sequence[Type], body: Body,
@@ -73,10 +65,10 @@ class ReducedAxes:
         """Tensors of the kept axes: body(whole elements, kept elements) merged over the axes."""
         return reduce_generics(
             c, [*whole, *kept], [TensorType(self.result_shape, element) for element in elements],
-            sizes=[self.shape[axis] for axis in (*self.kept, *self.axes)],
-            iterators=["parallel"] * len(self.kept) + ["reduction"] * len(self.axes),
+            sizes=[*self.result_shape, *self.merged_sizes],
+            iterators=["parallel"] * len(self.result_shape) + ["reduction"] * len(self.merged_sizes),
             maps=[self.whole_map] * len(whole) + [self.result_map] * (len(kept) + len(elements)),
-            names=dim_names(len(self.shape)), body=body, combine=combine, identities=identities,
+            names=dim_names(self.dims), body=body, combine=combine, identities=identities,
         )  # fmt: skip
 
     def merge(
@@ -94,6 +86,66 @@ class ReducedAxes:
     def on_kept(self, c: Conversion, inputs: Sequence[Value], element: Type, body: Body) -> Value:
         """A map over tensors of the kept axes: the end of the reduction that made one of them."""
         return map_generic(c, inputs, TensorType(self.result_shape, element), body)
+
+
+@attrs.frozen
+class ReducedAxes(ReductionSpace):
+    """The axes of a shape that a reduction keeps and those it merges: the iteration space is the kept axes, then the
+    merged ones."""
+
+    shape: tuple[Dim, ...]
+    axes: tuple[int, ...]
+
+    @property
+    def kept(self) -> list[int]:
+        """The axes that stay."""
+        return [axis for axis in range(len(self.shape)) if axis not in self.axes]
+
+    @property
+    def result_shape(self) -> tuple[Dim, ...]:
+        """The sizes of the kept axes."""
+        return tuple(self.shape[axis] for axis in self.kept)
+
+    @property
+    def merged_sizes(self) -> tuple[Dim, ...]:
+        """The sizes of the merged axes."""
+        return tuple(self.shape[axis] for axis in self.axes)
+
+    def position(self, axis: int) -> int:
+        """The dim of the iteration space that runs along an axis."""
+        return [*self.kept, *self.axes].index(axis)
+
+    @property
+    def whole_map(self) -> AffineMap:
+        """Where the reduction reads a tensor of the whole shape."""
+        return AffineMap(len(self.shape), 0, [dim(self.position(axis)) for axis in range(len(self.shape))])
+
+    @property
+    def spread_map(self) -> AffineMap:
+        """Where a map over the whole shape reads a tensor of the kept axes."""
+        return AffineMap(len(self.shape), 0, [dim(axis) for axis in self.kept])
+
+
+@attrs.frozen
+class AxesByData(ReductionSpace):
+    """Axes of a shape of which only data tell whether a reduction merges them.
+
+    Every axis is a dim of the result, of the axis' size or 1, and a dim that is merged, of size 1 or the axis'; its
+    elements are read at the sum of both places."""
+
+    shape: tuple[Dim, ...]
+    result_shape: tuple[Dim, ...]
+
+    @property
+    def merged_sizes(self) -> tuple[Dim, ...]:
+        """One of the two sizes of an axis is 1, the other the axis'."""
+        return tuple(size + 1 - kept for size, kept in zip(self.shape, self.result_shape, strict=True))
+
+    @property
+    def whole_map(self) -> AffineMap:
+        """Where the reduction reads a tensor of the whole shape."""
+        rank = len(self.shape)
+        return AffineMap(2 * rank, 0, [dim(axis) + dim(rank + axis) for axis in range(rank)])
 
 
 def _largest(s: Scalars, a: Value, b: Value, unsigned: bool) -> Value:

@@ -61,8 +61,14 @@ def reshape(node: Node, x: Value, dims: Sequence[Dim]) -> Value:
 
 
 def as_list(node: Node, value: Value) -> Value:
-    """A tensor of one element as a list of one."""
-    return value if rank_of(value) == 1 else reshape(node, value, [1])
+    """A tensor of one element as a list of one; the run checks a number of elements that is symbolic."""
+    return value if shape_of(value) == (1,) else reshape(node, value, [1])
+
+
+def exactly(node: Node, value: Value, count: int) -> Value:
+    """A list of so many elements: itself, but where its length is symbolic, which the run checks."""
+    shape = shape_of(value)
+    return value if len(shape) != 1 or isinstance(shape[0], int) else reshape(node, value, [count])
 
 
 def pick(node: Node, values: Value, positions: Sequence[int]) -> Value:

@@ -14,7 +14,7 @@ from stepwell.dialects.graph.movement import ConcatOp, PadOp
 from stepwell.dialects.graph.shape import ExpandOp, ShapeOp, product
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import config_of
-from stepwell.frontends.onnx.shapes import as_list, axis_attr, int_list, rank_of, reshape
+from stepwell.frontends.onnx.shapes import as_list, axis_attr, exactly, int_list, rank_of, reshape
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import StringType, numpy_dtype
@@ -76,7 +76,9 @@ def tensor_scatter(node: Node) -> Value:
 def one_hot(node: Node) -> Value:
     """The new dim is the last one by default."""
     axis = axis_attr(node, rank_of(node.input(0)) + 1, -1)
-    return node.insert(indexing.OneHotOp(*node.inputs(), axis=axis)).result
+    indices, depth, values = node.inputs()
+    op = indexing.OneHotOp(indices, exactly(node, depth, 1), exactly(node, values, 2), axis=axis)
+    return node.insert(op).result
 
 
 @rule("NonZero", since=9)
@@ -134,7 +136,8 @@ def _top_k(node: Node, k: Value) -> Sequence[Value]:
 @rule("NonMaxSuppression", since=10)
 def non_max_suppression(node: Node) -> Value:
     """Boxes are corners by default."""
-    operands = [node.input(0), node.input(1), *(node.optional(index) for index in (2, 3, 4))]
+    limits = [node.optional(index) for index in (2, 3, 4)]
+    operands = [node.input(0), node.input(1), *(limit and exactly(node, limit, 1) for limit in limits)]
     boxes_as = "center" if node.int("center_point_box", 0) else "corners"
     return node.insert(selection.NonMaxSuppressionOp(*operands, boxes_as=boxes_as)).result
 
