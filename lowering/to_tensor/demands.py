@@ -17,6 +17,7 @@ from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.graph.base import GraphOp
 from stepwell.dialects.graph.demands import Demand, demand_size, recorded
+from stepwell.dialects.graph.symbols import DataDependentOp
 from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.dialects.tensor import DimsAttr, SizeOp
 from stepwell.ir.attributes import ArrayAttr, StringAttr, UnitAttr
