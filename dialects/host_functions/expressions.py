@@ -19,7 +19,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     """What says whether a whole text matches a pattern. Raises IRError for what is no pattern, or too large a one, and
     where RE2 is not installed."""
     try:
-        import re2  # type: ignore[import-not-found, unused-ignore]
+        import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         raise IRError("regular expressions need RE2: pip install 'stepwell[text]'") from None
     options = re2.Options()
