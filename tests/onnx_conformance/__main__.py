@@ -1,6 +1,7 @@
 """ONNX's whole suite in child processes, with a table per operator.
 
     python -m tests.onnx_conformance [--mode given|symbolic|constant] [--only PART] [--details] [--jobs N] [--emulated]
+    python -m tests.onnx_conformance --page docs/onnx.md        # all modes, as a page
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import attrs
+
 from tests import emulation
-from tests.onnx_conformance.cases import CRASH, HANG, OK, OUTCOMES, SPECIALISED, Outcome, table
+from tests.onnx_conformance.cases import CRASH, HANG, OK, OUTCOMES, REFUSED, RIGHT, Outcome, table
+from tests.onnx_conformance.page import page
 from tests.onnx_conformance.suite import MODES, items, outcome
 
 SECONDS = 120.0  # for one case, compiled and run, two at a time
@@ -56,8 +60,7 @@ def serve(run: Callable[[str], Outcome]) -> None:
     """The child's side: names come in, outcomes go out."""
     for line in sys.stdin:
         made = run(line.strip())
-        sys.stdout.write(json.dumps({"name": made.name, "operator": made.operator, "kind": made.kind,
-                                     "reason": made.reason}) + "\n")  # fmt: skip
+        sys.stdout.write(json.dumps(attrs.asdict(made)) + "\n")
         sys.stdout.flush()
 
 
@@ -114,6 +117,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--details", action="store_true", help="a line for every case that is not ok")
     parser.add_argument("--emulated", action="store_true", help="as AArch64 code, under qemu")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="run every mode, and write what became of the cases")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -121,15 +125,20 @@ def main() -> int:
         return 0
     if args.emulated and emulation.missing():
         parser.error(f"--emulated: {emulation.missing()}")
-    options = [f"--mode={args.mode}", *(["--emulated"] if args.emulated else [])]
-    outcomes = list(sweep([name for name in items() if args.only in name], args.jobs, options))
+    names = [name for name in items() if args.only in name]
+    emulating = ["--emulated"] if args.emulated else []
+    if args.page:
+        found = {mode: list(sweep(names, args.jobs, [f"--mode={mode}", *emulating])) for mode in MODES}
+        args.page.write_text(page(found))
+        return 0
+    outcomes = list(sweep(names, args.jobs, [f"--mode={args.mode}", *emulating]))
     if args.details:
         for made in sorted(outcomes, key=lambda made: (made.kind, made.operator, made.name)):
             if made.kind != OK:
                 print(f"{made.kind:<9} {made.operator:<24} {made.name}: {made.reason}")
     clean = clean_operators(outcomes)
     print(f"{table(outcomes, OUTCOMES, OK)}\nwithout a flaw ({len(clean)}): {', '.join(clean)}")
-    return int(any(made.kind not in (OK, SPECIALISED, "refused") for made in outcomes))
+    return int(any(made.kind not in (*RIGHT, REFUSED) for made in outcomes))
 
 
 if __name__ == "__main__":

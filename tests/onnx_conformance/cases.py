@@ -13,19 +13,24 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-OK, SPECIALISED, WRONG, REFUSED, INTERNAL = "ok", "specialised", "wrong", "refused", "internal"
-CRASH, HANG = "crash", "hang"
-OUTCOMES = (OK, SPECIALISED, WRONG, CRASH, HANG, INTERNAL, REFUSED)
+OK, HOST, SPECIALISED = "ok", "host", "specialised"
+WRONG, REFUSED, INTERNAL, CRASH, HANG = "wrong", "refused", "internal", "crash", "hang"
+RIGHT = (OK, HOST, SPECIALISED)
+OUTCOMES = (*RIGHT, WRONG, CRASH, HANG, INTERNAL, REFUSED)
 
 
 @attrs.frozen
 class Outcome:
-    """What became of a case: one of OUTCOMES, and why."""
+    """What became of a case: one of OUTCOMES, and why. `version` is the operator's, by the opset that it came with.
+
+    OK is compiled, for any call; HOST calls functions in Python for a part; SPECIALISED is compiled at the call, for
+    what that tells."""
 
     name: str
     operator: str
     kind: str
     reason: str = ""
+    version: int = 0
 
 
 @functools.cache
@@ -43,6 +48,16 @@ def operator_of(model: Any) -> str:
     """The operator that a case's model is about; those of several nodes are expanded functions, or small models."""
     nodes = model.graph.node
     return nodes[0].op_type if len(nodes) == 1 else "(several nodes)"
+
+
+def version_of(model: Any) -> int:
+    """The version of the operator that a case's model is about; 0 where there is none."""
+    node = model.graph.node[0] if len(model.graph.node) == 1 else None
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    try:
+        return onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain).since_version if node else 0
+    except (onnx.defs.SchemaError, KeyError):
+        return 0
 
 
 def table(made: Sequence[Any], kinds: Sequence[str], good: str) -> str:

@@ -19,6 +19,7 @@ from onnx.backend.test import BackendTest
 from stepwell.errors import StepwellError
 from stepwell.onnx_backend import Backend, Prepared
 from tests.onnx_conformance.cases import (
+    HOST,
     INTERNAL,
     OK,
     REFUSED,
@@ -26,6 +27,7 @@ from tests.onnx_conformance.cases import (
     WRONG,
     Outcome,
     operator_of,
+    version_of,
     with_initializers,
 )
 
@@ -40,14 +42,14 @@ UNREACHABLE = {
 
 
 class Given(Backend):
-    """Remembers whether it has compiled for any call, or will for each."""
+    """Remembers how the last model runs."""
 
-    is_specialised = False
+    kind = OK
 
     @classmethod
     def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> Prepared:
         made = super().prepare(model, device, **kwargs)
-        Given.is_specialised = made.model.is_specialised
+        Given.kind = SPECIALISED if made.model.is_specialised else HOST if made.model.host_calls else OK
         return made
 
 
@@ -130,26 +132,26 @@ def items() -> Mapping[str, Any]:
 
 
 def outcome(name: str, mode: str = "given", **options: Any) -> Outcome:
-    """What became of a case, compiled with `options`; a crash ends the process. What is compiled at the call, for what
-    it tells, is right but not counted as native."""
+    """What became of a case, compiled with `options`; a crash ends the process."""
     item = items()[name]
     _runner().backend = MODES[mode]
-    reason, Given.is_specialised = "", False
+    reason = ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             item.func(None, **options)
-        kind = SPECIALISED if Given.is_specialised else OK
+        kind = Given.kind
     except StepwellError as error:
         kind, reason = REFUSED, _first_words(error)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         if isinstance(error, AssertionError) and any(frame.name == "assert_similar_outputs" for frame in frames):
-            return Outcome(name, operator_of(item.proto[0]), WRONG, " ".join(str(error).split())[:300])
-        frame = frames[-1]
-        place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-        kind, reason = INTERNAL, f"{type(error).__name__} at {place}: {str(error)[:160]}"
-    return Outcome(name, operator_of(item.proto[0]), kind, reason)
+            kind, reason = WRONG, " ".join(str(error).split())[:300]
+        else:
+            place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"
+            kind, reason = INTERNAL, f"{type(error).__name__} at {place}: {str(error)[:160]}"
+    proto = item.proto[0]  # read by the run
+    return Outcome(name, operator_of(proto), kind, reason, version_of(proto))
 
 
 def _first_words(error: StepwellError) -> str:
