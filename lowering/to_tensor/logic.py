@@ -17,7 +17,7 @@ from stepwell.lowering.to_tensor.scalars import Scalars
 
 
 def require_number(type_: Type) -> None:
-    """Raises NoMatch for strings, which stay on the host, and for complex numbers."""
+    """Raises NoMatch for complex numbers, and for strings where more than their handles is asked for."""
     if not isinstance(type_, (FloatType, IntegerType, IndexType)):
         raise NoMatch(f"{type_} is no type of scalar code")
 
