@@ -178,6 +178,8 @@ def _subtract(a: Range, b: Range) -> Range:
 
 
 def _multiply(a: Range, b: Range) -> Range:
+    if a[0] is not None and b[0] is not None and a[0] == a[1] and b[0] == b[1]:
+        return a[0] * b[0], a[0] * b[0]  # of either sign
     if not _not_negative(a) or not _not_negative(b):
         return None, None
     return _both(lambda x, y: x * y, a[0], b[0]), _both(lambda x, y: x * y, a[1], b[1])
