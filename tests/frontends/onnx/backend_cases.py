@@ -21,7 +21,6 @@ Shapes = Mapping[str, Sequence["int | str"]]
 # Cases that cannot be compared: parts of their names, and why.
 SKIPPED = {
     "test_bernoulli": "draws random numbers",
-    "test_ai_onnx_ml_label_encoder": "its labels are strings",
     "test_affine_grid_2d_expanded": "data decides the rank of a value",
     "test_affine_grid_2d_align_corners_expanded": "data decides the rank of a value",
     "test_affine_grid_3d_align_corners_expanded": "data decides the rank of a value",
