@@ -11,9 +11,9 @@ from tests import emulation
 from tests.onnx_conformance.cases import REFUSED, RIGHT, WRONG
 from tests.onnx_conformance.suite import MODES, UNREACHABLE, items, outcome
 
-SAMPLE = 10  # every tenth case, chosen by the hash of its name, and every tenth of the others with bounds checked
-IN_MODES = 24  # every so many in each of the harder modes
-EMULATED = 60  # every so many of them under qemu
+SAMPLE = 20  # every so many cases, chosen by the hash of its name, and as many others with bounds checked
+IN_MODES = 40  # every so many in each of the harder modes
+EMULATED = 90  # every so many of them under qemu
 
 
 def sampled(remainder: int, of: int = SAMPLE) -> list[str]:
