@@ -14,7 +14,7 @@ from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, divide_exact, proven_equal
-from stepwell.ir.types import F32, F64, I1, INDEX, TensorType, Type, bit_width
+from stepwell.ir.types import F32, F64, I1, INDEX, TensorType, Type, bit_width, numpy_dtype
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.to_tensor.placed import Placed
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned
@@ -80,20 +80,29 @@ def _multiplied(op: AttentionOp, c: Conversion, placed: Placed, type_: TensorTyp
     if op.scale == 1.0:
         return placed
     maps = [AffineMap(4, 0, placed.at(dims(4)))]
-    return Placed.of(c, map_generic(c, [placed.tensor], type_,
-                                    lambda z, v: z.mul(v, scale_of(z, op.scale, size, v.type, root=op.narrow)),
+    return Placed.of(c, map_generic(c, [placed.tensor], type_, lambda z, v: z.mul(v, _factor(z, op, size, v.type)),
                                     maps=maps))  # fmt: skip
 
 
-def scale_of(s: Scalars, given: float | None, size: Dim, type_: Type, *, root: bool = False) -> Value:
-    """The scale of attention: the given one, or 1 / sqrt(size), computed in f64; or its square root."""
+def _factor(s: Scalars, op: AttentionOp, size: Dim, type_: Type) -> Value:
+    """The scale; of a narrow op its root, rounded to the type of the queries whatever it is computed in."""
+    if not op.narrow:
+        return scale_of(s, op.scale, size, type_)
+    own = tensor_type(op.query).element
+    if op.scale is not None or isinstance(size, int):
+        return s.constant(op.factors(size if isinstance(size, int) else 0, numpy_dtype(own))[0], type_)
+    return s.narrowed(s.narrowed(s.unary(math.SqrtOp, scale_of(s, None, size, F64)), own), type_)
+
+
+def scale_of(s: Scalars, given: float | None, size: Dim, type_: Type) -> Value:
+    """The scale of attention: the given one, or 1 / sqrt(size), computed in f64."""
     if given is None and isinstance(size, int):
         given = default_scale(size)
     if given is not None:
-        return s.constant(given**0.5 if root else given, type_)
+        return s.constant(given, type_)
     positive = s.maximum(s.size(size), s.constant(1, INDEX))
-    scale = s.divf(s.constant(1.0, F64), s.unary(math.SqrtOp, s.index_to_float(positive, F64)))
-    return s.narrowed(s.unary(math.SqrtOp, scale) if root else scale, type_)
+    root = s.unary(math.SqrtOp, s.index_to_float(positive, F64))
+    return s.narrowed(s.divf(s.constant(1.0, F64), root), type_)
 
 
 def _turned(op: AttentionOp, c: Conversion, placed: Placed) -> Placed:
