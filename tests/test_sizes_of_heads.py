@@ -8,26 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
 
 import stepwell
 from stepwell.errors import InputError
+from tests.symbolic_nodes import arrays, model, results
 
 Array = np.ndarray[Any, Any]
 FOUR = {"q": 4, "k": 4, "v": 4}
 THREE = {"q": 3, "k": 3, "v": 3}
-
-
-def model(op: str, opset: int, ranks: dict[str, int], results: int, **attributes: Any) -> Any:
-    """A node with a symbol of its own for each size of its inputs; an absent input has rank 0."""
-    inputs = [name if rank else "" for name, rank in ranks.items()]
-    node = helper.make_node(op, inputs, [f"y{n}" for n in range(results)], name="the_node", **attributes)
-    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"{name}{axis}" for axis in range(rank)])
-             for name, rank in ranks.items() if rank]  # fmt: skip
-    outs = [helper.make_tensor_value_info(f"y{n}", TensorProto.FLOAT, None) for n in range(results)]
-    graph = helper.make_graph([node], "g", infos, outs)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
 @functools.cache
@@ -35,17 +23,8 @@ def plain_attention() -> Any:
     return stepwell.compile(model("Attention", 23, FOUR, 1))
 
 
-def arrays(shapes: Sequence[Sequence[int]]) -> list[Array]:
-    rng = np.random.default_rng(0)
-    return [rng.standard_normal(shape, np.float32) for shape in shapes]
-
-
 def check(made: Any, compiled: Any, shapes: Sequence[Sequence[int]]) -> None:
-    given = arrays(shapes)
-    names = [port.name for port in made.graph.input]
-    expected = ReferenceEvaluator(made).run(None, dict(zip(names, given, strict=True)))
-    found = compiled(*given)
-    for own, wanted in zip(found if isinstance(found, (list, tuple)) else [found], expected, strict=True):
+    for own, wanted in results(made, compiled, shapes):
         np.testing.assert_allclose(own, wanted, rtol=2e-5, atol=1e-6 * max(1, np.abs(wanted).max()))
 
 

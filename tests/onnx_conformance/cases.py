@@ -80,6 +80,7 @@ def _line(label: str, made: Sequence[Any], kinds: Sequence[str]) -> str:
 
 
 def as_array(value: Any) -> Any:
+    """An input of a case as an array; a list, a map and an absent value as they are."""
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
     return value if isinstance(value, (list, dict)) or value is None else np.asarray(value)

@@ -13,8 +13,7 @@ from stepwell.dialects.graph.logic import CompareOp, WhereOp
 from stepwell.dialects.graph.movement import TransposeOp
 from stepwell.dialects.graph.reduction import ReduceOp
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp
-from stepwell.frontends.onnx.registry import Node
-from stepwell.frontends.onnx.rules.composing import binary, scalar, unary
+from stepwell.frontends.onnx.rules.composing import Arithmetic, scalar, unary
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim, proven_equal
 from stepwell.ir.types import numpy_dtype
@@ -34,27 +33,8 @@ def vjp(*classes: type[Operation]) -> Callable[[Vjp], Vjp]:
     return register
 
 
-class Backward:
+class Backward(Arithmetic):
     """Inserts ops for rules."""
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-
-    def add(self, a: Value, b: Value | float) -> Value:
-        """a + b"""
-        return binary(self.node, graph.AddOp, a, b)
-
-    def sub(self, a: Value, b: Value | float) -> Value:
-        """a - b"""
-        return binary(self.node, graph.SubOp, a, b)
-
-    def mul(self, a: Value, b: Value | float) -> Value:
-        """a * b"""
-        return binary(self.node, graph.MulOp, a, b)
-
-    def div(self, a: Value, b: Value | float) -> Value:
-        """a / b"""
-        return binary(self.node, graph.DivOp, a, b)
 
     def unary(self, cls: type[graph.UnaryOp], a: Value) -> Value:
         """An elementwise function."""

@@ -75,3 +75,27 @@ def known_integers(node: Node, index: int, what: str) -> list[int] | None:
         advice = f"make the {what} an initializer or a constant"
         raise node.unsupported(reason, advice, UnknownError(reason, shape_of(node.input(index)), [node.input(index)]))
     return found
+
+
+class Arithmetic:
+    """Inserts elementwise ops for a node: each takes tensors of one float type, or a number for the second of them, and
+    gives a tensor of the broadcast shape."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def add(self, a: Value, b: Value | float) -> Value:
+        """a + b"""
+        return binary(self.node, graph.AddOp, a, b)
+
+    def sub(self, a: Value, b: Value | float) -> Value:
+        """a - b"""
+        return binary(self.node, graph.SubOp, a, b)
+
+    def mul(self, a: Value, b: Value | float) -> Value:
+        """a * b"""
+        return binary(self.node, graph.MulOp, a, b)
+
+    def div(self, a: Value, b: Value | float) -> Value:
+        """a / b"""
+        return binary(self.node, graph.DivOp, a, b)

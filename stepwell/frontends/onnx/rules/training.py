@@ -12,34 +12,22 @@ from stepwell.dialects.graph import logic
 from stepwell.dialects.graph.base import tensor_type
 from stepwell.frontends.onnx.gradients.reverse import gradients
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar, unary
+from stepwell.frontends.onnx.rules.composing import Arithmetic, binary, cast, reshaped, scalar, unary
 from stepwell.ir.core import Value
 
 DOMAIN = "ai.onnx.preview.training"
 
 
-class Step:
+class Step(Arithmetic):
     """A rate and the number of a step, as scalars of the parameter's type, and arithmetic on tensors of that type."""
 
     def __init__(self, node: Node, like: Value) -> None:
-        self.node = node
+        super().__init__(node)
         element = tensor_type(like).element
         self.rate, self.time = (cast(node, reshaped(node, node.input(index), ()), element) for index in range(2))
         self.started = node.insert(
             logic.CompareOp(self.time, scalar(node, 0, self.time), predicate="gt")
         ).result  # fmt: skip
-
-    def add(self, a: Value, b: Value | float) -> Value:
-        return binary(self.node, graph.AddOp, a, b)
-
-    def sub(self, a: Value, b: Value | float) -> Value:
-        return binary(self.node, graph.SubOp, a, b)
-
-    def mul(self, a: Value, b: Value | float) -> Value:
-        return binary(self.node, graph.MulOp, a, b)
-
-    def div(self, a: Value, b: Value) -> Value:
-        return binary(self.node, graph.DivOp, a, b)
 
     def rooted(self, a: Value) -> Value:
         """sqrt(a) + epsilon"""
