@@ -1,4 +1,4 @@
-"""Attention of transformers, and the rotation of positions into its heads."""
+"""Attention of transformers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stepwell.dialects.graph.attention import AttentionOp, RotaryEmbeddingOp
+from stepwell.dialects.graph.attention import AttentionOp
 from stepwell.dialects.graph.base import constant_array, shape_of, tensor_type
 from stepwell.dialects.graph.conversion import CastOp
 from stepwell.dialects.graph.movement import ConcatOp
@@ -15,7 +15,6 @@ from stepwell.frontends.onnx.rules.attention import merge_heads, query_offset, s
 from stepwell.frontends.onnx.rules.composing import reshaped
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN, added
 from stepwell.ir.core import Value
-from stepwell.ir.dims import divide_exact
 from stepwell.ir.types import I1, numpy_dtype
 
 
@@ -61,21 +60,3 @@ def _biased(node: Node, parts: Sequence[Value], bias: Value) -> list[Value]:
     dtype = numpy_dtype(tensor_type(bias).element)
     rows = [node.constant(row.astype(dtype)) for row in np.split(array, ends[:-1])]
     return [added(node, part, row) for part, row in zip(parts, rows, strict=True)]
-
-
-@rule("RotaryEmbedding", domain=DOMAIN)
-def rotary_embedding(node: Node) -> Value:
-    """Inputs x, positions [b, s], cos and sin tables; heads of a 3-D x are counted by num_heads, or are as wide as the
-    tables say."""
-    x, positions, cos, sin = (node.input(index) for index in range(4))
-    if len(shape_of(positions)) != 2 or node.float("scale", 1.0) != 1 or node.int("is_packed_batching", 0):
-        raise node.unsupported("a scale, packed batches or one position for all are not supported")
-    flat, half = len(shape_of(x)) == 3, shape_of(cos)[-1]
-    if flat:
-        heads = node.int("num_heads", 0) or divide_exact(shape_of(x)[2], 2 * half)
-        if not isinstance(heads, int):
-            raise node.unsupported(f"the number of heads is not known: {heads}", "give num_heads")
-        x = split_heads(node, x, heads, "input")
-    interleaved = bool(node.int("interleaved", 0)) or None
-    made = node.insert(RotaryEmbeddingOp(x, cos, sin, positions, interleaved=interleaved)).result
-    return merge_heads(node, made) if flat else made
