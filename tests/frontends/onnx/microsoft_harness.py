@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 import stepwell
 from tests.frontends.onnx.rule_harness import assert_matches, given, imported, node_model, onnxruntime_outputs
@@ -22,15 +23,20 @@ def floats(*shape: int) -> Array:
 def check(
     op_type: str, inputs: Sequence[Array | None], outputs: list[str] | None = None, domain: str = "com.microsoft",
     constants: Collection[int] = (), shapes: Mapping[int, Sequence[int | str]] | None = None, native: bool = False,
-    tolerance: float = 2e-5, defined: Defined = lambda index, array: array, expected: Sequence[Array] | None = None,
+    typed: Collection[str] = (), tolerance: float = 2e-5,
+    defined: Defined = lambda index, array: array, expected: Sequence[Array] | None = None,
     **fields: Any,
 ) -> None:  # fmt: skip
     """The results of a node against those of onnxruntime, or `expected`: of given sizes and, where `shapes` has
-    symbols, of those; with `native`, compiled too. `defined(i, array)` is what counts of result i."""
+    symbols, of those; with `native`, compiled too. `defined(i, array)` is what counts of result i;
+    outputs that are `typed` are declared as f32, which onnxruntime needs of some."""
     named: dict[str, Any] = {"outputs": outputs or ["y"], "constants": constants, "domain": domain, **fields}
     arrays, wanted = given(inputs, constants), expected
     for sizes in (None, shapes) if shapes else (None,):
         model = node_model(op_type, inputs, shapes=sizes, **named)
+        for port in model.graph.output:
+            if port.name in typed:
+                port.type.tensor_type.elem_type = TensorProto.FLOAT
         if wanted is None:
             wanted = onnxruntime_outputs(model, arrays)
         runs = [imported(model).run(arrays)]

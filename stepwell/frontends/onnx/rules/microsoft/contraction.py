@@ -10,6 +10,12 @@ from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
 from stepwell.ir.core import Value
 
 
+def product(node: Node, lhs: Value, rhs: Value) -> Value:
+    """lhs x rhs as MatMul has it: of matrices, stacks of them, and vectors."""
+    lhs, rhs, row, column = as_matrices(node, lhs, rhs)
+    return without_unit_axes(node, node.insert(MatmulOp(lhs, rhs)).result, row, column)
+
+
 @rule("FusedMatMul", domain=DOMAIN)
 def fused_matmul(node: Node) -> Value:
     """alpha * A' x B'; transBatchA and transBatchB move the first axis to the place before the last."""
@@ -22,6 +28,4 @@ def fused_matmul(node: Node) -> Value:
         if len(order) > 1 and node.int(f"trans{which}", 0):
             order[-2:] = order[-1], order[-2]
         sides.append(transpose(node, value, order))
-    lhs, rhs, row, column = as_matrices(node, *sides)
-    product = without_unit_axes(node, node.insert(MatmulOp(lhs, rhs)).result, row, column)
-    return scaled(node, product, node.float("alpha", 1.0))
+    return scaled(node, product(node, *sides), node.float("alpha", 1.0))

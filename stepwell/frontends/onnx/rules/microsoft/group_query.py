@@ -16,20 +16,19 @@ import numpy as np
 from stepwell.dialects.graph.attention import AttentionOp
 from stepwell.dialects.graph.base import content, shape_of
 from stepwell.dialects.graph.elementwise import AddOp, SubOp
-from stepwell.dialects.graph.generate import RangeOp
 from stepwell.dialects.graph.logic import CompareOp, WhereOp
-from stepwell.dialects.graph.movement import ConcatOp, SliceOp, SplitOp
+from stepwell.dialects.graph.movement import SliceOp, SplitOp
 from stepwell.dialects.graph.normalization import RmsNormOp
-from stepwell.dialects.graph.scatter import TensorScatterOp
 from stepwell.dialects.graph.shape import ExpandOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.attention import merge_heads, scale_or_default, size_of, split_heads
 from stepwell.frontends.onnx.rules.composing import cast, reshaped, scalar
+from stepwell.frontends.onnx.rules.microsoft.cache import Kept, counted, written
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN, added
 from stepwell.frontends.onnx.rules.microsoft.rotation import counted_from, rotated
-from stepwell.frontends.onnx.shapes import as_list, int_list
+from stepwell.frontends.onnx.shapes import int_list
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, dim_max, divide_exact, proven_equal, proven_lt
+from stepwell.ir.dims import divide_exact, proven_equal, proven_lt
 from stepwell.ir.types import SI64
 
 QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LENGTHS, TOTAL, COS, SIN, POSITIONS, BIAS, SINKS = range(12)
@@ -39,10 +38,9 @@ SCORES = {0: None, 1: "capped", 2: "probabilities"}
 
 @attrs.frozen
 class Rows:
-    """Which rows of the cache a call writes and reads: `count` is the number of all, `total` [1] the same as a value,
-    `first` [b or 1] the first new one's place; `prompt` whether they are all new, [1] where only the run tells."""
+    """Which rows of the cache a call writes and reads: `total` [1] is the number of all, `first` [b or 1]
+    the first new one's place; `prompt` whether they are all new, [1] where only the run tells."""
 
-    count: Dim
     total: Value
     first: Value
     prompt: Value | bool
@@ -62,18 +60,18 @@ def group_query_attention(node: Node) -> Sequence[Value]:
         tables = node.input(COS), node.input(SIN)
         query, key = (rotated(node, x, *tables, positions, interleaved) for x in (query, key))
     past = node.optional(PAST_KEY), node.optional(PAST_VALUE)
-    key, value = (_present(node, old, new, rows) for old, new in zip(past, (key, value), strict=True))
+    keys, values = (_kept(node, old, new, rows) for old, new in zip(past, (key, value), strict=True))
     causal, window = bool(node.int("causal", 1)), node.int("local_window_size", -1)
     lengths = None if causal else node.insert(AddOp(node.input(LENGTHS), scalar(node, 1, node.input(LENGTHS)))).result
     made = node.insert(AttentionOp(
-        query, _valid(node, key, rows), _valid(node, value, rows), node.optional(BIAS), lengths,
+        query, keys.valid, values.valid, node.optional(BIAS), lengths,
         rows.first if causal else None, _sinks(node, query, heads),
         scale=scale_or_default(node.float("scale", 0.0) or None, shape_of(query)[3]), causal=causal or None,
         left=window - 1 if window > 0 else None, softcap=node.float("softcap", 0.0) or None,
         scores=SCORES[node.int("qk_output", 0)],
     ))  # fmt: skip
     exposed = made.exposed if node.int("qk_output", 0) != 1 else [added(node, made.exposed[0], node.optional(BIAS))]
-    return [merge_heads(node, made.output), key, value, *exposed]
+    return [merge_heads(node, made.output), keys.present, values.present, *exposed]
 
 
 def _check(node: Node) -> None:
@@ -126,30 +124,21 @@ def _rows(node: Node, query: Value) -> Rows:
     """first = 0 for a prompt, else seqlens_k + 1 - s"""
     fresh, (batch, _, count, _) = size_of(node, query, 2), shape_of(query)
     past = node.optional(PAST_KEY)
-    total = fresh if past is None else _known_total(node, past, fresh)
+    total = fresh
+    if past is not None:
+        most = node.insert(AddOp(size_of(node, past, 2), fresh)).result
+        total = counted(node, node.input(TOTAL), most)
     (rows,) = content(total) or (count,)
     if past is None or proven_equal(rows, count):
-        return Rows(rows, total, node.constant(np.zeros(1, np.int64)), True)
+        return Rows(total, node.constant(np.zeros(1, np.int64)), True)
     lengths = reshaped(node, cast(node, node.input(LENGTHS), SI64), (batch,))
     if count == 1:  # of one row, seqlens_k is its place also if it is the first
-        return Rows(rows, total, lengths, False)
+        return Rows(total, lengths, False)
     behind = node.insert(SubOp(lengths, node.insert(SubOp(fresh, scalar(node, 1, fresh))).result)).result
     if proven_lt(count, rows):
-        return Rows(rows, total, behind, False)
+        return Rows(total, behind, False)
     prompt = node.insert(CompareOp(fresh, total, predicate="eq")).result
-    return Rows(rows, total, node.insert(WhereOp(prompt, scalar(node, 0, behind), behind)).result, prompt)
-
-
-def _known_total(node: Node, past: Value, fresh: Value) -> Value:
-    """The number of all rows as a size: of a list that has so many of p + s elements, where it is known to the run
-    only."""
-    total = as_list(node, cast(node, node.input(TOTAL), SI64))
-    if content(total) is not None:
-        return total
-    zero, one = (node.constant(np.array(number, np.int64)) for number in (0, 1))
-    most = reshaped(node, node.insert(AddOp(size_of(node, past, 2), fresh)).result, ())
-    places = node.insert(RangeOp(zero, most, one)).result
-    return size_of(node, node.insert(SliceOp(places, int_list(node, [0]), total, axes=[0])).result, 0)
+    return Rows(total, node.insert(WhereOp(prompt, scalar(node, 0, behind), behind)).result, prompt)
 
 
 def _positions(node: Node, query: Value, rows: Rows) -> Value:
@@ -165,26 +154,8 @@ def _positions(node: Node, query: Value, rows: Rows) -> Value:
     return counted if isinstance(rows.prompt, bool) else node.insert(WhereOp(rows.prompt, counted, given)).result
 
 
-def _present(node: Node, past: Value | None, new: Value, rows: Rows) -> Value:
-    """The past with the new rows written into it, behind it where there is no room."""
-    if past is None:
-        return new
-    batch, groups, held, size = shape_of(past)
-    more = dim_max(rows.count, held) - held
-    if more != 0:
-        room = node.insert(ExpandOp.to(scalar(node, 0, past), (batch, groups, more, size))).result
-        past = node.insert(ConcatOp([past, room], axis=2)).result
-    first = rows.first
-    if shape_of(first)[0] != batch:
-        first = node.insert(ExpandOp.to(first, (batch,))).result
-    return node.insert(TensorScatterOp(past, new, first, axis=2)).result
-
-
-def _valid(node: Node, present: Value, rows: Rows) -> Value:
-    """The first `total` rows of the present."""
-    if proven_equal(rows.count, shape_of(present)[2]):
-        return present
-    return node.insert(SliceOp(present, int_list(node, [0]), rows.total, axes=[2])).result
+def _kept(node: Node, past: Value | None, new: Value, rows: Rows) -> Kept:
+    return Kept(new, new) if past is None else written(node, past, new, rows.first, rows.total)
 
 
 def _sinks(node: Node, query: Value, heads: int) -> Value | None:
