@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from stepwell.dialects.graph.activation import GeluOp
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.contraction import MatmulOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.contraction import as_matrices, scaled, transpose, without_unit_axes
-from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
+from stepwell.frontends.onnx.rules.contraction import as_matrices, gemm, scaled, transpose, without_unit_axes
+from stepwell.frontends.onnx.rules.microsoft.activation import fused_by_name
+from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN, rounded_like, summed
 from stepwell.ir.core import Value
 
 
@@ -29,3 +31,28 @@ def fused_matmul(node: Node) -> Value:
             order[-2:] = order[-1], order[-2]
         sides.append(transpose(node, value, order))
     return scaled(node, product(node, *sides), node.float("alpha", 1.0))
+
+
+@rule("TransposeMatMul", domain=DOMAIN)
+def transpose_matmul(node: Node) -> Value:
+    """FusedMatMul under its old name."""
+    return fused_matmul(node)
+
+
+@rule("FusedMatMulActivation", domain=DOMAIN)
+def fused_matmul_activation(node: Node) -> Value:
+    """act(alpha * A' x B')"""
+    return fused_by_name(node, fused_matmul(node))
+
+
+@rule("FusedGemm", domain=DOMAIN)
+def fused_gemm(node: Node) -> Value:
+    """act(alpha * A' x B' + beta * C)"""
+    return fused_by_name(node, gemm(node))
+
+
+@rule("GemmFastGelu", domain=DOMAIN)
+def gemm_fast_gelu(node: Node) -> Value:
+    """gelu(X x W + bias), by the hyperbolic tangent."""
+    total = summed(node, product(node, node.input(0), node.input(1)), node.optional(2))
+    return rounded_like(node, node.insert(GeluOp(total, approximate="tanh")).result, node.input(0))
