@@ -55,3 +55,19 @@ def test_refusals(tables: list[Array], fields: dict[str, Any], words: str) -> No
         imported(
             node_model("RotaryEmbedding", [floats(2, 3, 16), POSITIONS, *tables], domain="com.microsoft", **fields)
         )
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_three_positions_for_each_row(layout: int, interleaved: int) -> None:
+    positions = np.random.default_rng(5).integers(0, 9, (3, 2, 4))
+    tables = [floats(9, 8), floats(9, 8) * 2]
+    fields = {"mrope_section": [4, 2, 2], "mrope_layout": layout, "interleaved": interleaved}
+    shapes: dict[int, Sequence[int | str]] = {0: ["b", "s", 32], 1: [3, "b", "s"]}
+    check("MRotaryEmbedding", [floats(2, 4, 32), positions, *tables], shapes=shapes, num_heads=2, **fields)
+    shapes = {0: ["b", 2, "s", 16], 1: [3, "b", "s"]}
+    check("MRotaryEmbedding", [floats(2, 2, 4, 16), positions, *tables], shapes=shapes, native=layout == 1, **fields)
+    model = node_model("MRotaryEmbedding", [floats(2, 2, 4, 16), positions, *tables], domain="com.microsoft",
+                       mrope_section=[4, 2, 1])  # fmt: skip
+    with refused("does not share out the 8 columns", Unsupported):
+        imported(model)
