@@ -25,7 +25,7 @@ NOT_IN_ONNXRUNTIME = {
 }  # fmt: skip
 
 # ONNX says them only as a part of something else.
-NOT_IN_ONNX = {"graph.pairwise_coupling"}
+NOT_IN_ONNX = {"graph.inverse", "graph.pairwise_coupling"}
 
 RANDOM = {"graph.random"}  # onnxruntime has other generators
 

@@ -77,6 +77,13 @@ def test_distances(metric: str, dtype: Any) -> None:
     check("CDist", inputs, shapes={0: ["m", 3], 1: ["k", 3]}, metric=metric, native=dtype is np.float32)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (np.float64, 1e-12), (np.float16, 4e-3)])
+def test_inverses(dtype: Any, tolerance: float) -> None:
+    x = (floats(2, 4, 4) + 3 * np.eye(4)).astype(dtype)
+    check("Inverse", [x], shapes={0: ["b", "n", "n"]}, tolerance=tolerance)
+    check("Inverse", [x[0]], tolerance=tolerance)
+
+
 @pytest.mark.parametrize(
     ("op_type", "inputs", "constants", "fields", "words"),
     [

@@ -1,4 +1,4 @@
-"""Elementwise operators, softmax of sums, products of complex numbers, and distances."""
+"""Elementwise operators, softmax of sums, and products of complex numbers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import numpy as np
 
 from stepwell.dialects.graph import elementwise as graph
 from stepwell.dialects.graph.base import shape_of, tensor_type
-from stepwell.dialects.graph.contraction import MatmulOp
 from stepwell.dialects.graph.logic import AndOp, IsInfOp, IsNanOp, NotOp
 from stepwell.dialects.graph.movement import ConcatOp, SplitOp
 from stepwell.dialects.graph.reduction import ReduceOp
 from stepwell.dialects.graph.shape import ExpandOp
 from stepwell.dialects.graph.softmax import SoftmaxOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import Arithmetic, binary, cast, reshaped, scalar, unary
-from stepwell.frontends.onnx.rules.contraction import transpose
+from stepwell.frontends.onnx.rules.composing import Arithmetic, binary, cast, reshaped, unary
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN, rounded_like, summed
 from stepwell.frontends.onnx.shapes import axis_attr, rank_of
 from stepwell.ir.core import Value
@@ -91,20 +89,3 @@ def complex_mul(node: Node) -> Value:
         bi = unary(node, graph.NegOp, bi)
     real, imaginary = c.sub(c.mul(ar, br), c.mul(ai, bi)), c.add(c.mul(ar, bi), c.mul(ai, br))
     return node.insert(ConcatOp([real, imaginary], axis=rank_of(real) - 1)).result
-
-
-@rule("CDist", domain=DOMAIN)
-def distances(node: Node) -> Value:
-    """[m, k]: the distance of every row of A [m, n] from every row of B [k, n], squared or not."""
-    a, b, c = node.input(0), node.input(1), Arithmetic(node)
-    metric = node.string("metric", "sqeuclidean")
-    if metric not in ("sqeuclidean", "euclidean"):
-        raise node.unsupported(f"the metric {metric!r} is not supported, 'sqeuclidean' and 'euclidean' are")
-
-    def squares(x: Value) -> Value:
-        return node.insert(ReduceOp(c.mul(x, x), kind="sum", axes=[1])).result
-
-    total = c.add(squares(a), transpose(node, squares(b), (1, 0)))
-    inner = node.insert(MatmulOp(a, transpose(node, b, (1, 0)))).result
-    squared = binary(node, graph.MaxOp, c.sub(total, c.mul(inner, 2)), scalar(node, 0, inner))
-    return squared if metric == "sqeuclidean" else unary(node, graph.SqrtOp, squared)
