@@ -47,3 +47,14 @@ def test_packed_multi_head_attention() -> None:
     shapes = {0: ["n", 2, 3, 4], 4: ["b", "s"], 5: ["b + 1"]}
     inputs = [packed, None, None, bias, OFFSETS, SUMS]
     check("PackedMultiHeadAttention", inputs, shapes=shapes, expected=expected, num_heads=2)
+
+
+def test_padding_removed_and_restored() -> None:
+    x, counts = floats(3, 3, 4), i32([1, 3, 2])
+    kept = np.arange(3) < counts[:, None]
+    outputs = ["y", "offsets", "sums", "most"]
+    expected = [x[kept], OFFSETS, SUMS, i32([3])]
+    check("RemovePadding", [x, counts], outputs, shapes={0: ["b", "s", 4], 1: ["b"]}, expected=expected, native=True)
+    expected = [np.where(kept[..., None], x, 0)]
+    inputs = [x[kept], OFFSETS]
+    check("RestorePadding", inputs, shapes={0: ["n", 4], 1: ["b", "s"]}, expected=expected, native=True)

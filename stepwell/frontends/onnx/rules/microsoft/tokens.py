@@ -7,17 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from stepwell.dialects.graph.attention import AttentionOp
-from stepwell.dialects.graph.base import shape_of
+from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.generate import RangeOp
+from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.logic import CompareOp
-from stepwell.dialects.graph.movement import SplitOp
-from stepwell.dialects.graph.reduction import ReduceOp
+from stepwell.dialects.graph.movement import ConcatOp, SliceOp, SplitOp
+from stepwell.dialects.graph.reduction import CumulativeOp, ReduceOp
+from stepwell.dialects.graph.scatter import ScatterNDOp
+from stepwell.dialects.graph.selection import TopKOp
+from stepwell.dialects.graph.shape import ExpandOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.attention import merge_heads, scale_or_default, size_of, split_heads
-from stepwell.frontends.onnx.rules.composing import cast, reshaped
+from stepwell.frontends.onnx.rules.composing import cast, reshaped, scalar
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN, added
 from stepwell.frontends.onnx.rules.microsoft.contraction import product
-from stepwell.frontends.onnx.shapes import rank_of
+from stepwell.frontends.onnx.shapes import int_list, rank_of
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, divide_exact
 from stepwell.ir.types import SI64
@@ -77,3 +81,40 @@ def _sequence_of_each(node: Node, sums: Value, count: Value) -> Value:
     ends = cast(node, reshaped(node, sums, (*shape_of(sums), 1)), SI64)
     behind = node.insert(CompareOp(ends, reshaped(node, places, (1, *shape_of(places))), predicate="le")).result
     return node.insert(ReduceOp(cast(node, behind, SI64), kind="sum", axes=[0], keepdims=False)).result
+
+
+@rule("RemovePadding", domain=DOMAIN)
+def remove_padding(node: Node) -> Sequence[Value]:
+    """Inputs x [b, s, h] and the tokens of each sequence [b]; outputs these tokens [n, h], the places of all of them
+    and then of the padding [b, s], the sums of the numbers [b + 1] and the largest [1]."""
+    x, counts = node.input(0), node.input(1)
+    batch, length, hidden = shape_of(x)
+    element = tensor_type(counts).element
+    lengths = cast(node, counts, SI64)
+    zero, one = (node.constant(np.array(number, np.int64)) for number in (0, 1))
+    places = node.insert(RangeOp(zero, reshaped(node, size_of(node, x, 1), ()), one)).result
+    column = reshaped(node, lengths, (batch, 1))
+    real = node.insert(CompareOp(reshaped(node, places, (1, length)), column, predicate="lt")).result
+    every = reshaped(node, cast(node, real, SI64), (batch * length,))
+    order = node.insert(TopKOp(every, size_of(node, every, 0), axis=0)).indices
+    total = node.insert(ReduceOp(lengths, kind="sum", axes=[0])).result
+    kept = node.insert(SliceOp(order, int_list(node, [0]), total, axes=[0])).result
+    tokens = node.insert(GatherOp(reshaped(node, x, (batch * length, hidden)), kept, axis=0)).result
+    sums = node.insert(CumulativeOp(lengths, kind="sum", axis=0)).result
+    sums = node.insert(ConcatOp([int_list(node, [0]), sums], axis=0)).result
+    most = node.insert(ReduceOp(lengths, kind="max", axes=[0])).result
+    offsets = reshaped(node, order, (batch, length))
+    return [tokens, *(cast(node, value, element) for value in (offsets, sums, most))]
+
+
+@rule("RestorePadding", domain=DOMAIN)
+def restore_padding(node: Node) -> Value:
+    """Inputs tokens [n, h] and the places of all of them and then of the padding [b, s] -> [b, s, h], with zeros where
+    there is padding."""
+    tokens, offsets = node.input(0), node.input(1)
+    (count, hidden), (batch, length) = shape_of(tokens), shape_of(offsets)
+    flat = reshaped(node, offsets, (batch * length,))
+    used = node.insert(SliceOp(flat, int_list(node, [0]), size_of(node, tokens, 0), axes=[0])).result
+    blank = node.insert(ExpandOp.to(scalar(node, 0, tokens), (batch * length, hidden))).result
+    made = node.insert(ScatterNDOp(blank, reshaped(node, used, (count, 1)), tokens)).result
+    return reshaped(node, made, (batch, length, hidden))
