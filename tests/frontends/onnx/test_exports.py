@@ -168,12 +168,12 @@ FORMS = {
         %k = {V} tensor<2x2x5x8xf32>
         %m = {V} tensor<3x5xf32>
         %r = graph.attention %q, %k, %k, %m {{scale = 0.25, softcap = 2.0, undefined = "nan",
-          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}}
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}}
           : (tensor<2x4x3x8xf32>, tensor<2x2x5x8xf32>, tensor<2x2x5x8xf32>, tensor<3x5xf32>) -> tensor<2x4x3x8xf32>""",
     "attention that fills scores in": f"""%q = {V} tensor<2x4x3x8xf32>
         %m = {V} tensor<3x3xi1>
         %r = graph.attention %q, %q, %q, %m {{scale = 0.25, fill = -1.0e9, undefined = "zero",
-          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}}
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}}
           : (tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>, tensor<3x3xi1>) -> tensor<2x4x3x8xf32>""",
     "attention that exposes": f"""%q = {V} tensor<2x4x3x8xf32>
         %r, %s = graph.attention %q, %q, %q {{scale = 0.25, causal = true, softcap = 2.0, scores = "capped", {S3}}}
