@@ -85,7 +85,7 @@ def test_the_cache(step: Step) -> None:
     step.check(TABLES, do_rotary=1)
 
 
-@pytest.mark.parametrize("name", ["prompt", "row into a cache", "rows behind a cache"])
+@pytest.mark.parametrize("name", ["prompt", "first row", "row into a cache", "rows behind a cache"])
 def test_compiled(name: str) -> None:
     STEPS[name].check(TABLES, do_rotary=1, native=True)
 

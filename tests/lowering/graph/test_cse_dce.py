@@ -100,3 +100,17 @@ def test_private_functions_go_with_their_last_caller() -> None:
         func.func private @used() { func.return }
         func.func @main() { func.call @used() : () -> () func.return } }""")
     assert [op.properties["sym_name"].value for op in parsed.walk() if op.op_name == "func.func"] == ["used", "main"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("user", "left"), [("func.return %e : {type}", 1), ("func.return", 0)])
+def test_what_brings_a_size_stays_while_types_have_it(user: str, left: int) -> None:
+    type_ = 'tensor<?xf32, #graph.shape<["k"]>>'
+    text = f"""builtin.module {{ func.func @main(%x: tensor<9xsi64>, %n: tensor<1xsi64>, %z: tensor<f32>) {{
+        %s = graph.constant dense<[0]> : tensor<1xsi64>
+        %k = graph.slice %x, %s, %n {{axes = array<i64: 0>, new_dims = ["k"]}}
+          : (tensor<9xsi64>, tensor<1xsi64>, tensor<1xsi64>) -> tensor<?xsi64, #graph.shape<["k"]>>
+        %e = graph.expand %z : (tensor<f32>) -> {type_}
+        {user.format(type=type_)} }} }}"""
+    if left:
+        text = text.replace("%z: tensor<f32>)", f"%z: tensor<f32>) -> {type_}")
+    assert count(after(DeadCode(), text), "graph.slice") == left
