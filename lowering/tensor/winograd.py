@@ -122,6 +122,12 @@ def windows_of(op: GenericOp) -> list[Window]:
     return found if op.iterators.count("reduction") > len(found) else []  # else the products alone would be left
 
 
+def chosen_windows(op: GenericOp, machine: Machine) -> list[Window]:
+    """The windows that fewer products are used for: all of them, or none where that takes longer."""
+    windows = windows_of(op)
+    return windows if windows and cycles(op, windows, machine) < cycles(op, (), machine) else []
+
+
 def cycles(op: GenericOp, windows: Sequence[Window], machine: Machine) -> float:
     """Cycles that a convolution takes on one core: its multiply-adds, the loads of the sums, and what the products make
     pass through the caches.

@@ -1,0 +1,189 @@
+"""What the layouts of an op are predicted to cost: the op is lowered alone, in those layouts, down to scheduled kernels,
+and the cost model (lowering/tensor/cost.py) counts their cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from stepwell.dialects.builtin import ModuleOp
+from stepwell.dialects.func import FuncOp, ReturnOp
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, PadOp, UnpackOp, tensor_type
+from stepwell.ir.attributes import Attribute, Blob, DenseResourceAttr
+from stepwell.ir.builder import Builder
+from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.passes import PassContext
+from stepwell.ir.types import TensorType, numpy_dtype
+from stepwell.lowering.graph.dce import DeadCode
+from stepwell.lowering.tensor.candidates import candidates
+from stepwell.lowering.tensor.canonical import structure
+from stepwell.lowering.tensor.collapse import CollapseDims
+from stepwell.lowering.tensor.decompose import DecomposeLayouts
+from stepwell.lowering.tensor.fuse import Fuse
+from stepwell.lowering.tensor.layout import Layout, Variant, packed, set_maps, take
+from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.place import shifted
+from stepwell.lowering.tensor.split import SplitDims
+from stepwell.lowering.tensor.winograd import PRODUCTS, Rewrite, chosen_windows
+
+PASSES = (DeadCode(), DecomposeLayouts(), Fuse(), CollapseDims(), SplitDims())
+
+
+@attrs.frozen
+class Border:
+    """What lies around a value where it is kept, along each axis."""
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    value: Attribute
+
+
+@attrs.define(eq=False)
+class Predictions:
+    """Predicted cycles for a target with blocks of so many channels, of equal ops once."""
+
+    target: Any
+    block: int
+    _ops: dict[Hashable, float] = attrs.Factory(dict)
+    _kernels: dict[Hashable, float] = attrs.Factory(dict)
+
+    def of_op(self, op: GenericOp, variant: Variant, written: Layout) -> float:
+        """Cycles of a generic in some layouts, where the result leaves its kernel in the layout `written`."""
+        borders = [border_of(value) for value in (*op.inputs, *op.results)]
+        key = (structure(op), variant, written, *borders)
+        if key not in self._ops:
+            self._ops[key] = self._cycles(self._alone(op, variant, written))
+        return self._ops[key]
+
+    def of_copy(self, type_: TensorType, source: Layout, target: Layout) -> float:
+        """Cycles of the kernels that bring a value from one layout into another."""
+        if source == target:
+            return 0.0
+        key = (type_, source, target)
+        if key not in self._ops:
+            function = FuncOp.declare("main", [in_blocks(type_, source, self.block)])
+            builder = Builder.at_end(function.entry)
+            given = as_plain(builder, function.arguments[0], type_, source)
+            made = given if target is None else packed(given, target, self.block)
+            self._ops[key] = self._cycles(_returning(function, made))
+        return self._ops[key]
+
+    def _alone(self, op: GenericOp, variant: Variant, written: Layout) -> Operation:
+        """A module in which a generic stands alone in some layouts. Its inputs are arguments, but for constants; they
+        and the result have the borders that others want around them."""
+        types = [tensor_type(value) for value in op.operands]
+        kept = [in_blocks(type_, axis, self.block) for type_, axis in zip(types, variant.operands, strict=True)]
+        function = FuncOp.declare("main", kept)
+        builder = Builder.at_end(function.entry)
+        clone = op.clone()
+        assert isinstance(clone, GenericOp)
+        for index, (value, axis) in enumerate(zip(op.operands, variant.operands, strict=True)):
+            if isinstance(value.defining_op, ConstantOp):
+                clone.set_operand(index, builder.insert(blank(types[index])).result)
+            else:
+                clone.set_operand(index, as_plain(builder, function.arguments[index], types[index], axis))
+        builder.insert(clone)
+        take(clone, variant, self.block)
+        unpack = clone.results[0].users[0] if variant.result is not None else None
+        result: Value = (unpack or clone).results[0]
+        if written is not None:
+            result = packed(result, written, self.block)
+        border = border_of(op.results[0])
+        if border is not None:
+            more = [0] * (written is not None)
+            pad = PadOp(result, low=[*border.low, *more], high=[*border.high, *more], value=border.value)
+            result = builder.insert(pad).result
+        module = _returning(function, result)
+        windows = chosen_windows(clone, Machine.of(self.target))
+        if windows:
+            Sketch(clone, windows).build()
+        else:
+            _keep_borders(clone, [border_of(value) for value in op.inputs])
+        return module
+
+    def _cycles(self, module: Operation) -> float:
+        context = PassContext(self.target)
+        for pass_ in PASSES:
+            pass_.run(module, context)
+        return sum(self._of_kernel(kernel) for kernel in module.walk_of(KernelOp))
+
+    def _of_kernel(self, kernel: KernelOp) -> float:
+        key = structure(kernel)
+        if key not in self._kernels:
+            self._kernels[key] = candidates(kernel, Machine.of(self.target), 1)[0].terms.cycles
+        return self._kernels[key]
+
+
+class Sketch(Rewrite):
+    """A convolution with fewer products whose weights are not computed."""
+
+    def weights(self) -> Value:
+        """u, without its elements"""
+        type_ = tensor_type(self.op.inputs[1])
+        taps = {window.weights_axis for window in self.windows}
+        left = [size for axis, size in enumerate(type_.shape) if axis not in taps]
+        return self.builder.insert(blank(type_.with_shape([*[PRODUCTS] * len(taps), *left]))).result
+
+
+def border_of(value: Value) -> Border | None:
+    """The border that a reader of a value wants around it, or of what maps make of it where it is made."""
+    for user in value.users:
+        if isinstance(user, PadOp):
+            return Border(tuple(user.low), tuple(user.high), user.value)
+        if isinstance(user, GenericOp) and follows(user, value):
+            return border_of(user.results[0])
+    return None
+
+
+def follows(op: GenericOp, value: Value) -> bool:
+    """Whether a map gives, place by place, what becomes of a generic's result that nothing else reads."""
+    if op.has_reduction or len(op.results) != 1 or not value.has_one_use or value in op.sources:
+        return False
+    same = tensor_type(op.results[0]).shape == tensor_type(value).shape
+    place = op.input_maps[list(op.inputs).index(value)] if same else None
+    return isinstance(value.defining_op, GenericOp) and place == op.output_maps[0]
+
+
+def in_blocks(type_: TensorType, axis: Layout, block: int) -> TensorType:
+    """The type of a tensor in a layout."""
+    if axis is None:
+        return type_
+    shape = list(type_.shape)
+    shape[axis] = (shape[axis] + (block - 1)) // block
+    return type_.with_shape([*shape, block])
+
+
+def as_plain(builder: Builder, value: Value, type_: TensorType, axis: Layout) -> Value:
+    """A value in a layout, unpacked."""
+    size = type_.shape[axis] if axis is not None else None
+    return builder.insert(UnpackOp(value, axis=axis, size=size)).result if isinstance(size, int) else value
+
+
+def blank(type_: TensorType) -> ConstantOp:
+    """A constant of a type for which no memory is needed."""
+    zeros = np.broadcast_to(np.zeros((), numpy_dtype(type_.element)), tuple(map(int, type_.shape)))  # type: ignore[arg-type]
+    return ConstantOp(value=DenseResourceAttr(Blob("blank", zeros), type_))
+
+
+def _returning(function: FuncOp, result: Value) -> Operation:
+    Builder.at_end(function.entry).insert(ReturnOp([result]))
+    function.update_type()
+    return ModuleOp.make(regions=[Region([Block((), [function])])])
+
+
+def _keep_borders(op: GenericOp, borders: list[Border | None]) -> None:
+    """generic(x at e)  ->  generic(x' at e + low), where x' is x with its border"""
+    maps = list(op.maps)
+    for index, border in enumerate(borders):
+        value = op.inputs[index]
+        if border is None or value.defining_op is not None:
+            continue
+        type_ = tensor_type(value)
+        more = [0] * (type_.rank - len(border.low))
+        low, high = [*border.low, *more], [*border.high, *more]
+        maps[index] = shifted(maps[index], low)
+        value.type = type_.with_shape([a + size + b for a, size, b in zip(low, type_.shape, high, strict=True)])
+    set_maps(op, maps)
