@@ -33,6 +33,18 @@ def single_op(region: Region) -> Operation | None:
     return ops[0] if list(ops[0].operands) == list(region.block.arguments) else None
 
 
+def is_sum_of_products(body: Region, combine: Region) -> bool:
+    """Whether a reduction adds up products of floats, so that each step is one fused multiply-add."""
+    total = single_op(combine)
+    yielded = body.block.terminator.operands
+    return (
+        isinstance(total, arith.AddFOp)
+        and len(yielded) == 1
+        and isinstance(yielded[0].defining_op, arith.MulFOp)
+        and yielded[0].has_one_use
+    )
+
+
 def run_generic(op: GenericOp, frame: Any, arrays: Sequence[Any]) -> Any:
     """The results of a generic."""
     from stepwell.dialects.tensor import concrete_shape

@@ -16,7 +16,7 @@ from stepwell.dialects import buffer
 from stepwell.dialects.arith import constant_int
 from stepwell.dialects.loop import StageOp
 from stepwell.errors import PassError
-from stepwell.ir.affine_expr import FLOORDIV, AffineExpr
+from stepwell.ir.affine_expr import AffineExpr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
 from stepwell.ir.types import DYNAMIC, MemRefType
@@ -70,8 +70,8 @@ def _interval(place: AffineExpr, box: list[Extent], index: IndexBuilder) -> Exte
     """Where an expression of a reader's dims leads while they go through its box; None: anywhere."""
     if place.dim_index is not None:
         return box[place.dim_index]
-    if (divided := _divided(place)) is not None:
-        return _quotients(box[divided[0]], divided[1], index)
+    if place.quotient is not None and (d := place.quotient[0].dim_index) is not None:
+        return _quotients(box[d], place.quotient[1], index)
     form = place.linear_form()
     if form is None:
         return None
@@ -87,15 +87,6 @@ def _interval(place: AffineExpr, box: list[Extent], index: IndexBuilder) -> Exte
         bounded = bounded and extent.most is not None
         most += abs(factor) * ((extent.most or 1) - 1)
     return Extent(low, size, None, 0, most if bounded else None)
-
-
-def _divided(place: AffineExpr) -> tuple[int, int] | None:
-    """(d, n) of `d floordiv n`."""
-    if len(place.terms) != 1 or place.constant:
-        return None
-    atom, factor = place.terms[0]
-    d = atom.operand.dim_index if atom.kind == FLOORDIV else None
-    return (d, atom.divisor) if d is not None and factor == 1 else None
 
 
 def _quotients(extent: Extent, divisor: int, index: IndexBuilder) -> Extent:

@@ -10,25 +10,12 @@ from stepwell.dialects.arith import constant_int, with_element
 from stepwell.dialects.arith_proofs import is_never
 from stepwell.dialects.buffer import memref_type
 from stepwell.dialects.check import RequireOp
-from stepwell.dialects.generic_meaning import single_op
 from stepwell.dialects.loop import IndexOp, YieldOp
 from stepwell.errors import IRError
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.types import DYNAMIC, INDEX, VectorType, element_of
 from stepwell.lowering.loop.access import neighbours
 from stepwell.lowering.loop.index import IndexBuilder, LinearIndex, known_range
-
-
-def is_sum_of_products(body: Region, combine: Region) -> bool:
-    """Whether a reduction adds up products of floats, so that each step is one fused multiply-add."""
-    total = single_op(combine)
-    yielded = body.block.terminator.operands
-    return (
-        isinstance(total, arith.AddFOp)
-        and len(yielded) == 1
-        and isinstance(yielded[0].defining_op, arith.MulFOp)
-        and yielded[0].has_one_use
-    )
 
 
 class ScalarCode:

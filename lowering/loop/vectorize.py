@@ -17,6 +17,7 @@ import attrs
 
 from stepwell.dialects import arith, loop
 from stepwell.dialects.arith import constant_int
+from stepwell.dialects.generic_meaning import is_sum_of_products
 from stepwell.dialects.loop import REDUCTION, ForOp, IfOp, StageOp
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.errors import PassError
@@ -25,7 +26,7 @@ from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import Type, VectorType, element_of
 from stepwell.lowering.loop.access import Memory
-from stepwell.lowering.loop.body import ScalarCode, is_sum_of_products
+from stepwell.lowering.loop.body import ScalarCode
 from stepwell.lowering.loop.index import IndexBuilder, Lane, LinearIndex
 from stepwell.lowering.loop.stage import StageParts, kernel_functions
 from stepwell.lowering.loop.transpose import load_turned, turned_dim

@@ -12,12 +12,13 @@ from stepwell.dialects.tensor import KernelOp
 from stepwell.errors import PassError
 from stepwell.lowering.tensor.check_schedule import check_schedule
 from stepwell.lowering.tensor.choose import Ranked
+from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import estimate
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.row_schedule import one_row_schedule, row_schedule
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import Rows, Stage, stages_of
+from stepwell.lowering.tensor.stages import Stage, stages_of
 from stepwell.lowering.tensor.tiles import candidates_of
 from stepwell.lowering.tensor.windows import holds_partial_sums
 
@@ -38,7 +39,7 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     rows = Rows.of(stages)
     if rows is None:
         raise PassError(f"{kernel.loc.label or 'a kernel'}: its stages share no rows")
-    if not rows.dims:
+    if not rows.rows:
         made = [one_row_schedule(rows, machine)]
     else:
         blocks = BLOCKS if count > 2 else ()

@@ -19,9 +19,10 @@ import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
+from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import Rows, stages_of
+from stepwell.lowering.tensor.stages import stages_of
 from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
 from stepwell.lowering.tensor.tile_cost import tile_cycles
 
@@ -84,7 +85,8 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
             continue
         work = StageWork.of_stage(stage, stages)
         rows = Rows.of(stages)
-        pairs = {row[stages[-1]]: row[stage] for row in rows.dims if stage in row} if rows is not None else {}
+        shared = rows.rows if rows is not None else ()
+        pairs = {row.dims[stages[-1]]: row.dims[stage] for row in shared if stage in row.dims}
         outer = list(_levels_of_root(root, schedule, spec.at, pairs, work))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import FLOORDIV, AffineExpr, const, dim
+from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.dims import Dim
 
 Sizes = Sequence[Dim | None]
@@ -36,9 +36,9 @@ def dims_through(
             found[d] = found[d] or dim(same)
         if place.dim_index is not None or len(dims) != 1 or found[dims[0]] is not None:
             continue
-        divided, other_divided = _dividend(place), _dividend(other)
-        if divided == dim(dims[0]) and other_divided is not None:
-            found[dims[0]] = other_divided
+        divided, other_divided = place.quotient, other.quotient
+        if divided is not None and divided[0] == dim(dims[0]) and other_divided is not None:
+            found[dims[0]] = other_divided[0]
         elif len(others) == 1:
             found[dims[0]] = dim(others[0])
     exprs = [expr if expr is not None else const(0) for expr in found]
@@ -80,11 +80,3 @@ def window_dims(op: GenericOp) -> set[int]:
         if form is not None and len(form[0]) > 1 and all(op.iterators[d] == "parallel" for d in form[0]):
             found |= form[0].keys()
     return found
-
-
-def _dividend(expr: AffineExpr) -> AffineExpr | None:
-    """x of `x floordiv n`"""
-    if len(expr.terms) != 1 or expr.constant:
-        return None
-    atom, coefficient = expr.terms[0]
-    return atom.operand if atom.kind == FLOORDIV and coefficient == 1 else None

@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr, StageSpec
 from stepwell.lowering.tensor.choose import Ranked
+from stepwell.lowering.tensor.common_rows import Row, Rows
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.rows import row_bytes
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import Rows, Stage
+from stepwell.lowering.tensor.stages import Stage
 from stepwell.lowering.tensor.tiles import GRAIN_ELEMENTS, ROWS_AT_ONCE, candidates_of, schedule_of
 
 LEAST_BLOCK = 16  # rows of a contraction computed together although what is between the stages leaves the L1 cache
+
 
 def one_row_schedule(rows: Rows, machine: Machine) -> ScheduleAttr:
     """One stage after the other, all of it at once."""
@@ -33,10 +35,10 @@ def row_schedule(rows: Rows, machine: Machine, block: int | None = None) -> Sche
     """Loops over rows, outermost first, down to a block of rows in which every stage is computed; of the best size,
     where none is given."""
     root = rows.root.root
-    pairs = sorted(zip(rows.dims, rows.units, strict=True), key=lambda pair: pair[0][rows.root])
-    dims = [row[rows.root] for row, _ in pairs]
-    units = {row[rows.root]: unit[rows.root] for row, unit in pairs}
-    last = pairs[-1][0]
+    in_order = rows.in_order()
+    dims = [row.dims[rows.root] for row in in_order]
+    units = {row.dims[rows.root]: row.units[rows.root] for row in in_order}
+    last = in_order[-1]
     sizes = {d: -(-size_of(root.sizes.dims[d]) // units[d]) for d in dims}
     block = min(sizes[dims[-1]], row_block(rows, last, machine) if block is None else block)
     grain = block
@@ -57,13 +59,13 @@ def row_schedule(rows: Rows, machine: Machine, block: int | None = None) -> Sche
     return made[rows.root].with_loops(loops, inner)
 
 
-def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
+def row_block(rows: Rows, last: Row, machine: Machine) -> int:
     """How many rows are computed together: as many as fill vectors where neighbouring rows are neighbours in memory, as
     many as share the loads of a contraction's other operand, else one."""
     lanes = machine.vector_bytes // 4
-    if any(Space.of(stage.root).vector_dim(lanes) == last[stage] for stage in rows.stages if stage.root.inputs):
+    if any(Space.of(stage.root).vector_dim(lanes) == last.dims[stage] for stage in rows.stages if stage.root.inputs):
         return lanes * (4 if row_bytes(rows) * 4 * lanes <= machine.l1_bytes else 1)
-    contractions = [stage for stage in rows.stages if stage.root.has_reduction and shares_loads(stage, last[stage])]
+    contractions = [s for s in rows.stages if s.root.has_reduction and shares_loads(s, last.dims[s])]
     if not contractions:
         return ROWS_AT_ONCE if row_bytes(rows) * ROWS_AT_ONCE <= machine.l1_bytes else 1
     bytes_ = max(1, row_bytes(rows))
@@ -79,13 +81,13 @@ def row_block(rows: Rows, last: Mapping[Stage, int], machine: Machine) -> int:
     def cycles(block: int) -> float:
         return sum(tiled(stage, block).terms.compute for stage in contractions)
 
-    count = size_of(rows.sizes()[rows.dims.index(last)])
+    count = size_of(rows.sizes()[rows.rows.index(last)])
 
     def all_cycles(block: int) -> float:
         return count // block * cycles(block) + (cycles(count % block) if count % block else 0)
 
     # A block that is no multiple of the register tile has to divide the rows, or else its tail is cut in small pieces.
-    tiles = {tiled(stage, count).schedule.register_size(stage.root.names[last[stage]]) for stage in contractions}
+    tiles = {tiled(stage, count).schedule.register_size(stage.root.names[last.dims[stage]]) for stage in contractions}
     whole = [n for n in range(1, 65) if count % n == 0 or all(n % rows == 0 for rows in tiles)]
     return min((n for n in whole if n <= max(1, most)), key=lambda n: (all_cycles(n), -n))
 
@@ -95,9 +97,7 @@ def shares_loads(stage: Stage, row: int) -> bool:
     return any(row not in map_.used_dims() for map_ in stage.root.input_maps)
 
 
-def _stage_schedule(
-    stage: Stage, rows: Rows, last: Mapping[Stage, int], block: int, machine: Machine
-) -> ScheduleAttr:
+def _stage_schedule(stage: Stage, rows: Rows, last: Row, block: int, machine: Machine) -> ScheduleAttr:
     """How one stage's part of a block of rows is cut."""
     space = Space.of(stage.root)
     made = schedule_of(attrs.evolve(space, sizes=_block_sizes(space, rows, stage, last, block)), machine)
@@ -106,11 +106,11 @@ def _stage_schedule(
     return made.with_loops(_line_by_line(space, rows.inner(stage), made))
 
 
-def _block_sizes(space: Space, rows: Rows, stage: Stage, last: Mapping[Stage, int], block: int) -> list[int]:
+def _block_sizes(space: Space, rows: Rows, stage: Stage, last: Row, block: int) -> list[int]:
     """The sizes of one stage's part of a block of rows."""
     sizes = list(space.sizes)
-    for row, unit in zip(rows.dims, rows.units, strict=True):
-        sizes[row[stage]] = unit[stage] * (block if row is last else 1)
+    for row in rows.rows:
+        sizes[row.dims[stage]] = row.units[stage] * (block if row is last else 1)
     return sizes
 
 

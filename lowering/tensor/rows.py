@@ -19,9 +19,10 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
 from stepwell.ir.types import bit_width
+from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.maps import dims_through, window_dims
-from stepwell.lowering.tensor.stages import INLINE, Rows, Stage
+from stepwell.lowering.tensor.stages import INLINE, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
 SMALL = 1 << 16
@@ -91,7 +92,7 @@ def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
     grains = math.prod(map(size_of, rows.sizes()))
     static = all(isinstance(size, int) for stage in rows.stages for size in stage.root.sizes.dims)
     points = max(math.prod(map(size_of, stage.root.sizes.dims)) for stage in rows.stages)
-    if grains < LEAST_GRAINS and (points > SMALL or not (static or rows.dims)):
+    if grains < LEAST_GRAINS and (points > SMALL or not (static or rows.rows)):
         return f"{grains} rows are too few for a team of threads"
     # What is read at many displacements is read often enough to be worth more of the cache.
     budget = machine.l2_bytes // (2 if window_dims(rows.root.root) else 4)
@@ -108,11 +109,11 @@ def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
 def read_again(stage: Stage, map_: AffineMap, rows: Rows) -> int:
     """How many elements of an operand are read between two times that the same one is: those of the dims that run
     within the outermost loop over rows on which the operand does not depend. 0 where it is read once."""
-    order = sorted(rows.dims, key=lambda row: row[rows.root])
+    order = rows.in_order()
     used = map_.used_dims()
     for n, row in enumerate(order):
-        if row[stage] not in used and size_of(stage.root.sizes.dims[row[stage]]) > 1:
-            inside = {*rows.inner(stage), *(other[stage] for other in order[n:])}
+        if row.dims[stage] not in used and size_of(stage.root.sizes.dims[row.dims[stage]]) > 1:
+            inside = {*rows.inner(stage), *(other.dims[stage] for other in order[n:])}
             return math.prod(size_of(stage.root.sizes.dims[d]) for d in used & inside)
     return 0
 
@@ -124,7 +125,7 @@ def row_bytes(rows: Rows) -> int:
         if stage is not rows.root and not _overwrites(stage, rows):
             inner = [size_of(stage.root.sizes.dims[d]) for d in rows.inner(stage)
                      if stage.root.iterators[d] == "parallel"]  # fmt: skip
-            each = math.prod(unit[stage] for unit in rows.units)
+            each = math.prod(row.units[stage] for row in rows.rows)
             total += each * math.prod(inner) * _bytes(stage.results[0])
     return total
 

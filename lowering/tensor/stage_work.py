@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from stepwell.dialects import math as math_dialect
+from stepwell.dialects.generic_meaning import is_sum_of_products
 from stepwell.dialects.tensor import GenericOp, KernelOp, ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import bit_width, element_of
-from stepwell.lowering.loop.body import is_sum_of_products
 from stepwell.lowering.tensor.machine import size_of
 from stepwell.lowering.tensor.space import Space, is_constant, moves_in_strides, without_unit_ends
 from stepwell.lowering.tensor.stages import Stage, stages_of

@@ -30,6 +30,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects import arith
+from stepwell.dialects.generic_meaning import is_sum_of_products
 from stepwell.dialects.tensor import (
     ConstantOp,
     DimsAttr,
@@ -48,7 +49,6 @@ from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import F32, F64, TensorType, bit_width, numpy_dtype
-from stepwell.lowering.loop.body import is_sum_of_products
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.layout import split_index
 from stepwell.lowering.tensor.machine import Machine, size_of

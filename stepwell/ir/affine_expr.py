@@ -89,6 +89,15 @@ class AffineExpr:
                 return atom.index
         return None
 
+    @property
+    def quotient(self) -> tuple[AffineExpr, int] | None:
+        """(x, n) where the expression is just `x floordiv n`, else None."""
+        if len(self.terms) == 1 and not self.constant:
+            atom, coefficient = self.terms[0]
+            if coefficient == 1 and atom.kind == FLOORDIV:
+                return atom.operand, atom.divisor
+        return None
+
     def coefficient(self, index: int) -> int | None:
         """The factor of `d<index>`; 0 where it does not occur, None where it occurs inside a floordiv or mod."""
         factor = 0
