@@ -13,7 +13,7 @@ from stepwell.errors import PassError
 from stepwell.lowering.tensor.check_schedule import check_schedule
 from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Rows
-from stepwell.lowering.tensor.cost import estimate
+from stepwell.lowering.tensor.cost import estimate, launched
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.row_schedule import one_row_schedule, row_schedule
 from stepwell.lowering.tensor.space import Space
@@ -35,7 +35,7 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     stages = stages_of(kernel)
     if len(stages) == 1:
         found = candidates_of(StageWork.of_stage(stages[0]), machine, count)
-        return [Ranked(each.schedule, estimate(kernel, each.schedule, machine)) for each in found]
+        return [Ranked(each.schedule, launched(each.terms)) for each in found]
     rows = Rows.of(stages)
     if rows is None:
         raise PassError(f"{kernel.loc.label or 'a kernel'}: its stages share no rows")

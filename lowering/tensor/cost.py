@@ -19,10 +19,10 @@ import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
-from stepwell.lowering.tensor.common_rows import Rows
+from stepwell.lowering.tensor.common_rows import Row, Rows
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.stage_work import StageWork
-from stepwell.lowering.tensor.stages import stages_of
+from stepwell.lowering.tensor.stages import Stage, stages_of
 from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
 from stepwell.lowering.tensor.tile_cost import tile_cycles
 
@@ -85,16 +85,39 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
             continue
         work = StageWork.of_stage(stage, stages)
         rows = Rows.of(stages)
-        shared = rows.rows if rows is not None else ()
-        pairs = {row.dims[stages[-1]]: row.dims[stage] for row in shared if stage in row.dims}
+        shared = [row for row in rows.rows if stage in row.dims] if rows is not None else []
+        pairs = {row.dims[stages[-1]]: _PartOf.row(row, stage, stages[-1]) for row in shared}
         outer = list(_levels_of_root(root, schedule, spec.at, pairs, work))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)
-    return attrs.evolve(total, overhead=total.overhead + LAUNCH_CYCLES)
+    return launched(total)
+
+
+def launched(terms: Terms) -> Terms:
+    """What the stages of a kernel cost, and its launch."""
+    return attrs.evolve(terms, overhead=terms.overhead + LAUNCH_CYCLES)
+
+
+@attrs.frozen
+class _PartOf:
+    """A stage's dim for one of the root: `unit` places of it for each `step` of the root's."""
+
+    dim: int
+    unit: int
+    step: int
+
+    @staticmethod
+    def row(row: Row, stage: Stage, root: Stage) -> _PartOf:
+        """Of a row that both have."""
+        return _PartOf(row.dims[stage], row.units[stage], row.units[root])
+
+    def count(self, of_root: int) -> int:
+        """How many places of the stage so many of the root need."""
+        return -(-of_root // self.step) * self.unit
 
 
 def _levels_of_root(
-    root: StageWork, schedule: ScheduleAttr, at: str, pairs: dict[int, int], work: StageWork
+    root: StageWork, schedule: ScheduleAttr, at: str, pairs: dict[int, _PartOf], work: StageWork
 ) -> Iterator[Level]:
     """The root's loops down to the one in which a stage is computed, over the stage's dims."""
     if at == WHOLE_KERNEL:
@@ -106,9 +129,10 @@ def _levels_of_root(
         d = names.index(spec.dim)
         trips = max(1.0, left[d] / spec.tile)
         left[d] = min(left[d], spec.tile)
-        if d in pairs:
-            sizes[pairs[d]] = min(left[d], sizes[pairs[d]])
-        yield Level(pairs.get(d), trips, tuple(sizes))
+        part = pairs.get(d)
+        if part is not None:
+            sizes[part.dim] = min(part.count(left[d]), sizes[part.dim])
+        yield Level(part.dim if part is not None else None, trips, tuple(sizes))
         if spec.label == at:
             return
 

@@ -16,6 +16,7 @@ Which ops take which layouts is decided by `assign-layouts` (lowering/tensor/ass
 from __future__ import annotations
 
 import math
+
 import attrs
 
 from stepwell.dialects.tensor import (

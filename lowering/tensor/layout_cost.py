@@ -1,9 +1,11 @@
-"""What the layouts of an op are predicted to cost: the op is lowered alone, in those layouts, down to scheduled kernels,
-and the cost model (lowering/tensor/cost.py) counts their cycles."""
+"""What the layouts of an op are predicted to cost.
+
+The op is lowered alone, in those layouts, down to scheduled kernels, and the cost model (lowering/tensor/cost.py) counts
+their cycles."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import attrs
@@ -11,25 +13,30 @@ import numpy as np
 
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
+from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, PadOp, UnpackOp, tensor_type
 from stepwell.ir.attributes import Attribute, Blob, DenseResourceAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.dims import Dim
 from stepwell.ir.passes import PassContext
 from stepwell.ir.types import TensorType, numpy_dtype
 from stepwell.lowering.graph.dce import DeadCode
 from stepwell.lowering.tensor.candidates import candidates
 from stepwell.lowering.tensor.canonical import structure
 from stepwell.lowering.tensor.collapse import CollapseDims
+from stepwell.lowering.tensor.cost import estimate
 from stepwell.lowering.tensor.decompose import DecomposeLayouts
 from stepwell.lowering.tensor.fuse import Fuse
 from stepwell.lowering.tensor.layout import Layout, Variant, packed, set_maps, take
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.place import shifted
 from stepwell.lowering.tensor.split import SplitDims
-from stepwell.lowering.tensor.winograd import PRODUCTS, Rewrite, chosen_windows
+from stepwell.lowering.tensor.stages import stages_of
+from stepwell.lowering.tensor.winograd import PRODUCTS, Rewrite, Window, chosen_windows
 
 PASSES = (DeadCode(), DecomposeLayouts(), Fuse(), CollapseDims(), SplitDims())
+BEST = 4  # schedules of a kernel that are tried for one that differs in its layouts
 
 
 @attrs.frozen
@@ -48,14 +55,18 @@ class Predictions:
     target: Any
     block: int
     _ops: dict[Hashable, float] = attrs.Factory(dict)
+    _forms: dict[GenericOp, Hashable] = attrs.Factory(dict)
     _kernels: dict[Hashable, float] = attrs.Factory(dict)
+    _tried: dict[Hashable, list[ScheduleAttr]] = attrs.Factory(dict)  # the best schedules of ops, by where vectors run
 
     def of_op(self, op: GenericOp, variant: Variant, written: Layout) -> float:
         """Cycles of a generic in some layouts, where the result leaves its kernel in the layout `written`."""
-        borders = [border_of(value) for value in (*op.inputs, *op.results)]
-        key = (structure(op), variant, written, *borders)
+        if op not in self._forms:
+            self._forms[op] = (structure(op), *(border_of(value) for value in (*op.inputs, *op.results)))
+        key = (self._forms[op], variant, written)
         if key not in self._ops:
-            self._ops[key] = self._cycles(self._alone(op, variant, written))
+            kernels = self._lowered(self._alone(op, variant, written))
+            self._ops[key] = sum(self._of_kernel(kernel, (self._forms[op], variant, n)) for n, kernel in enumerate(kernels))
         return self._ops[key]
 
     def of_copy(self, type_: TensorType, source: Layout, target: Layout) -> float:
@@ -68,7 +79,7 @@ class Predictions:
             builder = Builder.at_end(function.entry)
             given = as_plain(builder, function.arguments[0], type_, source)
             made = given if target is None else packed(given, target, self.block)
-            self._ops[key] = self._cycles(_returning(function, made))
+            self._ops[key] = sum(map(self._of_kernel, self._lowered(_returning(function, made))))
         return self._ops[key]
 
     def _alone(self, op: GenericOp, variant: Variant, written: Layout) -> Operation:
@@ -99,26 +110,54 @@ class Predictions:
         module = _returning(function, result)
         windows = chosen_windows(clone, Machine.of(self.target))
         if windows:
-            Sketch(clone, windows).build()
+            Sketch(clone, windows, isinstance(op.inputs[0].defining_op, PadOp)).build()
         else:
             _keep_borders(clone, [border_of(value) for value in op.inputs])
         return module
 
-    def _cycles(self, module: Operation) -> float:
+    def _lowered(self, module: Operation) -> list[KernelOp]:
+        """The kernels of a module."""
         context = PassContext(self.target)
         for pass_ in PASSES:
             pass_.run(module, context)
-        return sum(self._of_kernel(kernel) for kernel in module.walk_of(KernelOp))
+        return list(module.walk_of(KernelOp))
 
-    def _of_kernel(self, kernel: KernelOp) -> float:
+    def _of_kernel(self, kernel: KernelOp, of: tuple[Hashable, Variant, int] | None = None) -> float:
+        """The cycles of a kernel, one of those of an op in some layouts. Where it differs from one that is known in the
+        places that it reads and writes alone, it is looked at under the schedules that are best for that one."""
         key = structure(kernel)
         if key not in self._kernels:
-            self._kernels[key] = candidates(kernel, Machine.of(self.target), 1)[0].terms.cycles
+            machine, tried = Machine.of(self.target), self._tried.get(_shape_of(kernel, of))
+            if tried is not None:
+                self._kernels[key] = min(estimate(kernel, schedule, machine).cycles for schedule in tried)
+            else:
+                ranking = candidates(kernel, machine, 1)
+                self._tried[_shape_of(kernel, of)] = [each.schedule for each in ranking[:BEST]]
+                self._kernels[key] = ranking[0].terms.cycles
         return self._kernels[key]
 
 
+def _shape_of(kernel: KernelOp, of: tuple[Hashable, Variant, int] | None) -> Hashable:
+    """What kernels of an op have in common that have the same loops, and vectors along the same dims."""
+    stages = stages_of(kernel)
+    return (of, tuple((stage.name, tuple(stage.root.names)) for stage in stages))
+
+
 class Sketch(Rewrite):
-    """A convolution with fewer products whose weights are not computed."""
+    """A convolution with fewer products whose weights are not computed, and whose data, an argument, may have a border
+    that only grows."""
+
+    def __init__(self, op: GenericOp, windows: Sequence[Window], has_border: bool) -> None:
+        super().__init__(op, windows)
+        self.has_border = has_border
+
+    def covering_data(self, tiles: dict[int, Dim]) -> Value:
+        """x, as large as the tiles"""
+        if not self.has_border:
+            return super().covering_data(tiles)
+        (x, _), type_ = self.op.inputs, tensor_type(self.op.inputs[0])
+        x.type = type_.with_shape([size + more for size, more in zip(type_.shape, self.missing(tiles), strict=True)])
+        return x
 
     def weights(self) -> Value:
         """u, without its elements"""

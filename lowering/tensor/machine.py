@@ -11,7 +11,7 @@ from stepwell.ir.dims import Dim
 TYPICAL = 128  # the size assumed for a symbolic dim
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Machine:
     """Sizes in bytes, rates per cycle; a bandwidth is that of one core from the level named to the one above it."""
 

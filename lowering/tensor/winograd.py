@@ -183,12 +183,8 @@ class Rewrite:
 
     def covering_data(self, tiles: dict[int, Dim]) -> Value:
         """x, with a border behind it where the last tile reaches over its end."""
-        x = self.op.inputs[0]
+        x, high = self.op.inputs[0], self.missing(tiles)
         type_ = tensor_type(x)
-        high = [0] * type_.rank
-        for window in self.windows:
-            missing = tiles[window.place] * OUTPUTS + (TAPS - 1) - type_.shape[window.axis]
-            high[window.axis] = max(0, missing) if isinstance(missing, int) else OUTPUTS - 1
         if not any(high):
             return x
         pad = x.defining_op
@@ -198,6 +194,15 @@ class Rewrite:
         else:
             low = [0] * type_.rank
         return self.builder.insert(PadOp(x, low=low, high=high, value=zero)).result
+
+    def missing(self, tiles: dict[int, Dim]) -> list[int]:
+        """How far the last tile reaches over the end of each axis of x."""
+        shape = tensor_type(self.op.inputs[0]).shape
+        high = [0] * len(shape)
+        for window in self.windows:
+            missing = tiles[window.place] * OUTPUTS + (TAPS - 1) - shape[window.axis]
+            high[window.axis] = max(0, missing) if isinstance(missing, int) else OUTPUTS - 1
+        return high
 
     def sums_of_data(self, x: Value, tiles: dict[int, Dim]) -> Value:
         """v[xi, .., 2 t + ..] = x[.., 2 t + xi] + s(xi) x[.., 2 t + 2 - xi floordiv 2], along each window"""
