@@ -1,7 +1,7 @@
 """What the layouts of an op are predicted to cost.
 
-The op is lowered alone, in those layouts, down to scheduled kernels, and the cost model (lowering/tensor/cost.py) counts
-their cycles."""
+The op is lowered alone, in those layouts, down to scheduled kernels, and the cost model (lowering/tensor/cost.py)
+counts their cycles."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ class Predictions:
         key = (self._forms[op], variant, written)
         if key not in self._ops:
             kernels = self._lowered(self._alone(op, variant, written))
-            self._ops[key] = sum(self._of_kernel(kernel, (self._forms[op], variant, n)) for n, kernel in enumerate(kernels))
+            self._ops[key] = sum(
+                self._of_kernel(kernel, (self._forms[op], variant.result, n)) for n, kernel in enumerate(kernels)
+            )
         return self._ops[key]
 
     def of_copy(self, type_: TensorType, source: Layout, target: Layout) -> float:
@@ -122,25 +124,34 @@ class Predictions:
             pass_.run(module, context)
         return list(module.walk_of(KernelOp))
 
-    def _of_kernel(self, kernel: KernelOp, of: tuple[Hashable, Variant, int] | None = None) -> float:
+    def _of_kernel(self, kernel: KernelOp, of: Hashable = None) -> float:
         """The cycles of a kernel, one of those of an op in some layouts. Where it differs from one that is known in the
         places that it reads and writes alone, it is looked at under the schedules that are best for that one."""
         key = structure(kernel)
         if key not in self._kernels:
-            machine, tried = Machine.of(self.target), self._tried.get(_shape_of(kernel, of))
-            if tried is not None:
+            machine, shape = Machine.of(self.target), _shape_of(kernel, of)
+            tried = [schedule for schedule in self._tried.get(shape, ()) if is_for(schedule, kernel)]
+            if tried:
                 self._kernels[key] = min(estimate(kernel, schedule, machine).cycles for schedule in tried)
             else:
                 ranking = candidates(kernel, machine, 1)
-                self._tried[_shape_of(kernel, of)] = [each.schedule for each in ranking[:BEST]]
+                self._tried[shape] = [each.schedule for each in ranking[:BEST]]
                 self._kernels[key] = ranking[0].terms.cycles
         return self._kernels[key]
 
 
-def _shape_of(kernel: KernelOp, of: tuple[Hashable, Variant, int] | None) -> Hashable:
+def _shape_of(kernel: KernelOp, of: Hashable) -> Hashable:
     """What kernels of an op have in common that have the same loops, and vectors along the same dims."""
     stages = stages_of(kernel)
-    return (of, tuple((stage.name, tuple(stage.root.names)) for stage in stages))
+    kinds = [[(name, kind) for name, kind in zip(stage.root.names, stage.root.iterators, strict=True)
+              if len(stages) > 1 or kind == "parallel"] for stage in stages]  # fmt: skip
+    return (of, tuple(map(tuple, kinds)))
+
+
+def is_for(schedule: ScheduleAttr, kernel: KernelOp) -> bool:
+    """Whether a kernel has the dims that a schedule cuts."""
+    names = stages_of(kernel)[-1].root.names
+    return all(spec.dim in names for spec in schedule.loops)
 
 
 class Sketch(Rewrite):

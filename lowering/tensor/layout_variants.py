@@ -124,7 +124,9 @@ def _of_generic(op: GenericOp, axes: Axes, block: int) -> Iterator[Variant]:
     reads: list[list[Layout]] = [[None, *axes.get(value, {})] for value in op.inputs]
     whole: tuple[Layout, ...] = (None,) * len(op.sources)
     if op.has_reduction and sum(len(layouts) > 1 for layouts in reads) <= MOST:
-        yield from (Variant((*layouts, *whole), result) for result in results for layouts in itertools.product(*reads))
+        for result, *layouts in itertools.product(results, *reads):
+            if result is not None or not any(gathers_blocks(op, n, axis) for n, axis in enumerate(layouts)):
+                yield Variant((*layouts, *whole), result)
         return
     channels = {axis: blocked_dim(op.output_maps[0].results[axis], block) for axis in results if axis is not None}
     for result, channel in channels.items():
@@ -139,3 +141,12 @@ def _of_generic(op: GenericOp, axes: Axes, block: int) -> Iterator[Variant]:
             channel = blocked_dim(op.input_maps[index].results[axis], block) if axis is not None else None
             if axis is not None and channel not in channels.values():  # what it reads in blocks it does not write
                 yield Variant((*(axis if n == index else None for n in range(len(reads))), *whole), None)
+
+
+def gathers_blocks(op: GenericOp, index: int, axis: Layout) -> bool:
+    """Whether a contraction whose result is plain would read neighbours along the result's last dim from blocks: one by
+    one, at least once for each, which is what a copy that unpacks takes."""
+    places = op.output_maps[0].results
+    if axis is None or len(op.inputs) < 2 or not places:
+        return False
+    return bool(places[-1].dims & op.input_maps[index].used_dims())
