@@ -88,7 +88,9 @@ class LayoutGraph:
         if len(uses) == 1:
             ((reader, index),) = uses
             wanted = self.layouts_read(reader, index)
-            matrix = [[self.copy(value, a, b, alone=True) for b in wanted] for a in self.layouts_made(value)]
+            # Maps that are computed where the value is made have its layout; what they make may be written in another.
+            last = not (isinstance(reader, GenericOp) and follows(reader, value))
+            matrix = [[self.copy(value, a, b, alone=last) for b in wanted] for a in self.layouts_made(value)]
             self.join(made, reader, matrix)
             return
         kept = self.kept_sets(value)

@@ -69,6 +69,10 @@ class Access:
         """Whether neighbours along a dim that it moves along are neighbours in memory, or will be."""
         return d in self.used and (self.is_constant or not any(moves_in_strides(map_, d) for map_ in self.maps))
 
+    def is_linear(self, d: int) -> bool:
+        """Whether steps along a dim lead equally far in memory, all of them."""
+        return all(place.linear_form() is not None for map_ in self.maps for place in map_.results if d in place.dims)
+
     def step_bytes(self, d: int) -> int:
         """How far a step along a dim leads in memory, at most."""
         stride, far = self.item, 0

@@ -118,7 +118,8 @@ def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, floa
     if access.is_contiguous(tile.vector):
         crosses = not access.is_constant and crosses_lines(access.map, tile)
         return places * (1 + machine.vector_bytes / LINE if crosses else 1), 0, held
-    if any(size >= tile.lanes > 1 and d != tile.vector and access.is_contiguous(d) for d, size in tile.sizes.items()):
+    squares = access.is_linear(tile.vector) and tile.lanes > 1
+    if squares and any(n >= tile.lanes and d != tile.vector and access.is_contiguous(d) for d, n in tile.sizes.items()):
         return places, places * math.log2(tile.lanes), held  # a square is turned in registers
     return places * tile.lanes, places * tile.lanes * LANE_CYCLES, held
 
