@@ -2,9 +2,8 @@
 
 Every op that may work in blocks is a node with an option for each of its layouts, which costs the cycles that the cost
 model predicts for it. Where one op makes what another one reads, an edge has the cycles of the copy between their
-layouts: none where they agree, and what scattered stores take where the op that makes the value can write the other
-layout at once. A value of several readers is a node too, since one copy serves all who want it: its options are the
-sets of layouts in which it is kept.
+layouts, none where they agree. A value of several readers is a node too, since one copy serves all who want it: its
+options are the sets of layouts in which it is kept.
 
 The sum is minimised as a partitioned boolean quadratic program (A. Anderson and D. Gregg, Optimal DNN Primitive
 Selection with Partitioned Boolean Quadratic Programming, 2018; lowering/pbqp.py)."""
@@ -28,6 +27,7 @@ from stepwell.lowering.tensor.layout_cost import Predictions, follows
 from stepwell.lowering.tensor.layout_variants import Axes, channel_dim, is_convolution, reachable_axes, variants_of
 from stepwell.lowering.tensor.machine import Machine
 
+ROUNDS = 8  # of solutions for which copies are counted
 Kept = tuple[Layout, ...]  # the layouts in which a value is there
 
 
@@ -55,22 +55,51 @@ class AssignLayouts(Pass):
 
 
 class LayoutGraph:
-    """The program whose solution are the layouts."""
+    """The program whose solution are the layouts.
+
+    Copies are first thought of as kernels of their own. What one takes that becomes a part of the kernel before it is
+    asked for where the solution has one, and then it is solved again."""
 
     def __init__(self, module: Operation, block: int, predictions: Predictions) -> None:
         self.predictions = predictions
         self.axes: Axes = reachable_axes(module, block)
-        self.problem = Problem()
         self.variants = {op: found for op in module.walk() if (found := variants_of(op, self.axes, block))}
         self.costs = {op: [self.cost(op, variant) for variant in found] for op, found in self.variants.items()}
-        self.nodes = {op: self.problem.add(costs) for op, costs in self.costs.items()}
-        for value in self.axes:
-            self.connect(value)
+        self.fused: dict[tuple[Value, Layout, Layout], float] = {}  # cycles of copies that join the kernel before
 
     def solve(self) -> dict[Operation, Variant]:
         """The layouts of every op that has a choice, in program order."""
+        found = self.solve_once()
+        for _ in range(ROUNDS):
+            if not self.ask_for_copies(found):
+                break
+            found = self.solve_once()
+        return found
+
+    def solve_once(self) -> dict[Operation, Variant]:
+        """The best layouts for what is known of copies."""
+        self.problem = Problem()
+        self.nodes = {op: self.problem.add(costs) for op, costs in self.costs.items()}
+        for value in self.axes:
+            self.connect(value)
         choice = self.problem.solve().choice
         return {op: self.variants[op][choice[node]] for op, node in self.nodes.items()}
+
+    def ask_for_copies(self, found: dict[Operation, Variant]) -> bool:
+        """Count the copies of a solution that join the kernels before them; returns whether one was new."""
+        new = False
+        for value in self.axes:
+            root = root_of(value)
+            source = found[value.defining_op].result if value.defining_op in found else None
+            wanted = {found[op].operands[index] if op in found else None for op, index in value.uses}
+            (target,) = wanted if len(wanted) == 1 else {source}
+            key = (value, source, target)
+            if root in found and found[root].result == source != target and key not in self.fused:
+                assert isinstance(root, GenericOp)
+                at_once = self.predictions.of_op(root, found[root], target)
+                self.fused[key] = max(0.0, at_once - self.cost(root, found[root]))
+                new = True
+        return new
 
     def cost(self, op: Operation, variant: Variant) -> float:
         """The cycles of an op alone."""
@@ -88,9 +117,7 @@ class LayoutGraph:
         if len(uses) == 1:
             ((reader, index),) = uses
             wanted = self.layouts_read(reader, index)
-            # Maps that are computed where the value is made have its layout; what they make may be written in another.
-            last = not (isinstance(reader, GenericOp) and follows(reader, value))
-            matrix = [[self.copy(value, a, b, alone=last) for b in wanted] for a in self.layouts_made(value)]
+            matrix = [[self.copy(value, a, b, alone=True) for b in wanted] for a in self.layouts_made(value)]
             self.join(made, reader, matrix)
             return
         kept = self.kept_sets(value)
@@ -131,25 +158,8 @@ class LayoutGraph:
 
     def copy(self, value: Value, source: Layout, target: Layout, alone: bool) -> float:
         """The cycles to have a value in another layout; the copy may be `alone` in reading it."""
-        if source == target:
-            return 0.0
-        root = self.root(value) if alone else None
-        known = [variant for variant in self.variants.get(root, ()) if variant.result == source] if root else []
-        if root is None or not known:
-            return self.predictions.of_copy(tensor_type(value), source, target)
-        cheapest = min(known, key=lambda variant: self.cost(root, variant))
-        at_once = self.predictions.of_op(root, cheapest, target)
-        return max(0.0, at_once - self.predictions.of_op(root, cheapest, source))
-
-    def root(self, value: Value) -> GenericOp | None:
-        """The generic in whose kernel a value is made, where its axes are that one's."""
-        op = value.defining_op
-        if not isinstance(op, GenericOp):
-            return None
-        for x in op.inputs:
-            if follows(op, x):
-                return self.root(x)
-        return op
+        known = self.fused.get((value, source, target)) if alone else None
+        return self.predictions.of_copy(tensor_type(value), source, target) if known is None else known
 
     def say(self, op: Operation, variant: Variant, context: PassContext) -> None:
         """What was chosen for a convolution, and what the other layouts would have cost."""
@@ -161,6 +171,14 @@ class LayoutGraph:
         chosen = described(variant)
         rest = ", ".join(f"{cycles:.3g} {text}" for text, cycles in costs.items() if text != chosen)
         context.remark(op, f"channels {chosen}: {costs[chosen]:.3g} cycles; {rest}")
+
+
+def root_of(value: Value) -> Operation | None:
+    """The generic in whose kernel a value is made."""
+    op = value.defining_op
+    if not isinstance(op, GenericOp):
+        return None
+    return next((root_of(x) for x in op.inputs if follows(op, x)), op)
 
 
 def described(variant: Variant) -> str:

@@ -60,7 +60,7 @@ class Predictions:
     _tried: dict[Hashable, list[ScheduleAttr]] = attrs.Factory(dict)  # the best schedules of ops, by where vectors run
 
     def of_op(self, op: GenericOp, variant: Variant, written: Layout) -> float:
-        """Cycles of a generic in some layouts, where the result leaves its kernel in the layout `written`."""
+        """Cycles of a generic in some layouts, whose kernel writes the result in the layout `written`."""
         if op not in self._forms:
             self._forms[op] = (structure(op), *(border_of(value) for value in (*op.inputs, *op.results)))
         key = (self._forms[op], variant, written)
@@ -100,8 +100,8 @@ class Predictions:
                 clone.set_operand(index, as_plain(builder, function.arguments[index], types[index], axis))
         builder.insert(clone)
         take(clone, variant, self.block)
-        unpack = clone.results[0].users[0] if variant.result is not None else None
-        result: Value = (unpack or clone).results[0]
+        unpack = clone.results[0].users[0] if variant.result is not None else clone
+        result: Value = unpack.results[0]
         if written is not None:
             result = packed(result, written, self.block)
         border = border_of(op.results[0])
@@ -141,11 +141,13 @@ class Predictions:
 
 
 def _shape_of(kernel: KernelOp, of: Hashable) -> Hashable:
-    """What kernels of an op have in common that have the same loops, and vectors along the same dims."""
+    """What the kernels of one op have in common that have the same register tiles: a reduction's parallel dims."""
     stages = stages_of(kernel)
-    kinds = [[(name, kind) for name, kind in zip(stage.root.names, stage.root.iterators, strict=True)
-              if len(stages) > 1 or kind == "parallel"] for stage in stages]  # fmt: skip
-    return (of, tuple(map(tuple, kinds)))
+    root = stages[-1].root
+    if len(stages) > 1 or not root.has_reduction:
+        return kernel
+    kinds = zip(root.names, root.iterators, strict=True)
+    return (of, tuple(name for name, kind in kinds if kind == "parallel"))
 
 
 def is_for(schedule: ScheduleAttr, kernel: KernelOp) -> bool:

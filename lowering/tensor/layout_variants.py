@@ -62,9 +62,10 @@ def reachable_axes(module: Operation, block: int) -> Axes:
                 reach(op.inputs[0], 1)
     while pending:
         value, axis = pending.pop()
-        for op in (value.defining_op, *value.users):
-            if op is not None and not is_convolution(op):
-                for other, place in _through(op, value, axis, block):
+        makers = [value.defining_op] if value.defining_op is not None else []
+        for near in (*makers, *value.users):
+            if not is_convolution(near):
+                for other, place in _through(near, value, axis, block):
                     reach(other, place)
     return axes
 
