@@ -62,7 +62,7 @@ class Tile:
         if len(maps) == 1 and all(len(place.dims & counts.keys()) < 2 for place in maps[0].results):
             return math.prod(counts.values())
         ranges = [range(0, self.sizes[d], self.lanes if d == self.vector else 1) for d in counts]
-        found = set()
+        found: set[tuple[object, ...]] = set()
         for point in itertools.product(*ranges):
             dims = [0] * maps[0].num_dims
             for d, at in zip(counts, point, strict=True):
