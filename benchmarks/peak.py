@@ -12,8 +12,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -233,6 +235,38 @@ def read_rates(isa: Isa) -> dict[str, float]:
         read = functools.partial(function, data.ctypes.data, count, passes, out.ctypes.data)
         rates[level] = best_rate(count * passes, read) / 1e9
     return rates
+
+
+class Reader:
+    """A buffer of so many bytes that so many threads read, each a part of its own, as fast as the machine lets them."""
+
+    def __init__(self, size: int, threads: int) -> None:
+        isa = _isa()
+        step = 4 * isa.lanes * READS * threads
+        self._engine = compile_ir(read_ir(isa))
+        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        self._read = prototype(self._engine.get_function_address("read_all"))
+        self._data = _aligned(max(step, size // step * step))
+        self._outs = [_aligned(4 * isa.lanes) for _ in range(threads)]
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+
+    @property
+    def size(self) -> int:
+        """The bytes that are read in a pass."""
+        return len(self._data)
+
+    def seconds(self, passes: int = 5) -> float:
+        """The median time of a pass of all threads."""
+        part = self.size // len(self._outs)
+        times = []
+        for _ in range(passes):
+            start = time.perf_counter()
+            jobs = [self._pool.submit(self._read, self._data.ctypes.data + n * part, part, 1, out.ctypes.data)
+                    for n, out in enumerate(self._outs)]  # fmt: skip
+            for job in jobs:
+                job.result()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
 
 
 def measure() -> Peak:

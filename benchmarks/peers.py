@@ -6,6 +6,7 @@ an error in its column and nothing worse. A new peer is one function and one lin
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +22,23 @@ def stepwell(model: Any, threads: int) -> Run:
     """Stepwell at f32; it sizes its team by the CPUs that the process may use, which the worker has set."""
     import stepwell as engine
 
-    compiled = engine.compile(model)
+    return _of_stepwell(engine.compile(model), _input_names(model))
+
+
+def stepwell_static(model: Any, threads: int) -> Run:
+    """Stepwell with the symbolic sizes fixed to those of the first inputs that come, for which it compiles then."""
+    import stepwell as engine
+
     names = _input_names(model)
 
+    @functools.cache
+    def compiled(*shapes: tuple[int, ...]) -> Run:
+        return _of_stepwell(engine.compile(model, shapes=dict(zip(names, map(list, shapes), strict=True))), names)
+
+    return lambda feeds: compiled(*(feeds[name].shape for name in names))(feeds)
+
+
+def _of_stepwell(compiled: Any, names: Sequence[str]) -> Run:
     def run(feeds: Feeds) -> Sequence[Array]:
         result = compiled(*[feeds[name] for name in names])
         return result if isinstance(result, tuple) else (result,)
@@ -66,4 +81,6 @@ def openvino(model: Any, threads: int) -> Run:
     return run
 
 
-ENGINES: dict[str, Engine] = {"stepwell": stepwell, "onnxruntime": onnxruntime, "openvino": openvino}
+ENGINES: dict[str, Engine] = {
+    "stepwell": stepwell, "stepwell_static": stepwell_static, "onnxruntime": onnxruntime, "openvino": openvino,
+}  # fmt: skip

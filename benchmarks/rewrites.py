@@ -131,19 +131,124 @@ def convolution(channels: int, outputs: int, size: int) -> tuple[Any, Any, Array
     return with_products(graph, fewer=False), with_products(graph, fewer=True), normal(*shape)
 
 
+def inverted_bottleneck(
+    batch: int, channels: int, middle: int, outputs: int, size: int, stride: int
+) -> tuple[Any, Any, Array]:
+    """A 1x1, a depthwise 3x3 and a 1x1 convolution, without and with the first in the rows of the second."""
+    from onnx.helper import make_node
+
+    weights: dict[str, Any] = {
+        "a": normal(middle, channels, 1, 1) / math.sqrt(channels), "b": normal(middle, 1, 3, 3) / 3,
+        "c": normal(outputs, middle, 1, 1) / math.sqrt(middle), "low": np.float32(0), "high": np.float32(6),
+    }  # fmt: skip
+    nodes = [
+        make_node("Conv", ["x", "a"], ["d"]),
+        make_node("Clip", ["d", "low", "high"], ["e"]),
+        make_node("Conv", ["e", "b"], ["f"], pads=[1] * 4, strides=[stride] * 2, group=middle),
+        make_node("Clip", ["f", "low", "high"], ["g"]),
+        make_node("Conv", ["g", "c"], ["y"]),
+    ]
+    shape, result = [batch, channels, size, size], -(-size // stride)
+    graph = model(nodes, shape, {"y": [batch, outputs, result, result]}, **weights)
+    return with_windows(graph, joined=False), with_windows(graph, joined=True), normal(*shape)
+
+
+def pooled(channels: int, outputs: int, size: int, kernel: int) -> tuple[Any, Any, Array]:
+    """A convolution by steps of 2 and a 3x3 maximum by steps of 2, without and with the first in the second's rows."""
+    from onnx.helper import make_node
+
+    weights = {"w": normal(outputs, channels, kernel, kernel) / kernel / math.sqrt(channels)}
+    nodes = [
+        make_node("Conv", ["x", "w"], ["c"], pads=[kernel // 2] * 4, strides=[2, 2]),
+        make_node("Relu", ["c"], ["d"]),
+        make_node("MaxPool", ["d"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+    ]
+    shape = [1, channels, size, size]
+    graph = model(nodes, shape, {"y": [1, outputs, size // 4, size // 4]}, **weights)
+    return with_windows(graph, joined=False), with_windows(graph, joined=True), normal(*shape)
+
+
 def with_products(graph: Any, *, fewer: bool) -> Any:
     """A model at the end of the tensor landing."""
+    from stepwell.lowering.tensor.winograd import Winograd
+
+    return lowered(graph, Winograd(enabled=fewer, always=True))
+
+
+def with_windows(graph: Any, *, joined: bool) -> Any:
+    """A model at the end of the tensor landing, with what is read through windows in the rows of its readers, or in
+    kernels of its own."""
+    from stepwell.lowering.tensor.fuse import Fuse
+    from stepwell.lowering.tensor.rows import ALWAYS, NEVER
+
+    return lowered(graph, Fuse(windows=ALWAYS if joined else NEVER))
+
+
+def lowered(graph: Any, *forced: Any, until: str | None = None) -> Any:
+    """A model at the end of the tensor landing, or before the pass of that name, with passes in place of those of
+    their classes."""
     from stepwell.backends.cpu.target import host
     from stepwell.ir.passes import PassContext, PassManager
     from stepwell.lowering import pipeline
-    from stepwell.lowering.tensor.winograd import Winograd
     from stepwell.sources import load_source
 
     module, _ = load_source(graph)
     passes = [each for phase in pipeline.phases("graph", "tensor") for each in phase.flat()]
-    forced = Winograd(enabled=fewer, always=True)
-    context = PassContext(host())
-    PassManager([forced if isinstance(each, Winograd) else each for each in passes]).run(module, context)
+    stop = len(passes) if until is None else [each.name for each in passes].index(until)
+    instead = {type(each): each for each in forced}
+    PassManager([instead.get(type(each), each) for each in passes[:stop]]).run(module, PassContext(host()))
+    return module
+
+
+HEADS, DEPTH = 4, 64
+
+
+def attention(queries: int, keys: int) -> tuple[Any, Array]:
+    """Attention of HEADS heads over keys and values that are weights."""
+    from onnx.helper import make_node
+
+    nodes = [
+        make_node("MatMul", ["x", "k"], ["s"]),
+        make_node("Softmax", ["s"], ["p"], axis=-1),
+        make_node("MatMul", ["p", "v"], ["y"]),
+    ]
+    shape = [1, HEADS, queries, DEPTH]
+    weights = {"k": normal(1, HEADS, DEPTH, keys) / 8, "v": normal(1, HEADS, keys, DEPTH)}
+    return model(nodes, shape, {"y": shape}, **weights), normal(*shape)
+
+
+def attention_joined(queries: int, keys: int) -> tuple[Any, Any, Array]:
+    """As kernels one after the other, whose scores go through memory; and as one kernel."""
+    from stepwell.lowering.tensor.fuse import Fuse
+
+    graph, x = attention(queries, keys)
+    return lowered(graph, Fuse(rows=False)), graph, x
+
+
+def attention_in_parts(queries: int, keys: int) -> tuple[Any, Any, Array]:
+    """One kernel that keeps whole rows of scores; and one that keeps those of 512 keys."""
+    graph, x = attention(queries, keys)
+    return with_parts(graph, None), with_parts(graph, 512), x
+
+
+def with_parts(graph: Any, steps: int | None) -> Any:
+    """A model whose softmax is computed in parts of so many keys, or of whole rows."""
+    from stepwell.backends.cpu.target import host
+    from stepwell.dialects.tensor import KernelOp
+    from stepwell.lowering.tensor.common_rows import Rows
+    from stepwell.lowering.tensor.machine import Machine
+    from stepwell.lowering.tensor.row_schedule import Parts, row_schedule
+    from stepwell.lowering.tensor.running import running
+    from stepwell.lowering.tensor.stages import stages_of
+
+    module = lowered(graph, until="schedule")
+    machine = Machine.of(host())
+    for kernel in module.walk_of(KernelOp):
+        rows = Rows.of(stages_of(kernel))
+        found = running(rows) if rows is not None else None
+        if rows is not None and found is not None:
+            parts = None if steps is None else Parts(found, steps)
+            kernel.schedule = row_schedule(rows, machine, parts=parts)
     return module
 
 
@@ -153,6 +258,13 @@ SHAPES = (
     (128, 32, 28), (128, 32, 14), (128, 32, 7), (64, 192, 56), (16, 64, 55), (3, 64, 128),
 )  # fmt: skip
 
+BOTTLENECKS = (
+    (1, 16, 96, 24, 112, 2), (1, 24, 144, 24, 56, 1), (1, 24, 144, 32, 56, 2), (1, 32, 192, 32, 28, 1),
+    (1, 32, 192, 64, 28, 2), (1, 64, 384, 64, 14, 1), (1, 96, 576, 96, 14, 1), (1, 96, 576, 160, 14, 2),
+    (16, 16, 96, 24, 112, 2), (16, 24, 144, 24, 56, 1), (32, 32, 192, 32, 28, 1), (1, 16, 96, 24, 448, 2),
+)  # fmt: skip
+POOLED = ((3, 64, 224, 7), (3, 64, 224, 3), (3, 32, 448, 3))
+
 CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
     "QKV products merged, 128 rows, 768 -> 3 x 768": lambda: sibling_products(128, 768, (768, 768, 768)),
     "QKV products merged, 1 row, 768 -> 3 x 768": lambda: sibling_products(1, 768, (768, 768, 768)),
@@ -161,8 +273,24 @@ CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
     "7x7 by 2 -> 4x4 on blocks": lambda: space_to_depth(7, 3),
     "3x3 by 2 -> 2x2 on blocks": lambda: space_to_depth(3, 0),
     **{
+        f"attention joined, {s} queries, {t} keys": functools.partial(attention_joined, s, t)
+        for s, t in ((128, 128), (512, 512), (1024, 1024), (1024, 4096), (256, 16384))
+    },
+    **{
+        f"attention in parts, {s} queries, {t} keys": functools.partial(attention_in_parts, s, t)
+        for s, t in ((1024, 1024), (1024, 4096), (256, 16384))
+    },
+    **{
         f"fewer products, 3x3, {c} -> {k} channels, {n} x {n}": functools.partial(convolution, c, k, n)
         for c, k, n in SHAPES
+    },
+    **{
+        f"inverted bottleneck, {c} -> {m} -> {k}, {n} x {n} by {s}, batch {b}":
+        functools.partial(inverted_bottleneck, b, c, m, k, n, s) for b, c, m, k, n, s in BOTTLENECKS
+    },
+    **{
+        f"{f} x {f} convolution in the rows of a pool, {c} -> {k}, {n} x {n}": functools.partial(pooled, c, k, n, f)
+        for c, k, n, f in POOLED
     },
 }
 

@@ -20,7 +20,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # The NumPy reductions of combine regions that are one op on one accumulator.
 UFUNCS: dict[Any, np.ufunc] = {
     arith.AddFOp: np.add, arith.AddIOp: np.add, arith.MulFOp: np.multiply, arith.MulIOp: np.multiply,
-    arith.MaximumFOp: np.maximum, arith.MinimumFOp: np.minimum, arith.MaxSIOp: np.maximum, arith.MinSIOp: np.minimum,
+    arith.MaximumFOp: np.maximum, arith.MaxNumFOp: np.fmax,
+    arith.MinimumFOp: np.minimum, arith.MaxSIOp: np.maximum, arith.MinSIOp: np.minimum,
     arith.AndIOp: np.bitwise_and, arith.OrIOp: np.bitwise_or, arith.XOrIOp: np.bitwise_xor,
 }  # fmt: skip
 
@@ -135,6 +136,8 @@ def _placed(op: GenericOp, index: int, value: Any, sizes: Sequence[int], frame: 
     from stepwell.dialects.tensor import tensor_type, zeros
 
     made = zeros(tensor_type(op.results[index]), frame)  # a map may leave the ends of blocks out
+    if op.border is not None:
+        made[...] = typed_constant(op.border)  # type: ignore[arg-type]
     parallel = [n if kind == "parallel" else 1 for n, kind in zip(sizes, op.iterators, strict=True)]
     grids = np.meshgrid(*(np.arange(n) for n in parallel), indexing="ij", sparse=True)
     place = op.output_maps[index].evaluate(grids, ())

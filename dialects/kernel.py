@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from stepwell.dialects.random_streams import INTERPRETED_ENTROPY
 from stepwell.ir.attrkinds import SYMBOL
+from stepwell.ir.constraints import INDEX_TYPE
 from stepwell.ir.core import Value
-from stepwell.ir.opdef import Op, attr, operands
+from stepwell.ir.opdef import Op, attr, operands, result
 from stepwell.ir.registry import Dialect
 
 PARTS = "sw.parts"
@@ -31,6 +35,22 @@ class LaunchOp(Op):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return frame.launch(self, args, lambda: frame.call(self, self.callee, args))
+
+
+class EntropyOp(Op):
+    """A number, not negative, that no two runs share. The interpreter always takes the same one.
+
+    ```mlir
+    %n = kernel.entropy : index
+    ```
+    """
+
+    name = "kernel.entropy"
+    assembly = "attr-dict `:` type($result)"
+    result: Value = result(INDEX_TYPE)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        return np.int64(INTERPRETED_ENTROPY)
 
 
 DIALECT = Dialect.of_module("kernel", globals().values(), __doc__, landing="loop")

@@ -11,7 +11,7 @@ import numpy as np
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
-from stepwell.ir.attrkinds import ATTRS, INT, MAP, MAPS, STRING, STRINGS
+from stepwell.ir.attrkinds import ATTRS, BOOL, INT, MAP, MAPS, SCALAR, STRING, STRINGS
 from stepwell.ir.constraints import BOOL_LIKE, INDEX_TYPE, MEMREF
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.opdef import (
@@ -296,12 +296,14 @@ PARALLEL, REDUCTION, SEQUENTIAL = "parallel", "reduction", "sequential"
 class StageOp(Op):
     """One tileable op restricted to the box [offset, offset + size) of its iteration space.
 
-    The body maps one element of each input (the first `len(inputs) - epilogue_inputs`), and the whole `sources`, from
+    The body maps one element of each input before the last `epilogue_inputs`, and the whole `sources`, from
     which it may `buffer.read`, to values. Where there are
     reduction dims, `combine` merges (accumulators, values) starting from `identities`, and `finalize` maps the
     accumulators, one element of each epilogue input and the sources to the outputs; else the body's values are the outputs.
     Indices are those of the whole space, in each box alike. With `first` and `last` a reduction is done in parts: the
     outputs hold the accumulators in between, are initialised where `first` holds and finalized where `last` holds.
+    With `scaled`, what they hold is multiplied by the element of the last input before a part is added.
+    With a `border` the outputs are filled with it before anything is written.
 
     ```mlir
     %a = "test.value"() : () -> memref<8xf32>
@@ -327,6 +329,8 @@ class StageOp(Op):
     identities: Sequence[Attribute] = attr(ATTRS, default=())
     epilogue_inputs: int = attr(INT, default=0)
     label: str | None = attr(STRING, default=None)
+    scaled: bool = attr(BOOL, default=False)
+    border: Attribute | None = attr(SCALAR, default=None)
     body: Region = region()
     reducers: Sequence[Region] = regions()
 
@@ -343,11 +347,11 @@ class StageOp(Op):
     @property
     def body_inputs(self) -> Sequence[Value]:
         """The inputs that the body reads."""
-        return self.inputs[: len(self.inputs) - self.epilogue_inputs]
+        return self.inputs[: len(self.inputs) - self.epilogue_inputs - self.scaled]
 
     @property
     def input_maps(self) -> Sequence[AffineMap]:
-        """Index maps of the inputs, epilogue ones included."""
+        """Index maps of the inputs, all of them."""
         return self.maps[: len(self.inputs)]
 
     @property
@@ -373,6 +377,8 @@ class StageOp(Op):
             raise IRError("the body takes one element of each of its inputs, then the sources")
         if bool(self.reduction_dims) != (self.combine is not None):
             raise IRError("reduction dims go with a combine region")
+        if self.scaled and (self.first is None or len(self.identities) != 1):
+            raise IRError("what is scaled is a sum in parts with one accumulator")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         from stepwell.dialects.stage_meaning import run_stage

@@ -65,6 +65,8 @@ def _unary(name: str, words: str, compute: Callable[..., Any], *, on_integers: b
 
 
 ExpOp = _unary("exp", "e^x.", np.exp)
+NONPOSITIVE = "sw.nonpositive"
+"""An attribute of `math.exp`, a unit: its operand is at most 0, or NaN."""
 Exp2Op = _unary("exp2", "2^x.", np.exp2)
 ExpM1Op = _unary("expm1", "e^x - 1, without cancellation near 0.", np.expm1)
 LogOp = _unary("log", "Natural logarithm.", np.log)

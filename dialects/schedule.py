@@ -4,12 +4,18 @@
                      register = {m: 6, n: 64}, vector = n by 16, unroll = 2, partial = 256,
                      stages = {s0: at m0 <loops = [], register = {c: 64}, vector = c by 16>}>
 
+    loops = [parallel m0: m by 64, k0: k by 512], stages = {s1: at k0 peak of n <..>, s2: at k0 power of n <..>, ..}
+
 The loops run from the outside in; a dim may be cut more than once. `register` is the block of outputs kept in
 registers, `vector` the dim that runs along the lanes and how many there are, `unroll` the copies of the innermost
 reduction step. `partial` is the length of a partial sum: a reduction of more steps adds up sums of so many, so that its
 rounding errors grow with the length of a part and the number of parts; 0 is one sum. `stages` says, for stages other
 than the root, the loop of the root at which they are computed, for the tile that the root needs there, and how that
-tile is cut in turn."""
+tile is cut in turn.
+
+Where the root's loop cuts a sum, reductions along the same dim may be computed in it part by part (online softmax):
+a `peak` is the largest element so far; a `power` is e**(x - peak); a `total`, like the root itself, is a sum that is
+linear in powers, and what it has summed up is brought to the new peak before each part."""
 
 from __future__ import annotations
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 WHOLE_KERNEL = "kernel"  # the place of a stage that is computed before the root's loops
+PEAK, POWER, TOTAL = ROLES = ("peak", "power", "total")
 
 
 @interned
@@ -44,14 +51,18 @@ class LoopSpec(Attribute):
 @interned
 class StageSpec(Attribute):
     """`s0: at m0 <...>`: a stage of the kernel, the root's loop in which it is computed (`kernel`: before
-    all of them), and its own tiles."""
+    all of them), and its own tiles. `s1: at k0 peak of n <...>`: of a reduction, or its elements, the part along the
+    stage's dim `n` that the loop has come to."""
 
     name: str
     at: str
     schedule: ScheduleAttr
+    role: str = ""
+    along: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: at {self.at} {self.schedule.print_parameters()}"
+        part = f"{self.role} of {self.along} " if self.role else ""
+        return f"{self.name}: at {self.at} {part}{self.schedule.print_parameters()}"
 
 
 @interned
@@ -84,6 +95,11 @@ class ScheduleAttr(Attribute):
     def register_size(self, dim: str) -> int:
         """Elements of a dim in the register tile; 1 where it is not named."""
         return dict(self.register).get(dim, 1)
+
+    @property
+    def cuts_a_softmax(self) -> bool:
+        """Whether stages are computed part by part along the root's sum."""
+        return any(spec.role for spec in self.stages)
 
     def print_parameters(self) -> str:
         """The text between the angle brackets."""
@@ -142,7 +158,12 @@ def _parse_stage(parser: Parser) -> StageSpec:
     name = parser.bare()
     parser.expect(":")
     parser.expect("at")
-    return StageSpec(name, parser.bare(), ScheduleAttr.parse_parameters(parser))
+    at = parser.bare()
+    role = next((word for word in ROLES if parser.accept(word)), "")
+    if role:
+        parser.expect("of")
+    along = parser.bare() if role else ""
+    return StageSpec(name, at, ScheduleAttr.parse_parameters(parser), role, along)
 
 
 def _parse_loop(parser: Parser) -> LoopSpec:

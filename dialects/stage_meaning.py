@@ -29,6 +29,9 @@ def run_stage(stage: StageOp, frame: Any, args: Sequence[Any]) -> None:
     sources, flags = arrays[inputs : inputs + reads], arrays[count:]
     memory = arrays[:inputs] + arrays[inputs + reads : count]
     first, last = (bool(flags[0]), bool(flags[1])) if len(flags) == 2 else (True, True)
+    if stage.border is not None:
+        for array in memory[inputs:]:
+            array[...] = _identity(stage.border)
     outer = [d for d in range(dims) if d not in stage.reduction_dims]
     with np.errstate(all="ignore"):
         for place in itertools.product(*(range(int(sizes[d])) for d in outer)):
@@ -53,6 +56,9 @@ def _run_point(
         accumulators = tuple(_identity(a) for a in stage.identities)
     else:
         accumulators = tuple(m[stage.output_maps[i].evaluate(index, ())] for i, m in enumerate(memory[len(inputs) :]))
+        if stage.scaled:
+            factor = inputs[-1][maps[len(inputs) - 1].evaluate(index, ())]
+            accumulators = tuple(a * factor for a in accumulators)
     base = list(index)
     for place in itertools.product(*(range(int(sizes[d])) for d in stage.reduction_dims)):
         for d, step in zip(stage.reduction_dims, place, strict=True):
@@ -62,7 +68,8 @@ def _run_point(
         accumulators = frame.run_region(stage.combine, [*accumulators, *values])
     index[:] = base
     if last and stage.finalize is not None:
-        extra = [m[maps[body_count + i].evaluate(index, ())] for i, m in enumerate(inputs[body_count:])]
+        late = inputs[body_count : body_count + stage.epilogue_inputs]
+        extra = [m[maps[body_count + i].evaluate(index, ())] for i, m in enumerate(late)]
         accumulators = frame.run_region(stage.finalize, [*accumulators, *extra, *sources])
     _store(stage, memory, index, accumulators)
 

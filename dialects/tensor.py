@@ -20,12 +20,15 @@ from stepwell.dialects.tensor_base import concrete as concrete
 from stepwell.dialects.tensor_base import concrete_shape as concrete_shape
 from stepwell.dialects.tensor_base import tensor_type as tensor_type
 from stepwell.dialects.tensor_born import BornOp as BornOp
+from stepwell.dialects.tensor_born import EntropyOp as EntropyOp
 from stepwell.dialects.tensor_born import MeasureOp as MeasureOp
 from stepwell.dialects.tensor_control import ForOp as ForOp
 from stepwell.dialects.tensor_control import IfOp as IfOp
 from stepwell.dialects.tensor_control import RowOp as RowOp
 from stepwell.dialects.tensor_control import WhileOp as WhileOp
 from stepwell.dialects.tensor_control import is_condition as is_condition
+from stepwell.dialects.tensor_host import HostCallOp as HostCallOp
+from stepwell.dialects.tensor_host import HostResultOp as HostResultOp
 from stepwell.dialects.tensor_scatter import ScatterOp as ScatterOp
 from stepwell.dialects.tensor_state import AppendOp as AppendOp
 from stepwell.dialects.tensor_state import RoomOp as RoomOp
@@ -176,7 +179,8 @@ class GenericOp(Op):
     associatively, starting from `identities`. `maps` lists the inputs' maps, then the results', which use the parallel
     dims alone. `names` names the dims for schedules. In a kernel of several stages `stage` is the one that the op belongs
     to; an op of the stage `inline` is computed wherever it is read. `partial` is how many terms one partial sum has at
-    most, where what follows lets errors grow.
+    most, where what follows lets errors grow. `border` is what the elements of the results hold that no point writes;
+    without it they mean nothing.
 
     ```mlir
     %a = "test.value"() : () -> tensor<4x8xf32>
@@ -205,6 +209,7 @@ class GenericOp(Op):
     identities: Sequence[Attribute] = attr(ATTRS, default=())
     stage: str | None = attr(STRING, default=None)
     partial: int | None = attr(INT, default=None)
+    border: Attribute | None = attr(SCALAR, default=None)
     body: Region = region()
     reducers: Sequence[Region] = regions()
 

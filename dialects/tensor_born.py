@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.heap import MOST, checked_size
+from stepwell.dialects.random_streams import INTERPRETED_ENTROPY
 from stepwell.dialects.tensor_base import DimsAttr, concrete, tensor_type
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import INT, STRING, attr_of
@@ -75,4 +76,23 @@ class BornOp(Op):
         most = concrete(self.at_most.dims[0], frame) if self.at_most is not None else MOST
         size = checked_size(self.loc.label, self.symbol, int(np.asarray(args[0]).reshape(-1)[0]), most)
         frame.state.setdefault("symbols", {})[self.symbol] = size
+        return ()
+
+
+class EntropyOp(Op):
+    """From here on a symbol is a number that no two runs share: a clock's time, which says nothing else.
+
+    The interpreter always takes the same one, so that its results can be compared.
+
+    ```mlir
+    tensor.entropy {symbol = "chance_0"}
+    ```
+    """
+
+    name = "tensor.entropy"
+    assembly = "attr-dict"
+    symbol: str = attr(STRING)
+
+    def interpret(self, frame: Any, *args: Any) -> Any:
+        frame.state.setdefault("symbols", {})[self.symbol] = INTERPRETED_ENTROPY
         return ()

@@ -8,12 +8,10 @@ no rewrite replaces an operation by one that rounds otherwise. Every pass that c
 
 from __future__ import annotations
 
-from stepwell.dialects.tensor import KernelOp
 from stepwell.errors import TargetError
 from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.types import FloatType
-from stepwell.lowering.loop.math.recipes import FUNCTIONS
 
 STRICT = "strict"
 PRECISIONS = {
@@ -47,6 +45,8 @@ def demand_precision(module: Operation, precision: str) -> None:
     Raises TargetError where strict arithmetic comes too late: the module's kernels have been scheduled without it."""
     if precision != STRICT or is_strict(module):
         return
+    from stepwell.dialects.tensor import KernelOp  # not needed where a model is loaded
+
     if any(isinstance(op, KernelOp) or "kernel" in op.attributes for op in module.walk()):
         raise TargetError(
             "strict precision: kernels were made of the module without it; it has to be asked for above them"
@@ -58,6 +58,8 @@ def folds_alike(op: Operation) -> bool:
     """Whether NumPy, which folds constants, gives the bits that strict code gives: the op moves numbers, computes no
     floats, or rounds each result once. Sums have another order in NumPy, elementary functions other errors."""
     if op.dialect == "math":
+        from stepwell.lowering.loop.math.recipes import FUNCTIONS
+
         return op.op_name.removeprefix("math.") not in FUNCTIONS
     if op.dialect != "graph" or type(op).__module__.rpartition(".")[2] in _MOVING or op.op_name in _ROUNDED_ONCE:
         return True

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from stepwell.collector import paused_collector
-from stepwell.compiler import Options, Request, backend, entered, machine_of, profiler
-from stepwell.errors import EngineError, InputError, RuntimeError, StateError
-from stepwell.frontends.onnx import names as onnx_names
+from stepwell.dialects.host_calls import HostProgram
+from stepwell.errors import EngineError, InputError, ModelError, RuntimeError, StateError
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
-from stepwell.ir.passes import PassContext
 from stepwell.list_ports import ListPort
-from stepwell.lowering.pipeline import landing_of
-from stepwell.plugins import load_installed
 from stepwell.ports import AnyPort, Array, Port, accepted, main_function, parts_of, restored, tensor_ports, wholes
-from stepwell.sources import Held, Shapes, Source, open_source
 from stepwell.state import State, StateLayout
-from stepwell.way import LaterWay, Way, walked
 
 if TYPE_CHECKING:
     from stepwell.backends.cpu.executable import Executable
     from stepwell.backends.cpu.profile import Profile
+    from stepwell.compiler import Options, Request
     from stepwell.dialects.func import FuncOp
     from stepwell.engine.cache import Place
+    from stepwell.ir.passes import PassContext
+    from stepwell.sources import Held, Shapes, Source
+    from stepwell.way import LaterWay, Way
 
 
 def compile(
@@ -45,6 +42,7 @@ def compile(
     state: Mapping[str, str] | None = None,
     capacity: Mapping[str, int] | int | None = None,
     tuned: str | os.PathLike[str] | None = None,
+    host: bool = True,
 ) -> Model:
     """Compile a model for a target, for any value of its symbolic sizes.
 
@@ -57,27 +55,53 @@ def compile(
     on disk (the environment's STEPWELL_CACHE; ~/.cache/stepwell). `tuned` is a file of schedules that `lower --tune`
     has found; kernels that it does not have are scheduled as usual.
 
+    What looks into strings, and the decoding of images, is called in Python (`graph.host_call` in the IR, `host_calls`
+    of the model); with host=False a model that needs such calls is refused.
+
     `state` names inputs that are kept from call to call and the outputs that they become ({"past_k": "present_k"}); the
     model then has neither, and is called with `state=model.new_state()`. `capacity` says up to how many rows those grow
     that get rows behind them ({"past": 2048}, by the name of the size, or a number for all): these grow in place.
 
-    Raises ModelError for what cannot be imported, StateError for pairs that the model does not have, TargetError for a
-    target or precision that is unknown or that this machine cannot run, TuningError for a file of schedules that is
-    damaged or that holds one which does not suit its kernel."""
-    request = Request(target, precision, shapes, sanitize, state, capacity, None if tuned is None else os.fspath(tuned))
+    A model with a rank, or another part of a type, that only a call tells is compiled at the first call, for what that
+    tells of it, and again for each call that tells something else (`stepwell.specialised`).
+
+    Raises ModelError for what cannot be imported, PassError for calls of the host that are refused, StateError for
+    pairs that the model does not have, TargetError for a target or precision that is unknown or that this machine
+    cannot run, TuningError for a file of schedules that is damaged or that holds one which does not suit its kernel."""
+    from stepwell.compiler import Request
+    from stepwell.plugins import load_installed
+    from stepwell.sources import open_source
+
+    schedules = None if tuned is None else os.fspath(tuned)
+    request = Request(target, precision, shapes, sanitize, state, capacity, schedules, host)
     with paused_collector():
         load_installed()
         opened = open_source(source)
-        place = place_of(opened, request) if cache else None
-        if place is None:
-            return compile_module(*entered(opened, request, threads, cache))
-        model = place.find(threads)
-        if model is None:
-            module, options = entered(place.source, request, threads, cache)
-            place.settle()
-            model = compile_module(module, options)
-            place.keep(getattr(model._program, "executable", None))
-        return model
+        try:
+            return compiled(opened, request, threads, cache)
+        except ModelError as error:
+            from stepwell.specialised import of_unknown
+
+            later = of_unknown(error, opened, request, threads, cache)
+            if later is None:
+                raise
+            return later
+
+
+def compiled(opened: Source | Held, request: Request, threads: int | None, cache: bool) -> Model:
+    """Compile what was opened, or find it in the cache."""
+    from stepwell.compiler import entered
+
+    place = place_of(opened, request) if cache else None
+    if place is None:
+        return compile_module(*entered(opened, request, threads, cache))
+    model = place.find(threads)
+    if model is None:
+        module, options = entered(place.source, request, threads, cache)
+        place.settle()
+        model = compile_module(module, options)
+        place.keep(getattr(model._program, "executable", None))
+    return model
 
 
 def place_of(source: Source | Held, request: Request) -> Place | None:
@@ -89,6 +113,9 @@ def place_of(source: Source | Held, request: Request) -> Place | None:
 
 def compile_module(module: Operation, options: Options) -> Model:
     """Compile a module, which is consumed."""
+    from stepwell.compiler import backend, machine_of
+    from stepwell.way import walked
+
     way = walked(module, options)
     program = backend().build(
         module, machine_of(options), threads=options.threads, sanitize=options.sanitize, cached=options.cache
@@ -99,6 +126,8 @@ def compile_module(module: Operation, options: Options) -> Model:
 class Model:
     """A compiled model. It may be called from any number of threads."""
 
+    is_specialised = False
+    """Whether calls decide what is compiled."""
     is_from_cache = False
     """Whether an earlier compilation had made it."""
 
@@ -118,13 +147,20 @@ class Model:
         self._fetching: dict[tuple[str, ...], Model] = {}
         self._lock = threading.Lock()
         self._dtypes = [port.dtype for port in self.inputs]
+        self._host = HostProgram.of(function)
         ports = (*self.inputs, *self.outputs)
-        self._is_direct = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+        plain = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+        self._is_direct = plain and self._stateful is None and not self._host.is_used
 
     @property
     def context(self) -> PassContext:
         """What the passes decided: remarks and statistics."""
         return self._way.context
+
+    @property
+    def host_calls(self) -> list[str]:
+        """The functions that it calls in Python, and the nodes that ask for them; everything else is machine code."""
+        return self._host.names()
 
     def __call__(self, *arrays: Any, state: State | None = None) -> Any:
         """Run on arrays in the order of `inputs`; gives the array of a single output, a tuple of them of several.
@@ -181,11 +217,21 @@ class Model:
 
         All calls begin with what `state` has, which stays so. The first profile of a model makes its code once more,
         with clocks. Raises InputError as `run` does."""
+        with self._scope():
+            return self._profiled(feeds, seconds, state, trace)
+
+    def _scope(self) -> AbstractContextManager[object]:
+        """What is done inside is a call of the program, with strings of its own."""
+        return self._host.scope() if self._host.is_used else nullcontext()
+
+    def _profiled(self, feeds: Mapping[str, Any], seconds: float, state: State | None, trace: bool) -> Profile:
         arrays = accepted(self.inputs, self._parts, self._ordered(feeds))
         with self._lock:
             if self._profiler is None:
                 if self._way.lowered is None:
                     raise InputError("a model without its IR at the loop landing cannot be profiled")
+                from stepwell.compiler import profiler
+
                 self._profiler = profiler(self._way.lowered, self._way.options)
         found: Profile
         if self._stateful is not None:
@@ -240,17 +286,21 @@ class Model:
         if self._stateful is None and state is not None:
             raise StateError("the model keeps no state: compile it with state=")
         try:
-            if self._stateful is not None:
-                with self._claimed(state) as held:
-                    given = accepted(self.inputs, self._parts, values)
-                    results = self._stateful.run(self._program, given, held)
-                return restored(self.outputs, self._results, results)
             if self._is_direct and all(map(_fits, values, self._dtypes)):
                 direct: list[Array] = self._program.run(values)
                 return direct
-            return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
+            with self._scope():
+                return self._run_parts(values, state)
         except MemoryError as error:
             raise RuntimeError(f"out of memory: {error}") from None
+
+    def _run_parts(self, values: Sequence[Any], state: State | None) -> list[Any]:
+        if self._stateful is not None:
+            with self._claimed(state) as held:
+                given = accepted(self.inputs, self._parts, values)
+                results = self._stateful.run(self._program, given, held)
+            return restored(self.outputs, self._results, results)
+        return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))
@@ -313,6 +363,11 @@ def add_outputs(module: Operation, names: Sequence[str]) -> None:
     """Let @main return the values of these ONNX names as well.
 
     Raises InputError for an unknown name, and below the graph landing, where values are not what the names say."""
+    import difflib
+
+    from stepwell.frontends.onnx import names as onnx_names
+    from stepwell.lowering.pipeline import landing_of
+
     if names and landing_of(module) != "graph":
         raise InputError(f"{_listed(names)}: intermediates can be had of models that enter at the graph landing only")
     function = main_function(module)

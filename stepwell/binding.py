@@ -66,6 +66,8 @@ def _tensor(port: AnyPort) -> Port:
 
 
 def _check_pair(old: Port, new: Port) -> None:
+    if old.dtype.kind == "O":
+        raise StateError(f"{old.name!r} holds strings, which a state does not keep: it keeps numbers")
     if old.dtype != new.dtype or old.type.rank != new.type.rank:
         raise StateError(f"output {new} cannot become input {old}: they differ in element type or rank")
     for axis, (a, b) in enumerate(zip(old.type.shape, new.type.shape, strict=True)):

@@ -62,13 +62,18 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _output(text: str) -> Path | None:
+    return None if text == "-" else Path(text)
+
+
 def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--to", choices=TO_IR + TO_CODE,
                        help="where to stop (default: llvm); so: a shared library and its C header;\n"
                             "engine: a compiled model for stepwell.load;\n"
                             "onnx: the optimised graph as a model")  # fmt: skip
-    group.add_argument("-o", "--output", type=Path, metavar="OUT",
-                       help="write the result there; IR gets its constants into OUT.weights.bin")  # fmt: skip
+    group.add_argument("-o", "--output", type=_output, metavar="OUT",
+                       help="write the result there (-: to stdout); IR gets its constants into\n"
+                            "OUT.weights.bin")  # fmt: skip
     group.add_argument("--from-ir", dest="source_ir", metavar="FILE", help="the same as MODEL, for IR under any name")
     group.add_argument("--target", default="cpu", help="cpu (this machine), x86-64-v4, x86-64-v3, x86-64, aarch64")
     group.add_argument("--precision", default="f32",
@@ -76,6 +81,8 @@ def _add_way(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="threads of the team (default: the usable cores)")
     group.add_argument("--sanitize", action=argparse.BooleanOptionalAction, default=None,
                        help="check bounds of memory accesses (default: with --from-ir ... --run)")  # fmt: skip
+    group.add_argument("--no-host", action="store_true",
+                       help="refuse models that call Python, for strings or images")  # fmt: skip
     group.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
                        help="take kernels that were compiled before from disk (default: yes)")  # fmt: skip
     group.add_argument("--tuned", "--tune-file", dest="tuned", type=Path, metavar="FILE",

@@ -123,7 +123,8 @@ class _Job:
         start = time.perf_counter()
         request = Request(args.target, args.precision, self.shapes, self._sanitizes(), parse_states(args.state),
                           parse_capacities(args.capacity) or None,
-                          None if args.tuned is None or args.tune is not None else str(args.tuned))  # fmt: skip
+                          None if args.tuned is None or args.tune is not None else str(args.tuned),
+                          not args.no_host and args.to != "so")  # fmt: skip
         from stepwell.api import place_of
 
         source = open_source(self._source())
@@ -392,7 +393,8 @@ class _Job:
         for name, array in arrays.items():
             sys.stdout.write(show.array(name, array) + "\n")
         if self.args.outputs:
-            np.savez(self.args.outputs, **arrays)  # type: ignore[arg-type]
+            plain = {name: x.astype(np.str_) if x.dtype.kind == "O" else x for name, x in arrays.items()}
+            np.savez(self.args.outputs, **plain)  # type: ignore[arg-type]
 
     def _arrays(self, inputs: Sequence[AnyPort]) -> list[Any]:
         if self.args.inputs is None:

@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 
 from stepwell.binding import bind_states
+from stepwell.dialects.host_calls import REFUSED, refuse_host_calls
 from stepwell.errors import TargetError
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.precision import PRECISIONS, demand_precision
-from stepwell.lowering.tensor.tuned import TUNED
-from stepwell.sources import Held, Hints, Shapes, Source
+from stepwell.sources import Held, Hints, Shapes, Source, Values
 
 
 @attrs.frozen
@@ -29,13 +29,17 @@ class Request:
     state: Mapping[str, str] | None = None
     capacity: Mapping[str, int] | int | None = None
     tuned: str | None = None
+    host: bool = True
+    values: Values | None = None
+    """Inputs that are constants of these arrays."""
 
 
 @attrs.frozen
 class Options:
     """What a compilation is told. `precision`: one of PRECISIONS. `threads` None: all cores that the process may use.
     `sanitize`: machine code checks the bounds of every access to memory. `cache`: compiled kernels are kept on disk and
-    looked up there. `tuned`: a file of schedules that were found by measuring."""
+    looked up there. `tuned`: a file of schedules that were found by measuring. `host`: what looks into strings and
+    images may be called in Python."""
 
     target: str = "cpu"
     precision: str = "f32"
@@ -44,6 +48,7 @@ class Options:
     sanitize: bool = False
     cache: bool = True
     tuned: str | None = None
+    host: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -54,9 +59,10 @@ class Options:
 
 def entered(source: Source | Held, request: Request, threads: int | None, cache: bool) -> tuple[Operation, Options]:
     """(the module where it enters, what its compilation is told). Raises what a source or an option may be wrong in."""
-    module, hints = source.load(request.shapes)
+    module, hints = source.load(request.shapes, request.values)
     bind_states(module, request.state, request.capacity)
-    options = Options(request.target, request.precision, threads, hints, request.sanitize, cache, request.tuned)
+    options = Options(request.target, request.precision, threads, hints, request.sanitize, cache, request.tuned,
+                      request.host)  # fmt: skip
     return module, options
 
 
@@ -70,7 +76,10 @@ def machine_of(options: Options) -> Any:
 def context_of(options: Options, machine: Any) -> PassContext:
     """What the passes of a compilation share. Raises TuningError for a file of schedules that cannot be used."""
     told: dict[str, Any] = {"precision": options.precision, "shapes": options.hints}
+    if not options.host:
+        told[REFUSED] = "host=False, --no-host and --to so allow no calls of the host"
     if options.tuned is not None and machine is not None:
+        from stepwell.lowering.tensor.tuned import TUNED
         from stepwell.tune.files import TuneFile
 
         told[TUNED] = TuneFile.read(options.tuned).schedules(machine)
@@ -88,6 +97,8 @@ def lower(
 
     Raises PassError, TargetError where a precision comes too late, and whatever a pass raises."""
     demand_precision(module, context.options.get("precision", "f32"))
+    if landing_of(module) != "graph":  # there they are refused when what is known has been folded away
+        refuse_host_calls(module, context.options)
     items = phases(landing_of(module), stop) if pipeline is None else pipeline
     PassManager(items, instruments).run(module, context)
 

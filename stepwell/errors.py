@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 
 class StepwellError(Exception):
     """Base of every error that Stepwell raises on purpose: its text says what, where, why and what to do."""
@@ -9,6 +12,17 @@ class StepwellError(Exception):
 
 class IRError(StepwellError):
     """An IR object was built or changed in a way that its definition forbids."""
+
+
+class UnknownError(IRError):
+    """A rank, or another part of a type, that depends on what is not known when a model is compiled.
+
+    `sizes` are symbolic sizes, `values` are values of the IR whose contents decide."""
+
+    def __init__(self, reason: str, sizes: Iterable[Any] = (), values: Iterable[Any] = ()) -> None:
+        super().__init__(reason)
+        self.sizes = tuple(sizes)
+        self.values = tuple(values)
 
 
 class ParseError(StepwellError):

@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 import numpy as np
 
-from stepwell.dialects.graph.sequence_types import EVERY_SIZE, RANKS, OptionalType, SequenceType, list_element
+from stepwell.dialects.host_strings import as_texts
+from stepwell.dialects.sequence_types import EVERY_SIZE, RANKS, OptionalType, SequenceType, list_element
 from stepwell.errors import InputError, IRError
 from stepwell.ir.types import TensorType, Type, numpy_dtype
 
@@ -85,6 +86,8 @@ class ListPort:
 
     def _array(self, value: Any, place: str) -> Array:
         where, dtype = f"input {self.name!r}{place}", self.dtype
+        if dtype.kind == "O":
+            value = accepted_texts(value, where)
         if not isinstance(value, np.ndarray):
             try:
                 value = np.asarray(value, dtype)
@@ -135,6 +138,14 @@ class ListPort:
         shape = [size if dim < 0 else dim for dim in self.sizes or (EVERY_SIZE,)]
         arrays = [random_array(shape, self.dtype, random) for _ in range(2 if self.sequence is not None else 1)]
         return arrays if self.sequence is not None else arrays[0]
+
+
+def accepted_texts(value: Any, where: str) -> Array:
+    """What is given for strings as an array of `str`. Raises InputError."""
+    try:
+        return as_texts(value, where)
+    except IRError as error:
+        raise InputError(str(error)) from None
 
 
 def as_arrays(name: str, value: Any) -> dict[str, Array]:

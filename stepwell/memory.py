@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 import mmap
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,14 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 ALIGNMENT = 64
 CHUNK = 8 << 20
 """Bytes that one thread hashes at a time."""
+LARGE = 1 << 20
+"""Bytes from which on a copy has pages of its own,"""
+HUGE = 4 << 20
+"""and from which on these may be huge ones, which spare the reader of long rows most misses of the page table."""
+
+
+class FileMap(mmap.mmap):
+    """A mapped file: others may write to it, and its pages can be read again."""
 
 
 def map_file(descriptor: int, size: int) -> Bytes:
@@ -23,7 +32,7 @@ def map_file(descriptor: int, size: int) -> Bytes:
     ValueError."""
     if size == 0:
         return np.empty(0, np.uint8)
-    return np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ), np.uint8)
+    return np.frombuffer(FileMap(descriptor, size, access=mmap.ACCESS_READ), np.uint8)
 
 
 def as_bytes(data: Any) -> Bytes:
@@ -39,7 +48,7 @@ def digest_of(data: Any, algorithm: str, threads: int) -> str:
     cut short meanwhile: to touch what is gone would end the process."""
     memory = as_bytes(data)
     owner = _owner(memory)
-    if isinstance(owner, mmap.mmap) and owner.size() < len(owner):
+    if isinstance(owner, FileMap) and owner.size() < len(owner):
         raise OSError("the file was cut short since it was opened")
     made = hashlib.new(algorithm, len(memory).to_bytes(8, "little"))
 
@@ -50,6 +59,8 @@ def digest_of(data: Any, algorithm: str, threads: int) -> str:
 
     chunks = list(_chunks(memory))
     if min(threads, len(chunks)) > 1:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(threads, len(chunks)), thread_name_prefix="stepwell-hash") as pool:
             digests = list(pool.map(one, chunks))
     else:
@@ -64,7 +75,7 @@ def _chunks(memory: Bytes) -> Iterator[Bytes]:
 
 def is_mapped(memory: np.ndarray[Any, Any]) -> bool:
     """Whether it is part of a mapped file, which others may write to."""
-    return isinstance(_owner(memory), mmap.mmap)
+    return isinstance(_owner(memory), FileMap)
 
 
 def _owner(memory: Any) -> Any:
@@ -75,18 +86,36 @@ def _owner(memory: Any) -> Any:
 
 def aligned_copy(array: Array) -> Array:
     """The same elements in C order, in new memory that begins at a multiple of ALIGNMENT bytes."""
-    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    made = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    made = aligned_empty(array.shape, array.dtype)
     made[...] = array
     return made
+
+
+def aligned_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """An array in new memory that begins at a multiple of ALIGNMENT bytes."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = _new(size + ALIGNMENT)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _new(size: int) -> Bytes:
+    """Memory of so many bytes. What is large has pages of its own, that the system gets back when it is not used any
+    more: the allocator's heap keeps those that lie between others."""
+    if size < LARGE:
+        return np.empty(size, np.uint8)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 def forget(memory: Array) -> None:
     """Let go of the pages that lie wholly in a part of a mapped file; they are read again when they are used again.
     What is in no mapped file stays."""
     owner = _owner(memory)
-    if not isinstance(owner, mmap.mmap) or not memory.flags.c_contiguous or not memory.nbytes:
+    if not isinstance(owner, FileMap) or not memory.flags.c_contiguous or not memory.nbytes:
         return
     start = memory.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
     begin, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + memory.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE

@@ -9,14 +9,16 @@ import functools
 import importlib.util
 import os
 import sys
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import ModelError, StepwellError
 from stepwell.ir.origins import note_plugin
 from stepwell.ir.registry import REGISTRY, Dialect
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "stepwell.dialects"
 
@@ -56,6 +58,8 @@ def _run_file(file: Path) -> ModuleType:
 @functools.cache
 def load_installed() -> None:
     """Import every installed plug-in; once per process. Raises ModelError naming one that fails."""
+    from importlib.metadata import entry_points  # as long as loading an engine file takes
+
     for entry in entry_points(group=GROUP):
         _register(_imported(entry))
 

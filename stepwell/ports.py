@@ -10,8 +10,9 @@ import attrs
 import numpy as np
 
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.graph.sequence_types import is_list
+from stepwell.dialects.host_calls import current
 from stepwell.dialects.kept import Kept, kept_by, kept_in
+from stepwell.dialects.sequence_types import is_list
 from stepwell.errors import InputError, IRError
 from stepwell.ir.attributes import Attribute, StringAttr
 from stepwell.ir.core import Operation
@@ -19,7 +20,7 @@ from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols
 from stepwell.ir.parser import Parser
 from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.types import MemRefType, TensorType, Type, numpy_dtype
-from stepwell.list_ports import ListPort
+from stepwell.list_ports import ListPort, accepted_texts
 
 Array = np.ndarray[Any, Any]
 
@@ -57,6 +58,9 @@ class Port:
 
         Raises InputError for another element type."""
         dtype = self.dtype
+        if dtype.kind == "O":
+            texts = accepted_texts(value, f"input {self.name!r}")
+            return texts if self.storage == dtype else current().strings.handles(texts)
         if not isinstance(value, np.ndarray):
             try:
                 value = np.asarray(value, dtype)
@@ -70,7 +74,9 @@ class Port:
 
     def restore(self, array: Array) -> Array:
         """What the program gave, in the element type that the caller sees."""
-        return array if array.dtype == self.dtype else array.view(self.dtype)
+        if array.dtype == self.dtype:
+            return array
+        return current().strings.texts(array) if self.dtype.kind == "O" else array.view(self.dtype)
 
     def with_room(self, array: Array) -> Array:
         """The array as the first rows of new memory, with room for as many as a state keeps."""

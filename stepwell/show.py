@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stepwell.dialects import kernel
+from stepwell.dialects.host_calls import HostProgram
 from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.instruments import Timing
@@ -36,6 +37,9 @@ def report(module: Operation, context: PassContext, timing: Timing) -> str:
         from stepwell.backends.cpu.waits import count_waits
 
         lines.append(f"team: {count_waits(module)}")
+    calls = HostProgram.of(function).names()
+    if calls:
+        lines.append(f"host calls: {len(calls)} ({', '.join(calls)})")
     arena = function.attributes.get("sw.arena")
     if isinstance(arena, StringAttr):
         lines.append(f"arena: {arena.value} bytes")

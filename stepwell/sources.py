@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
+import numpy as np
 
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.errors import ModelError
@@ -25,6 +26,7 @@ from stepwell.plugins import load_installed
 
 # Symbol -> its size, or a hint (least, usual, most) for schedules; input's name -> its shape.
 Shapes = Mapping[str, "int | Sequence[int | str]"]
+Values = Mapping[str, "np.ndarray[Any, Any]"]
 Hints = dict[str, tuple[int, int, int]]
 
 
@@ -49,15 +51,16 @@ class Source:
     data: Bytes
     files: OtherFiles
 
-    def load(self, shapes: Shapes | None = None) -> tuple[Operation, Hints]:
-        """(the module, hints for the sizes of symbols). Raises ModelError, ParseError or VerifyError."""
+    def load(self, shapes: Shapes | None = None, values: Values | None = None) -> tuple[Operation, Hints]:
+        """(the module, hints for the sizes of symbols). Inputs of an ONNX model that are in `values` are constants.
+        Raises ModelError, ParseError or VerifyError."""
         if self.kind == "ir":
             assert isinstance(self.files, WeightsFolder)
             return _checked(module_of_bytes(self.data.tobytes(), self.label, self.files)), _only_hints(shapes)
         from stepwell.frontends.onnx.model import parse_model
 
         assert isinstance(self.files, ExternalFiles)
-        return _import(parse_model(self.data, self.label, self.files), shapes)
+        return _import(parse_model(self.data, self.label, self.files), shapes, values)
 
     def again(self) -> Source:
         """The same source before any of its other files was used."""
@@ -70,13 +73,13 @@ class Held:
 
     object: Any
 
-    def load(self, shapes: Shapes | None = None) -> tuple[Operation, Hints]:
+    def load(self, shapes: Shapes | None = None, values: Values | None = None) -> tuple[Operation, Hints]:
         """As that of `Source`."""
         if isinstance(self.object, Operation):
             return _checked(self.object.clone()), _only_hints(shapes)
         from stepwell.frontends.onnx.model import load_model
 
-        return _import(load_model(self.object), shapes)
+        return _import(load_model(self.object), shapes, values)
 
     def as_bytes(self) -> Source | None:
         """The same as bytes, for a ModelProto that has them: not for one of 2 GiB or more."""
@@ -132,13 +135,13 @@ def _checked(module: Operation) -> Operation:
     return ModuleOp.make(regions=[Region([Block((), [module])])])
 
 
-def _import(model: Any, shapes: Shapes | None) -> tuple[Operation, Hints]:
+def _import(model: Any, shapes: Shapes | None, values: Values | None) -> tuple[Operation, Hints]:
     from stepwell.frontends.onnx.importer import import_model
 
     inputs = {port.name for port in model.proto.graph.input}
     hints = {name: _hint(value) for name, value in (shapes or {}).items() if name not in inputs and is_hint(value)}
     fixed = {name: value for name, value in (shapes or {}).items() if name not in hints}
-    return import_model(model, shapes=fixed), hints
+    return import_model(model, shapes=fixed, values=values), hints
 
 
 def is_hint(value: Any) -> bool:

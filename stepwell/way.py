@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 
 from stepwell.collector import paused_collector
-from stepwell.compiler import Options, context_of, lower, machine_of
 from stepwell.ir.core import Operation
-from stepwell.ir.passes import PassContext
-from stepwell.lowering.pipeline import landing_of
+
+if TYPE_CHECKING:
+    from stepwell.compiler import Options
+    from stepwell.ir.passes import PassContext
 
 T = TypeVar("T")
 
@@ -32,6 +33,9 @@ class Way:
 
 def walked(module: Operation, options: Options) -> Way:
     """Bring a module, which is consumed, to the end of the loop landing. Raises what passes raise."""
+    from stepwell.compiler import context_of, lower, machine_of
+    from stepwell.lowering.pipeline import landing_of
+
     origin = module.clone() if landing_of(module) == "graph" else None
     context = context_of(options, machine_of(options))
     lower(module, "loop", context)
@@ -67,6 +71,8 @@ class LaterWay:
 
 
 def _entered(module: Operation, options: Options) -> tuple[Operation | None, Options]:
+    from stepwell.lowering.pipeline import landing_of
+
     return (module if landing_of(module) == "graph" else None), options
 
 

@@ -52,6 +52,6 @@ class InterpretingBackend:
 @pytest.fixture
 def interpreting_backend(monkeypatch: pytest.MonkeyPatch) -> InterpretingBackend:
     made = InterpretingBackend()
-    for module in ("stepwell.api", "stepwell.commands"):
+    for module in ("stepwell.commands", "stepwell.compiler"):  # in this order: the first has a name for it
         monkeypatch.setattr(f"{module}.backend", lambda: made)
     return made

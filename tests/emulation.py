@@ -32,6 +32,8 @@ from attrs import frozen
 from stepwell.backends.cpu import heap_ir, jit, model, native, target, team_block, team_ir
 from stepwell.backends.cpu.abi import ArgsLayout
 from stepwell.backends.cpu.entry import Argument
+from stepwell.backends.cpu.executable import Executable
+from stepwell.errors import TargetError
 
 Array = np.ndarray[Any, Any]
 
@@ -171,7 +173,14 @@ def of(folder: Path) -> Iterator[None]:
         patch.setattr(model, "NativeEntry", EmulatedEntry)
         patch.setattr(model, "_output_argument", lambda port: _output(argument_of(port), port.published))
         patch.setattr(jit, "load", load)
+        patch.setattr(model, "_externals", _externals)
         yield
+
+
+def _externals(executable: Executable) -> dict[str, int]:
+    if executable.host.calls:
+        raise TargetError("there is no Python in an emulated program, which calls functions of it")
+    return {}
 
 
 @frozen

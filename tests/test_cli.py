@@ -103,6 +103,13 @@ def test_going_on_from_any_dump(weighted: Path, tmp_path: Path, capsys: pytest.C
         assert capsys.readouterr().out.count("kernel.launch") == straight.count("kernel.launch"), path
 
 
+def test_a_dash_is_stdout(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lower("--to", "graph", model) == 0
+    plain = capsys.readouterr().out
+    assert lower("--to", "graph", "-o", "-", model) == 0
+    assert capsys.readouterr().out == plain != ""
+
+
 def test_results_in_files_load_again(weighted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.mlir"
     assert lower("--to", "graph", "-o", out, weighted) == 0

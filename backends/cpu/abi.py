@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-VERSION = 1
+VERSION = 2
 """Goes up with every change of what this page says: code on disk is run by the version that it was made for."""
 
 JOBS = 16
@@ -39,6 +39,7 @@ declare void @sw_report(ptr, i64, i64, i64) cold
 declare i64 @sw_now()
 declare i64 @sw_reserve(ptr, i64)
 declare i64 @sw_grow(ptr, i64, i64)
+declare i64 @sw_host(i64, i64, ptr)
 """
 """IR text that a module needs in order to call the run time.
 
@@ -62,7 +63,15 @@ nobody has begun are left out.
 many bytes, at a 64-byte boundary; what it held may be lost. Answers 0 where there is no memory.
 
 `i64 @sw_grow(ptr segment, i64 bytes, i64 kept)`: likewise, and the first `kept` bytes of what it held stay.
+
+`i64 @sw_host(i64 call, i64 what, ptr words)`: only in processes that run Python, for programs that call it. With `what`
+HOST_RUNS, makes the program's call of a function on the host with that number; `words` has address and sizes of each
+array that it is given, then those of the memory for the sizes of its results. Else copies result number `what` of that
+call to the array of `words`. On the thread that called the program. Answers 0 where it failed.
 """
+
+HOST_FUNCTION = "sw_host"
+HOST_RUNS = -1
 
 
 @frozen

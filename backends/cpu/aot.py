@@ -32,8 +32,11 @@ _SECONDS = 600
 def write_library(path: str | os.PathLike[str], executable: Executable) -> None:
     """Write the shared library, and its header beside it, under names that `path` gives.
 
-    Raises EngineError where there is no C compiler for the processor, where it fails, or where a file cannot be
-    written; the library that was there before is then as it was."""
+    Raises EngineError for a model that needs Python, where there is no C compiler for the processor, where it fails, or
+    where a file cannot be written; the library that was there before is then as it was."""
+    if executable.host.is_used:
+        calls = "; ".join(executable.host.names()) or "it holds strings"
+        raise EngineError(f"a shared library has no Python, which the model needs: {calls}")
     library = Path(os.path.realpath(path))
     compiler = compiler_for(executable.processor.arch)
     interface = aot_c.Interface.of(library.stem, executable)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.engine.folder import PrivateFolder, usual
 
-from . import llvm
+from .facts import facts
 
 if TYPE_CHECKING:
     from .target import CpuTarget
@@ -74,7 +74,7 @@ def default() -> ObjectCache | None:
 def object_key(text: str, target: CpuTarget, opt: int, passes: Sequence[str]) -> str:
     """The name of what LLVM makes of a text: hexadecimal, the same in every process and on every machine."""
     made = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for part in (llvm.version(), target.triple, target.cpu, target.features, str(opt), ",".join(passes), text):
+    for part in (facts().version, target.triple, target.cpu, target.features, str(opt), ",".join(passes), text):
         data = part.encode()
         made.update(len(data).to_bytes(8, "little") + data)
     return made.hexdigest()

@@ -15,6 +15,8 @@ import numpy as np
 from attrs import field, frozen
 
 from stepwell.dialects.func import FuncOp, ReturnOp
+from stepwell.dialects.host_calls import CALLS, HostProgram
+from stepwell.dialects.program_attributes import DEMANDS, SCRATCH
 from stepwell.engine.records import BadRecord, Record
 from stepwell.errors import EngineError, StepwellError
 from stepwell.ir.attributes import ArrayAttr, StringAttr
@@ -22,11 +24,9 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.dims import Dim, parse_dim
 from stepwell.ir.parser import parse_module
 from stepwell.ir.printer import print_op
-from stepwell.lowering.to_tensor.demands import DEMANDS
 
 from . import abi
 from .abi import Site
-from .scratch import SCRATCH
 from .signature import Signature, dim_attribute
 from .target import Processor
 
@@ -54,11 +54,14 @@ class Executable:
     """Scratch memory that each thread needs, over the symbols of the inputs."""
     demands: tuple[tuple[Dim, str], ...] = field(init=False)
     """Sizes that must be 0 when the program is called, and what is wrong where one is not."""
+    host: HostProgram = field(init=False, eq=False)
+    """What it calls in Python, and the strings that it holds."""
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "signature", Signature.of(self.head))
         object.__setattr__(self, "scratch_bytes", dim_attribute(self.head, SCRATCH))
         object.__setattr__(self, "demands", demands_of(self.head))
+        object.__setattr__(self, "host", HostProgram.of(self.head))
 
 
 def demands_of(function: FuncOp) -> tuple[tuple[Dim, str], ...]:
@@ -69,9 +72,14 @@ def demands_of(function: FuncOp) -> tuple[tuple[Dim, str], ...]:
 
 
 def head_of(function: FuncOp) -> FuncOp:
-    """func.func @main(...) attributes {...} { body }   ->   func.func @main(...) attributes {...} { func.return }"""
+    """func.func @main(...) attributes {...} { body }   ->   func.func @main(...) attributes {...} { func.return }
+
+    Of the body, what it calls on the host is told by an attribute."""
     head = function.clone()
     assert isinstance(head, FuncOp)
+    calls = HostProgram.of(function).calls
+    if calls:
+        head.attributes[CALLS] = ArrayAttr(tuple(call.attribute() for call in calls))
     for op in reversed(list(head.body.block)):
         op.erase()
     Builder.at_end(head.body.block).insert(ReturnOp(()))

@@ -21,7 +21,7 @@ from stepwell.ir.core import Block, BlockArgument, Value
 from stepwell.ir.opdef import PURE, Trait, has_trait
 from stepwell.ir.types import MemRefType, bit_width
 from stepwell.lowering.loop.lifetimes import roots_of
-from stepwell.lowering.loop.plan_memory import may_overlap
+from stepwell.lowering.loop.places import Places
 
 from .abi import JOBS
 
@@ -39,13 +39,15 @@ def launch_runs(block: Block) -> list[list[kernel.LaunchOp]]:
     return [run for run in runs if run]
 
 
-def intervals(run: Sequence[kernel.LaunchOp], uses: dict[str, Uses]) -> list[list[kernel.LaunchOp]]:
+def intervals(
+    run: Sequence[kernel.LaunchOp], uses: dict[str, Uses], places: Places
+) -> list[list[kernel.LaunchOp]]:
     """The launches of a run, by the interval in which they run. Within an interval they keep their order."""
     found: list[list[tuple[kernel.LaunchOp, Touched]]] = []
     for launch in run:
         touched = Touched.of(launch, uses[launch.callee])
         behind = len(found)
-        while behind and not any(touched.conflicts(other) for _, other in found[behind - 1]):
+        while behind and not any(touched.conflicts(other, places) for _, other in found[behind - 1]):
             behind -= 1
         while behind < len(found) and len(found[behind]) == JOBS:
             behind += 1
@@ -102,15 +104,15 @@ class Touched:
         parts = frozenset(Place.of(launch.inputs[int(number)]).root for number in numbers)
         return Touched(_places(launch, uses.reads), _places(launch, uses.writes), parts)
 
-    def conflicts(self, other: Touched) -> bool:
+    def conflicts(self, other: Touched, places: Places) -> bool:
         """Whether one must end before the other begins."""
-        if any(mine.overlaps(theirs) for mine in self.writes for theirs in other.reads):
+        if any(mine.overlaps(theirs, places) for mine in self.writes for theirs in other.reads):
             return True
-        if any(mine.overlaps(theirs) for mine in self.reads for theirs in other.writes):
+        if any(mine.overlaps(theirs, places) for mine in self.reads for theirs in other.writes):
             return True
         joined = self.parts & other.parts
         return any(
-            mine.overlaps(theirs) and not (mine.root is theirs.root and mine.root in joined)
+            mine.overlaps(theirs, places) and not (mine.root is theirs.root and mine.root in joined)
             for mine in self.writes
             for theirs in other.writes
         )
@@ -141,7 +143,7 @@ class Place:
             return Place.of(op.memory)
         return Place(memory)
 
-    def overlaps(self, other: Place) -> bool:
+    def overlaps(self, other: Place, places: Places) -> bool:
         """Whether the two may share a byte."""
         if self.root is other.root:
             return (other.high is None or self.low < other.high) and (self.high is None or other.low < self.high)
@@ -149,7 +151,7 @@ class Place:
         if None in kinds:
             return True  # memory that control flow hands on
         if kinds == ("arena", "arena"):
-            return may_overlap(self.root, other.root)
+            return places.may_overlap(self.root, other.root)
         return False  # two arguments, constants, or one of them and the arena
 
 

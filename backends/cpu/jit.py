@@ -17,17 +17,14 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-import pickle
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from . import announce, elf, llvm, machine
+from . import announce, elf, link, llvm, machine
 from .cache import ObjectCache, object_key
 from .llvm import CodegenError
-from .target import CpuTarget
+from .target import CpuTarget, host
 
 __all__ = ["Code", "CodegenError", "compile_object", "compile_objects", "emit_assembly", "load"]
 
@@ -72,6 +69,8 @@ def compile_objects(
     workers = min(threads or machine.usable_cores(), len(ir_texts))
     if workers <= 1:
         return [one(text) for text in ir_texts]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(workers, thread_name_prefix="stepwell-codegen") as pool:
         return list(pool.map(one, ir_texts))
 
@@ -89,16 +88,17 @@ class Code:
     """Object code linked into this process. Its memory is freed with the last reference to it: whoever can still
     call into the code holds one."""
 
-    def __init__(self, engine: Any, tracker: Any, symbols: frozenset[str]) -> None:
+    def __init__(self, engine: Any, addresses: Any, symbols: frozenset[str]) -> None:
+        """`engine` is what the memory is freed with; `addresses` has that of each symbol."""
         self._engine = engine
-        self._tracker = tracker
+        self._addresses = addresses
         self.symbols = symbols
 
     def address(self, symbol: str) -> int:
         """The address of a function or global variable. Raises `CodegenError` when no object defines it."""
         if symbol not in self.symbols:
             raise CodegenError(f"the code has no symbol {symbol!r}; it has {', '.join(sorted(self.symbols)) or 'none'}")
-        return int(self._tracker[symbol])
+        return int(self._addresses[symbol])
 
 
 def load(
@@ -116,13 +116,24 @@ def load(
     if announce.wants_map() or announce.wants_gdb():
         objects = [elf.exposed(image) for image in _sound(objects)]
     exported = _check_links(objects, externals or {})
-    code = (_load_for_gdb if announce.wants_gdb() else _load)(objects, externals or {}, exported)
+    linker = _load_for_gdb if announce.wants_gdb() else _load if host().arch in link.ARCHITECTURES else _load_by_llvm
+    code = linker(objects, externals or {}, exported)
     if announce.wants_map():
         announce.write_map(code, objects, nodes or {})
     return code
 
 
 def _load(objects: Sequence[bytes], externals: Mapping[str, int], exported: frozenset[str]) -> Code:
+    try:
+        linked = link.link(objects, externals)
+    except link.NotLinked as error:
+        raise CodegenError(f"the objects do not link: {error}") from None
+    except elf.DamagedObject as error:
+        raise CodegenError(f"cannot load an object: {error}") from None
+    return Code(linked, linked.addresses, exported)
+
+
+def _load_by_llvm(objects: Sequence[bytes], externals: Mapping[str, int], exported: frozenset[str]) -> Code:
     binding = llvm.binding()
     library = f"stepwell.{next(_library_names)}"
     builder = binding.JITLibraryBuilder().add_current_process()
@@ -169,7 +180,7 @@ def _sound(objects: Sequence[bytes]) -> Sequence[bytes]:
 
 def _check_links(objects: Sequence[bytes], externals: Mapping[str, int]) -> frozenset[str]:
     """The symbols that the objects export; an error unless all of them can be linked here."""
-    arch = llvm.binding().get_process_triple().partition("-")[0]
+    arch = host().arch
     defined, exported, undefined = set[str](), set[str](), set[str]()
     for image in objects:
         try:
@@ -194,6 +205,9 @@ def _generate(text: str, target: CpuTarget, opt: int, passes: Sequence[str], *, 
 
 
 def _in_child(text: str, target: CpuTarget, opt: int, passes: Sequence[str], *, as_object: bool) -> bytes:
+    import pickle
+    import subprocess
+
     request = pickle.dumps((text, target, opt, tuple(passes), as_object))
     done = subprocess.run(
         [sys.executable, "-m", f"{__package__}.codegen_child"],

@@ -14,7 +14,7 @@ from stepwell.dialects import arith, buffer, loop, vector
 from stepwell.dialects import math as math_dialect
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.kernel import LaunchOp
-from stepwell.ir.attributes import StringAttr
+from stepwell.ir.attributes import ElementsAttr, StringAttr
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim, evaluate, free_symbols, parse_dim
 from stepwell.ir.location import FusedLoc, Location
@@ -45,6 +45,15 @@ class Launch:
     bits: int | None
     outside: Mapping[object, Dim] = attrs.field(factory=dict, eq=False)
     round: object = attrs.field(default=None, eq=False)
+
+    def streamed(self, symbols: Mapping[str, int]) -> int:
+        """The bytes that it reads and writes in a call with these sizes; 0 where data decide."""
+        return sized(self.bytes, symbols) or 0
+
+    def weights(self, symbols: Mapping[str, int]) -> int:
+        """The bytes of constants among them."""
+        constants = [size for key, size in self.outside.items() if isinstance(key, ElementsAttr)]
+        return min(sum(sized(size, symbols) or 0 for size in constants), self.streamed(symbols))
 
     def work(self, symbols: Mapping[str, int], footprint: int) -> Work | None:
         """What it does in a call with these sizes, which touches `footprint` bytes in all; None where data decide."""

@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 from stepwell.dialects.cpu import ShareOp, TracedShareOp
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
+from stepwell.dialects.host_calls import pending_error
 from stepwell.errors import InputError, RuntimeError, StateError, TargetError
 from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
@@ -27,7 +28,7 @@ from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, sy
 from stepwell.ir.passes import PassContext
 
 from . import announce, jit, machine, native
-from .abi import Site
+from .abi import HOST_FUNCTION, Site
 from .cache import default as default_cache
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .executable import Executable, head_of
@@ -291,7 +292,10 @@ class CpuModel:
             scratch = new_scratch(plan.scratch)
         return *heap, arena, scratch
 
-    def _error(self, code: int, op: int, value: int) -> RuntimeError:
+    def _error(self, code: int, op: int, value: int) -> BaseException:
+        raised = pending_error()
+        if raised is not None:
+            return raised
         if not 0 <= op < len(self._sites):
             return RuntimeError(f"the model stopped with code {code}", value)
         site = self._sites[op]
@@ -353,7 +357,7 @@ def start(
 
     Raises TargetError where this machine lacks what the code uses, and CodegenError where it does not link."""
     check_runs_here(executable.processor)
-    code = jit.load(executable.objects, native.externals(), nodes)
+    code = jit.load(executable.objects, _externals(executable), nodes)
     if threads is not None and threads > 1:
         Team.get(threads=threads)
     model = CpuModel(
@@ -362,6 +366,16 @@ def start(
     )  # fmt: skip
     model.executable = executable
     return model
+
+
+def _externals(executable: Executable) -> dict[str, int]:
+    """What the code is linked with: the run time, and Python where it is called."""
+    found = native.externals()
+    if executable.host.calls:
+        from . import host
+
+        found[HOST_FUNCTION] = host.address()
+    return found
 
 
 def shares_work(lowered: Operation) -> bool:

@@ -25,9 +25,6 @@ from .signature import Signature
 Range = tuple[Dim | None, Dim | None]
 """Inclusive bounds, None where they are not known."""
 
-SCRATCH = "sw.scratch"
-"""The program's attribute that says how many bytes of scratch memory each thread needs, over the inputs' symbols."""
-
 
 def scratch_bytes(program: FuncOp) -> Dim:
     """Bytes for one thread, a multiple of 64: the most that any launch takes. Raises PassError where the size of a
@@ -181,6 +178,8 @@ def _subtract(a: Range, b: Range) -> Range:
 
 
 def _multiply(a: Range, b: Range) -> Range:
+    if a[0] is not None and b[0] is not None and a[0] == a[1] and b[0] == b[1]:
+        return a[0] * b[0], a[0] * b[0]  # of either sign
     if not _not_negative(a) or not _not_negative(b):
         return None, None
     return _both(lambda x, y: x * y, a[0], b[0]), _both(lambda x, y: x * y, a[1], b[1])

@@ -16,10 +16,11 @@ from typing import ClassVar
 
 import attrs
 
-from stepwell.dialects import arith, buffer, cpu, func, heap, kernel, loop
+from stepwell.dialects import arith, buffer, cpu, func, heap, host, kernel, loop
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.program_attributes import SCRATCH
 from stepwell.errors import PassError
 from stepwell.ir.attributes import StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
@@ -28,11 +29,12 @@ from stepwell.ir.opdef import PURE, Trait, has_trait
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import DYNAMIC, F32, INDEX, MemRefType, TensorType
 from stepwell.lowering.loop.index import IndexBuilder
+from stepwell.lowering.loop.places import Places
 from stepwell.lowering.to_loop.outline import measured_symbols, open_dims
 
 from .intervals import Uses, intervals, launch_runs
 from .recorder import Recorder
-from .scratch import SCRATCH, scratch_bytes
+from .scratch import scratch_bytes
 from .signature import Signature
 from .timer import Timer
 
@@ -245,10 +247,10 @@ def share_out(
             raise PassError(f"{op.loc.label or 'the program'} launches @{op.callee}, which is no kernel")
     timer = Timer.of(function) if profile else None
     recorder = Recorder.of(function) if trace else None
-    uses = {name: launched.uses for name, launched in kernels.items()}
+    uses, places = {name: launched.uses for name, launched in kernels.items()}, Places.of(function)
     for block in [block for op in function.walk() for region in op.regions for block in region.blocks]:
         for run in launch_runs(block):
-            for interval in [[op] for op in run] if profile else intervals(run, uses):
+            for interval in [[op] for op in run] if profile else intervals(run, uses, places):
                 run_interval(interval, Builder.before(run[0]), kernels, timer, recorder)
             for launch in run:
                 launch.erase()
@@ -290,7 +292,9 @@ def _poll(function: FuncOp) -> None:
     for op in list(function.walk()):
         if isinstance(op, heap.SizeOp):
             check_size(op)
-        elif isinstance(op, heap.ReserveOp) or (isinstance(op, RequireOp) and not isinstance(op.next, RequireOp)):
+        elif isinstance(op, (heap.ReserveOp, host.CallOp, host.ResultOp)) or (
+            isinstance(op, RequireOp) and not isinstance(op.next, RequireOp)
+        ):
             Builder.after(op).insert(cpu.PollOp())
         elif isinstance(op, (loop.ForOp, loop.WhileOp)):
             last = op.body.block.terminator

@@ -11,13 +11,13 @@ from attrs import frozen
 
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.kept import kept_in
+from stepwell.dialects.program_attributes import DESCRIPTOR
 from stepwell.errors import PassError
 from stepwell.ir.attr_parser import AttributeParser
 from stepwell.ir.attributes import Attribute, IntegerAttr, StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, parse_dim, symbol
 from stepwell.ir.types import DYNAMIC, MemRefType, TensorType, Type, numpy_dtype
-from stepwell.lowering.to_loop.outline import DESCRIPTOR
 
 from .abi import ArgsLayout
 

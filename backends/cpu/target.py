@@ -14,7 +14,7 @@ from attrs import frozen
 
 from stepwell.errors import TargetError
 
-from . import llvm, machine
+from . import facts, machine
 
 _V1 = ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
 _V2 = (*_V1, "crc32", "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
@@ -120,10 +120,8 @@ def named(name: str) -> CpuTarget:
 @functools.cache
 def host() -> CpuTarget:
     """This machine, as LLVM and sysfs see it. Raises `TargetError` on anything but x86-64 and AArch64."""
-    binding = llvm.binding()
-    triple, flags = binding.get_process_triple(), binding.get_host_cpu_features()
-    features = ",".join(f"{'+' if on else '-'}{flag}" for flag, on in sorted(flags.items()))
-    cpu = binding.get_host_cpu_name()
+    known = facts.facts()
+    triple, cpu, features = known.triple, known.cpu, known.features
     caches = {
         "l1d": machine.cache_bytes(1) or 32 << 10,
         "l2": machine.cache_bytes(2) or 1 << 20,

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import Array, GraphOp, broadcast_shapes, same_element, shape_of, tensor_type
-from stepwell.dialects.graph.demands import demand_equal
+from stepwell.dialects.graph.base import (
+    Array,
+    GraphOp,
+    broadcast_shapes,
+    require_stretch,
+    same_element,
+    shape_of,
+    tensor_type,
+)
+from stepwell.dialects.graph.demands import demand_at_most, demand_equal, demand_multiple
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, enum, type_attr_of
@@ -44,11 +52,18 @@ def need_grouped(query_heads: Dim, heads: Dim) -> None:
     """Raise IRError unless the query heads are a multiple of the others."""
     if isinstance(query_heads, int) and isinstance(heads, int) and (heads < 1 or query_heads % heads):
         raise IRError(f"{query_heads} query heads do not share out among {heads} heads of keys and values")
+    demand_multiple(query_heads, heads, "query heads share the heads of keys and values evenly")
+
+
+def default_scale(size: int) -> float:
+    """1 / sqrt(head size)"""
+    return 1 / math.sqrt(size) if size else 1.0
 
 
 class AttentionOp(GraphOp):
     """softmax(softcap(scale * q k^T) + bias) v over b batches, heads, s queries and t keys: q [b, heads, s, d],
-    k [b, groups, t, d], v [b, groups, t, e] -> [b, heads, s, e]; consecutive query heads share a group.
+    k [b, groups, t, d], v [b, groups, t, e] -> [b, heads, s, e]; consecutive query heads share a group. The scale is
+    1 / sqrt(d) where it is absent.
 
     The bias forbids (-inf) what any of these forbids, and adds a float mask:
       * mask, broadcast to [b, heads, s, keys] with keys <= t: i1 (true: allowed) or floats to add; keys behind the
@@ -58,7 +73,8 @@ class AttentionOp(GraphOp):
       * left and right (-1: unbounded): keys more than so many places before or after the query's position.
     `softcap` c > 0 maps a score x to c * tanh(x / c). Where an i1 mask is false, the score is `fill`: -inf forbids the
     key. Softmax is computed in `precision` (absent: f32 for narrower floats), everything else in f32 for narrower
-    floats. A query whose softmax is not defined has these weights:
+    floats; unless `narrow`: then every step is rounded to the type of the queries, and queries and keys are both
+    multiplied by the root of the scale. A query whose softmax is not defined has these weights:
       * `undefined = "masked"`: zeros where the bias forbids all its keys, else NaN, as ONNX says;
       * `"zero"`: zeros, also where a score is NaN or inf, as where(is_nan(p), 0, p) gives;
       * `"nan"`: NaN, as softmax gives.
@@ -81,7 +97,7 @@ class AttentionOp(GraphOp):
     mask: Value | None = optional_operand(FLOAT_TENSOR | BOOL_TENSOR)
     lengths: Value | None = optional_operand(INDEX_LIST)
     offset: Value | None = optional_operand(INDEX_LIST)
-    scale: float = attr(FLOAT)
+    scale: float | None = attr(FLOAT, default=None)
     causal: bool = attr(BOOL, default=False)
     left: int = attr(INT, default=-1)
     right: int = attr(INT, default=-1)
@@ -90,6 +106,7 @@ class AttentionOp(GraphOp):
     scores: str | None = attr(SCORES, default=None)
     fill: float = attr(FLOAT, default=-math.inf)
     undefined: str = attr(UNDEFINED, default="masked")
+    narrow: bool = attr(BOOL, default=False)
     output: Value = result(FLOAT_TENSOR)
     exposed: Sequence[Value] = results(FLOAT_TENSOR)
 
@@ -101,6 +118,8 @@ class AttentionOp(GraphOp):
         need_equal("heads of keys and values", groups, v_groups)
         need_equal("numbers of keys and values", t, vt)
         need_grouped(heads, groups)
+        if self.narrow and self.scale is not None and not self.scale >= 0:
+            raise IRError(f"a scale of {self.scale} has no root")
         if self.left < -1 or self.right < -1:
             raise IRError(f"window sizes are -1 or more, not {self.left} and {self.right}")
         same_element(self.query, self.key)
@@ -121,24 +140,40 @@ class AttentionOp(GraphOp):
             raise IRError(f"a mask that fills scores in is for all {full[-1]} keys, not for {mask[-1]}")
         if isinstance(mask[-1], int) and isinstance(full[-1], int) and mask[-1] > full[-1]:
             raise IRError(f"the mask is for {mask[-1]} keys, there are {full[-1]}")
+        demand_at_most(mask[-1], full[-1], "keys of the mask")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         given = dict(zip(self._present(), args, strict=True))
+        own = numpy_dtype(self.results[0].type)
         q, k, v = (widened(given[name]) for name in ("query", "key", "value"))
+
+        def step(x: Array) -> Array:
+            return widened(rounded(x, own)) if self.narrow else x
+
         repeats = q.shape[1] // max(k.shape[1], 1)
         k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
         with np.errstate(all="ignore"):
-            raw = np.matmul(q * np.asarray(self.scale, q.dtype), np.swapaxes(k, 2, 3))
-            capped = np.tanh(raw / self.softcap) * self.softcap if self.softcap > 0 else raw
+            by_query, by_key = self.factors(q.shape[3], own)
+            k = step(k * k.dtype.type(by_key)) if self.narrow else k
+            raw = step(np.matmul(step(q * np.asarray(by_query, q.dtype)), np.swapaxes(k, 2, 3)))
+            capped = step(np.tanh(raw / self.softcap) * self.softcap) if self.softcap > 0 else raw
             bias = self.bias(given, raw.shape, raw.dtype)
-            biased = self._filled(capped, given) + bias
-            weights = _weights(biased.astype(self._softmax_dtype(raw.dtype)), bias, self.undefined)
-            probabilities = weights.astype(q.dtype)
+            biased = step(self._filled(capped, given) + bias)
+            weights = _weights(biased.astype(self._softmax_dtype(raw.dtype)), bias, self.undefined, step)
+            probabilities = step(weights.astype(q.dtype))
             made = np.matmul(probabilities.astype(v.dtype), v)
         dtype = numpy_dtype(self.results[0].type)
         exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": probabilities}
         extra = (rounded(exposed[self.scores], dtype),) if self.scores else ()
         return (rounded(made, dtype), *extra)
+
+    def factors(self, size: int, dtype: np.dtype[Any]) -> tuple[float, float]:
+        """What queries and keys of a head size are multiplied by."""
+        scale = default_scale(size) if self.scale is None else self.scale
+        if not self.narrow:
+            return scale, 1.0
+        root = float(np.asarray(math.sqrt(scale)).astype(dtype))
+        return root, root
 
     def _present(self) -> list[str]:
         names = ("query", "key", "value", "mask", "lengths", "offset")
@@ -181,13 +216,13 @@ class AttentionOp(GraphOp):
         return np.where(allowed, bias, np.asarray(-np.inf, dtype))
 
 
-def _weights(scores: Array, bias: Array, undefined: str) -> Array:
-    """Softmax over the last axis, undefined rows as the op says."""
+def _weights(scores: Array, bias: Array, undefined: str, step: Callable[[Array], Array]) -> Array:
+    """Softmax over the last axis, undefined rows as the op says; `step` rounds powers and sums."""
     if scores.shape[-1] == 0:
         return scores
     peak = np.max(scores, axis=-1, keepdims=True)
-    powers = np.exp(scores - (peak if undefined == "nan" else np.where(np.isneginf(peak), 0, peak)))
-    total = powers.sum(axis=-1, keepdims=True)
+    powers = step(np.exp(scores - (peak if undefined == "nan" else np.where(np.isneginf(peak), 0, peak))))
+    total = step(powers.sum(axis=-1, keepdims=True))
     weights = powers / np.where(total == 0, 1, total)
     if undefined == "masked":
         weights = np.where(np.isneginf(bias).all(axis=-1, keepdims=True), 0, weights)
@@ -230,6 +265,14 @@ class RotaryEmbeddingOp(GraphOp):
         half, size = shape_of(self.cos)[-1], shape_of(self.x)[-1]
         if isinstance(half, int) and isinstance(size, int) and 2 * half > size:
             raise IRError(f"{2 * half} elements cannot be rotated in heads of {size}")
+        demand_at_most(2 * half, size, "rotated elements of a head")
+        b, _, s, _ = shape_of(self.x)
+        if self.positions is None:
+            for cache in (self.cos, self.sin):
+                require_stretch("a table", cache, (b, s, shape_of(cache)[2]))
+        else:
+            for wanted, given in zip((b, s), shape_of(self.positions), strict=True):
+                need_equal("sizes of the positions and of x", wanted, given)
         return [self.x.type]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
@@ -265,7 +308,8 @@ class LinearAttentionOp(GraphOp):
 
     At each position: S = exp(decay) * S (decay [b, groups, t, 1 or d]); with beta ([b, groups or 1, t, 1]), the
     delta rule, v = beta * (v - S^T k); S = S + k v^T; output = scale * S^T q, consecutive query heads sharing a group.
-    Absent, decay is 0, and the state starts at 0. Computed in f32; the state has `state`'s element type, else q's.
+    Absent, the scale is 1 / sqrt(d), decay is 0, and the state starts at 0. Computed in f32; the state has `state`'s
+    element type, else q's.
     Stands for ONNX LinearAttention (Katharopoulos et al. 2020; gated delta rule: Yang et al. 2024).
 
     ```mlir
@@ -283,7 +327,7 @@ class LinearAttentionOp(GraphOp):
     state: Value | None = optional_operand(FLOAT_TENSOR)
     decay: Value | None = optional_operand(FLOAT_TENSOR)
     beta: Value | None = optional_operand(FLOAT_TENSOR)
-    scale: float = attr(FLOAT)
+    scale: float | None = attr(FLOAT, default=None)
     output: Value = result(FLOAT_TENSOR)
     final: Value = result(FLOAT_TENSOR)
 
@@ -301,6 +345,8 @@ class LinearAttentionOp(GraphOp):
         if self.state is not None:
             for axis, size in enumerate((b, groups, d, e)):
                 need_equal(f"sizes of axis {axis} of the state", shape_of(self.state)[axis], size)
+        require_stretch("decay", self.decay, (b, groups, t, d))
+        require_stretch("beta", self.beta, (b, groups, t, 1))
         element = tensor_type(self.query).element
         kept = tensor_type(self.state).element if self.state is not None else element
         return [TensorType((b, heads, t, e), element), TensorType((b, groups, d, e), kept)]
@@ -313,6 +359,7 @@ class LinearAttentionOp(GraphOp):
         state = given.get("state", np.zeros((*k.shape[:2], k.shape[3], v.shape[3]), k.dtype))
         repeats = q.shape[1] // max(k.shape[1], 1)
         out = np.zeros((*q.shape[:3], v.shape[3]), q.dtype)
+        scale = default_scale(q.shape[3]) if self.scale is None else self.scale
         with np.errstate(all="ignore"):
             for t in range(q.shape[2]):
                 row, written = k[:, :, t], v[:, :, t]
@@ -322,6 +369,6 @@ class LinearAttentionOp(GraphOp):
                     written = given["beta"][:, :, t] * (written - np.einsum("bhde,bhd->bhe", state, row))
                 state = state + row[..., None] * written[..., None, :]
                 read = np.repeat(state, repeats, axis=1)
-                out[:, :, t] = np.asarray(self.scale, q.dtype) * np.einsum("bhd,bhde->bhe", q[:, :, t], read)
+                out[:, :, t] = np.asarray(scale, q.dtype) * np.einsum("bhd,bhde->bhe", q[:, :, t], read)
         output, final = (numpy_dtype(r.type) for r in self.results)
         return rounded(out, output), rounded(state, final)

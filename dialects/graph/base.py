@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.demands import demand_broadcast
+from stepwell.dialects.graph.demands import demand_broadcast, demand_stretch
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ELEMENTS
@@ -106,6 +106,11 @@ def shape_of(value: Value) -> tuple[Dim, ...]:
     return _tensor(value.type).shape
 
 
+def blank(dtype: np.dtype[Any]) -> Any:
+    """What stands where nothing was written: zero, or the empty string."""
+    return "" if dtype.kind == "O" else np.zeros((), dtype)
+
+
 def tensor_type(value: Value) -> TensorType:
     """The type of a tensor value."""
     return _tensor(value.type)
@@ -192,6 +197,25 @@ def broadcast_shapes(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
                 shown = " and ".join("x".join(map(str, s)) or "scalar" for s in shapes)
                 raise IRError(f"shapes {shown} do not broadcast") from None
     return tuple(out)
+
+
+def require_stretch(what: str, value: Value | None, shape: Sequence[Dim]) -> None:
+    """Raises IRError unless a value, if there is one, broadcasts to a shape without changing it."""
+    if value is None:
+        return
+    own = shape_of(value)
+    fits = len(own) <= len(shape) and not any(
+        isinstance(a, int) and a != 1 and isinstance(b, int) and a != b
+        for a, b in zip(reversed(own), reversed(shape), strict=False)
+    )
+    if not fits or (all(isinstance(d, int) for d in (*own, *shape)) and broadcast_shapes(own, shape) != tuple(shape)):
+        raise IRError(f"{what} of shape {_by_x(own)} does not broadcast to {_by_x(shape)}")
+    for size, wanted in zip(reversed(own), reversed(shape), strict=False):
+        demand_stretch(size, wanted, what)
+
+
+def _by_x(shape: Sequence[Dim]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 def normalize_axis(axis: int, rank: int) -> int:

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import GraphOp, broadcast_dim, broadcast_shapes, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.base import (
+    GraphOp,
+    broadcast_dim,
+    broadcast_shapes,
+    require_stretch,
+    same_element,
+    shape_of,
+    tensor_type,
+)
 from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError
@@ -30,6 +38,15 @@ def matmul_shape(lhs: Sequence[Dim], rhs: Sequence[Dim]) -> tuple[Dim, ...]:
         raise IRError(f"the inner sizes {lhs[-1]} and {rhs[-2]} of a matrix product differ")
     demand_equal(lhs[-1], rhs[-2], "the inner sizes of a matrix product")
     return (*broadcast_shapes(lhs[:-2], rhs[:-2]), lhs[-2], rhs[-1])
+
+
+def zero_shape(product: Sequence[Dim], rank: int, *, row: bool) -> list[Dim]:
+    """What a zero point of a rank broadcasts to, for a product of integers: [m] or [..., m, 1] per row, [n] or
+    [..., 1, n] per column."""
+    if rank < 2:
+        return [product[-2] if row else product[-1]][:rank]
+    whole = [*product[:-2], product[-2], 1] if row else [*product[:-2], 1, product[-1]]
+    return whole[len(whole) - rank :]
 
 
 class MatmulOp(GraphOp):
@@ -88,7 +105,12 @@ class MatmulIntegerOp(GraphOp):
                 same_element(zero, side)
                 if len(shape_of(zero)) > max(1, len(shape_of(side))):
                     raise IRError(f"the zero point of {what} has more axes than {what}")
-        return [TensorType(matmul_shape(lhs, rhs), SI32)]
+        made = matmul_shape(lhs, rhs)
+        for what, zero in (("lhs", self.lhs_zero), ("rhs", self.rhs_zero)):
+            if zero is not None:
+                wanted = zero_shape(made, len(shape_of(zero)), row=what == "lhs")
+                require_stretch(f"the zero point of {what}", zero, wanted)
+        return [TensorType(made, SI32)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         lhs, rhs, *zeros = (np.asarray(a).astype(np.int32) for a in args)

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, content, shape_of
-from stepwell.dialects.graph.sequence_types import joined_type
-from stepwell.dialects.graph.sequence_types import same_kind as same_kind
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim, run_time_shape
-from stepwell.errors import IRError
+from stepwell.dialects.sequence_types import joined_type
+from stepwell.dialects.sequence_types import same_kind as same_kind
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.attrkinds import INTS
 from stepwell.ir.constraints import BOOL_TENSOR, INT_TENSOR, TENSOR
 from stepwell.ir.core import BlockArgument, Region, Value
-from stepwell.ir.dims import Dim, dim_max, free_symbols
+from stepwell.ir.dims import Dim, dim_max, free_symbols, proven_different
 from stepwell.ir.opdef import TERMINATOR, Op, attr, operand, operands, optional_operand, region, results
 from stepwell.ir.types import I1, SI64, TensorType, Type, numpy_dtype
 
@@ -236,13 +237,16 @@ def nothing(op: RegionOp, frame: Any, args: Sequence[Any], type_: Type, axis: in
     return np.empty((*sizes[:axis], 0, *sizes[axis:]), numpy_dtype(type_))
 
 
+KEPT = "a value that a scan carries keeps its sizes"
+
+
 class ScanOp(RegionOp):
     """Runs the body once per slice of its inputs, along `input_axes`, from the last to the first where
     `input_reversed` is 1.
 
-    The body takes the carried values and the slices (without the axis), and yields the next carried values and values
-    to collect. Results: the carried values after the last slice, and the collected ones stacked along `output_axes`,
-    the first one last where `output_reversed` is 1. Stands for ONNX Scan.
+    The body takes the carried values and the slices (without the axis), and yields the next carried values, which
+    keep their sizes, and values to collect. Results: the carried values after the last slice, and the collected
+    ones stacked along `output_axes`, the first one last where `output_reversed` is 1. Stands for ONNX Scan.
 
     ```mlir
     %s = "test.value"() : () -> tensor<4xf32>
@@ -276,6 +280,8 @@ class ScanOp(RegionOp):
                 raise IRError(f"axis {axis} is out of range for rank {len(shape)}")
             if isinstance(found, int) and isinstance(shape[axis], int) and found != shape[axis]:
                 raise IRError(f"inputs have {found} and {shape[axis]} slices")
+            if found is not None:
+                demand_equal(found, shape[axis], "the inputs have as many slices")
             found = shape[axis] if not isinstance(found, int) else found
         if found is None:
             raise IRError("a scan needs an input to slice")
@@ -290,21 +296,26 @@ class ScanOp(RegionOp):
         if not len(ends) - carried == len(self.output_axes) == len(self.output_reversed):
             raise IRError("every collected value has an axis and a direction")
         rounds = self.rounds()
-        check_carried(arguments[:carried], self.initial, ends[:carried])
+        self._check_sizes(arguments[:carried], ends[:carried])
         hidden = inner_symbols(self.body)
-        for argument, begin in zip(arguments[:carried], self.initial, strict=True):
-            hidden |= symbols_of(argument.type) - symbols_of(begin.type)
-        types: list[Type] = []
+        types = [begin.type for begin in self.initial]
         fresh = 0
-        for begin, end in zip(self.initial, ends[:carried], strict=True):
-            type_, fresh = self.joined(begin.type, end.type, "scan", fresh, hidden)
-            types.append(type_)
         for value, axis in zip(ends[carried:], self.output_axes, strict=True):
             type_, fresh = self.joined(value.type, value.type, "scan", fresh, hidden)
             if not isinstance(type_, TensorType) or not 0 <= axis <= type_.rank:
                 raise IRError(f"a value of type {type_} cannot be collected along axis {axis}")
             types.append(type_.with_shape((*type_.shape[:axis], rounds, *type_.shape[axis:])))
         return types
+
+    def _check_sizes(self, arguments: Sequence[Value], ends: Sequence[Value]) -> None:
+        for begin, argument, end in zip(self.initial, arguments, ends, strict=True):
+            need_same_kind("a carried value", begin.type, end.type)
+            if argument.type is not begin.type:
+                raise IRError(f"the body takes {argument.type} where {begin.type} is carried")
+            if isinstance(begin.type, TensorType) and isinstance(end.type, TensorType):
+                for size, own in zip(end.type.shape, begin.type.shape, strict=True):
+                    if proven_different(size, own):
+                        raise IRError(f"{KEPT}: {begin.type} becomes {end.type}")
 
     def compute(self, frame: Any, *args: Any) -> Any:
         carried = len(self.initial)
@@ -320,6 +331,9 @@ class ScanOp(RegionOp):
                 for array, axis, backward in zip(inputs, self.input_axes, self.input_reversed, strict=True)
             ]
             ends = frame.run_region(self.body, (*state, *slices))
+            for before, behind in zip(state, ends[:carried], strict=True):
+                if np.shape(before) != np.shape(behind):
+                    raise RuntimeError(KEPT, index, self.loc.label or "a scan")
             state = list(ends[:carried])
             for rows, value in zip(collected, ends[carried:], strict=True):
                 rows.append(value)

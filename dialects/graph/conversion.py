@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,16 +190,18 @@ def _from_strings(x: Array, to: Type, saturate: bool, round_mode: str) -> Array:
     return convert(np.array(numbers, dtype=np.float64).reshape(x.shape), to, saturate, round_mode)
 
 
+_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.I | re.A)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,4000}", re.A)
+
+
 def _number(text: Any, whole: bool) -> Any:
-    plain = text.decode() if isinstance(text, bytes) else str(text)
-    try:
-        return int(plain) if whole else float(plain)
-    except ValueError:
-        pass
-    try:
-        return float(plain)
-    except ValueError:
-        raise IRError(f"the string {plain!r} is no number") from None
+    """A decimal number, or INF or NaN: Python reads more than that as one."""
+    plain = (text.decode() if isinstance(text, bytes) else str(text)).strip(" \t\n\r")
+    if whole and _WHOLE.fullmatch(plain):
+        return int(plain)
+    if _NUMBER.fullmatch(plain) is None:
+        raise IRError(f"the string {plain[:40]!r} is no number")
+    return float(plain)
 
 
 class BitcastOp(GraphOp):

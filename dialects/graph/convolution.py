@@ -8,22 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import Array, GraphOp, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.base import Array, GraphOp, require_stretch, same_element, shape_of, tensor_type
 from stepwell.dialects.graph.contraction import BYTE_TENSOR, SI32_TENSOR
-from stepwell.dialects.graph.demands import demand_equal
+from stepwell.dialects.graph.demands import demand_equal, demand_multiple
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.dialects.graph.windows import PADDING, Window, sliding_view, static_sizes
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import INT, INTS
 from stepwell.ir.constraints import FLOAT_TENSOR
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, dim_max, floordiv, proven_different
 from stepwell.ir.opdef import attr, operand, optional_operand, result
 from stepwell.ir.types import SI32, TensorType, Type, numpy_dtype
 
 
 class WindowedOp(GraphOp):
-    """Base of the convolutions: x is [n, c, spatial...], w is [m, c / groups, kernel...]."""
+    """Base of the convolutions: x is [n, c, spatial...], w is [m, c / groups, kernel...].
+
+    With `groups` = 0 each channel is a group of its own, and makes one channel: w is [c, 1, kernel...]."""
 
     strides: tuple[int, ...] = attr(INTS)
     dilations: tuple[int, ...] = attr(INTS)
@@ -41,13 +43,20 @@ class WindowedOp(GraphOp):
         """Raise IRError where the shapes of data and weights do not fit."""
         if len(x) < 3 or len(x) != len(w):
             raise IRError(f"data and weights need the same rank of at least 3, not {len(x)} and {len(w)}")
-        if self.groups < 1:
-            raise IRError(f"groups must be positive, not {self.groups}")
+        if self.groups < 0:
+            raise IRError(f"the number of groups must not be negative, not {self.groups}")
+        if self.groups == 0:
+            for what, a, b in (("channels of data and weights", x[1], w[0]), ("channels of a group", w[1], 1)):
+                if proven_different(a, b):
+                    raise IRError(f"a group for each channel: the {what} are {a} and {b}")
+                demand_equal(a, b, f"a group for each channel: the {what}")
+            return
         if isinstance(x[1], int) and isinstance(w[1], int) and x[1] != w[1] * self.groups:
             raise IRError(f"data has {x[1]} channels, weights expect {self.groups} groups of {w[1]}")
         demand_equal(x[1], w[1] * self.groups, "the channels of data and weights")
         if isinstance(w[0], int) and w[0] % self.groups:
             raise IRError(f"{w[0]} result channels do not split into {self.groups} groups")
+        demand_multiple(w[0], self.groups, "the result channels split into groups")
 
 
 def check_bias(bias: Value | None, channels: Dim) -> None:
@@ -57,6 +66,7 @@ def check_bias(bias: Value | None, channels: Dim) -> None:
     shape = shape_of(bias)
     if len(shape) != 1 or (isinstance(shape[0], int) and isinstance(channels, int) and shape[0] != channels):
         raise IRError(f"the bias needs shape [{channels}], not [{', '.join(map(str, shape))}]")
+    demand_equal(shape[0], channels, "the bias and the result channels")
 
 
 def with_bias(y: Array, bias: Any) -> Array:
@@ -65,8 +75,12 @@ def with_bias(y: Array, bias: Any) -> Array:
 
 
 def contract_windows(views: Array, w: Array, groups: int) -> Array:
-    """[n, m, places...]: windows [n, c, places..., kernel...] times weights [m, c / groups, kernel...], summed."""
+    """[n, m, places...]: windows [n, c, places..., kernel...] times weights [m, c / groups, kernel...], summed.
+    `groups` = 0: each channel is one."""
     rank = w.ndim - 2
+    groups = groups or views.shape[1]
+    if groups == 0:
+        return np.zeros((views.shape[0], 0, *views.shape[2 : views.ndim - rank]), views.dtype)
     out = []
     for view, weights in zip(np.split(views, groups, axis=1), np.split(w, groups, axis=0), strict=True):
         kernel_axes = range(view.ndim - rank, view.ndim)
@@ -144,6 +158,8 @@ class ConvIntegerOp(WindowedOp):
                 same_element(zero, side)
         if self.w_zero is not None and len(shape_of(self.w_zero)) > 1:
             raise IRError("the zero point of the weights is a scalar or one per result channel")
+        require_stretch("the zero point of x", self.x_zero, [1])
+        require_stretch("the zero point of w", self.w_zero, w[:1])
         return [TensorType((x[0], w[0], *self.window(w).places(x[2:])), SI32)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
@@ -160,8 +176,9 @@ class ConvTransposeOp(GraphOp):
     to the result [n, m, sizes...], bias [m].
 
     size = stride * (x - 1) + extent + output_padding - begin - end. Where `output_shape` is given it is the result's
-    spatial sizes, and the pads follow from it: half of the surplus in front (`padding` same_upper: rounded down, else
-    rounded up), the rest behind; a lack is filled behind. Stands for ONNX ConvTranspose.
+    spatial sizes; else, where `padding` is not explicit, these are stride * x. The pads then follow from them: half of
+    the surplus in front (`padding` same_upper: rounded down, else rounded up), the rest behind; a lack is filled
+    behind. Stands for ONNX ConvTranspose.
 
     ```mlir
     %x = "test.value"() : () -> tensor<1x1x3x3xf32>
@@ -194,6 +211,7 @@ class ConvTransposeOp(GraphOp):
         demand_equal(x[1], w[0], "the channels of data and weights")
         if self.groups < 1 or (isinstance(x[1], int) and x[1] % self.groups):
             raise IRError(f"{x[1]} channels do not split into {self.groups} groups")
+        demand_multiple(x[1], self.groups, "the channels split into groups")
         if len(self.output_padding) != len(x) - 2:
             raise IRError(f"{len(x) - 2} spatial axes need as many output paddings, not {list(self.output_padding)}")
         channels = w[1] * self.groups
@@ -218,14 +236,18 @@ class ConvTransposeOp(GraphOp):
             if len(self.output_shape) != rank:
                 raise IRError(f"output_shape {list(self.output_shape)} does not have {rank} spatial sizes")
             return list(self.output_shape)
+        if self.padding != "explicit":
+            return [stride * size for stride, size in zip(self.strides, spatial, strict=True)]
         return [full[i] + self.output_padding[i] - self.pads[i] - self.pads[i + rank] for i in range(rank)]
 
-    def begins(self, full: Sequence[int]) -> list[int]:
-        """How much is cut off in front of each spatial axis, given the full sizes."""
-        if self.output_shape is None:
-            return list(self.pads[: len(full)])
-        surplus = [max(f + p - s, 0) for f, p, s in zip(full, self.output_padding, self.output_shape, strict=True)]
-        return [total // 2 if self.padding == "same_upper" else total - total // 2 for total in surplus]
+    def begins(self, spatial: Sequence[Dim], kernel: Sequence[Dim]) -> list[Dim]:
+        """How much is cut off in front of each spatial axis."""
+        if self.output_shape is None and self.padding == "explicit":
+            return list(self.pads[: len(spatial)])
+        full, sizes = self.full_sizes(spatial, kernel), self.sizes(spatial, kernel)
+        surplus = [dim_max(f + p - s, 0) for f, p, s in zip(full, self.output_padding, sizes, strict=True)]
+        halves = [floordiv(total, 2) for total in surplus]
+        return halves if self.padding == "same_upper" else [a - b for a, b in zip(surplus, halves, strict=True)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         x: Any = widened(args[0])
@@ -233,7 +255,7 @@ class ConvTransposeOp(GraphOp):
         spatial, kernel = x.shape[2:], w.shape[2:]
         full = static_sizes(self.full_sizes(spatial, kernel))
         sizes = static_sizes(self.sizes(spatial, kernel))
-        begins = self.begins(full)
+        begins = static_sizes(self.begins(spatial, kernel))
         room = [max(f, b + s) for f, b, s in zip(full, begins, sizes, strict=True)]
         y: Any = np.zeros((x.shape[0], w.shape[1] * self.groups, *room), x.dtype)
         with np.errstate(all="ignore"):
@@ -288,10 +310,14 @@ class DeformConvOp(WindowedOp):
         taps: Dim = self.offset_groups
         for size in window.kernel:
             taps = taps * size
+        demand_multiple(x[1], self.offset_groups, "the channels split into offset groups")
         for what, value, channels in (("offset", self.offset, taps * window.rank), ("mask", self.mask, taps)):
             given = shape_of(value)[1] if value is not None and len(shape_of(value)) == len(x) else None
             if value is not None and (given is None or (isinstance(given, int) and given != channels)):
                 raise IRError(f"the {what} needs rank {len(x)} and {channels} channels")
+            if value is not None:
+                for a, b in zip(shape_of(value), (x[0], channels, *window.places(x[2:])), strict=True):
+                    demand_equal(a, b, f"sizes of the {what}")
         return [TensorType((x[0], w[0], *window.places(x[2:])), same_element(*self.operands))]
 
     def interpret(self, frame: Any, *args: Any) -> Any:

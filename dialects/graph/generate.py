@@ -13,6 +13,7 @@ from stepwell.dialects.graph.base import (
     Array,
     Content,
     GraphOp,
+    blank,
     constant_array,
     content,
     same_element,
@@ -23,7 +24,7 @@ from stepwell.dialects.graph.indexing import check_one_element
 from stepwell.dialects.graph.symbols import DataDependentOp, ShapedByTypeOp, fresh_dim, run_time_shape
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, INT
-from stepwell.ir.constraints import INT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR
+from stepwell.ir.constraints import INT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR, SCALAR_OR_STRING_TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, ceildiv, dim_max
 from stepwell.ir.opdef import attr, operand, optional_operand, result
@@ -130,7 +131,7 @@ class EyeOp(ShapedByTypeOp):
 
 class TriluOp(GraphOp):
     """Of the matrices in the last two dims, the upper triangle (column - row >= k) or the lower one (column - row <=
-    k); zeros elsewhere. `k` absent is 0. ONNX: Trilu.
+    k); zeros (empty strings) elsewhere. `k` absent is 0. ONNX: Trilu.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x4x4xf32>
@@ -139,10 +140,10 @@ class TriluOp(GraphOp):
     """
 
     name = "graph.trilu"
-    x: Value = operand(REAL_OR_BOOL_TENSOR)
+    x: Value = operand(SCALAR_OR_STRING_TENSOR)
     k: Value | None = optional_operand(INT_TENSOR)
     upper: bool = attr(BOOL)
-    result: Value = result(REAL_OR_BOOL_TENSOR)
+    result: Value = result(SCALAR_OR_STRING_TENSOR)
 
     def infer_types(self) -> Sequence[Type]:
         if tensor_type(self.x).rank < 2:
@@ -156,4 +157,4 @@ class TriluOp(GraphOp):
         k = int(np.asarray(args[1]).reshape(-1)[0]) if len(args) == 2 else 0
         distance = np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None]
         kept = distance >= k if self.upper else distance <= k
-        return np.where(kept, x, np.zeros((), x.dtype))
+        return np.where(kept, x, blank(x.dtype))

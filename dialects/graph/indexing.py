@@ -22,7 +22,7 @@ from stepwell.dialects.graph.base import (
 from stepwell.dialects.graph.movement import agree, check_axis
 from stepwell.dialects.graph.shape import check_list, show_shape
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
-from stepwell.errors import IRError, RuntimeError
+from stepwell.errors import IRError, RuntimeError, UnknownError
 from stepwell.ir.attrkinds import INT
 from stepwell.ir.constraints import INT_TENSOR, NUMERIC_TENSOR, TENSOR
 from stepwell.ir.core import Value
@@ -207,7 +207,7 @@ def tuple_length(shape: Sequence[Dim], indices: Sequence[Dim], batch: int) -> in
         raise IRError("index tuples need data and indices of rank 1 or more")
     depth = indices[-1]
     if not isinstance(depth, int):
-        raise IRError(f"the length {depth} of the index tuples decides a rank: it must be known")
+        raise UnknownError(f"the length {depth} of the index tuples decides a rank: it must be known", sizes=[depth])
     if not 0 <= batch < min(len(shape), len(indices)):
         raise IRError(f"batch_dims {batch} is too large for ranks {len(shape)} and {len(indices)}")
     if depth < 1:

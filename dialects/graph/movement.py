@@ -11,6 +11,7 @@ from stepwell.dialects.graph.base import (
     Array,
     Content,
     GraphOp,
+    blank,
     content,
     content_array,
     content_of,
@@ -30,7 +31,7 @@ from stepwell.ir.constraints import INDEX_LIST, TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, proven_different
 from stepwell.ir.opdef import attr, operand, operands, optional_operand, result, results
-from stepwell.ir.types import StringType, Type, numpy_dtype
+from stepwell.ir.types import Type, numpy_dtype
 
 
 def check_axis(axis: int, rank: int) -> None:
@@ -126,6 +127,16 @@ class ConcatOp(GraphOp):
         return np.concatenate([np.asarray(a) for a in args], self.axis)
 
 
+def not_a_part(axis: int) -> str:
+    """What is wrong with a size outside [0, size of the axis]."""
+    return f"no part of axis {axis} can have this size"
+
+
+def not_the_whole(axis: int) -> str:
+    """What is wrong with sizes that do not add up."""
+    return f"the sizes of the parts of axis {axis} do not add up to its own"
+
+
 class SplitOp(ShapedByTypeOp):
     """Consecutive parts of the operand along `axis`; their sizes are the result types'.
 
@@ -166,12 +177,18 @@ class SplitOp(ShapedByTypeOp):
         _part_types(self.x, [shape_of(part)[self.axis] for part in self.parts], self.axis)
 
     def compute(self, frame: Any, *args: Any) -> Any:
+        whole = args[0].shape[self.axis]
         if len(args) == 2:
             sizes = [int(size) for size in args[1]]
+            for size in sizes:
+                if not 0 <= size <= whole:
+                    raise RuntimeError(not_a_part(self.axis), size)
+            if sum(sizes) != whole:
+                raise RuntimeError(not_the_whole(self.axis), sum(sizes))
         else:
             sizes = [run_time_shape(self, frame, args, part.type)[self.axis] for part in self.parts]
-        if sum(sizes) != args[0].shape[self.axis] or min(sizes, default=0) < 0:
-            raise IRError(f"axis {self.axis} of size {args[0].shape[self.axis]} cannot be split into {sizes}")
+        if sum(sizes) != whole or min(sizes, default=0) < 0:
+            raise IRError(f"axis {self.axis} of size {whole} cannot be split into {sizes}")
         return tuple(np.split(args[0], np.cumsum(sizes)[:-1], self.axis))
 
 
@@ -312,9 +329,7 @@ class PadOp(DataDependentOp):
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x, pads = args[0], [int(pad) for pad in args[1]]
-        dtype = numpy_dtype(self.result.type)
-        empty = "" if isinstance(tensor_type(self.x).element, StringType) else dtype.type(0)
-        value = np.asarray(args[2]).reshape(-1)[0] if len(args) == 3 else empty
+        value = np.asarray(args[2]).reshape(-1)[0] if len(args) == 3 else blank(numpy_dtype(self.result.type))
         for axis in range(x.ndim):
             x = pad_axis(x, axis, pads[axis], pads[x.ndim + axis], self.mode, value)
         return x

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import Array, GraphOp, broadcast_shapes, shape_of, tensor_type
-from stepwell.dialects.graph.demands import demand_equal, demand_stretch
+from stepwell.dialects.graph.base import Array, GraphOp, require_stretch, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal, demand_multiple, demand_one_of
 from stepwell.dialects.graph.reduction import accumulating, reduced_shape, require_axes
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import FLOAT, INT, INTS, TYPE
@@ -25,21 +25,6 @@ def _wide_dtype(type_: Type) -> np.dtype[Any]:
     return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
 
 
-def _require_fits(what: str, value: Value | None, shape: Sequence[Dim]) -> None:
-    """Raises IRError unless a value broadcasts to a shape without changing it."""
-    if value is None:
-        return
-    own = shape_of(value)
-    fits = len(own) <= len(shape) and not any(
-        isinstance(a, int) and a != 1 and isinstance(b, int) and a != b
-        for a, b in zip(reversed(own), reversed(shape), strict=False)
-    )
-    if not fits or (all(isinstance(d, int) for d in (*own, *shape)) and broadcast_shapes(own, shape) != tuple(shape)):
-        raise IRError(f"{what} of shape {_shown(own)} does not broadcast to {_shown(shape)}")
-    for size, wanted in zip(reversed(own), reversed(shape), strict=False):
-        demand_stretch(size, wanted, what)
-
-
 def _require_channels(what: str, value: Value | None, sizes: Sequence[Dim]) -> None:
     """Raises IRError unless a value has rank 1 and one of the sizes."""
     if value is None:
@@ -52,10 +37,8 @@ def _require_channels(what: str, value: Value | None, sizes: Sequence[Dim]) -> N
         raise IRError(f"{what} has {own[0]} elements for {' or '.join(map(str, sizes))} channels")
     if len(set(sizes)) == 1:
         demand_equal(own[0], sizes[0], f"{what} and the channels")
-
-
-def _shown(shape: Sequence[Dim]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
+    else:
+        demand_one_of(own[0], sizes, f"{what} and the channels or groups")
 
 
 def _channels(shape: Sequence[Dim]) -> Dim:
@@ -166,8 +149,8 @@ def _statistics(
     require_axes(axes, type_.rank)
     if not isinstance(stash, FloatType):
         raise IRError(f"statistics are kept in a float type, not {stash}")
-    _require_fits("scale", scale, type_.shape)
-    _require_fits("bias", bias, type_.shape)
+    require_stretch("scale", scale, type_.shape)
+    require_stretch("bias", bias, type_.shape)
     return [TensorType(reduced_shape(type_.shape, axes, True), stash)]
 
 
@@ -242,6 +225,7 @@ class GroupNormOp(GraphOp):
         channels = shape[1]
         if self.groups is not None and (self.groups < 1 or (isinstance(channels, int) and channels % self.groups)):
             raise IRError(f"{channels} channels do not divide into {self.groups} groups")
+        demand_multiple(channels, self.groups or 1, "the channels split into groups")
         sizes = [channels] if self.groups is None else [channels, self.groups]
         _require_channels("scale", self.scale, sizes)
         _require_channels("bias", self.bias, sizes)

@@ -18,12 +18,14 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
-from stepwell.errors import IRError
+from stepwell.dialects.graph.shape import list_size
+from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, INT, INTS, enum
-from stepwell.ir.constraints import INT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR
+from stepwell.ir.constraints import INDEX_LIST, INT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, dim_max, dim_min
-from stepwell.ir.opdef import attr, operand, result
+from stepwell.ir.opdef import attr, operand, optional_operand, result
 from stepwell.ir.types import I1, SI64, FloatType, TensorType, Type, numpy_dtype
 
 
@@ -110,28 +112,57 @@ def require_axes(axes: Sequence[int], rank: int) -> None:
         raise IRError(f"axes {list(axes)} must be ascending and counted from the front")
 
 
-class ReduceOp(GraphOp):
-    """Elements combined over `axes` (ascending, from the front; none of them: nothing is combined).
+AXIS_TWICE = "an axis is given twice"
+
+
+def axis_out_of_range(rank: int) -> str:
+    """What is wrong with an axis outside [-rank, rank)."""
+    return f"axis out of range for rank {rank}"
+
+
+def checked_axes(axes: Any, rank: int) -> tuple[int, ...]:
+    """Axes that the run tells, counted from the front and sorted. Raises RuntimeError for one out of range or given
+    twice."""
+    found: list[int] = []
+    for axis in map(int, axes):
+        if not -rank <= axis < rank:
+            raise RuntimeError(axis_out_of_range(rank), axis)
+        found.append(axis % rank)
+    for axis in range(rank):
+        if found.count(axis) > 1:
+            raise RuntimeError(AXIS_TWICE, axis)
+    return tuple(sorted(found))
+
+
+class ReduceOp(DataDependentOp):
+    """Elements combined over `axes` (ascending, from the front; none of them: nothing is combined), or over those that
+    the operand `where` names (in any order, negative ones from the back; none of them: all, or with `none_if_empty`
+    nothing is combined).
 
     `kind` is one of sum, prod, max, min, mean and log_sum_exp, ln(sum(e^x)) without overflow. Sums of floats narrower
     than f32 are kept in f32 and rounded once; integers wrap, an integer mean is cut towards zero. Max and min of a set
     with NaN are NaN, and on i1 they are "any" and "all". An empty set gives 0, 1, the type's lowest or highest value
     (an infinity for floats), NaN for a mean of floats, an error for one of integers, -inf for log_sum_exp. Reduced dims
-    become 1 with `keepdims`, else they go. The further Reduce operators of ONNX are compositions: L1 is a sum of
-    magnitudes, L2 the root of a sum of squares.
+    become 1 with `keepdims`, else they go; then `where` has a known length. The further Reduce operators of ONNX are
+    compositions: L1 is a sum of magnitudes, L2 the root of a sum of squares.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x3x4xf32>
     %r = graph.reduce %x {kind = "mean", axes = array<i64: 1, 2>, keepdims = false}
       : (tensor<2x3x4xf32>) -> tensor<2xf32>
+    %a = "test.value"() : () -> tensor<1xsi64>
+    %k = graph.reduce %x, %a {kind = "sum", new_dims = ["a", "b", "c"]}
+      : (tensor<2x3x4xf32>, tensor<1xsi64>) -> tensor<?x?x?xf32, #graph.shape<["a", "b", "c"]>>
     ```
     """
 
     name = "graph.reduce"
     x: Value = operand(REAL_OR_BOOL_TENSOR)
+    where: Value | None = optional_operand(INDEX_LIST)
     kind: str = attr(enum(*KINDS))
-    axes: tuple[int, ...] = attr(INTS)
+    axes: tuple[int, ...] = attr(INTS, default=())
     keepdims: bool = attr(BOOL, default=True)
+    none_if_empty: bool = attr(BOOL, default=False)
     result: Value = result(REAL_OR_BOOL_TENSOR)
 
     def infer_types(self) -> Sequence[Type]:
@@ -141,21 +172,59 @@ class ReduceOp(GraphOp):
             raise IRError(f"a {self.kind} of i1 is not defined; max and min are")
         if self.kind == "log_sum_exp" and not isinstance(type_.element, FloatType):
             raise IRError(f"log_sum_exp takes floats, not {type_.element}")
-        return [TensorType(reduced_shape(type_.shape, self.axes, self.keepdims), type_.element)]
+        axes = self.known_axes()
+        if axes is not None:
+            return [TensorType(reduced_shape(type_.shape, axes, self.keepdims), type_.element)]
+        return [TensorType(tuple(self._born_shape(type_.shape)), type_.element)]
 
-    def interpret(self, frame: Any, *args: Any) -> Any:
+    def known_axes(self) -> tuple[int, ...] | None:
+        """The axes, where the sizes of the result do not depend on data: as many as there are dims are all of them, in
+        any order, and a dim of size 1 is left as it is by both."""
+        if self.where is None:
+            return tuple(self.axes)
+        if self.axes:
+            raise IRError("the axes are an attribute or an operand, one of the two")
+        if self.new_dims:
+            return None
+        shape, count = shape_of(self.x), list_size(self.where, "axes")
+        every = tuple(range(len(shape)))
+        if isinstance(count, int) and count > len(shape):
+            raise IRError(f"{count} axes of a tensor of rank {len(shape)}")
+        if count == 0:
+            return () if self.none_if_empty else every
+        if count == len(shape) or (self.keepdims and all(dim == 1 for dim in shape)):
+            return every
+        given = content(self.where)
+        known = [axis for axis in given or () if isinstance(axis, int)]
+        return normalize_axes(known, len(shape)) if given is not None and len(known) == len(given) else None
+
+    def _born_shape(self, shape: Sequence[Dim]) -> list[Dim]:
+        assert self.where is not None
+        if self.keepdims:
+            long = [axis for axis, dim in enumerate(shape) if dim != 1]
+            return [fresh_dim(self, "reduce", long.index(axis)) if axis in long else 1 for axis in range(len(shape))]
+        count = list_size(self.where, "axes")
+        if not isinstance(count, int):
+            raise IRError(f"the number of axes, which the rank of the result depends on, is {count}")
+        return [fresh_dim(self, "reduce", place) for place in range(len(shape) - count)]
+
+    def compute(self, frame: Any, *args: Any) -> Any:
         x = np.asarray(args[0])
+        axes = self.known_axes()
+        if axes is None:
+            axes = checked_axes(args[1], x.ndim)
+            if not np.size(args[1]) and not self.none_if_empty:
+                axes = tuple(range(x.ndim))
         with np.errstate(all="ignore"):
-            made = KINDS[self.kind](accumulating(x), tuple(self.axes))
-        shape = reduced_shape(x.shape, self.axes, self.keepdims)
-        return made.astype(x.dtype, copy=False).reshape(shape)
+            made = KINDS[self.kind](accumulating(x), axes)
+        return made.astype(x.dtype, copy=False).reshape(reduced_shape(x.shape, axes, self.keepdims))
 
     def infer_content(self) -> Content | None:
-        found = content(self.x)
+        found, axes = content(self.x), self.known_axes()
         compute = _ON_DIMS.get(self.kind)
-        if found is None or not self.axes:
-            return found
-        if len(self.axes) != tensor_type(self.x).rank:
+        if found is None or not axes:
+            return found if axes is not None else None
+        if len(axes) != tensor_type(self.x).rank:
             return None
         return (compute(found),) if compute is not None and (found or self.kind in ("sum", "prod")) else None
 
@@ -202,9 +271,10 @@ def _require_axis(axis: int, rank: int) -> None:
         raise IRError(f"axis {axis} must be counted from the front, below rank {rank}")
 
 
-class CumulativeOp(GraphOp):
+class CumulativeOp(DataDependentOp):
     """Running sums or products along an axis; sums of floats narrower than f32 are kept in f32.
 
+    The axis is the attribute, or where that is absent the operand `where` (one integer, which may count from the back).
     `exclusive` leaves out the element itself: the first result is 0 or 1. `reverse` runs from the end. Stands for
     CumSum and CumProd.
 
@@ -216,24 +286,32 @@ class CumulativeOp(GraphOp):
 
     name = "graph.cumulative"
     x: Value = operand(NUMERIC_TENSOR)
+    where: Value | None = optional_operand(INT_TENSOR)
     kind: str = attr(enum("sum", "prod"))
-    axis: int = attr(INT)
+    axis: int | None = attr(INT, default=None)
     exclusive: bool = attr(BOOL, default=False)
     reverse: bool = attr(BOOL, default=False)
     result: Value = result(NUMERIC_TENSOR)
 
     def infer_types(self) -> Sequence[Type]:
-        _require_axis(self.axis, len(shape_of(self.x)))
+        if (self.axis is None) != (self.where is not None):
+            raise IRError("the axis is an attribute or an operand, one of the two")
+        if self.axis is not None:
+            _require_axis(self.axis, len(shape_of(self.x)))
+        else:  # the elements before the axis, along it, and behind it
+            for place in range(3):
+                fresh_dim(self, "cumulative", place)
         return [self.x.type]
 
-    def interpret(self, frame: Any, *args: Any) -> Any:
+    def compute(self, frame: Any, *args: Any) -> Any:
         x = accumulating(np.asarray(args[0]))
-        x = np.flip(x, self.axis) if self.reverse else x
-        if self.exclusive and x.shape[self.axis]:
-            first = np.full_like(x.take([0], self.axis), self.kind == "prod")
-            x = np.concatenate([first, x.take(range(x.shape[self.axis] - 1), self.axis)], self.axis)
+        axis = self.axis if self.axis is not None else checked_axes(np.reshape(args[1], -1), x.ndim)[0]
+        x = np.flip(x, axis) if self.reverse else x
+        if self.exclusive and x.shape[axis]:
+            first = np.full_like(x.take([0], axis), self.kind == "prod")
+            x = np.concatenate([first, x.take(range(x.shape[axis] - 1), axis)], axis)
         run = np.cumsum if self.kind == "sum" else np.cumprod
         with np.errstate(all="ignore"):
-            made = run(x, axis=self.axis, dtype=x.dtype)
-        made = np.flip(made, self.axis) if self.reverse else made
+            made = run(x, axis=axis, dtype=x.dtype)
+        made = np.flip(made, axis) if self.reverse else made
         return np.ascontiguousarray(made).astype(numpy_dtype(self.results[0].type), copy=False)

@@ -16,7 +16,7 @@ import numpy as np
 from stepwell.dialects.graph.base import Array, constant_array, content, shape_of, tensor_type
 from stepwell.dialects.graph.shape import check_list
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INTS, enum
 from stepwell.ir.constraints import FLOAT_TENSOR, INDEX_LIST, REAL_OR_BOOL_TENSOR
 from stepwell.ir.core import Value
@@ -31,6 +31,13 @@ COORDINATES = (
 )  # fmt: skip
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 ASPECTS = ("stretch", "not_larger", "not_smaller")
+SMALL = 1 << 12  # the largest denominator of a fraction that a float may stand for
+SCALES = (2.0**-17, 2.0**22)  # of which scales the fractions fit integers: from the first, below the second
+
+
+def bad_scale() -> str:
+    """What is wrong with a scale that is 0, negative, NaN or of another magnitude."""
+    return "a scale is not a positive number from 2^-17 to 2^22"
 
 
 @attrs.frozen
@@ -131,6 +138,9 @@ class ResizeOp(DataDependentOp):
         if sizes is not None:
             plan = keep_aspect(old, [int(size) for size in sizes], self.aspect)
         else:
+            for scale in map(float, scales):
+                if self.new_dims and not SCALES[0] <= scale < SCALES[1]:
+                    raise RuntimeError(bad_scale(), int(scale) if math.isfinite(scale) else 0)
             factors = map(simple, scales)
             plan = [AxisResize(size, scaled(size, factor), factor) for size, factor in zip(old, factors, strict=True)]
         if self.coordinates != "tf_crop_and_resize":
@@ -163,6 +173,8 @@ class ResizeOp(DataDependentOp):
             if how.new_size:
                 raise IRError(f"axis {axis} of size 0 cannot be resized to {how.new_size}")
             return x
+        if how.new_size == 0:
+            return np.take(x, np.zeros(0, np.int64), axis)
         if self.mode == "nearest":
             return np.take(x, np.clip(nearest(at, self.rounding), 0, how.size - 1), axis)
         places, weights = filter_taps(at, how, self.mode, self.cubic_a, self.antialias, self.exclude_outside)
@@ -174,7 +186,7 @@ def simple(scale: Any) -> Fraction:
     """The fraction with a small denominator that rounds to an f32, so that 10 times 0.7 is 7 and not just below; the
     f32's exact value where there is none."""
     exact = Fraction(float(scale))
-    near = exact.limit_denominator(1 << 12)
+    near = exact.limit_denominator(SMALL)
     return near if np.float32(float(near)) == np.float32(float(scale)) else exact
 
 

@@ -15,7 +15,7 @@ from stepwell.dialects.graph.resize import cubic
 from stepwell.dialects.graph.selection import widened
 from stepwell.dialects.graph.shape import check_list, list_size, product, show_shape
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, INTS, enum
 from stepwell.ir.constraints import FLOAT_TENSOR, INDEX_LIST, REAL_OR_BOOL_TENSOR
 from stepwell.ir.core import Value
@@ -251,6 +251,10 @@ def bilinear(at: Array, size: int) -> list[tuple[Array, Array]]:
     ]
 
 
+NOT_BLOCKS = "the rows of the columns are not whole blocks"
+NOT_ALL_BLOCKS = "there are not as many columns as blocks of the image"
+
+
 class ColToImOp(DataDependentOp):
     """The sum of overlapping blocks: columns [n, c * prod(block), blocks] become an image [n, c, d1 ... dr] of
     `image_shape`, each column added at its block's place, dilated, over the padded image. Blocks are in row-major
@@ -300,8 +304,12 @@ class ColToImOp(DataDependentOp):
         padded = [image[a] + self.pads[a] + self.pads[rank + a] for a in range(rank)]
         spans = [self.dilations[a] * (block[a] - 1) + 1 for a in range(rank)]
         counts = [(padded[a] - spans[a]) // self.strides[a] + 1 for a in range(rank)]
-        if x.shape[1] % math.prod(block) or x.shape[2] != math.prod(counts):
-            raise IRError(f"columns {show_shape(x.shape)} are not {counts} blocks of {block}")
+        if min(block) < 1 or x.shape[1] % math.prod(block):
+            raise RuntimeError(NOT_BLOCKS, x.shape[1])
+        if min(image) < 0 or x.shape[2] != math.prod(max(count, 0) for count in counts):
+            raise RuntimeError(NOT_ALL_BLOCKS, x.shape[2])
+        if min(counts) < 1:
+            return np.zeros((x.shape[0], x.shape[1] // math.prod(block), *image), args[0].dtype)
         columns = x.reshape(x.shape[0], -1, *block, *counts)
         out = np.zeros((x.shape[0], columns.shape[1], *padded), x.dtype)
         for offset in np.ndindex(*block):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.base import Array, constant_array, shape_of, tensor_type
+from stepwell.dialects.graph.base import Array, blank, constant_array, shape_of, tensor_type
 from stepwell.dialects.graph.indexing import check_one_element, scalar_dim
 from stepwell.dialects.graph.movement import agree, check_axis
 from stepwell.dialects.graph.shape import known_scalar, product
@@ -27,8 +27,8 @@ def widened(array: Array) -> Array:
 
 
 class NonZeroOp(DataDependentOp):
-    """The positions of the elements that are not zero (NaN is not), in row-major order, one per column; a scalar has
-    positions without rows. ONNX: NonZero, Compress.
+    """The positions of the elements that are not zero (NaN is not, an empty string is), in row-major order, one per
+    column; a scalar has positions without rows. ONNX: NonZero, Compress.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x3xf32>
@@ -57,7 +57,7 @@ class NonZeroOp(DataDependentOp):
         x = np.asarray(args[0])
         if x.ndim == 0:
             return np.zeros((0, int(bool(x))), np.int64)
-        return np.stack(np.nonzero(widened(x) != np.zeros((), widened(x).dtype))).astype(np.int64)
+        return np.stack(np.nonzero(widened(x) != blank(widened(x).dtype))).astype(np.int64)
 
 
 class UniqueOp(DataDependentOp):

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, Content, GraphOp, content
-from stepwell.dialects.graph.sequence_types import (
+from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
+from stepwell.dialects.sequence_types import (
     EVERY_SIZE,
     OPTIONAL,
     SEQUENCE,
@@ -24,7 +25,6 @@ from stepwell.dialects.graph.sequence_types import (
     sequence_of,
     without_symbols,
 )
-from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.attrkinds import TYPE

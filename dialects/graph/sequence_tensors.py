@@ -9,8 +9,8 @@ import numpy as np
 
 from stepwell.dialects.graph.base import GraphOp, content, shape_of, tensor_type
 from stepwell.dialects.graph.sequence import sequence_type, sized
-from stepwell.dialects.graph.sequence_types import EVERY_SIZE, SEQUENCE, SequenceType
 from stepwell.dialects.graph.symbols import DataDependentOp
+from stepwell.dialects.sequence_types import EVERY_SIZE, SEQUENCE, SequenceType
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, INT
 from stepwell.ir.constraints import INT_TENSOR, TENSOR

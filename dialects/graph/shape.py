@@ -22,7 +22,7 @@ from stepwell.dialects.graph.base import (
 )
 from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.symbols import ShapedByTypeOp, fresh_dim, run_time_shape
-from stepwell.errors import IRError
+from stepwell.errors import IRError, UnknownError
 from stepwell.ir.attributes import Attribute, ElementsAttr, elements
 from stepwell.ir.attrkinds import BOOL, INT
 from stepwell.ir.constraints import INDEX_LIST, TENSOR, tensor_with
@@ -58,15 +58,19 @@ def list_size(value: Value, what: str) -> Dim:
 
 def check_list(value: Value, length: Dim, what: str) -> None:
     """Raise IRError where a value is no list, or proven to have another length."""
-    if proven_different(list_size(value, what), length):
+    size = list_size(value, what)
+    if proven_different(size, length):
         raise IRError(f"{what} must have {length} elements, is {value.type}")
+    demand_equal(size, length, f"the number of {what}")
 
 
 def list_length(value: Value, what: str) -> int:
-    """The length of a rank-1 tensor, which decides a rank. Raises IRError where it is symbolic or there is none."""
+    """The length of a rank-1 tensor, which decides a rank. Raises IRError where there is none, UnknownError where it is
+    symbolic."""
     length = list_size(value, what)
     if not isinstance(length, int):
-        raise IRError(f"the rank of the result is the length of {what}, which is {length}: ranks must be known")
+        reason = f"the rank of the result is the length of {what}, which is {length}: ranks must be known"
+        raise UnknownError(reason, sizes=[length])
     return length
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, content, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_one_of
+from stepwell.dialects.graph.movement import agree
 from stepwell.dialects.graph.numeric import rounded
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError
@@ -32,10 +34,16 @@ def one_number(array: Any) -> int:
     return int(np.asarray(array).reshape(-1)[0])
 
 
-def need_components(x: Sequence[Dim], rank: int) -> None:
-    """Raise IRError unless the last axis holds real parts, or real and imaginary ones."""
-    if len(x) < rank or x[-1] not in (1, 2):
+def need_components(x: Sequence[Dim], rank: int, wanted: int | None = None) -> None:
+    """Raise IRError unless the last axis holds real parts, or real and imaginary ones; or the `wanted` number of them.
+
+    One of a size that is not known is asked for when the model runs."""
+    if len(x) < rank or (isinstance(x[-1], int) and x[-1] not in (1, 2)):
         raise IRError(f"a signal needs rank {rank} or more and a last axis of 1 or 2, not [{', '.join(map(str, x))}]")
+    if wanted is None:
+        demand_one_of(x[-1], (1, 2), "the parts of a signal's elements")
+    else:
+        agree(x[-1], wanted, "the parts of a signal's elements")
 
 
 def as_complex(x: Array) -> Array:
@@ -76,12 +84,10 @@ class DftOp(DataDependentOp):
 
     def infer_types(self) -> Sequence[Type]:
         x = shape_of(self.x)
-        need_components(x, 2)
+        real = self.onesided and self.inverse
+        need_components(x, 2, (2 if real else 1) if self.onesided else None)
         if (self.axis is None) != (self.where is not None):
             raise IRError("the axis is an attribute or an operand, one of the two")
-        if self.onesided and x[-1] != (2 if self.inverse else 1):
-            raise IRError("a one-sided transform takes a real signal, its inverse a complex one")
-        real = self.onesided and self.inverse
         pairs: Dim = 1 if real else 2
         if self.axis is None:
             kept = x[:-1] if self.length is None and not self.onesided else None
@@ -137,11 +143,9 @@ class StftOp(DataDependentOp):
 
     def infer_types(self) -> Sequence[Type]:
         x = shape_of(self.x)
-        need_components(x, 3)
+        need_components(x, 3, 1 if self.onesided else None)
         if len(x) != 3:
             raise IRError(f"the signal needs rank 3, not {len(x)}")
-        if self.onesided and x[2] != 1:
-            raise IRError("a one-sided transform takes a real signal")
         length: Dim | None = x[1]
         if self.window is not None:
             same_element(self.x, self.window)

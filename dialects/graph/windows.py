@@ -98,7 +98,6 @@ class Window:
         return attrs.evolve(self, pads=static_sizes((*begins, *ends)), padding="explicit", ceil=False)
 
 
-
 def static_sizes(sizes: Sequence[Dim]) -> tuple[int, ...]:
     """Dims as integers. Raises IRError where one is symbolic."""
     found = tuple(size for size in sizes if isinstance(size, int))

@@ -21,8 +21,8 @@ from stepwell.dialects.graph.movement import ConcatOp, SliceOp
 from stepwell.dialects.graph.pack import RequiredOp, UnpackOp
 from stepwell.dialects.graph.reduction import CumulativeOp, ReduceOp
 from stepwell.dialects.graph.scatter import ScatterElementsOp
-from stepwell.dialects.graph.sequence_types import RANKS
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp, ShapeOp, product
+from stepwell.dialects.sequence_types import RANKS
 from stepwell.errors import PassError
 from stepwell.ir.attributes import elements
 from stepwell.ir.builder import Builder

@@ -21,9 +21,9 @@ from stepwell.dialects.graph import sequence as graph
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.dialects.graph.control import IfOp, LoopOp, YieldOp
 from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
-from stepwell.dialects.graph.sequence_types import OptionalType, SequenceType, is_list, list_element
 from stepwell.dialects.graph.symbols import fresh_name, fresh_names_after
 from stepwell.dialects.kept import Kept, kept_by, set_kept
+from stepwell.dialects.sequence_types import OptionalType, SequenceType, is_list, list_element
 from stepwell.errors import PassError
 from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, StringAttr, elements
 from stepwell.ir.builder import Builder

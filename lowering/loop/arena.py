@@ -1,248 +1,285 @@
 """Places in one arena for buffers whose lifetimes are known, with sizes that may be expressions over symbols.
 
-Words. A buffer lives from its first to its last *position* in the program, both included. Its size is `weight * unit`
-bytes, where the weight is a multiple of 64 and the unit an expression; buffers of one unit are a *family*, within which
-sizes compare as integers. A *cluster* is a part of a family whose lifetimes hang together; it is packed on its own, in
-weights. A *slot* is a stretch of the arena for clusters that never live at the same time, as large as the largest.
+Words. A buffer lives from its first to its last *position* in the program, both included; two that live at one position
+are *neighbours*. A plan says which of two neighbours lies *below* the other, and nothing else: the offset of a buffer
+is the largest end of those below it, at any sizes.
 
-    sizes 64*n, 128*n, 64*s   ->   slot 0: 192*n bytes for the cluster of unit n; slot 1: 64*s bytes for that of unit s
+    b above a, c above a, d above b and c, of 64*n, 64*m, 128*n and 64 bytes
+    ->  a at 0, b and c at 64*n, d at max(64*n + 64*m, 192*n)
 
-The packing inside a cluster is greedy, by size and by breadth among other orders, with the best fitting gap (Pisarchyk
-and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020)."""
+So no two sizes have to be compared to share memory, and what one order of sizes leaves free, another one uses. Which of
+two lies below is taken from packings with numbers in place of the symbols, at several *points*, the values that symbols
+may have; that plan is kept which is nearest to what lives at once, at the point where it is farthest from it.
+
+The packing is greedy, by size and by breadth among other orders, with the best fitting gap (Pisarchyk and Lee,
+"Efficient Memory Management for Deep Neural Net Inference", 2020)."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import attrs
 
 from stepwell.errors import IRError
-from stepwell.ir.dim_poly import terms_of
-from stepwell.ir.dims import Dim, ceildiv, dim_max, divide_exact, evaluate, free_symbols
+from stepwell.ir.dim_poly import ONE, Monomial, from_coefficients, terms_of
+from stepwell.ir.dims import Dim, ceildiv, dim_max, divide_exact, evaluate, free_symbols, proven_non_negative
 
 ALIGNMENT = 64  # bytes; the start of every buffer
-ROUNDED_WEIGHT = 16 * ALIGNMENT  # from here on rounding a weight up to the alignment wastes little
-ROUNDS = 16  # placements that are tried from one order
+ROUNDED_FACTOR = 64 * ALIGNMENT  # from here on rounding a symbol's factor up to the alignment wastes little
+ROUNDS = 16  # packings that are tried from one order
+ENOUGH = 1.01  # times what lives at once: no plan is searched that is nearer, where sizes are symbols
 TYPICAL_SIZE = 32  # stands for a symbol of which nothing is known where sizes are only compared
-LONGEST = 500  # characters of a slot's symbolic size
+LARGE_SIZES = 8  # times that, for the point at which it is large
+LONGEST = 1000  # characters of a symbolic offset
+
+Point: TypeAlias = Mapping[str, int]
+"""Values of symbols."""
 
 
 @attrs.define(eq=False)
 class Planned:
-    """A buffer: its size in bytes, its lifetime, and (once planned) its place."""
+    """A buffer: its size in bytes, its lifetime, and (once planned) its place: its offset, the number of the buffer in
+    its plan, and those directly below it, whose ends the offset is the largest of."""
 
     size: Dim
     first: int
     last: int
-    weight: int = attrs.field(init=False)
-    unit: Dim = attrs.field(init=False)
-    offset: int = 0  # within its cluster, in weights
-    cluster: Cluster | None = None
+    offset: Dim = 0
+    number: int = 0
+    below: tuple[Planned, ...] = ()
 
-    def __attrs_post_init__(self) -> None:
-        self.weight, self.unit = weight_and_unit(self.size)
+    @property
+    def room(self) -> Dim:
+        """The bytes that it takes, a multiple of the alignment."""
+        return aligned(self.size)
 
     def lives_with(self, other: Planned) -> bool:
         """Whether there is a position at which both live."""
         return self.first <= other.last and other.first <= self.last
 
 
-@attrs.define(eq=False)
-class Cluster:
-    """Buffers of one family whose lifetimes hang together."""
-
-    members: list[Planned]
-    weight: int = 0
-    slot: int = -1
-
-    @property
-    def unit(self) -> Dim:
-        """The family's unit."""
-        return self.members[0].unit
-
-    @property
-    def size(self) -> Dim:
-        """Bytes."""
-        return self.weight * self.unit
-
-    @property
-    def first(self) -> int:
-        """The first position at which a member lives."""
-        return min(member.first for member in self.members)
-
-    @property
-    def last(self) -> int:
-        """The last position at which a member lives."""
-        return max(member.last for member in self.members)
-
-
-@attrs.define(eq=False)
-class Slot:
-    """A stretch of the arena."""
-
-    size: Dim
-    clusters: list[Cluster]
-    base: Dim = 0
-
-    def is_free_for(self, cluster: Cluster) -> bool:
-        """Whether no member of the slot lives together with the cluster."""
-        return all(c.last < cluster.first or cluster.last < c.first for c in self.clusters)
-
-
 @attrs.frozen
 class Plan:
-    """Where everything lies; `size` in bytes."""
+    """Where everything lies: the buffers, each behind those below it, and the size of the arena in bytes."""
 
-    slots: Sequence[Slot]
-    clusters: Sequence[Cluster]
+    buffers: Sequence[Planned]
     size: Dim
 
 
-def weight_and_unit(size: Dim) -> tuple[int, Dim]:
-    """(weight, unit) with `weight * unit >= size` and a weight that is a multiple of the alignment.
+def aligned(size: Dim) -> Dim:
+    """A multiple of the alignment, at least the size.
 
-    100 -> (128, 1)     3072*n -> (3072, n)     4*n -> (64, n/16 rounded up)"""
-    if isinstance(size, int):
-        return _aligned(size), 1
+    100 -> 128     3072*n -> 3072*n     5000*n -> 5056*n     4*n -> 64*((n + 15) // 16)"""
     common = math.gcd(*(coefficient for _, coefficient in terms_of(size)))
-    if common % ALIGNMENT == 0 or common >= ROUNDED_WEIGHT:
-        unit = divide_exact(size, common)
-        assert unit is not None
-        return _aligned(common), unit
-    return ALIGNMENT, ceildiv(size, ALIGNMENT)
+    if common % ALIGNMENT == 0:
+        return size
+    if isinstance(size, int) or common < ROUNDED_FACTOR:
+        return ALIGNMENT * ceildiv(size, ALIGNMENT)
+    unit = divide_exact(size, common)
+    assert unit is not None
+    return -(-common // ALIGNMENT) * ALIGNMENT * unit
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def plan_arena(buffers: Sequence[Planned], points: Sequence[Point] = ({},)) -> Plan:
+    """Give every buffer a place. At the `points` the plan is good; it is right for all values of the symbols."""
+    order = sorted(buffers, key=lambda b: (b.first, b.last))
+    if order:
+        ranks = _Search.of(order, points).best()
+        order = [order[n] for n in sorted(range(len(order)), key=lambda n: ranks[n])]
+    _stack(order)
+    for number, planned in enumerate(order):
+        planned.number = number
+    above = {id(lower) for planned in order for lower in planned.below}
+    ends = [planned.offset + planned.room for planned in order if id(planned) not in above]
+    return Plan(order, _largest(ends))
 
 
-def plan_arena(buffers: Sequence[Planned], typical: Mapping[str, int]) -> Plan:
-    """Give every buffer a place. `typical` gives the symbols' usual values, by which sizes of families are compared;
-    the plan is right for all values."""
-    clusters = _clusters(buffers)
-    for cluster in clusters:
-        _pack(cluster)
-    slots: list[Slot] = []
-    for cluster in sorted(clusters, key=lambda c: (-at_typical(c.size, typical), c.first)):
-        _assign(cluster, slots, typical)
-    slots.sort(key=lambda slot: not isinstance(slot.size, int))
-    base: Dim = 0
-    for number, slot in enumerate(slots):
-        slot.base = base
-        base = base + slot.size
-        for cluster in slot.clusters:
-            cluster.slot = number
-    return Plan(slots, clusters, base)
+def _stack(order: Sequence[Planned]) -> None:
+    """Symbolic offsets: each buffer lies on those of its neighbours that come before it in the order."""
+    neighbours = neighbours_of(order)
+    reached: list[int] = []  # of each buffer, those that lie below it, directly or not, as bits
+    for n, planned in enumerate(order):
+        lower = [m for m in neighbours[n] if m < n]
+        farther = functools.reduce(lambda bits, m: bits | reached[m], lower, 0)
+        direct = [m for m in lower if not farther >> m & 1]
+        reached.append(farther | sum(1 << m for m in direct))
+        planned.below = tuple(order[m] for m in direct)
+        planned.offset = _largest([order[m].offset + order[m].room for m in direct])
 
 
-def _clusters(buffers: Sequence[Planned]) -> list[Cluster]:
-    open_: dict[Dim, Cluster] = {}
-    found: list[Cluster] = []
-    for planned in sorted(buffers, key=lambda b: b.first):
-        cluster = open_.get(planned.unit)
-        if cluster is None or cluster.last < planned.first:
-            cluster = open_[planned.unit] = Cluster([])
-            found.append(cluster)
-        cluster.members.append(planned)
-        planned.cluster = cluster
+def neighbours_of(buffers: Sequence[Planned]) -> list[list[int]]:
+    """By number, the numbers of those that live with it."""
+    found: list[list[int]] = [[] for _ in buffers]
+    alive: list[int] = []
+    for n in sorted(range(len(buffers)), key=lambda n: buffers[n].first):
+        alive = [m for m in alive if buffers[m].last >= buffers[n].first]
+        for m in alive:
+            found[m].append(n)
+            found[n].append(m)
+        alive.append(n)
     return found
 
 
-def _pack(cluster: Cluster) -> None:
-    """Place the members in several orders and keep the tightest outcome: no order is best for every program.
-
-    Each order is improved by moving the buffer that ends highest to its front, as long as that may help."""
-    members = cluster.members
-    breadth = {p: sum(m.weight for m in members if m.first <= p <= m.last) for p in {m.first for m in members}}
-    least = max(breadth.values())
-    best: list[int] = []
-    for order in _orders(members, breadth):
-        for _ in range(ROUNDS):
-            weight = _place(order)
-            if not best or weight < cluster.weight:
-                cluster.weight, best = weight, [member.offset for member in members]
-            if cluster.weight == least:
-                break
-            order.sort(key=lambda m: m.offset + m.weight != weight)
-    for member, offset in zip(members, best, strict=True):
-        member.offset = offset
-
-
-def _orders(members: Sequence[Planned], breadth: Mapping[int, int]) -> Iterator[list[Planned]]:
-    """By size; by size times lifetime; by how much lives at a buffer's fullest position; by time. `breadth` is what
-    lives at each position at which a buffer's life begins."""
-    fullest = {m: max(width for position, width in breadth.items() if m.first <= position <= m.last) for m in members}
-    yield sorted(members, key=lambda m: (-m.weight, m.first))
-    yield sorted(members, key=lambda m: (-m.weight * (m.last - m.first + 1), m.first))
-    yield sorted(members, key=lambda m: (-fullest[m], -m.weight, m.first))
-    yield sorted(members, key=lambda m: (m.first, -m.last, -m.weight))
+def _largest(ends: Sequence[Dim]) -> Dim:
+    """The maximum of sizes, none of which is negative; where its text would be too long to be of use, a sum that is no
+    smaller."""
+    known = [end for end in ends if isinstance(end, int)]
+    open_ = dict.fromkeys(end for end in ends if not isinstance(end, int))
+    least = max(known, default=0)
+    try:
+        exact: Dim = least
+        for end in open_:
+            exact = dim_max(exact, end)
+        if len(str(exact)) <= LONGEST:
+            return exact
+    except IRError:  # no expression can be so large
+        pass
+    factors: dict[Monomial, int] = {ONE: least}
+    others: Dim = 0
+    for end in open_:
+        terms = terms_of(end)
+        if all(proven_non_negative(from_coefficients({monomial: 1})) for monomial, _ in terms):
+            factors.update({monomial: max(factors.get(monomial, 0), factor) for monomial, factor in terms})
+        else:
+            others = others + end
+    return from_coefficients(factors) + others
 
 
-def _place(order: Sequence[Planned]) -> int:
-    """Put buffers into the best fitting gaps in an order; answers the weight of all."""
-    placed: list[Planned] = []
-    total = 0
-    for planned in order:
-        neighbours = [b for b in placed if b.lives_with(planned)]
-        planned.offset = _best_gap(planned, sorted(neighbours, key=lambda b: b.offset))
-        placed.append(planned)
-        total = max(total, planned.offset + planned.weight)
-    return total
+@attrs.frozen(eq=False)
+class _Search:
+    """For the order from bottom to top in which buffers are nearest to what lives at once. All of them are named by
+    their numbers; `rooms` has their bytes at each point."""
+
+    buffers: Sequence[Planned]
+    rooms: Sequence[Sequence[int]]
+    neighbours: Sequence[Sequence[int]]
+    least: Sequence[int]
+
+    @staticmethod
+    def of(buffers: Sequence[Planned], points: Sequence[Point]) -> _Search:
+        """Points at which all sizes are the same count once."""
+        found = dict.fromkeys(tuple(at_point(b.room, point) for b in buffers) for point in points)
+        rooms = list(found)
+        return _Search(buffers, rooms, neighbours_of(buffers), [_most_at_once(buffers, sizes) for sizes in rooms])
+
+    def best(self) -> list[int]:
+        """The rank of each buffer in the best order that was met.
+
+        Each order of packing is improved by moving the buffer that ends highest to its front, while that may help."""
+        best: list[int] = []
+        least = (math.inf, math.inf)
+        enough = 1.0 if len(self.rooms) == 1 else ENOUGH
+        for rooms in self.rooms:
+            for order in self._orders(rooms):
+                for _ in range(ROUNDS):
+                    offsets = self._pack(order, rooms)
+                    ranks = self._ranks(offsets, rooms)
+                    sizes, tops = self._heights(ranks)
+                    far = [size / max(1, bound) for size, bound in zip(sizes, self.least, strict=True)]
+                    cost = max(far), sum(far)
+                    if cost < least:
+                        least, best = cost, ranks
+                    if cost[0] <= enough:
+                        return best
+                    highest = tops[far.index(cost[0])]
+                    order.remove(highest)
+                    order.insert(0, highest)
+        return best
+
+    def _orders(self, rooms: Sequence[int]) -> Iterator[list[int]]:
+        """By size; by size times lifetime; by how much lives at a buffer's fullest position; by time."""
+        buffers, numbers = self.buffers, range(len(rooms))
+        breadth = _breadth(buffers, rooms)
+        fullest = [max((width for position, width in breadth.items() if b.first <= position <= b.last), default=0)
+                   for b in buffers]  # fmt: skip
+        yield sorted(numbers, key=lambda n: (-rooms[n], buffers[n].first))
+        yield sorted(numbers, key=lambda n: (-rooms[n] * (buffers[n].last - buffers[n].first + 1), buffers[n].first))
+        yield sorted(numbers, key=lambda n: (-fullest[n], -rooms[n], buffers[n].first))
+        yield sorted(numbers, key=lambda n: (buffers[n].first, -buffers[n].last, -rooms[n]))
+
+    def _pack(self, order: Sequence[int], rooms: Sequence[int]) -> list[int]:
+        """Put buffers into the best fitting gaps in an order; answers their offsets."""
+        offsets = [-1] * len(rooms)
+        for n in order:
+            placed = sorted((offsets[m], rooms[m]) for m in self.neighbours[n] if offsets[m] >= 0)
+            offsets[n] = _best_gap(rooms[n], placed)
+        return offsets
+
+    def _ranks(self, offsets: Sequence[int], rooms: Sequence[int]) -> list[int]:
+        """The rank of each buffer from bottom to top. Those of no bytes at this point lie below what begins there."""
+        ranks = [0] * len(offsets)
+        for rank, n in enumerate(sorted(range(len(offsets)), key=lambda n: (offsets[n], offsets[n] + rooms[n], n))):
+            ranks[n] = rank
+        return ranks
+
+    def _heights(self, ranks: Sequence[int]) -> tuple[list[int], list[int]]:
+        """At each point, the size of the arena with the buffers in that order, and which of them ends highest."""
+        order = sorted(range(len(ranks)), key=lambda n: ranks[n])
+        lower = [[m for m in self.neighbours[n] if ranks[m] < ranks[n]] for n in order]
+        sizes, tops = [], []
+        for rooms in self.rooms:
+            ends = [0] * len(ranks)
+            for n, below in zip(order, lower, strict=True):
+                ends[n] = rooms[n] + max((ends[m] for m in below), default=0)
+            sizes.append(max(ends))
+            tops.append(ends.index(sizes[-1]))
+        return sizes, tops
 
 
-def _best_gap(planned: Planned, neighbours: Sequence[Planned]) -> int:
-    """The start of the smallest gap between neighbours (sorted by offset) that holds it; else behind them all."""
+def _best_gap(size: int, placed: Sequence[tuple[int, int]]) -> int:
+    """The start of the smallest gap that holds a size between places (offset, size), sorted; else behind them all."""
     best, best_size, end = -1, 0, 0
-    for other in neighbours:
-        gap = other.offset - end
-        if gap >= planned.weight and (best < 0 or gap < best_size):
+    for offset, room in placed:
+        gap = offset - end
+        if gap >= size and (best < 0 or gap < best_size):
             best, best_size = end, gap
-        end = max(end, other.offset + other.weight)
+        end = max(end, offset + room)
     return best if best >= 0 else end
 
 
-def _assign(cluster: Cluster, slots: list[Slot], typical: Mapping[str, int]) -> None:
-    """Put a cluster into the free slot that grows least, or into a new one."""
-    best: Slot | None = None
-    best_size: Dim = 0
-    least = 0
-    for slot in slots:
-        if not slot.is_free_for(cluster):
-            continue
-        size = dim_max(slot.size, cluster.size)
-        if len(str(size)) > LONGEST:
-            continue  # the maximum of so many expressions grows too large to be worth it
-        growth = at_typical(size, typical) - at_typical(slot.size, typical)
-        if best is None or growth < least:
-            best, best_size, least = slot, size, growth
-    if best is None:
-        slots.append(Slot(cluster.size, [cluster]))
-    else:
-        best.size = best_size
-        best.clusters.append(cluster)
-
-
-def at_typical(size: Dim, typical: Mapping[str, int]) -> int:
-    """A size with the symbols' usual values in it, or values near them where these divide by zero."""
+def at_point(size: Dim, point: Point) -> int:
+    """A size with values in place of the symbols, or values near them where these divide by zero; at least 0."""
     names = sorted(free_symbols(size))
     for factor in range(1, 9):
         try:
-            return evaluate(size, {name: factor * typical.get(name, TYPICAL_SIZE) for name in names})
+            return max(0, evaluate(size, {name: factor * point.get(name, TYPICAL_SIZE) for name in names}))
         except IRError:
             continue
     return TYPICAL_SIZE
 
 
-def lower_bound(buffers: Sequence[Planned], typical: Mapping[str, int]) -> int:
+def points_of(sizes: Sequence[Dim], hints: Mapping[str, tuple[int, int, int]]) -> list[Point]:
+    """The points at which a plan should be good: all symbols at their usual, their least and their largest values, and
+    each by itself at its largest. `hints` has (least, usual, most) of symbols; of others nothing is known."""
+    names = sorted(frozenset[str]().union(*(free_symbols(size) for size in sizes)))
+    known = {name: hints.get(name, (1, TYPICAL_SIZE, LARGE_SIZES * TYPICAL_SIZE)) for name in names}
+    usual = {name: values[1] for name, values in known.items()}
+    if not names:
+        return [usual]
+    ends = [{name: values[end] for name, values in known.items()} for end in (0, 2)]
+    return [usual, *ends, *({**usual, name: known[name][2]} for name in names if len(names) > 1)]
+
+
+def lower_bound(buffers: Sequence[Planned], point: Point) -> int:
     """The most bytes that live at one position: no plan without recomputation needs less."""
+    return _most_at_once(buffers, [at_point(planned.size, point) for planned in buffers])
+
+
+def _most_at_once(buffers: Sequence[Planned], sizes: Sequence[int]) -> int:
+    return max(_breadth(buffers, sizes).values(), default=0)
+
+
+def _breadth(buffers: Sequence[Planned], sizes: Sequence[int]) -> dict[int, int]:
+    """The bytes that live at each position at which a life begins or has ended."""
     change: dict[int, int] = {}
-    for planned in buffers:
-        size = at_typical(planned.size, typical)
+    for planned, size in zip(buffers, sizes, strict=True):
         change[planned.first] = change.get(planned.first, 0) + size
         change[planned.last + 1] = change.get(planned.last + 1, 0) - size
-    live = most = 0
+    live, found = 0, {}
     for position in sorted(change):
         live += change[position]
-        most = max(most, live)
-    return most
+        found[position] = live
+    return found

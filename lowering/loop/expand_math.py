@@ -5,10 +5,12 @@ from __future__ import annotations
 import attrs
 
 from stepwell.dialects import arith
+from stepwell.dialects.math import NONPOSITIVE
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import F32, FloatType, element_of
+from stepwell.lowering.loop.math.exponential import exp_of_negative
 from stepwell.lowering.loop.math.ir_builder import IrMath, SharedConstants
 from stepwell.lowering.loop.math.recipes import FUNCTIONS, Recipe
 from stepwell.lowering.precision import is_strict
@@ -42,7 +44,8 @@ class ExpandMath(Pass):
                 shared = constants.get(op.parent)
                 if shared is None:
                     shared = constants[op.parent] = SharedConstants(op.parent)
-                self._expand(op, function.recipe, shared, has_fma)
+                recipe = exp_of_negative if NONPOSITIVE in op.attributes else function.recipe
+                self._expand(op, recipe, shared, has_fma)
                 context.count("functions expanded")
 
     def _expand(self, op: Operation, recipe: Recipe, constants: SharedConstants, has_fma: bool) -> None:

@@ -206,7 +206,7 @@ class LinearIndex:
     def __floordiv__(self, divisor: int) -> LinearIndex:
         parts = self._split(divisor)
         if parts is None:
-            return self._opaque("floordiv", divisor)
+            return self._start(divisor)._opaque("floordiv", divisor)
         whole, _, quotient, _ = parts
         total = LinearIndex({}, quotient, self.builder)
         for term, factor in whole.items():
@@ -221,12 +221,24 @@ class LinearIndex:
     def __mod__(self, divisor: int) -> LinearIndex:
         parts = self._split(divisor)
         if parts is None:
-            return self._opaque("mod", divisor)
+            start = self._start(divisor)
+            return start._opaque("mod", divisor) + (self + start * -1)
         return LinearIndex(parts[1], parts[3], self.builder)
 
-    def _opaque(self, kind: str, divisor: int) -> LinearIndex:
-        if any(isinstance(term, Lane) for term in self.terms):
+    def _start(self, divisor: int) -> LinearIndex:
+        """The form without what its lanes add, where that never leads to another quotient: start and divisor are
+        multiples of a number below which the lanes stay. Raises IRError where it may."""
+        lanes = {t: f for t, f in self.terms.items() if isinstance(t, Lane)}
+        if not lanes:
+            return self
+        start = {t: f for t, f in self.terms.items() if t not in lanes}
+        step = math.gcd(divisor, *(f * _multiple(t) for t, f in start.items()))
+        within = LinearIndex(lanes, self.constant % step, self.builder)
+        if not within.is_within(step):
             raise IRError("the quotient differs from lane to lane")
+        return LinearIndex(start, self.constant - within.constant, self.builder)
+
+    def _opaque(self, kind: str, divisor: int) -> LinearIndex:
         value = getattr(self.builder, kind)(self.value(), self.builder.constant(divisor))
         return LinearIndex({value: 1}, 0, self.builder)
 

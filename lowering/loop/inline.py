@@ -44,6 +44,8 @@ class InlineStages(Pass):
             if len(writers) != 1 or not readers or len(writers[0].outputs) != 1:
                 continue
             producer = writers[0]
+            if producer.border is not None:
+                continue  # it is read where no element is computed
             name = stage_name(producer)
             if name != INLINE and any(stage_name(reader) != name for reader in readers):
                 continue
@@ -185,6 +187,7 @@ def finalize_with(producer: StageOp, reader: StageOp, memory: Value) -> None:
     parts.input_maps.extend(reader.input_maps[n].compose(to_reader) for n in others)
     parts.epilogue_inputs += len(others)
     parts.outputs = list(reader.outputs)
+    parts.border = reader.border
     parts.output_maps = [m.compose(to_reader) for m in reader.output_maps]
     parts.loc = fused(producer.loc, reader.loc)
     parts.build(Builder.before(reader))

@@ -3,6 +3,7 @@
 %a = buffer.alloc(%n) : memref<?x4xf32>   ->   %a = buffer.view %arena[%offset](%n) : memref<?xi8> to memref<?x4xf32>
 
 Every buffer gets a place by its lifetime over the program's ops (see `arena`); offsets are code at the program's head.
+Where they depend on symbols, `sw.above` says of a view which others it lies behind at any sizes (see `places`).
 A kernel that reads and writes elements at the same index (its `sw.inplace`) writes over an input that dies there.
 
 Where data decide a size, the program is cut: buffers whose sizes depend on it are planned by themselves, and get their
@@ -28,6 +29,7 @@ import attrs
 
 from stepwell.dialects import arith, buffer, func, heap, kernel
 from stepwell.dialects.arith import constant_int
+from stepwell.dialects.program_attributes import DESCRIPTOR
 from stepwell.errors import PassError
 from stepwell.ir.attributes import ArrayAttr, DenseArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
@@ -37,10 +39,11 @@ from stepwell.ir.parser import Parser
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
 from stepwell.ir.types import DYNAMIC, I8, I64, MemRefType, TensorType, Type, numpy_dtype
-from stepwell.lowering.loop.arena import Plan, Planned, at_typical, lower_bound, plan_arena
+from stepwell.lowering.loop.arena import Plan, Planned, Point, at_point, lower_bound, plan_arena, points_of
 from stepwell.lowering.loop.index import IndexBuilder
 from stepwell.lowering.loop.lifetimes import Positions, buffer_roots, lifetimes
-from stepwell.lowering.to_loop.outline import DESCRIPTOR, measured_symbols
+from stepwell.lowering.loop.places import ABOVE
+from stepwell.lowering.to_loop.outline import measured_symbols
 
 ARENA_TYPE = MemRefType((DYNAMIC,), I8)
 
@@ -84,12 +87,20 @@ class _Planner:
         parts: dict[heap.SizeOp | None, list[Planned]] = {None: []}
         for planned in dict.fromkeys(self.places.values()):
             parts.setdefault(self._last_size(planned.size), []).append(planned)
-        typical = typical_sizes(self.context)
-        plans = {part: plan_arena(planned, typical) for part, planned in parts.items()}
+        hints = dict(self.context.options.get("shapes") or {})
+        points = {part: points_of([b.size for b in planned], hints) for part, planned in parts.items()}
+        plans = {part: plan_arena(planned, points[part]) for part, planned in parts.items()}
         self._rewrite(allocs, plans)
         self.function.attributes["sw.arena"] = StringAttr(str(plans[None].size))
-        self.context.count("arena bytes", at_typical(plans[None].size, typical))
-        self.context.count("arena lower bound bytes", lower_bound(parts[None], typical))
+        for point, words in zip(points[None], ("", " at least sizes", " at largest sizes"), strict=False):
+            self._count(plans[None], point, words)
+
+    def _count(self, plan: Plan, point: Point, words: str) -> None:
+        """Into the report: the arena's size, what lives at once, and the same with every buffer aligned."""
+        self.context.count(f"arena bytes{words}", at_point(plan.size, point))
+        self.context.count(f"arena lower bound bytes{words}", lower_bound(plan.buffers, point))
+        aligned = [attrs.evolve(planned, size=planned.room) for planned in plan.buffers]
+        self.context.count(f"arena lower bound bytes, aligned{words}", lower_bound(aligned, point))
 
     def _last_size(self, size: Dim) -> heap.SizeOp | None:
         """The last of the sizes decided by data that a size depends on, in the order of the program."""
@@ -140,7 +151,6 @@ class _Planner:
         self.function.update_type()
         self.symbols: dict[str, Value] = {}
         views: dict[Planned, tuple[Value, Value, tuple[int, ...]]] = {}
-        slots = 0
         for part, plan in plans.items():
             builder = Builder.at_start(self.function.entry) if part is None else Builder.after(part)
             memory: Value = arena
@@ -148,8 +158,7 @@ class _Planner:
                 self._measure(plans, builder)
             else:
                 memory = self._segment(IndexBuilder(builder), heap_, segments.index(part), plan)
-            self._place(IndexBuilder(builder), memory, plan, slots, views)
-            slots += len(plan.slots)
+            self._place(IndexBuilder(builder), memory, plan, views)
         for alloc in allocs:
             place = self.places.get(alloc.result)
             if place is not None:
@@ -179,7 +188,7 @@ class _Planner:
 
     def _measure(self, plans: Mapping[heap.SizeOp | None, Plan], builder: Builder) -> None:
         """Code for the symbols, where any plan needs them; those that data tell are there."""
-        if any(not isinstance(slot.size, int) for plan in plans.values() for slot in plan.slots):
+        if any(not isinstance(plan.size, int) for plan in plans.values()):
             self.symbols.update(measured_symbols(self.function, argument_types(self.function), builder))
         self.symbols.update((size.of, size.result) for size in self.sizes)
 
@@ -192,30 +201,22 @@ class _Planner:
         return index.builder.insert(made).result
 
     def _place(
-        self, index: IndexBuilder, memory: Value, plan: Plan, slots: int,
+        self, index: IndexBuilder, memory: Value, plan: Plan,
         views: dict[Planned, tuple[Value, Value, tuple[int, ...]]],
     ) -> None:  # fmt: skip
-        """Code for every offset: slot base + offset in the cluster * unit. `slots` are those of the parts before."""
-        bases: list[Value] = []
-        base = index.constant(0)
-        for slot in plan.slots:
-            bases.append(base)
-            self._check_known(slot.size)
-            base = index.add(base, index.dim(slot.size, self.symbols))
-        units: dict[Dim, Value] = {}
-        for number, cluster in enumerate(plan.clusters):
-            unit = units.setdefault(cluster.unit, index.dim(cluster.unit, self.symbols))
-            for member in cluster.members:
-                inside = index.mul(unit, index.constant(member.offset))
-                span = (slots + cluster.slot, number, member.offset, member.offset + member.weight)
-                views[member] = memory, index.add(bases[cluster.slot], inside), span
+        """Code for every offset, and what is told of it beside."""
+        self._check_known(plan.size)
+        for planned in plan.buffers:
+            above = () if isinstance(plan.size, int) else (planned.number, *(lower.number for lower in planned.below))
+            views[planned] = memory, index.dim(planned.offset, self.symbols), above
 
-    def _view(self, alloc: buffer.AllocOp, memory: Value, offset: Value, span: tuple[int, ...]) -> None:
+    def _view(self, alloc: buffer.AllocOp, memory: Value, offset: Value, above: tuple[int, ...]) -> None:
         assert alloc.parent is not None
         view = buffer.ViewOp(memory, offset, list(alloc.sizes), result_types=[alloc.result.type])
         view.loc = alloc.loc
         view.attributes.update(alloc.attributes)
-        view.attributes["sw.place"] = DenseArrayAttr(I64, span)
+        if above:
+            view.attributes[ABOVE] = DenseArrayAttr(I64, above)
         view.result.name = alloc.result.name
         alloc.parent.insert_before(alloc, view)
         alloc.replace_with([view.result])
@@ -240,11 +241,6 @@ class SaturatingIndex(IndexBuilder):
         most, limit = self.floordiv(self.constant(self.LIMIT), self.maximum(b, self.constant(1))), self.LIMIT
         over = self.builder.insert(arith.CmpIOp(a, most, predicate="sgt")).result
         return self.builder.insert(arith.SelectOp(over, self.constant(limit), made)).result
-
-
-def typical_sizes(context: PassContext) -> dict[str, int]:
-    """The usual value of each symbol, from the compilation's `shapes` option: {name: (least, usual, most)}."""
-    return {name: int(hint[1]) for name, hint in dict(context.options.get("shapes") or {}).items()}
 
 
 def argument_types(function: func.FuncOp) -> list[Type]:
@@ -290,15 +286,3 @@ def inplace_pairs(function: Operation | None) -> list[tuple[int, int]]:
     if not isinstance(attribute, ArrayAttr):
         return []
     return [(pair.values[0], pair.values[1]) for pair in attribute if isinstance(pair, DenseArrayAttr)]
-
-
-def may_overlap(a: Value, b: Value) -> bool:
-    """Whether two values made by planned `buffer.view`s may share bytes. Other values: yes, unless they are of
-    different arguments or constants, which the caller knows better."""
-    places = [value.defining_op.attributes.get("sw.place") for value in (a, b) if value.defining_op is not None]
-    if len(places) != 2 or not all(isinstance(place, DenseArrayAttr) for place in places):
-        return True
-    (slot_a, cluster_a, low_a, high_a), (slot_b, cluster_b, low_b, high_b) = (place.values for place in places)  # type: ignore[union-attr]
-    if slot_a != slot_b:
-        return False
-    return bool(cluster_a != cluster_b or (low_a < high_b and low_b < high_a))

@@ -37,18 +37,23 @@ class StageParts:
     last: Value | None
     label: str | None
     stage: str | None
+    border: Attribute | None
     loc: Location
+    scale: tuple[Value, AffineMap] | None = None  # what a sum is multiplied by between its parts, and where
 
     @staticmethod
     def of(stage: StageOp) -> StageParts:
         """The parts of a stage, its regions copied."""
         regions = [region.clone({}) for region in stage.regions]
+        count = len(stage.inputs) - stage.scaled
         return StageParts(
-            list(stage.offsets), list(stage.sizes), list(stage.inputs), list(stage.sources), list(stage.outputs),
-            list(stage.iterators), list(stage.input_maps), list(stage.output_maps), dim_names(stage),
+            list(stage.offsets), list(stage.sizes), list(stage.inputs[:count]), list(stage.sources),
+            list(stage.outputs), list(stage.iterators), list(stage.input_maps[:count]), list(stage.output_maps),
+            dim_names(stage),
             list(stage.identities), stage.epilogue_inputs, regions[0], regions[1] if len(regions) > 1 else None,
             regions[2] if len(regions) > 2 else None, stage.first, stage.last, stage.label,
-            stage_name(stage), stage.loc,
+            stage_name(stage), stage.border, stage.loc,
+            (stage.inputs[-1], stage.input_maps[-1]) if stage.scaled else None,
         )  # fmt: skip
 
     @property
@@ -63,11 +68,12 @@ class StageParts:
             regions.append(self.combine)
             if self.finalize is not None:
                 regions.append(self.finalize)
+        scale, scale_map = ([self.scale[0]], [self.scale[1]]) if self.scale is not None else ([], [])
         stage = StageOp(
-            self.offsets, self.sizes, self.inputs, self.sources, self.outputs, self.first, self.last,
-            iterators=self.iterators, maps=[*self.input_maps, *self.output_maps], identities=self.identities,
-            epilogue_inputs=self.epilogue_inputs or None, label=self.label, regions=regions, result_types=(),
-            loc=self.loc,
+            self.offsets, self.sizes, [*self.inputs, *scale], self.sources, self.outputs, self.first, self.last,
+            iterators=self.iterators, maps=[*self.input_maps, *scale_map, *self.output_maps],
+            identities=self.identities, epilogue_inputs=self.epilogue_inputs or None, label=self.label,
+            scaled=bool(scale) or None, border=self.border, regions=regions, result_types=(), loc=self.loc,
         )  # fmt: skip
         stage.attributes["names"] = ArrayAttr(tuple(map(StringAttr, self.names)))
         if self.stage is not None:

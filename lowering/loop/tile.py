@@ -19,14 +19,25 @@ import attrs
 from stepwell.dialects import arith, func, loop
 from stepwell.dialects.arith import constant_int
 from stepwell.dialects.loop import REDUCTION, ForOp, ParallelOp, StageOp
-from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr
+from stepwell.dialects.schedule import PEAK, TOTAL, WHOLE_KERNEL, LoopSpec, ScheduleAttr
 from stepwell.errors import PassError
+from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.lowering.loop.attach import Extent, boxes, given_memory, local_memory, whole_extents
+from stepwell.lowering.loop.attach import (
+    Extent,
+    Part,
+    border_stages,
+    given_memory,
+    local_memory,
+    parts_of,
+    result_memory,
+    whole_extents,
+)
 from stepwell.lowering.loop.index import IndexBuilder
-from stepwell.lowering.loop.stage import StageParts, kernel_functions
+from stepwell.lowering.loop.running import Attached, RunningState
+from stepwell.lowering.loop.stage import StageParts, dim_names, kernel_functions
 
 
 @attrs.frozen
@@ -48,15 +59,6 @@ class Tile(Pass):
                 Nest(stages[-1], schedule, attached_stages(function, stages[:-1], schedule)).build()
 
 
-@attrs.frozen(eq=False)
-class Attached:
-    """A stage that is computed in a loop of the root."""
-
-    stage: StageOp
-    at: str
-    schedule: ScheduleAttr
-
-
 def attached_stages(function: func.FuncOp, stages: Sequence[StageOp], schedule: ScheduleAttr) -> list[Attached]:
     """The stages before the root, each with its place. Raises PassError for a stage without one."""
     specs = {spec.name: spec for spec in schedule.stages}
@@ -68,7 +70,7 @@ def attached_stages(function: func.FuncOp, stages: Sequence[StageOp], schedule: 
             raise PassError(f"@{function.sym_name}: the schedule has no place for the stage {stage.label or stage}")
         if spec.at not in labels:
             raise PassError(f"stage {spec.name} is placed at {spec.at!r}; the kernel's loops are {', '.join(labels)}")
-        found.append(Attached(stage, spec.at, spec.schedule))
+        found.append(Attached(stage, spec))
     return found
 
 
@@ -84,13 +86,16 @@ class Nest:
         self.attached = attached
         self.memory = {} if memory is None else memory  # the kernel's local buffers -> the parts that are kept
         self.parts = StageParts.of(stage)
+        self.scale: tuple[Value, AffineMap] | None = None  # of what has been summed up before a part
         self.dims = {name: position for position, name in enumerate(self.parts.names)}
         for spec in schedule.loops:
             if spec.dim not in self.dims:
                 raise PassError(f"the schedule cuts {spec.dim!r}; the kernel's dims are {', '.join(self.dims)}")
 
     def build(self) -> None:
-        """Replace the stages by the nest."""
+        """Replace the stages by the nest. Raises PassError for a border, which only stages in a loop have."""
+        if self.stage.border is not None:
+            raise PassError(f"{self.stage.label or self.stage.op_name}: a kernel's result has no border of its own")
         self.cut(whole_extents(self.stage), Builder.before(self.stage))
         for stage in (self.stage, *(attached.stage for attached in reversed(self.attached))):
             stage.erase()
@@ -98,10 +103,12 @@ class Nest:
             if memory.defining_op is not None and not memory.has_uses:
                 memory.defining_op.erase()
 
-    def cut(self, extents: list[Extent], builder: Builder) -> None:
-        """Insert the loops over a part of the stage."""
+    def cut(
+        self, extents: list[Extent], builder: Builder, first: Value | None = None, last: Value | None = None
+    ) -> None:
+        """Insert the loops over a part of the stage, which is the first or the last one where these hold."""
         self._attach(WHOLE_KERNEL, extents, builder)
-        self._loops(list(self.schedule.loops), extents, builder, None, None)
+        self._loops(list(self.schedule.loops), extents, builder, first, last)
 
     def _loops(
         self, specs: list[LoopSpec], extents: list[Extent], builder: Builder, first: Value | None, last: Value | None
@@ -121,6 +128,7 @@ class Nest:
         upper = index.add(extent.offset, extent.size)
         step = index.constant(spec.tile)
         reduces = self.parts.iterators[position] == REDUCTION
+        state = self._running_state(spec.label, extents, builder) if reduces else None
         make = ParallelOp.build if spec.parallel and not reduces else _sequential
         made = builder.insert(make(extent.offset, upper, step, label=spec.label))
         inner = Builder.at_end(made.block, builder.loc)
@@ -136,24 +144,78 @@ class Nest:
             first = _both(inner, first, inner.insert(arith.CmpIOp(iv, extent.offset, predicate="eq")).result)
             end = inside.add(iv, step)
             last = _both(inner, last, inner.insert(arith.CmpIOp(end, upper, predicate="sge")).result)
-        self._attach(spec.label, extents, inner)
+        if state is None:
+            self._attach(spec.label, extents, inner)
+        else:
+            self._attach_part(spec.label, extents, extents[position], inner, state, (first, last))
         self._loops(rest, extents, inner, first, last)
         loop.yield_values(inner)
 
     def _attach(self, label: str, extents: list[Extent], builder: Builder) -> None:
         """Compute the stages that are placed in a loop, for the part of the root that its body covers."""
-        if not any(attached.at == label for attached in self.attached):
-            return
+        if any(attached.spec.at == label for attached in self.attached):
+            parts = self._boxes(extents, builder)
+            for n, attached in enumerate(self.attached):
+                if attached.spec.at == label:
+                    self._compute(n, parts, builder)
+
+    def _boxes(
+        self, extents: list[Extent], builder: Builder, along: dict[StageOp, tuple[int, Extent]] | None = None
+    ) -> dict[StageOp, Part]:
         stages = [attached.stage for attached in self.attached]
-        parts = boxes(stages, self.stage, extents, IndexBuilder(builder))
+        return parts_of(stages, self.stage, extents, IndexBuilder(builder), along)
+
+    def _compute(self, n: int, parts: dict[StageOp, Part], builder: Builder) -> None:
+        """Compute the box of the n-th of the attached stages, in memory of its size."""
+        stage, spec = self.attached[n].stage, self.attached[n].spec
+        given = given_memory(stage, parts, [*(later.stage for later in self.attached[n + 1 :]), self.stage])
+        result = result_memory(stage, self.stage, parts)
+        if given in self.memory:
+            self.memory[stage.outputs[0]] = self.memory[given]
+        elif result is not None and not self._is_taken(result, stage):
+            self.memory[stage.outputs[0]] = result
+        else:
+            self.memory.update(local_memory(stage, parts[stage], builder))
+        for side in border_stages(stage, parts[stage], self.memory, builder):
+            Nest(side, plain_rows(side, spec.schedule.lanes)).build()
+        Nest(stage, spec.schedule, (), self.memory).cut(parts[stage].inside, builder)
+
+    def _is_taken(self, memory: Value, stage: StageOp) -> bool:
+        """Whether another stage keeps its result there."""
+        return any(kept is memory and made is not stage.outputs[0] for made, kept in self.memory.items())
+
+    def _running_state(self, label: str, extents: list[Extent], builder: Builder) -> RunningState | None:
+        """Memory before a loop over parts of the root's sum, where stages have a role in it."""
+        found = [attached for attached in self.attached if attached.spec.at == label and attached.spec.role]
+        return RunningState.begin(found, self._boxes(extents, builder), self.memory, builder) if found else None
+
+    def _attach_part(
+        self, label: str, extents: list[Extent], extent: Extent, builder: Builder, state: RunningState,
+        ends: tuple[Value | None, Value | None],
+    ) -> None:  # fmt: skip
+        """Compute stages for the part of the root's sum at `extent`; what was summed up before is brought to the new
+        peak."""
+        roles = [attached for attached in self.attached if attached.spec.at == label and attached.spec.role]
+        parts = self._boxes(extents, builder, {attached.stage: (attached.along, extent) for attached in roles})
+        self.scale = state.scale(self.stage)
+        now = self.memory[state.peak.stage.outputs[0]]
+        rows = state.row_extents(parts[state.power.stage].inside, builder)
+        by_rows = state.row_schedule(state.power.spec.schedule.lanes)
         for n, attached in enumerate(self.attached):
-            if attached.at == label:
-                given = given_memory(attached.stage, parts, [*stages[n + 1 :], self.stage])
-                if given in self.memory:
-                    self.memory[attached.stage.outputs[0]] = self.memory[given]
-                else:
-                    self.memory.update(local_memory(attached.stage, parts[attached.stage], builder))
-                Nest(attached.stage, attached.schedule, (), self.memory).cut(parts[attached.stage], builder)
+            stage, spec = attached.stage, attached.spec
+            if spec.at != label:
+                continue
+            if spec.role not in (PEAK, TOTAL):
+                self._compute(n, parts, builder)
+                continue
+            nest = Nest(stage, spec.schedule, (), self.memory)
+            if spec.role == PEAK:
+                _once(state.kept_peak(now), by_rows, rows, builder)
+            else:
+                nest.scale = state.scale(stage)
+            nest.cut(parts[stage].inside, builder, *ends)
+            if spec.role == PEAK:
+                _once(state.new_factor(now), by_rows, rows, builder)
 
     def _register_dims(self) -> list[tuple[int, int, bool]]:
         """(position, tile, is the vector dim) of every parallel dim: those of the register tile, vector dim first."""
@@ -252,11 +314,24 @@ class Nest:
         parts = self.parts.copy()
         parts.offsets = [extent.offset for extent in extents]
         parts.sizes = [extent.size for extent in extents]
-        parts.first, parts.last = first, last
+        parts.first, parts.last, parts.border = first, last, None
+        parts.scale = self.scale if first is not None else None
         parts.inputs = [self.memory.get(value, value) for value in parts.inputs]
         parts.outputs = [self.memory.get(value, value) for value in parts.outputs]
         made = parts.build(builder)
         made.attributes["schedule"] = self.schedule.with_loops()
+
+
+def _once(stage: StageOp, schedule: ScheduleAttr, extents: list[Extent], builder: Builder) -> None:
+    """Compute a stage that is made for this one place."""
+    Nest(stage, schedule).cut(extents, builder)
+    stage.erase()
+
+
+def plain_rows(stage: StageOp, lanes: int) -> ScheduleAttr:
+    """The schedule of a stage whose last dim runs along the lanes."""
+    last = dim_names(stage)[-1]
+    return ScheduleAttr((), ((last, lanes),), last, lanes)
 
 
 def _sequential(lower: Value, upper: Value, step: Value, label: str | None = None) -> ForOp:

@@ -252,6 +252,11 @@ class RegisterTile:
             if element_of(target.type) is not attribute_type(identity):
                 raise PassError("partial sums need outputs of the accumulator's type")
             value = memory.load(target, map_, indices, point.mask)
+            if self.parts.scale is not None:
+                factor = memory.load(*self.parts.scale, indices, point.mask)
+                if isinstance(value.type, VectorType):
+                    factor = code.broadcast(factor)
+                value = self.builder.insert(arith.MulFOp(value, factor)).result
             found.append(code.broadcast(value) if self.vector_dim >= 0 and not self.along_reduction else value)
         return found
 

@@ -15,7 +15,14 @@ from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import estimate, launched
 from stepwell.lowering.tensor.machine import Machine
-from stepwell.lowering.tensor.row_schedule import one_row_schedule, row_schedule
+from stepwell.lowering.tensor.row_schedule import (
+    Parts,
+    one_row_schedule,
+    row_schedule,
+    rows_that_slide,
+    sliding_blocks,
+)
+from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage, stages_of
@@ -24,6 +31,7 @@ from stepwell.lowering.tensor.windows import holds_partial_sums
 
 BLOCKS = (1, 2, 4, 8, 12, 16, 24, 32, 64)  # rows computed together
 PARTS = (256, 512, 1024)  # steps of a reduction in one part
+KEYS = (512,)  # steps of a softmax in one part
 UNROLLED = (1, 2, 4)
 _evolve: Any = attrs.evolve  # schedules are attrs classes, which the decorator hides from type checkers
 LEAST_GRAINS = 16  # of a kernel, below which a tuner does not go: other machines have other teams
@@ -39,13 +47,33 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     rows = Rows.of(stages)
     if rows is None:
         raise PassError(f"{kernel.loc.label or 'a kernel'}: its stages share no rows")
+    sliding = rows_that_slide(rows)
     if not rows.rows:
         made = [one_row_schedule(rows, machine)]
+    elif sliding is not None:
+        blocks = (*sliding_blocks(sliding, machine), *(BLOCKS if count > 2 else ()))
+        made = [row_schedule(sliding, machine, block) for block in blocks]
+        found = [Ranked(each, estimate(kernel, each, machine)) for each in dict.fromkeys(made)]
+        return sorted(found, key=lambda each: each.terms.cycles)
     else:
+        parts = list(parts_of(rows))
         blocks = BLOCKS if count > 2 else ()
-        made = [row_schedule(rows, machine), *(row_schedule(rows, machine, block) for block in blocks)]
+        made = [row_schedule(rows, machine), *(row_schedule(rows, machine, parts=each) for each in parts)]
+        if parts and not isinstance(rows.root.root.sizes.dims[parts[0].running.dim], int):
+            made = made[1:]  # any number of keys
+        else:
+            made = sorted(made, key=lambda each: estimate(kernel, each, machine).cycles)
+        made += [row_schedule(rows, machine, block) for block in blocks]
     first, *others = [Ranked(each, estimate(kernel, each, machine)) for each in dict.fromkeys(made)]
     return [first, *sorted(others, key=lambda each: each.terms.cycles)]
+
+
+def parts_of(rows: Rows) -> Iterator[Parts]:
+    """The parts in which a softmax and the sum behind it may be computed."""
+    found = running(rows)
+    if found is not None:
+        size = rows.root.root.sizes.dims[found.dim]
+        yield from (Parts(found, steps) for steps in KEYS if not isinstance(size, int) or size > steps)
 
 
 def neighbours(kernel: KernelOp, schedule: ScheduleAttr) -> list[ScheduleAttr]:

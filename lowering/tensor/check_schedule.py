@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
-from stepwell.lowering.tensor.stages import stages_of
+from stepwell.lowering.tensor.common_rows import Rows
+from stepwell.lowering.tensor.running import running
+from stepwell.lowering.tensor.stages import Stage, stages_of
 
 MOST_POINTS = 4096  # elements of a register tile
 MOST_LANES = 64
@@ -31,6 +33,30 @@ def check_schedule(kernel: KernelOp, schedule: ScheduleAttr) -> None:
         if spec.schedule.stages:
             raise PassError(f"stage {spec.name} has stages of its own")
         _check_stage(wanted[spec.name], spec.schedule, f"stage {spec.name}")
+    _check_parts(stages, schedule)
+
+
+def _check_parts(stages: Sequence[Stage], schedule: ScheduleAttr) -> None:
+    """Where a loop cuts the root's sum, every stage that it goes through is computed in it, with the role it has."""
+    root = stages[-1].root
+    kinds = dict(zip(root.names, root.iterators, strict=True))
+    cutting = [n for n, spec in enumerate(schedule.loops) if kinds[spec.dim] != "parallel"]
+    inside = {spec.label for spec in schedule.loops[cutting[0] :]} if cutting else set()
+    placed = [spec for spec in schedule.stages if spec.role or spec.at in inside]
+    if not placed:
+        return
+    rows = Rows.of(stages)
+    found = running(rows) if rows is not None else None
+    if found is None:
+        raise PassError(f"stage {placed[0].name} cannot be computed part by part")
+    label = schedule.loops[cutting[0]].label if len(cutting) == 1 else ""
+    for stage in stages[:-1]:
+        spec = next(spec for spec in schedule.stages if spec.name == stage.name)
+        role = found.roles.get(stage, "")
+        along = stage.root.names[found.along[stage]] if role else ""
+        if (spec.role, spec.along) != (role, along) or (spec.at == label) != (stage in found.along) or not label:
+            raise PassError(f"stage {spec.name}: in the loop over parts of the root's sum, {role or 'no part'} "
+                            f"{f'of {along}' if role else ''} belongs")  # fmt: skip
 
 
 def _check_stage(root: GenericOp, schedule: ScheduleAttr, where: str) -> None:

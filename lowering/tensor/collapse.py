@@ -32,11 +32,18 @@ class CollapseDims(Pass):
 
     def run(self, module: Operation, context: PassContext) -> None:
         for kernel in module.walk_of(KernelOp):
-            for op in kernel.body.block:
-                if isinstance(op, GenericOp):
-                    drop_unit_terms(op)
-            while collapse_one(kernel):
-                context.count("dims collapsed")
+            context.count("dims collapsed", collapse_kernel(kernel))
+
+
+def collapse_kernel(kernel: KernelOp) -> int:
+    """Merge all dims of one kernel that can be; returns how often two became one."""
+    for op in kernel.body.block:
+        if isinstance(op, GenericOp):
+            drop_unit_terms(op)
+    count = 0
+    while collapse_one(kernel):
+        count += 1
+    return count
 
 
 def drop_unit_terms(op: GenericOp) -> None:

@@ -2,6 +2,10 @@
 one row:
 
     p[r] = max(x[r, c]); e[r, c] = exp(x[r, c] - p[r]); t[r] = sum(e[r, c]); y[r, c] = e[r, c] / t[r]     rows: r
+
+What is read through windows has rows in common that overlap: neighbouring ones need some of the same places.
+
+    e[h, w] = x[h, w]; y[h, w] = sum(e[2 h + kh, 2 w + kw]), kh < 3     rows: h, of which each has 2 h to 2 h + 2 of e
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import attrs
 
 from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import MOD, AffineExpr
+from stepwell.ir.affine_expr import FLOORDIV, MOD, AffineExpr, dim
 from stepwell.ir.dims import Dim
 from stepwell.lowering.tensor.maps import dims_through, window_dims
 from stepwell.lowering.tensor.stages import Stage, panel_dims, reduction_dims
@@ -22,11 +26,29 @@ from stepwell.lowering.tensor.stages import Stage, panel_dims, reduction_dims
 
 @attrs.frozen(eq=False)
 class Row:
-    """A parallel dim that all stages have in common: the position of each stage's dim, and how many of its places make
-    one common row, 2 where y[2 t] and y[2 t + 1] are computed from m[t]."""
+    """A parallel dim that all stages have in common: the position of each stage's dim, how many of its places make
+    one common row, 2 where y[2 t] and y[2 t + 1] are computed from m[t], and its margins.
+
+    n common rows from r on are the places from `units * r + low` to below `units * (r + n) + high`, with the margins
+    (low, high): (-1, 1) where y[r] is computed from e[r - 1] to e[r + 1]."""
 
     dims: Mapping[Stage, int]
     units: Mapping[Stage, int]
+    margins: Mapping[Stage, tuple[int, int]]
+
+    def overlap(self, stage: Stage) -> int:
+        """How many places of a stage neighbouring rows have in common; below 0 where rows leave places out."""
+        low, high = self.margins[stage]
+        return high - low
+
+    def places(self, stage: Stage, count: int) -> int:
+        """How many places of a stage so many rows have."""
+        return self.units[stage] * count + self.overlap(stage)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether something would be computed again for neighbouring rows."""
+        return any(self.overlap(stage) > 0 for stage in self.dims)
 
 
 @attrs.frozen(eq=False)
@@ -42,7 +64,7 @@ class Rows:
         windows = window_dims(stage.root)
         kinds = enumerate(stage.root.iterators)
         dims = [d for d, kind in kinds if kind == "parallel" and d not in windows]
-        return Rows((stage,), tuple(Row({stage: d}, {stage: 1}) for d in dims))
+        return Rows((stage,), tuple(Row({stage: d}, {stage: 1}, {stage: (0, 0)}) for d in dims))
 
     @staticmethod
     def of(stages: Sequence[Stage]) -> Rows | None:
@@ -92,7 +114,8 @@ class Rows:
 
         Rows are lost where the stage does not have them: its result is then kept for all of them, which is right for
         what it has reduced, and for the operand that a contraction reads again for every output of a row, or at many
-        displacements. The dim along which a contraction's vectors run is none of its rows."""
+        displacements. The dim along which a contraction's vectors run is none of its rows. Of rows that overlap the
+        outermost stay alone, and none within them: so the least is computed again."""
         (result,) = stage.results
         to_root = stage.in_root_dims()
         last = stage.ops[-1]
@@ -113,9 +136,10 @@ class Rows:
                     found = [
                         _in_producer(row.dims[reader], reader.root, written, read, stage.root, windows) for row in rows
                     ]
-                    if any(isinstance(d, str) for d in found):
-                        return "rows overlap"
                     sizes = reader.root.sizes.dims
+                    if any(isinstance(d, str) and sizes[row.dims[reader]] != 1
+                           for row, d in zip(rows, found, strict=True)):  # fmt: skip
+                        return "rows overlap"
                     lost = [row for row, d in zip(rows, found, strict=True)
                             if d is None and sizes[row.dims[reader]] != 1]  # fmt: skip
                     if lost and not self._may_be_shared(lost, reader, op, stage):
@@ -124,15 +148,28 @@ class Rows:
                     if made is None:
                         return "it is read at several rows"
                     rows = made
-        return Rows((*self.stages, stage), tuple(rows))
+        all_rows = Rows((*self.stages, stage), tuple(rows))
+        outermost = next((row for row in all_rows.in_order() if row.overlaps), None)
+        return all_rows if outermost is None else all_rows.down_to(outermost)
+
+    def down_to(self, last: Row) -> Rows:
+        """The same stages with the rows down to one of them, as the root's dims follow one another."""
+        kept = [row for row in self.rows if row.dims[self.root] <= last.dims[self.root]]
+        return Rows(self.stages, tuple(kept))
+
+    @property
+    def overlap_somewhere(self) -> bool:
+        """Whether neighbouring rows need some of the same places."""
+        return any(row.overlaps for row in self.rows)
 
     def _may_be_shared(self, lost: Sequence[Row], reader: Stage, op: GenericOp, stage: Stage) -> bool:
         """Whether several rows may read one result."""
-        if op is reader.root and op.has_reduction:
-            along = panel_dims(op)
+        root = reader.root
+        if root.has_reduction and (op is root or reader is self.root):
+            along = panel_dims(root)
             if reader is self.root:
-                along = set().union(*(expr.dims for map_ in op.output_maps for expr in map_.results[-1:]))
-            if {row.dims[reader] for row in lost} <= along | window_dims(op):
+                along = set().union(*(expr.dims for map_ in root.output_maps for expr in map_.results[-1:]))
+            if {row.dims[reader] for row in lost} <= along | window_dims(root):
                 return True
         reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
         wanted = Counter(str(reader.root.sizes.dims[row.dims[reader]]) for row in lost)
@@ -141,10 +178,21 @@ class Rows:
 
 @attrs.frozen
 class _RowOf:
-    """A row of a reader is one of a dim of the producer, `each` of the reader's one after the other the same one."""
+    """A row r of a reader is the places from `step * r + low` to `step * r + high` of a dim of the producer; `each` of
+    the reader's one after the other are the same one."""
 
     dim: int
     each: int = 1
+    step: int = 1
+    low: int = 0
+    high: int = 0
+
+    def margins(self, of_reader: tuple[int, int]) -> tuple[int, int]:
+        """The margins of the producer's dim, from those of the reader's."""
+        low, high = of_reader
+        return (
+            self.step * (low // self.each) + self.low, self.step * ((high - 1) // self.each) + self.high + 1
+        )  # fmt: skip
 
 
 def _in_producer(
@@ -154,26 +202,47 @@ def _in_producer(
     is of a window, whose elements are all read anyway."""
     found: _RowOf | None = None
     through = dims_through(written, read)
-    places: list[tuple[int | None, AffineExpr]] = (
-        list(enumerate(through.results)) if through is not None else
-        [(made.dim_index, place) for made, place in zip(written.results, read.results, strict=True)]
-    )  # fmt: skip
+    places = list(enumerate(through.results)) if through is not None else _places(written, read)
     for d, place in places:
         if row not in place.dims or (len(place.dims) > 1 and place.dims <= windows):
             continue
-        here = _row_of(d, row, place) if d is not None and producer.iterators[d] == "parallel" else None
-        if here is None or (here.each and found is not None):
+        here = _row_of(d, row, place, reader) if d is not None and producer.iterators[d] == "parallel" else None
+        if here is None or (here.each and found not in (None, here)):
             return "overlap"
         if here.each:
-            if (reader.sizes.dims[row] + (here.each - 1)) // here.each != producer.sizes.dims[here.dim]:
+            same = here.step == 1 and here.low == here.high == 0
+            if same and (reader.sizes.dims[row] + (here.each - 1)) // here.each != producer.sizes.dims[here.dim]:
                 return "overlap"  # groups, whose channels are other ones in each
             found = here
     return found
 
 
-def _row_of(d: int, row: int, place: AffineExpr) -> _RowOf | None:
-    """What a row of the reader is to the producer's dim `d` that is read at `place`: one of its rows, or, with `each`
-    0, a place among those that belong to one row, row mod 2; None where it is neither."""
+def _places(written: AffineMap, read: AffineMap) -> list[tuple[int | None, AffineExpr]]:
+    """The producer's dims that are written along each axis, with the places where the reader reads them; None for an
+    axis that is written otherwise.
+
+    written (n, c floordiv 16, h + 1, c mod 16), read (m, k floordiv 16, 2 * i + j, k mod 16)
+    ->  n at m, c at k, h at 2 * i + j - 1, c at k"""
+    found: list[tuple[int | None, AffineExpr]] = []
+    for made, place in zip(written.results, read.results, strict=True):
+        d = (made - made.constant).dim_index
+        part, other = ((expr.terms[0][0] if len(expr.terms) == 1 else None) for expr in (made, place))
+        if d is not None:
+            found.append((d, place - made.constant))
+        elif (
+            part is not None and other is not None and part.kind == other.kind and part.kind in (FLOORDIV, MOD)
+            and part.divisor == other.divisor and made.constant == place.constant == 0
+        ):  # fmt: skip
+            found.append((part.operand.dim_index, other.operand))
+        else:
+            found.append((None, place))
+    return found
+
+
+def _row_of(d: int, row: int, place: AffineExpr, reader: GenericOp) -> _RowOf | None:
+    """What a row of the reader is to the producer's dim `d` that is read at `place`: one of its rows, or several where
+    it is read through a window, or, with `each` 0, a place among those that belong to one row, row mod 2; None where it
+    is none of these."""
     if place.dim_index == row:
         return _RowOf(d)
     if place.quotient is not None and place.quotient[0].dim_index == row:
@@ -182,14 +251,21 @@ def _row_of(d: int, row: int, place: AffineExpr) -> _RowOf | None:
         atom, _ = place.terms[0]
         if atom.kind == MOD and atom.operand.dim_index == row:
             return _RowOf(d, 0)
-    return None
+    step = place.coefficient(row)
+    if not step or step < 0:
+        return None
+    window = place - dim(row) * step
+    sizes = [reader.sizes.dims[other] if reader.iterators[other] != "parallel" else None for other in
+             range(len(reader.iterators))]  # fmt: skip
+    low, high = window.bounds([(0, size - 1 if isinstance(size, int) and size else None) for size in sizes])
+    return None if low is None or high is None else _RowOf(d, 1, step, low, high)
 
 
 def _with_stage(
     rows: Sequence[Row], found: Sequence[_RowOf | str | None], reader: Stage, stage: Stage
 ) -> Sequence[Row] | None:
     """Rows with those of a stage more, where a reader's rows are `found` to be its; the units of all are larger
-    where they have to be. None where the stage has other rows already."""
+    where they have to be, and the margins as large as any reader needs. None where the stage has other rows already."""
     made = []
     panels = panel_dims(stage.root)
     for row, here in zip(rows, found, strict=True):
@@ -197,9 +273,12 @@ def _with_stage(
             continue
         factor = math.lcm(row.units[reader], here.each) // row.units[reader]
         units = {known: unit * factor for known, unit in row.units.items()}
-        unit = units[reader] // here.each
+        unit = units[reader] // here.each * here.step
         if row.dims.get(stage, here.dim) != here.dim or units.get(stage, unit) != unit:
             return None
+        low, high = here.margins(row.margins[reader])
+        other = row.margins.get(stage, (low, high))
+        margins = {**row.margins, stage: (min(low, other[0]), max(high, other[1]))}
         if here.dim not in panels:
-            made.append(Row({**row.dims, stage: here.dim}, {**units, stage: unit}))
+            made.append(Row({**row.dims, stage: here.dim}, {**units, stage: unit}, margins))
     return made

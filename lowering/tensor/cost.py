@@ -12,15 +12,17 @@ measured."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
-from stepwell.lowering.tensor.common_rows import Row, Rows
+from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage, stages_of
 from stepwell.lowering.tensor.streams import WRITTEN, Level, nest_of, traffic
@@ -79,15 +81,15 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
     labels = [WHOLE_KERNEL, *(spec.label for spec in schedule.loops)]
     local = max((labels.index(spec.at) for spec in schedule.stages if spec.at in labels), default=0)
     total = space_terms(root, schedule, machine, local=local)
+    rows = Rows.of(stages)
     for stage in stages[:-1]:
         spec = next((spec for spec in schedule.stages if spec.name == stage.name), None)
         if spec is None:
             continue
         work = StageWork.of_stage(stage, stages)
-        rows = Rows.of(stages)
-        shared = [row for row in rows.rows if stage in row.dims] if rows is not None else []
-        pairs = {row.dims[stages[-1]]: _PartOf.row(row, stage, stages[-1]) for row in shared}
-        outer = list(_levels_of_root(root, schedule, spec.at, pairs, work))
+        parts = running(rows) if rows is not None and schedule.cuts_a_softmax else None
+        along = {parts.dim: parts.along[stage]} if parts is not None and stage in parts.along else {}
+        outer = list(_levels_of_root(root, schedule, spec.at, rows, stage, work, along))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)
     return launched(total)
@@ -98,41 +100,28 @@ def launched(terms: Terms) -> Terms:
     return attrs.evolve(terms, overhead=terms.overhead + LAUNCH_CYCLES)
 
 
-@attrs.frozen
-class _PartOf:
-    """A stage's dim for one of the root: `unit` places of it for each `step` of the root's."""
-
-    dim: int
-    unit: int
-    step: int
-
-    @staticmethod
-    def row(row: Row, stage: Stage, root: Stage) -> _PartOf:
-        """Of a row that both have."""
-        return _PartOf(row.dims[stage], row.units[stage], row.units[root])
-
-    def count(self, of_root: int) -> int:
-        """How many places of the stage so many of the root need."""
-        return -(-of_root // self.step) * self.unit
-
-
 def _levels_of_root(
-    root: StageWork, schedule: ScheduleAttr, at: str, pairs: dict[int, _PartOf], work: StageWork
-) -> Iterator[Level]:
-    """The root's loops down to the one in which a stage is computed, over the stage's dims."""
+    root: StageWork, schedule: ScheduleAttr, at: str, rows: Rows | None, stage: Stage, work: StageWork,
+    along: Mapping[int, int],
+) -> Iterator[Level]:  # fmt: skip
+    """The root's loops down to the one in which a stage is computed, over the stage's dims: those of its rows, and
+    those that it goes `along` with the root's."""
     if at == WHOLE_KERNEL:
         return
     names = list(root.space.names)
     left = list(root.space.sizes)
     sizes = list(work.space.sizes)
+    shared = {row.dims[rows.root]: (row, row.units[rows.root]) for row in rows.rows} if rows is not None else {}
     for spec in schedule.loops:
         d = names.index(spec.dim)
         trips = max(1.0, left[d] / spec.tile)
         left[d] = min(left[d], spec.tile)
-        part = pairs.get(d)
-        if part is not None:
-            sizes[part.dim] = min(part.count(left[d]), sizes[part.dim])
-        yield Level(part.dim if part is not None else None, trips, tuple(sizes))
+        row, unit = shared.get(d, (None, 1))
+        own = along.get(d) if row is None else row.dims[stage]
+        if own is not None:
+            places = left[d] if row is None else row.places(stage, -(-left[d] // unit))
+            sizes[own] = min(places, sizes[own])
+        yield Level(own, trips, tuple(sizes))
         if spec.label == at:
             return
 
@@ -156,7 +145,7 @@ def space_terms(
                        for spec in schedule.loops if spec.parallel)  # fmt: skip
     overhead = GRAIN_CYCLES * grains if not outer else 0.0
     terms = (compute, l2, l3, memory)
-    largest = max(terms)
     exposed = [part * term for part, term in zip(EXPOSED, terms, strict=True)]
-    bound = largest + sum(exposed) - exposed[terms.index(largest)] if math.isfinite(largest) else largest
+    # What stays of the largest term is counted once: which of two that are nearly equal is larger changes little.
+    bound = math.inf if math.isinf(compute) else sum(exposed) + max(map(operator.sub, terms, exposed))
     return Terms(compute, l2, l3, memory, overhead, bound)

@@ -17,7 +17,7 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.lowering.tensor.layout import split_index
+from stepwell.lowering.tensor.layout import set_maps, split_index
 from stepwell.lowering.tensor.place import place_parts
 
 
@@ -45,8 +45,10 @@ def decomposed(op: PackOp | UnpackOp) -> GenericOp:
     blocked = split_index(identity, op.axis, op.block)
     block = Block([plain.element])
     Builder.at_end(block).insert(YieldOp([block.arguments[0]]))
-    return GenericOp(
+    made = GenericOp(
         [op.x], (), result_types=[op.result.type], regions=[Region([block])], sizes=DimsAttr(plain.shape),
         iterators=["parallel"] * plain.rank, names=[f"d{d}" for d in range(plain.rank)],
         maps=[identity, blocked] if isinstance(op, PackOp) else [blocked, identity],
     )  # fmt: skip
+    set_maps(made, list(made.maps))  # as others write and read it: channels of one block have no quotient
+    return made

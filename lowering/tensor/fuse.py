@@ -12,12 +12,12 @@ from typing import ClassVar
 import attrs
 
 from stepwell.dialects import func
-from stepwell.dialects.tensor import GenericOp, KernelOp, YieldOp
-from stepwell.ir.core import Block, Operation, Region, Value
-from stepwell.ir.location import fused
+from stepwell.dialects.tensor import GenericOp, KernelOp
+from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.lowering.tensor.grouped import outline_kernel
 from stepwell.lowering.tensor.maps import dims_through
-from stepwell.lowering.tensor.rows import join_rows
+from stepwell.lowering.tensor.rows import COUNTED, join_rows
 from stepwell.lowering.tensor.separate import separate_results
 
 
@@ -35,10 +35,15 @@ class Group:
 
 @attrs.frozen
 class Fuse(Pass):
-    """Group tileable ops into kernels."""
+    """Group tileable ops into kernels.
+
+    `rows`: kernels that work on the same rows are joined. `windows`: so are those that are read through windows,
+    "counted" where the cost model counts that to be faster, "always" or "never"."""
 
     name: ClassVar[str] = "fuse"
     enabled: bool = True
+    rows: bool = True
+    windows: str = COUNTED
 
     def run(self, module: Operation, context: PassContext) -> None:
         for function in module.walk_of(func.FuncOp):
@@ -48,8 +53,8 @@ class Fuse(Pass):
                 if isinstance(op, GenericOp) and not isinstance(op.parent_op, KernelOp):
                     self._place(op, groups, context)
             kernels = [group.ops for op, group in groups.items() if group.last is op]
-            for ops in join_rows(kernels, context) if self.enabled else kernels:
-                outline_kernel(Group(ops))
+            for ops in join_rows(kernels, context, self.windows) if self.enabled and self.rows else kernels:
+                outline_kernel(ops)
                 context.count("kernels")
 
     def _place(self, op: GenericOp, groups: dict[GenericOp, Group], context: PassContext) -> None:
@@ -94,31 +99,3 @@ def covers(reader: GenericOp, producer: GenericOp) -> bool:
     """Whether a map has as many points as the producer has results, so that each result belongs to one of them."""
     made = [n for n, kind in zip(producer.sizes.dims, producer.iterators, strict=True) if kind == "parallel"]
     return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))
-
-
-def outline_kernel(group: Group) -> KernelOp:
-    """Move a group into a `tensor.kernel` where its last op stands."""
-    inside = set(group.ops)
-    inputs: dict[Value, None] = {}
-    for op in group.ops:
-        for value in op.operands:
-            if value.defining_op not in inside:
-                inputs[value] = None
-    block = Block(value.type for value in inputs)
-    mapping: dict[Value, Value] = dict(zip(inputs, block.arguments, strict=True))
-    for value, argument in zip(inputs, block.arguments, strict=True):
-        argument.name = value.name
-    last = group.last
-    for op in group.ops:
-        block.append(op.clone(mapping))
-    block.append(YieldOp([mapping[result] for result in last.results]))
-    kernel = KernelOp(
-        list(inputs), result_types=[r.type for r in last.results], regions=[Region([block])],
-        loc=fused(*(op.loc for op in group.ops)),
-    )  # fmt: skip
-    assert last.parent is not None
-    last.parent.insert_before(last, kernel)
-    last.replace_with(kernel.results)
-    for op in reversed(group.ops[:-1]):
-        op.erase()
-    return kernel

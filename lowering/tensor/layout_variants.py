@@ -29,7 +29,7 @@ def channel_dim(op: GenericOp) -> int | None:
     if not op.has_reduction or len(op.results) != 1 or bit_width(op.results[0].type) != F32.width:
         return None
     places = op.output_maps[0].results
-    if len(places) < 3 or len(op.inputs) != 2:
+    if len(places) < 3 or len(op.inputs) != 2 or len(op.input_maps[0].results) < 2:
         return None
     weights = op.input_maps[1].used_dims()
     for channel in sorted(places[1].dims):

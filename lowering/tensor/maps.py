@@ -25,7 +25,13 @@ def dims_through(
     the same written, read (a, g, b) -> (a, (34 * g + b) floordiv 16, (34 * g + b) mod 16): (a, g, b) -> (a, 34 * g + b)
     written (m) -> (m, 0), read (i, j) -> (i, j): (i, j) -> (i), where j has the size 1
     """
-    written, read = _without_units(written, sizes), _without_units(read, read_sizes)
+    made = _dims_through(written, read, sizes, read_sizes)
+    if made is None and (1 in sizes or 1 in read_sizes):
+        made = _dims_through(_without_units(written, sizes), _without_units(read, read_sizes), sizes, read_sizes)
+    return made
+
+
+def _dims_through(written: AffineMap, read: AffineMap, sizes: Sizes, read_sizes: Sizes) -> AffineMap | None:
     found: list[AffineExpr | None] = [None] * written.num_dims
     for place, other in zip(written.results, read.results, strict=True):
         if place.dim_index is not None:

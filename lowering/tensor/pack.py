@@ -23,6 +23,9 @@ from stepwell.ir.types import TensorType
 from stepwell.lowering.tensor.stages import stages_of
 from stepwell.memory import aligned_copy, forget
 
+Packed = dict[ElementsAttr, dict[object, Value]]
+"""The packed forms of constants that have readers left, by what they depend on."""
+
 
 @attrs.frozen
 class PackConstants(Pass):
@@ -31,7 +34,7 @@ class PackConstants(Pass):
     name: ClassVar[str] = "pack-constants"
 
     def run(self, module: Operation, context: PassContext) -> None:
-        packed: dict[object, Value] = {}
+        packed: Packed = {}
         for kernel in module.walk_of(KernelOp):
             for root, schedule in scheduled_roots(kernel):
                 if root.has_reduction and schedule.vector in root.names:
@@ -51,7 +54,7 @@ def scheduled_roots(kernel: KernelOp) -> Iterator[tuple[GenericOp, ScheduleAttr]
 
 
 def pack_operand(
-    kernel: KernelOp, root: GenericOp, index: int, schedule: ScheduleAttr, packed: dict[object, Value]
+    kernel: KernelOp, root: GenericOp, index: int, schedule: ScheduleAttr, packed: Packed
 ) -> bool:
     """Pack one input of the root if it is a constant, perhaps reshaped, that varies along the vector dim; returns
     whether it was."""
@@ -78,23 +81,26 @@ def pack_operand(
     shape = tuple(int(root.sizes.dims[d]) for d in order)  # type: ignore[arg-type]
     reading = map_.replace_dims([_position(d, order) for d in range(map_.num_dims)], len(order))
     seen_shape = tuple(int(n) for n in tensor_type(seen).shape)  # type: ignore[arg-type]
-    key = (constant.value, seen_shape, reading, shape, len(parallel), panel)
-    if key not in packed:
+    key = (seen_shape, reading, shape, len(parallel), panel)
+    made = packed.setdefault(constant.value, {})
+    if key not in made:
         value = packed_elements(constant.value, seen_shape, reading, shape, len(parallel), panel)
-        packed[key] = Builder.before(constant).insert(ConstantOp(value=value)).result
-        packed[key].name = f"{constant.result.name or 'w'}_packed"
+        made[key] = Builder.before(constant).insert(ConstantOp(value=value)).result
+        made[key].name = f"{constant.result.name or 'w'}_packed"
     results = [dim(d) for d in order]
     results[len(parallel)] = dim(vector) // panel
     results.append(dim(vector) % panel)
     maps = list(root.maps)
     maps[index] = AffineMap(map_.num_dims, 0, results)
     root.properties["maps"] = ArrayAttr(tuple(AffineMapAttr(m) for m in maps))
-    kernel.set_operand(argument.index, packed[key])
-    argument.type = packed[key].type
+    kernel.set_operand(argument.index, made[key])
+    argument.type = made[key].type
     if view is not None:
         view.replace_with([argument])
     if not constant.result.has_uses:
+        del packed[constant.value]
         constant.erase()
+        constant.properties.clear()  # frees its memory before the next one is packed, and not when cycles are collected
     return True
 
 

@@ -23,7 +23,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import bit_width
-from stepwell.lowering.tensor.fuse import Group, outline_kernel
+from stepwell.lowering.tensor.grouped import outline_kernel
 from stepwell.lowering.tensor.machine import Machine, size_of
 from stepwell.lowering.tensor.pack import scheduled_roots
 from stepwell.lowering.tensor.space import Space
@@ -103,7 +103,7 @@ def pack_input(kernel: KernelOp, root: GenericOp, index: int, schedule: Schedule
     if seen.defining_op is not None:  # a reshape
         seen.defining_op.replace_with([argument])
     kernel.set_operand(argument.index, packed)
-    made = outline_kernel(Group([copy]))
+    made = outline_kernel([copy])
     made.schedule = schedule_of(Space.of(next(made.walk_of(GenericOp))), machine)
 
 

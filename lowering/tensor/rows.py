@@ -10,30 +10,56 @@ a row's values have to fit the cache, and an operand that every row reads again 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cmp_to_key
 
+import attrs
+
 from stepwell.dialects import math as math_dialect
-from stepwell.dialects.tensor import GenericOp, ReadOp
-from stepwell.ir.affine import AffineMap
+from stepwell.dialects.tensor import GenericOp, JoinOp, ReadOp
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
-from stepwell.ir.types import bit_width
+from stepwell.lowering.tensor.candidates import candidates
+from stepwell.lowering.tensor.canonical import structure
+from stepwell.lowering.tensor.collapse import collapse_kernel
 from stepwell.lowering.tensor.common_rows import Rows
+from stepwell.lowering.tensor.cost import Terms
+from stepwell.lowering.tensor.grouped import kernel_of
+from stepwell.lowering.tensor.halo import Halo, earlier, open_halo
 from stepwell.lowering.tensor.machine import Machine, size_of
-from stepwell.lowering.tensor.maps import dims_through, window_dims
+from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.row_memory import bytes_again, cache_budget, is_worth_reading, row_bytes, stays
+from stepwell.lowering.tensor.row_schedule import rows_that_slide
+from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.stages import INLINE, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
 SMALL = 1 << 16
+LEAST_GAIN = 0.02  # of the time, for which what is read through windows is computed in the rows of its reader
+COUNTED, ALWAYS, NEVER = "counted", "always", "never"
 CHEAP = 4  # operations of a map that is rather computed again than stored
 
 
-def join_rows(kernels: Sequence[Sequence[GenericOp]], context: PassContext) -> list[list[GenericOp]]:
-    """The ops of kernels, in program order, with those joined that share rows; their ops name their stages."""
+@attrs.frozen
+class Trial:
+    """What joining asks: a machine, how to treat windows, and what kernels seen before cost."""
+
+    machine: Machine
+    context: PassContext
+    windows: str
+    costs: dict[Hashable, Terms] = attrs.field(factory=dict)
+
+
+def join_rows(
+    kernels: Sequence[Sequence[GenericOp]], context: PassContext, windows: str = COUNTED
+) -> list[list[GenericOp]]:
+    """The ops of kernels, in program order, with those joined that share rows; their ops name their stages. What is
+    read through `windows` joins where that is counted to be faster, or ALWAYS, or NEVER."""
     machine = Machine.of(context.target)
     stages = [Stage(ops) for ops in kernels]
     owner = {op: stage for stage in stages for op in stage.ops}
+    halos = open_halos(kernels)
+    trial = Trial(machine, context, windows)
     joined: set[Stage] = set()
     made: list[list[GenericOp]] = []
     for root in reversed(stages):
@@ -41,23 +67,51 @@ def join_rows(kernels: Sequence[Sequence[GenericOp]], context: PassContext) -> l
             if root not in joined:
                 made.append(list(root.ops))
             continue
-        rows = Rows.of_root(root)
-        grown = True
-        while grown:
-            grown = False
-            for stage in _producers(rows, owner):
-                answer = _try(rows, stage, machine)
-                if isinstance(answer, Rows):
-                    rows, grown = answer, True
-                    joined.add(stage)
-                    break
-                context.remark(root.root, f"{stage.root.loc.label or stage.root.op_name} is not computed in its rows: "
-                                          f"{answer}")  # fmt: skip
+        rows, refusals = _grown(root, owner, trial, of_any_length=True)
+        if not stays(rows, machine) and running(rows) is None:
+            rows, refusals = _grown(root, owner, trial, of_any_length=False)
+        joined.update(rows.stages[1:])
+        for stage, why in refusals:
+            name = stage.root.loc.label or stage.root.op_name
+            context.remark(root.root, f"{name} is not computed in its rows: {why}")
         made.append(_named(rows))
+    close_halos(halos, made)
     return made[::-1]
 
 
-def _producers(rows: Rows, owner: dict[GenericOp, Stage]) -> list[Stage]:
+def _grown(
+    root: Stage, owner: Mapping[GenericOp, Stage], trial: Trial, *, of_any_length: bool
+) -> tuple[Rows, list[tuple[Stage, str]]]:
+    """The rows of a root with all the stages that join it, and why others do not. Rows `of_any_length` need not fit
+    the cache: those of a softmax before a sum can be computed part by part."""
+    rows, refusals, grown = Rows.of_root(root), [], True
+    while grown:
+        grown = False
+        for stage in _producers(rows, owner):
+            answer = _try(rows, stage, trial, of_any_length=of_any_length)
+            if isinstance(answer, Rows):
+                rows, grown = answer, True
+                break
+            refusals.append((stage, answer))
+    return rows, refusals
+
+
+def open_halos(kernels: Sequence[Sequence[GenericOp]]) -> list[Halo]:
+    """Take the borders that kernels read apart from what they lie around."""
+    joins = dict.fromkeys(value.defining_op for ops in kernels for op in ops for value in op.inputs)
+    found = [open_halo(join) for join in joins if isinstance(join, JoinOp)]
+    return [halo for halo in found if halo is not None]
+
+
+def close_halos(halos: Sequence[Halo], kernels: Sequence[Sequence[GenericOp]]) -> None:
+    """Put those back whose readers are not all in the kernel of what makes them."""
+    place = {op: n for n, ops in enumerate(kernels) for op in ops}
+    for halo in halos:
+        if any(place[reader] != place[halo.maker] for reader, _ in halo.readers):
+            halo.close()
+
+
+def _producers(rows: Rows, owner: Mapping[GenericOp, Stage]) -> list[Stage]:
     """The stages that make inputs of these, the last first, and that nothing else reads."""
     found: dict[Stage, None] = {}
     inside = {op for stage in rows.stages for op in stage.ops}
@@ -75,7 +129,7 @@ def _reads(user: Operation, value: Value, inside: set[GenericOp]) -> bool:
     return isinstance(user, GenericOp) and user in inside and value not in user.sources
 
 
-def _try(rows: Rows, stage: Stage, machine: Machine) -> Rows | str:
+def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows | str:
     """The rows with a stage more, or why not."""
     if stage.ops[-1].parent is not rows.root.ops[-1].parent:
         return "it runs at another time, outside a loop or a branch"
@@ -84,71 +138,65 @@ def _try(rows: Rows, stage: Stage, machine: Machine) -> Rows | str:
     joined = rows.joined(stage)
     if isinstance(joined, str):
         return joined
-    return why_not_by_rows(joined, machine) or joined
+    refusal = why_not_by_rows(joined, trial.machine, of_any_length=of_any_length)
+    windows = through_windows(joined, stage)
+    if trial.windows == NEVER and windows:
+        return "it is read through windows"
+    if refusal is None and trial.windows != ALWAYS and (windows or rows_that_slide(joined) is not None):
+        apart, together = apart_and_together(rows, stage, joined, trial.machine, trial.costs)
+        name = stage.root.loc.label or stage.root.op_name
+        trial.context.remark(rows.root.root, f"with {name} in its rows: {together}; apart: {apart}")
+        if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
+            refusal = "it would take longer, with what the windows have in common computed or read again"
+    return refusal or joined
 
 
-def why_not_by_rows(rows: Rows, machine: Machine) -> str | None:
+def through_windows(rows: Rows, stage: Stage) -> bool:
+    """Whether a stage is read through windows: rows are several of its places, or reach into one another."""
+    return any(row.margins[stage] != (0, 0) or row.units[stage] > row.units[rows.root] for row in rows.rows)
+
+
+def apart_and_together(
+    rows: Rows, stage: Stage, joined: Rows, machine: Machine, costs: dict[Hashable, Terms]
+) -> tuple[Terms, Terms]:
+    """What a stage and some rows cost as kernels of their own, and as one."""
+    alone = estimated(list(stage.ops), machine, costs) + estimated(_named(rows), machine, costs)
+    return alone, estimated(_named(joined), machine, costs)
+
+
+def estimated(ops: Sequence[GenericOp], machine: Machine, costs: dict[Hashable, Terms]) -> Terms:
+    """What a kernel of these ops costs under the best schedule; `costs` are those of kernels seen before."""
+    kernel = kernel_of(ops)
+    key = structure(kernel)
+    if key not in costs:
+        collapse_kernel(kernel)
+        costs[key] = candidates(kernel, machine, 1)[0].terms
+    kernel.erase()
+    for op in ops:
+        op.stage = None
+    return costs[key]
+
+
+def why_not_by_rows(rows: Rows, machine: Machine, *, of_any_length: bool = False) -> str | None:
     """Why working row by row would cost more than it saves; None where it would not."""
     grains = math.prod(map(size_of, rows.sizes()))
     static = all(isinstance(size, int) for stage in rows.stages for size in stage.root.sizes.dims)
     points = max(math.prod(map(size_of, stage.root.sizes.dims)) for stage in rows.stages)
     if grains < LEAST_GRAINS and (points > SMALL or not (static or rows.rows)):
         return f"{grains} rows are too few for a team of threads"
-    # What is read at many displacements is read often enough to be worth more of the cache.
-    budget = machine.l2_bytes // (2 if window_dims(rows.root.root) else 4)
-    if (row := row_bytes(rows)) > budget:
-        return f"{row} bytes of a row do not stay in the cache"
-    for stage in rows.stages:
-        for value, map_ in _outer_inputs(stage, rows):
-            again = read_again(stage, map_, rows) * _bytes(value)
-            if again > budget:
-                return f"{again} bytes of an operand would be read for every block of rows"
+    if not of_any_length and not stays(rows, machine):
+        return f"{row_bytes(rows)} bytes of a row do not stay in the cache"
+    again = bytes_again(rows, cache_budget(rows, machine))
+    if again and not is_worth_reading(again, rows, machine):
+        return f"{max(again)} bytes of an operand would be read for every block of rows"
     return None
-
-
-def read_again(stage: Stage, map_: AffineMap, rows: Rows) -> int:
-    """How many elements of an operand are read between two times that the same one is: those of the dims that run
-    within the outermost loop over rows on which the operand does not depend. 0 where it is read once."""
-    order = rows.in_order()
-    used = map_.used_dims()
-    for n, row in enumerate(order):
-        if row.dims[stage] not in used and size_of(stage.root.sizes.dims[row.dims[stage]]) > 1:
-            inside = {*rows.inner(stage), *(other.dims[stage] for other in order[n:])}
-            return math.prod(size_of(stage.root.sizes.dims[d]) for d in used & inside)
-    return 0
-
-
-def row_bytes(rows: Rows) -> int:
-    """Bytes of what passes between the stages for one row; a map may write where it has read."""
-    total = 0
-    for stage in rows.stages:
-        if stage is not rows.root and not _overwrites(stage, rows):
-            inner = [size_of(stage.root.sizes.dims[d]) for d in rows.inner(stage)
-                     if stage.root.iterators[d] == "parallel"]  # fmt: skip
-            each = math.prod(row.units[stage] for row in rows.rows)
-            total += each * math.prod(inner) * _bytes(stage.results[0])
-    return total
-
-
-def _overwrites(stage: Stage, rows: Rows) -> bool:
-    """Whether a map of a row reads another stage's result of the same form."""
-    made = {other.results[0] for other in rows.stages}
-    form = stage.results[0].type
-    return not stage.root.has_reduction and any(v in made and v.type == form for v in stage.root.inputs)
-
-
-def _outer_inputs(stage: Stage, rows: Rows) -> list[tuple[Value, AffineMap]]:
-    """What a stage's root reads that no stage makes, and where."""
-    inside = {op for other in rows.stages for op in other.ops}
-    pairs = zip(stage.root.inputs, stage.root.input_maps, strict=True)
-    return [(value, map_) for value, map_ in pairs if value.defining_op not in inside]
 
 
 def _named(rows: Rows) -> list[GenericOp]:
     """All ops, in program order, each naming its stage where there are several."""
     if len(rows.stages) == 1:
         return list(rows.root.ops)
-    in_order = sorted({op for stage in rows.stages for op in stage.ops}, key=cmp_to_key(_earlier))
+    in_order = sorted({op for stage in rows.stages for op in stage.ops}, key=cmp_to_key(earlier))
     stages = sorted(rows.stages, key=lambda stage: in_order.index(stage.ops[-1]))
     number = 0
     for stage in stages:
@@ -159,14 +207,10 @@ def _named(rows: Rows) -> list[GenericOp]:
     return in_order
 
 
-def _earlier(a: Operation, b: Operation) -> int:
-    return -1 if a.is_before(b) else 1
-
-
 def is_cheap(stage: Stage, rows: Rows) -> bool:
     """Whether a map takes so few operations that its readers, none of which reads an element twice, rather compute it
     again."""
-    if stage.root.has_reduction or len(stage.ops) != 1:
+    if stage.root.has_reduction or len(stage.ops) != 1 or stage.root.border is not None:
         return False
     ops = list(stage.root.body.block)
     if len(ops) > CHEAP + 1 or any(isinstance(op, ReadOp) or op.dialect == math_dialect.DIALECT.name for op in ops):
@@ -179,7 +223,3 @@ def is_cheap(stage: Stage, rows: Rows) -> bool:
                     if not once or dims_through(stage.root.output_maps[0], read) is None:
                         return False
     return True
-
-
-def _bytes(value: Value) -> int:
-    return max(1, bit_width(value.type) // 8)

@@ -90,3 +90,8 @@ def panel_dims(op: GenericOp) -> set[int]:
 def reduction_dims(op: GenericOp) -> list[int]:
     """Positions of the dims that are reduced."""
     return [d for d, kind in enumerate(op.iterators) if kind != "parallel"]
+
+
+def shares_loads(stage: Stage, row: int) -> bool:
+    """Whether neighbouring rows read the same elements of an operand."""
+    return any(row not in map_.used_dims() for map_ in stage.root.input_maps)

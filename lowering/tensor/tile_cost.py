@@ -134,10 +134,10 @@ def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
 
 
 def _kept_for_the_next(access: Access, work: StageWork, tile: Tile) -> int:
-    """Broadcasts that the next step of the innermost loop uses as well, one place further: x[w + k] at k and k + 1.
-    Steps are unrolled, so that all of them stay in registers."""
+    """Elements or vectors that the next step of the innermost loop uses as well, one place further: x[w + k] at k and
+    k + 1. Steps are unrolled, so that all of them stay in registers."""
     step = next((d for d in reversed(work.space.reduction) if work.space.sizes[d] > 1), None)
-    if tile.vector in access.used or step not in access.used:
+    if step not in access.used:
         return 0
     slides = any(step in place.dims and place.dims & tile.sizes.keys() for place in access.map.results)
     return tile.places(*access.maps) if slides else 0

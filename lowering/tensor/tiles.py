@@ -6,7 +6,7 @@ of it: it shares out grains, and never changes them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import tensor_type
@@ -24,14 +24,18 @@ from stepwell.lowering.tensor.windows import window_schedules
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least,
 GRAIN_READS = 1 << 16  # or numbers that it reads of the operand along the vectors: with few rows, these take the time
-PARTIAL = 256  # multiply-adds in one sum of the widest vectors: rounding errors grow with the root of the length
+PARTIAL = 128  # multiply-adds in one sum of the widest vectors: rounding errors grow with the root of the length
 WIDEST = 64  # bytes; with narrower vectors a step takes longer, and shorter sums cost nothing
+PARTIAL_ALONG = 256  # vectors in one sum along the lanes: there are as many sums as lanes and copies already
 PARTIAL_PLAIN = 32  # plain numbers, at least: often of one sign, so that every rounding is that of a large sum
 MAX_GRAINS = 64  # grains wanted of a large kernel: enough for any team the target is assumed to have
 MOST_ALONG = 4  # points along one dim of a map that are computed together because they read the same elements,
 MOST_POINTS = 16  # and in all
 UNEVEN = 1.5  # of parts that are not whole: rows are rather not cut at all
+MOST_SLIDING = 16  # places of a window in one grain: of 3 x 3 elements an eighth is then read again for the next
 ROWS_AT_ONCE = 4  # rows whose sums across lanes overlap
+SUMS_AT_ONCE = 8  # additions that are under way: two in each cycle, each of which takes four
+STEPS_OF_A_SUM = 4  # vectors that one of several sums of a row has at least
 
 
 def schedule_of(space: Space, machine: Machine) -> ScheduleAttr:
@@ -111,9 +115,9 @@ def _along_reduction(space: Space, vector: int, lanes: int) -> ScheduleAttr:
     work = math.prod(space.sizes[d] for d in space.reduction)
     names = space.names
     loops = _outer_loops(space, max(1, GRAIN_ELEMENTS // max(1, work)), {row: rows} if row is not None else None)
-    unroll = max(1, min(2 * ROWS_AT_ONCE // rows // 2, space.sizes[vector] // lanes))
+    unroll = max(1, min(SUMS_AT_ONCE // rows, space.sizes[vector] // lanes // STEPS_OF_A_SUM))
     register = ((names[row], rows),) if row is not None and rows > 1 else ()
-    partial = _partial(space, PARTIAL * lanes * unroll)
+    partial = _partial(space, PARTIAL_ALONG * lanes * unroll)
     return ScheduleAttr(tuple(loops), register, names[vector], lanes, unroll, partial=partial)
 
 
@@ -138,16 +142,37 @@ def _contractions(space: Space, vector: int, lanes: int, machine: Machine) -> It
     tiles = register_tiles(machine, rows, -(-columns // lanes))
     names = space.names
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
-    length = space.op.partial or PARTIAL * min(machine.vector_bytes, WIDEST) // WIDEST
-    if len(space.op.inputs) == 1:  # as many sums as numbers in each
-        known = [size for d in space.reduction if isinstance(size := space.op.sizes.dims[d], int)]
-        length = min(length, max(PARTIAL_PLAIN, 1 << (math.isqrt(math.prod(known)) - 1).bit_length()))
+    known = [size for d in space.reduction if isinstance(size := space.op.sizes.dims[d], int)]
+    even = 1 << (math.isqrt(math.prod(known)) - 1).bit_length()  # as many sums as numbers in each: errors are smallest
+    length = space.op.partial or max(even, PARTIAL * min(machine.vector_bytes, WIDEST) // WIDEST)
+    if len(space.op.inputs) == 1:
+        length = min(length, max(PARTIAL_PLAIN, even))
     partial = _partial(space, length)
+    slides: Set[int] = sliding_dims(space) & _streamed(space, vector) - {vector, row}
+    none: Set[int] = frozenset()
     for tile in sorted(tiles, key=lambda tile: (rows % tile.rows != 0, -tile.rows * tile.vectors)):
         register = [(names[row], tile.rows)] if row is not None else []
         register.append((names[vector], tile.vectors * lanes))
-        loops = tuple(_contraction_loops(space, vector, row, tile, lanes, machine))
-        yield ScheduleAttr(loops, tuple(register), names[vector], lanes, unroll, partial=partial)
+        for sliding in (none, slides) if slides else (none,):
+            loops = tuple(_contraction_loops(space, vector, row, tile, lanes, machine, sliding))
+            yield ScheduleAttr(loops, tuple(register), names[vector], lanes, unroll, partial=partial)
+
+
+def sliding_dims(space: Space) -> set[int]:
+    """The parallel dims along which a window moves by less than its size: x[2 * h + k], k < 3, along h. Neighbours read
+    some of the same elements."""
+    found = set()
+    for map_ in space.op.input_maps:
+        for place in map_.results:
+            factors = (place.linear_form() or ({}, 0))[0]
+            window = sum(abs(factor) * (space.sizes[d] - 1) for d, factor in factors.items() if d in space.reduction)
+            found |= {d for d in factors if d in space.parallel and abs(factors[d]) <= window}
+    return found
+
+
+def _streamed(space: Space, vector: int) -> set[int]:
+    """The dims of the operands that vectors are loaded from."""
+    return {d for map_ in space.op.input_maps if vector in map_.used_dims() for d in map_.used_dims()}
 
 
 def _partial(space: Space, length: int) -> int:
@@ -160,9 +185,10 @@ def _partial(space: Space, length: int) -> int:
 
 
 def _contraction_loops(
-    space: Space, vector: int, row: int | None, tile: RegisterTile, lanes: int, machine: Machine
+    space: Space, vector: int, row: int | None, tile: RegisterTile, lanes: int, machine: Machine, sliding: Set[int]
 ) -> Iterator[LoopSpec]:
-    """Parallel tiles sized for the caches and for enough grains, then the long reduction in parts."""
+    """Parallel tiles sized for the caches and for enough grains, then the long reduction in parts. Along `sliding` dims
+    a grain has several places, over which its register tiles move innermost."""
     depth = math.prod(space.sizes[d] for d in space.reduction)
     panel = tile.vectors * lanes
     columns = max(panel, 256 // panel * panel)
@@ -174,6 +200,11 @@ def _contraction_loops(
         columns = max(panel, min(columns, machine.l2_bytes // 2 // (4 * depth) // panel * panel))
     reads = space.sizes[vector] * others * depth
     wanted = min(MAX_GRAINS, max(1, row_size * reads // GRAIN_STEPS, reads // GRAIN_READS))
+    blocks = dict.fromkeys(outer, 1)
+    for d in sorted(sliding, reverse=True):
+        pieces = -(-space.sizes[d] // min(MOST_SLIDING, max(1, others // wanted)))
+        blocks[d] = -(-space.sizes[d] // pieces)
+        others = others // space.sizes[d] * pieces
 
     def grains() -> int:
         return others * -(-space.sizes[vector] // columns) * -(-row_size // rows)
@@ -185,11 +216,11 @@ def _contraction_loops(
             rows = fewer
         else:
             columns = max(panel, columns // 2 // panel * panel)
-    streamed = {d for m in space.op.input_maps if vector in m.used_dims() for d in m.used_dims()}
+    streamed = _streamed(space, vector)
     first = [d for d in outer if d in streamed]
     # A kernel that one thread ends before another has woken up is not shared out.
     shared = wanted > 1 or not all(isinstance(size, int) for size in space.op.sizes.dims)
-    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in first)
+    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], blocks[d], shared) for d in first)
     yield LoopSpec(f"{space.names[vector]}0", space.names[vector], columns, shared)
     yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in outer if d not in first)
     if row is not None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -52,6 +52,9 @@ from stepwell.ir.types import F32, F64, TensorType, bit_width, numpy_dtype
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.layout import split_index
 from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.memory import aligned_empty, forget
+
+Array = np.ndarray[Any, Any]
 
 TAPS = 3
 OUTPUTS = 2
@@ -60,6 +63,7 @@ PARTIAL = 64  # terms of a sum: the outputs are small differences of the product
 STRIDED = 8  # vectors of neighbours that lie in strides take so many times as long
 BLOCK = 16  # tiles of a block
 FILTER = np.array([[1, 0, 0], [-0.5, 0.5, -0.5], [0.5, 0.5, 0.5], [0, 0, -1]])  # u = FILTER g
+PART = 1 << 16  # weights that are transformed at a time
 
 
 @attrs.frozen
@@ -234,11 +238,9 @@ class Rewrite:
         """u[xi, .., ..] = the sums of the weights along the taps of each window"""
         source = self.op.inputs[1].defining_op
         assert isinstance(source, ConstantOp)
-        array = source.value.numpy().astype(np.float64)
         axes = [window.weights_axis for window in self.windows]
-        for axis in axes:
-            array = np.moveaxis(np.tensordot(FILTER, array, (1, axis)), 0, axis)
-        array = np.ascontiguousarray(np.moveaxis(array, axes, range(len(axes))), numpy_dtype(self.element))
+        array = transformed(source.value.numpy(), axes, numpy_dtype(self.element))
+        forget(source.value.numpy())
         blob = Blob(f"{source.result.name or 'w'}_winograd", array)
         value = DenseResourceAttr(blob, TensorType(array.shape, self.element))
         return self.builder.insert(ConstantOp(value=value)).result
@@ -354,3 +356,19 @@ def signed_sum(builder: Builder, plus: Value, a: Value, b: Value) -> Value:
     """a + b where `plus` holds, else a - b"""
     total, difference = builder.insert(arith.AddFOp(a, b)).result, builder.insert(arith.SubFOp(a, b)).result
     return builder.insert(arith.SelectOp(plus, total, difference)).result
+
+
+def transformed(weights: Array, axes: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """FILTER along each of some axes, which come first in the result; computed in 64 bits, a part of the weights at a
+    time."""
+    kept = [axis for axis in range(weights.ndim) if axis not in axes]
+    source = weights.transpose(*kept, *axes)
+    result = aligned_empty([len(FILTER)] * len(axes) + [weights.shape[axis] for axis in kept], dtype)
+    target = np.moveaxis(result, range(len(axes)), range(len(kept), weights.ndim))
+    step = max(1, PART * len(source) // max(1, source.size))
+    for start in range(0, len(source), step):
+        part = source[start : start + step].astype(np.float64)
+        for axis in range(len(kept), weights.ndim):
+            part = np.moveaxis(np.tensordot(FILTER, part, (1, axis)), 0, axis)
+        target[start : start + step] = part
+    return result

@@ -17,6 +17,7 @@ from stepwell.dialects import arith, buffer, func, heap, kernel, loop, tensor
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.kept import set_kept
+from stepwell.dialects.program_attributes import DESCRIPTOR
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
 from stepwell.ir import affine_expr
@@ -36,11 +37,9 @@ from stepwell.lowering.to_loop.borders import border_function
 from stepwell.lowering.to_loop.buffers import buffer_type as buffer_type
 from stepwell.lowering.to_loop.buffers import open_dims as open_dims
 from stepwell.lowering.to_loop.control import CONTROL, convert_control
+from stepwell.lowering.to_loop.host import HOST, HostCalls
 from stepwell.lowering.to_loop.scatter import convert_scatter
 from stepwell.lowering.to_loop.state import convert_append, convert_room, described, in_place, roomy_type
-
-DESCRIPTOR = "sw.descriptor"
-"""An output's attribute: the argument is a descriptor of the result, which the program finds memory for."""
 
 
 def measured_symbols(function: func.FuncOp, types: Sequence[Type], builder: Builder) -> dict[str, Value]:
@@ -82,8 +81,9 @@ class Outline(Pass):
 
 # What has no place below the tensor landing, besides constants.
 CONVERTED = (
-    KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.JoinOp, tensor.MeasureOp,
-    tensor.ReshapeOp, tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp, *CONTROL,
+    KernelOp, tensor.AppendOp, tensor.BorderOp, tensor.BornOp, tensor.ConstantOp, tensor.EntropyOp, tensor.JoinOp,
+    tensor.MeasureOp, tensor.ReshapeOp, tensor.RoomOp, tensor.RowOp, tensor.RowsOp, tensor.ScatterOp, tensor.SizeOp,
+    *HOST, *CONTROL,
 )  # fmt: skip
 
 
@@ -99,6 +99,7 @@ class Program:
         self.makers: dict[Value, Callable[[], Value]] = {}  # code for destinations, where the value's sizes are known
         self.kernels: dict[str, str] = {}
         self.symbols: dict[str, Value] = {}
+        self.host_calls = HostCalls(self)
         self.types: dict[Value, Type] = {argument: argument.type for argument in function.arguments}
 
     def build(self) -> None:
@@ -185,10 +186,14 @@ class Program:
                 raise PassError(f"{op.op_name} (from {op.loc.label}) has a reader; place-rows gives it another")
         elif isinstance(op, tensor.ScatterOp):
             convert_scatter(self, op)
+        elif isinstance(op, HOST):
+            self.host_calls.convert(op)
         elif isinstance(op, CONTROL):
             convert_control(self, op)
         elif isinstance(op, tensor.BornOp):
             self._born(op)
+        elif isinstance(op, tensor.EntropyOp):
+            self.symbols[op.symbol] = self.builder.insert(kernel.EntropyOp(result_types=[INDEX])).result
         elif isinstance(op, tensor.MeasureOp):
             number = self.builder.insert(buffer.DimOp(self.buffers[op.x], axis=op.axis)).result
             self._size(op, op.symbol, number, None)
@@ -326,9 +331,12 @@ def tensor_attr(type_: Type) -> StringAttr:
 
 
 def kernel_symbols(op: KernelOp) -> list[str]:
-    """The symbols that sizes inside a kernel use, in order of appearance."""
+    """The symbols that sizes inside a kernel use, in order of appearance: the same order in kernels of the same text,
+    wherever their operands come from."""
     found: dict[str, None] = {}
     for inner in op.walk():
+        if inner is op:
+            continue
         dims: list[Dim] = list(inner.sizes.dims) if isinstance(inner, GenericOp) else []
         if isinstance(inner, tensor.SizeOp):
             dims = list(inner.of.dims)
@@ -422,6 +430,7 @@ class KernelBuilder:
             maps=generic.maps,
             identities=generic.identities,
             label=generic.loc.label or None,
+            border=generic.border,
             regions=regions,
             result_types=(),
             loc=generic.loc,

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 
 from stepwell.dialects import math
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.attention import AttentionOp
+from stepwell.dialects.graph.attention import AttentionOp, default_scale
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
-from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, proven_equal
-from stepwell.ir.types import F32, I1, TensorType, Type, bit_width
+from stepwell.ir.dims import Dim, divide_exact, proven_equal
+from stepwell.ir.types import F32, F64, I1, INDEX, TensorType, Type, bit_width, numpy_dtype
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.to_tensor.placed import Placed
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned
 from stepwell.lowering.to_tensor.reductions import ReducedAxes
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic
 from stepwell.lowering.to_tensor.scalars import Scalars
+from stepwell.lowering.to_tensor.softmax import PEAK
 
 MINUS_INFINITY = float("-inf")
 
@@ -27,47 +29,88 @@ MINUS_INFINITY = float("-inf")
 @lowers(AttentionOp)
 def attention(op: AttentionOp, c: Conversion) -> list[Value]:
     """graph.attention %q, %k, %v  ->  raw = (scale * q) k^T; x = softcap(raw) + bias; p = max(x); e = exp(x - p);
-    (e / sum(e)) v
+    (e v) * (1 / sum(e))
+
+    There are fewer columns of values than keys to divide. Where the probabilities are asked for, and for one row of
+    queries, (e * (1 / sum(e))) v; in strict arithmetic (e / sum(e)) v.
 
     The keys are turned, so that neighbouring columns of the product are neighbours in memory, where they are not and
-    several rows of queries read them."""
-    query, key = tensor_type(op.query), tensor_type(op.key)
+    several rows of queries read them. A `narrow` op keeps every step in its own type, and divides."""
+    query, shape = tensor_type(op.query), tensor_type(op.key)
     result = tensor_type(op.output)
-    (b, heads, s, size), (_, groups, t, _) = query.shape, key.shape
-    wide = accumulator_type(result.element)
+    (b, heads, s, size), (_, groups, t, _) = query.shape, shape.shape
+    wide = result.element if op.narrow else accumulator_type(result.element)
     scores = TensorType((b, heads, s, t), wide)
-    group = _group(heads, groups)
+    group = shared_group(heads, groups)
+    key, values = Placed.behind(c, op.key), Placed.behind(c, op.value)
+    if group is None:
+        key, values, group = (*(Placed.of(c, repeated(c, x, heads)) for x in (key, values)), dim(1))
     raw = _product(c, _scaled(op, c, wide), (dim(0), dim(1), dim(2), dim(4)),
-                   _turned(op, c), (dim(0), group, dim(4), dim(3)), scores, size)  # fmt: skip
+                   _turned(op, c, key), (dim(0), group, dim(4), dim(3)), scores, size)  # fmt: skip
     capped = raw
     if op.softcap > 0:
         capped = map_generic(c, [raw], scores, lambda z, v: _capped(z, v, op.softcap))
     biased = _with_bias(op, c, capped, scores.shape, wide)
     powers, total = _powers(op, c, biased, wide)
     places = (dim(0), dim(1), dim(2), dim(4)), (dim(0), group, dim(4), dim(3))
-    weights = _divided(c, powers, total, result.element)
-    output = _product(c, Placed.of(c, weights), places[0], Placed.behind(c, op.value), places[1], result, t)
-    if op.scores is None:
+    exposed = {"raw": raw, "capped": capped, "biased": biased}.get(op.scores or "")
+    if op.scores != "probabilities" and s != 1 and not is_strict(op) and not op.narrow:
+        terms = powers
+        if tensor_type(powers).element is not result.element:
+            terms = map_generic(c, [powers], scores.with_element(result.element), lambda z, e: e)
+        sums = _product(c, Placed.of(c, terms), places[0], values, places[1], result.with_element(wide), t)
+        output = _shared_out(op, c, sums, total)
+    else:
+        weights = _divided(op, c, powers, total, result.element)
+        output = _product(c, Placed.of(c, weights), places[0], values, places[1], result, t)
+        exposed = exposed or weights
+    if op.scores is None or exposed is None:
         return [output]
-    exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": weights}[op.scores]
     return [output, map_generic(c, [exposed], scores.with_element(result.element), lambda z, v: v)]
 
 
 def _scaled(op: AttentionOp, c: Conversion, wide: Type) -> Placed:
     """scale * q"""
-    placed = Placed.behind(c, op.query)
+    query = tensor_type(op.query)
+    return _multiplied(op, c, Placed.behind(c, op.query), query.with_element(wide), query.shape[3])
+
+
+def _multiplied(op: AttentionOp, c: Conversion, placed: Placed, type_: TensorType, size: Dim) -> Placed:
+    """Queries, or a narrow op's keys, times their factor."""
     if op.scale == 1.0:
         return placed
-    type_ = tensor_type(op.query).with_element(wide)
     maps = [AffineMap(4, 0, placed.at(dims(4)))]
-    return Placed.of(c, map_generic(c, [placed.tensor], type_, lambda z, v: z.mul(v, z.constant(op.scale, v.type)),
+    return Placed.of(c, map_generic(c, [placed.tensor], type_, lambda z, v: z.mul(v, _factor(z, op, size, v.type)),
                                     maps=maps))  # fmt: skip
 
 
-def _turned(op: AttentionOp, c: Conversion) -> Placed:
+def _factor(s: Scalars, op: AttentionOp, size: Dim, type_: Type) -> Value:
+    """The scale; of a narrow op its root, rounded to the type of the queries whatever it is computed in."""
+    if not op.narrow:
+        return scale_of(s, op.scale, size, type_)
+    own = tensor_type(op.query).element
+    if op.scale is not None or isinstance(size, int):
+        return s.constant(op.factors(size if isinstance(size, int) else 0, numpy_dtype(own))[0], type_)
+    return s.narrowed(s.narrowed(s.unary(math.SqrtOp, scale_of(s, None, size, F64)), own), type_)
+
+
+def scale_of(s: Scalars, given: float | None, size: Dim, type_: Type) -> Value:
+    """The scale of attention: the given one, or 1 / sqrt(size), computed in f64."""
+    if given is None and isinstance(size, int):
+        given = default_scale(size)
+    if given is not None:
+        return s.constant(given, type_)
+    positive = s.maximum(s.size(size), s.constant(1, INDEX))
+    root = s.unary(math.SqrtOp, s.index_to_float(positive, F64))
+    return s.narrowed(s.divf(s.constant(1.0, F64), root), type_)
+
+
+def _turned(op: AttentionOp, c: Conversion, placed: Placed) -> Placed:
     """The keys as [b, groups, d, t]; where they lie if there is one row of queries, as each key is read once"""
-    placed = Placed.behind(c, op.key)
-    b, groups, t, size = tensor_type(op.key).shape
+    if op.narrow:
+        element = tensor_type(op.key).element
+        placed = _multiplied(op, c, placed, TensorType(tuple(placed.shape), element), placed.shape[3])
+    b, groups, t, size = placed.shape
     if placed.axes[2] == 3 or tensor_type(op.query).shape[2] == 1:
         return Placed(placed.tensor, tuple(placed.axes[n] for n in (0, 1, 3, 2)))
     turned = tensor_type(placed.tensor).with_shape((b, groups, size, t))
@@ -80,15 +123,28 @@ def _capped(s: Scalars, x: Value, cap: float) -> Value:
     return s.mul(s.unary(math.TanhOp, s.divf(x, limit)), limit)
 
 
-def _group(heads: Dim, groups: Dim) -> AffineExpr:
-    """The group of keys and values that head d1 reads."""
+def shared_group(heads: Dim, groups: Dim) -> AffineExpr | None:
+    """The group that head d1 reads; None where only run time tells how many heads share one."""
     if heads == groups:
         return dim(1)
     if groups == 1:
         return const(0)
-    if not isinstance(heads, int) or not isinstance(groups, int):
-        raise NoMatch("query heads and groups of unknown number")
-    return dim(1) // (heads // groups)
+    repeats = divide_exact(heads, groups)
+    return dim(1) // repeats if isinstance(repeats, int) and repeats > 0 else None
+
+
+def repeated(c: Conversion, groups: Placed, heads: Dim) -> Value:
+    """[b, groups, ..] -> [b, heads, ..]: each group as often as it is shared, which run time tells"""
+    b, count, *rest = groups.shape
+    result = tensor_type(groups.tensor).with_shape((b, heads, *rest))
+
+    def body(p: Places, source: Value) -> Value:
+        places = [p.at(axis) for axis in range(result.rank)]
+        each = p.floordiv(p.size(heads), p.size(count))
+        places[1] = p.floordiv(places[1], each)
+        return p.read(source, groups.at(places))
+
+    return moved(c, result, body, sources=[groups.tensor])
 
 
 def _product(
@@ -156,7 +212,7 @@ def _mask_places(mask: Sequence[Dim], scores: Sequence[Dim]) -> list[AffineExpr]
 def _masked(p: Places, op: AttentionOp, mask: Value, score: Value, allowed: list[Value]) -> Value:
     """A mask of truths that forbid keys joins `allowed`, another one fills scores in; one of floats is added."""
     if mask.type is not I1:
-        return p.add(score, p.narrowed(p.widened(mask), score.type))
+        return p.narrowed(p.add(p.widened(score), p.widened(mask)), score.type)
     if op.fill != MINUS_INFINITY:
         return p.select(mask, score, p.constant(op.fill, score.type))
     allowed.append(mask)
@@ -166,12 +222,8 @@ def _masked(p: Places, op: AttentionOp, mask: Value, score: Value, allowed: list
 def _mask_at(p: Places, op: AttentionOp, mask: Value, places: list[Value]) -> Value:
     """The mask's element for a score; behind its last key everything is forbidden."""
     type_ = tensor_type(mask)
-    zero, one = p.whole(0), p.whole(1)
-    at = []
-    for size, place in zip(type_.shape[:-1], places[4 - type_.rank : -1], strict=True):
-        stays = p.compare("eq", p.size(size), one)  # a dim of one row broadcasts
-        at.append(place if isinstance(size, int) and size != 1 else p.select(stays, zero, place))
-    at.append(places[-1])
+    rows = zip(type_.shape[:-1], places[4 - type_.rank : -1], strict=True)
+    at = [*(p.stretched(size, place) for size, place in rows), places[-1]]
     if type_.element is I1:
         return p.read(mask, at)
     return p.read(mask, at, p.constant(MINUS_INFINITY, type_.element))
@@ -185,27 +237,60 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
     scores = tensor_type(biased).with_element(working)
     space = ReducedAxes(scores.shape, (3,))
     x = map_generic(c, [biased], scores, lambda z, v: v) if working is not wide else biased
-    peak = space.merge(c, "max", x)
+    peak = space.merge(c, "max" if op.undefined == "zero" else PEAK, x)
 
     def power(z: Scalars, v: Value, top: Value) -> Value:
         zero, infinity = z.constant(0.0, top.type), z.constant(-MINUS_INFINITY, top.type)
-        if op.undefined == "masked":
+        if op.undefined == "masked" or (op.undefined == "nan" and not is_strict(op)):
             top = z.select(z.compare("eq", top, z.constant(MINUS_INFINITY, top.type)), zero, top)
-        made = z.unary(math.ExpOp, z.sub(v, top))
+        made = z.share(z.sub(v, top))
         if op.undefined == "zero":
             made = z.select(z.compare("lt", z.unary(math.AbsFOp, top), infinity), made, zero)
         return made
 
     powers = map_generic(c, [x, peak], scores, power, maps=[None, space.spread_map])
-    return powers, space.merge(c, "sum", powers)
+    total = space.merge(c, "sum", powers)
+    return powers, space.on_kept(c, [total], scores.element, lambda z, v: v) if op.narrow else total
 
 
-def _divided(c: Conversion, x: Value, total: Value, element: Type) -> Value:
-    """x / total of its row; a row whose e are zeros stays so."""
+def _shared_out(op: AttentionOp, c: Conversion, sums: Value, total: Value) -> Value:
+    """sums * (1 / total of their row)"""
+    result, factors = tensor_type(op.output), _factors(op, c, total, tensor_type(sums).element)
+    return map_generic(c, [sums, factors], result, lambda z, x, r: z.mul(x, r), maps=[None, AffineMap(4, 0, dims(3))])
+
+
+def _factors(op: AttentionOp, c: Conversion, total: Value, element: Type) -> Value:
+    """1 / total. The largest e is 1, or all are NaN, or all are 0."""
+
+    def inverse(z: Scalars, sum_: Value) -> Value:
+        return z.narrowed(z.divf(z.constant(1.0, sum_.type), _divisor(op, z, sum_)), element)
+
+    return map_generic(c, [total], tensor_type(total).with_element(element), inverse)
+
+
+def _divided(op: AttentionOp, c: Conversion, x: Value, total: Value, element: Type) -> Value:
+    """x / total of its row"""
+    type_ = tensor_type(x).with_element(element)
+    if not is_strict(op) and not op.narrow:
+        factors = _factors(op, c, total, tensor_type(x).element)
+        return map_generic(
+            c, [x, factors], type_, lambda z, v, r: z.narrowed(z.mul(v, r), element),
+            maps=[None, AffineMap(4, 0, dims(3))],
+        )  # fmt: skip
 
     def quotient(z: Scalars, v: Value, sum_: Value) -> Value:
-        empty = z.compare("eq", sum_, z.constant(0.0, sum_.type))
-        return z.narrowed(z.divf(v, z.select(empty, z.constant(1.0, sum_.type), sum_)), element)
+        return z.narrowed(z.divf(v, _divisor(op, z, sum_)), element)
 
-    type_ = tensor_type(x).with_element(element)
     return map_generic(c, [x, total], type_, quotient, maps=[None, AffineMap(4, 0, dims(3))])
+
+
+def _divisor(op: AttentionOp, z: Scalars, total: Value) -> Value:
+    """The sum of a row, or 1 where its e are zeros, which stay so; those of keys that are all forbidden become NaN if
+    the op says so, since they are divided by 0."""
+    one, empty = z.constant(1.0, total.type), z.compare("eq", total, z.constant(0.0, total.type))
+    if op.undefined != "nan":
+        return z.select(empty, one, total)
+    keys = tensor_type(op.key).shape[2]
+    if isinstance(keys, int):
+        return total if keys else one
+    return z.select(z.compare("eq", z.size(keys), z.size(0)), one, total)

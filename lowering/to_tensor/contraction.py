@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.contraction import EinsumOp, MatmulIntegerOp, MatmulOp, split_equation
+from stepwell.dialects.graph.contraction import EinsumOp, MatmulIntegerOp, MatmulOp, split_equation, zero_shape
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
@@ -84,8 +84,9 @@ def matmul_integer(op: MatmulIntegerOp, c: Conversion) -> Value:
         maps.append(AffineMap(space, 0, [*_batch(tensor_type(inputs[-1]).shape[:-2], result.shape[:batch]), *places]))
     for zero, along, row in ((op.lhs_zero, m, True), (op.rhs_zero, n, False)):
         if zero is not None:
-            inputs.append(c.new(zero))
-            maps.append(AffineMap(space, 0, _zero_places(tensor_type(zero).shape, result.shape[:batch], along, row)))
+            inputs.append(stretched(c, c.new(zero), zero_shape(result.shape, len(tensor_type(zero).shape), row=row)))
+            shape = tensor_type(inputs[-1]).shape
+            maps.append(AffineMap(space, 0, _zero_places(shape, result.shape[:batch], along, row)))
     signs = [tensor_type(value).element for value in (op.lhs, op.rhs)]
 
     def body(s: Scalars, a: Value, b: Value, *zeros: Value) -> Value:

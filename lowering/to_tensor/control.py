@@ -13,7 +13,7 @@ import numpy as np
 
 from stepwell.dialects.arith import IndexCastOp, SubIOp
 from stepwell.dialects.graph import control as graph
-from stepwell.dialects.graph.base import Array, shape_of
+from stepwell.dialects.graph.base import Array
 from stepwell.dialects.graph.control import symbols_of, yielded
 from stepwell.dialects.tensor import (
     ConstantOp,
@@ -35,6 +35,7 @@ from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim, free_symbols, proven_equal
 from stepwell.ir.types import I1, I64, INDEX, IntegerType, TensorType, is_unsigned, tensor_of
+from stepwell.lowering.to_tensor.demands import require_zero
 from stepwell.lowering.to_tensor.places import BORN, moved, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers, map_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
@@ -68,14 +69,6 @@ def check_tensors(what: str, values: Sequence[Value]) -> None:
 def keep_types(values: Sequence[Value], wanted: Sequence[Value]) -> bool:
     """Whether values have the types that others have."""
     return all(value.type is other.type for value, other in zip(values, wanted, strict=True))
-
-
-def check_types(what: str, values: Sequence[Value], wanted: Sequence[Value]) -> None:
-    """Raise NoMatch where values do not have the types that others have."""
-    check_tensors(what, values)
-    for number, (value, other) in enumerate(zip(values, wanted, strict=True)):
-        if value.type is not other.type:
-            raise NoMatch(f"{what} {number} does not keep its sizes: {value.type} and {other.type}")
 
 
 def result_types(op: graph.RegionOp) -> list[TensorType]:
@@ -212,13 +205,7 @@ def _below(c: Conversion, condition: Value, number: Value, limit: Value | None) 
 def scan(op: graph.ScanOp, c: Conversion) -> list[Value]:
     """graph.scan  ->  tensor.for over rows; other axes are moved to the front before, and from there behind it"""
     rounds, carried = op.rounds(), len(op.initial)
-    for value, axis in zip(op.inputs, op.input_axes, strict=True):
-        size = shape_of(value)[axis]
-        if size != rounds and not proven_equal(size, rounds):
-            raise NoMatch(f"whether the inputs have as many slices, {size} and {rounds}, is not known")
-    arguments = op.body.block.arguments[:carried]
-    check_types("carried value", op.initial, arguments)
-    check_types("carried value", yielded(op.body)[:carried], arguments)
+    check_tensors("carried value", op.initial)
     types = result_types(op)
     starts = [c.new(value) for value in op.initial]
     inputs = [rows_first(c, c.new(value), axis) for value, axis in zip(op.inputs, op.input_axes, strict=True)]
@@ -229,10 +216,23 @@ def scan(op: graph.ScanOp, c: Conversion) -> list[Value]:
         end = inner.insert(SizeOp(of=DimsAttr((rounds - 1,)))).result
         places[1] = inner.insert(SubIOp(end, places[0])).result
     slices = [inner.insert(RowOp(v, places[back])).result for v, back in zip(inputs, op.input_reversed, strict=True)]
-    filled(c, op.body.block, [*block.arguments[1:], *slices], block)
+    last = filled(c, op.body.block, [*block.arguments[1:], *slices], block)
+    _keep_sizes(op, c, last)
     made = _for(c, starts, block, rounds, op.output_reversed)
     stacks = zip(made.stacks, op.output_axes, types[carried:], strict=True)
     return [*made.finals, *(rows_along(c, value, axis, type_) for value, axis, type_ in stacks)]
+
+
+def _keep_sizes(op: graph.ScanOp, c: Conversion, last: YieldOp) -> None:
+    """yield %v : tensor<?xf32, ["max(n, m)"]>  ->  check.require max(n, m) == n; yield %v as tensor<?xf32, ["n"]>"""
+    outside, c.builder = c.builder, Builder.before(last)
+    for index, begin in enumerate(op.initial):
+        value, wanted = last.operands[index], tensor_type(begin)
+        for size, own in zip(tensor_type(value).shape, wanted.shape, strict=True):
+            if not proven_equal(size, own):
+                require_zero(c, size - own, f"{op.op_name}: {graph.KEPT}", op.loc)
+        last.set_operand(index, reshaped(c, value, wanted.shape))
+    c.builder = outside
 
 
 def rows_first(c: Conversion, value: Value, axis: int) -> Value:

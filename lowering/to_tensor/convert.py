@@ -10,6 +10,7 @@ import attrs
 
 from stepwell.dialects import func, tensor
 from stepwell.dialects.graph.base import ConstantOp
+from stepwell.dialects.host_calls import refuse_host_calls
 from stepwell.ir.attributes import ArrayAttr, DenseAttr, DenseResourceAttr, DictAttr, ElementsAttr, StringAttr
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
@@ -19,6 +20,7 @@ from stepwell.ir.rewrite import is_dead
 from stepwell.ir.types import TensorType
 from stepwell.lowering import to_tensor
 from stepwell.lowering.to_tensor.demands import keep_demands
+from stepwell.lowering.to_tensor.host import HANDLES, number_strings
 from stepwell.lowering.to_tensor.rules import RULES, lowers, signless
 
 
@@ -31,7 +33,9 @@ def load_rules() -> None:
 @lowers(ConstantOp)
 def constant(op: ConstantOp, c: Conversion) -> Value:
     """graph.constant dense<...> : tensor<4xsi32>  ->  tensor.constant dense<...> : tensor<4xi32>"""
-    return c.insert(tensor.ConstantOp(value=_signless_elements(op.value))).result
+    handles = op.attributes.get(HANDLES)
+    value = handles if isinstance(handles, ElementsAttr) else _signless_elements(op.value)
+    return c.insert(tensor.ConstantOp(value=value)).result
 
 
 def _signless_elements(value: ElementsAttr) -> ElementsAttr:
@@ -43,7 +47,7 @@ def _signless_elements(value: ElementsAttr) -> ElementsAttr:
         return DenseAttr(type_, value.data)
     if isinstance(value, DenseResourceAttr):
         return DenseResourceAttr(value.blob, type_)
-    raise NoMatch("strings stay on the host")
+    raise NoMatch(f"constants of {type_} have no form below")
 
 
 @attrs.frozen
@@ -54,9 +58,11 @@ class ToTensor(Pass):
 
     def run(self, module: Operation, context: PassContext) -> None:
         load_rules()
+        refuse_host_calls(module, context.options)
         for function in module.walk_of(func.FuncOp):
             keep_graph_types(function)
             keep_demands(function)
+            number_strings(function)
             conversion = Conversion(RULES, signless, stands_below, context=context)
             conversion.run(function)
             function.update_type()

@@ -21,9 +21,10 @@ from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, floordiv
 from stepwell.ir.types import F32, I32, I64, INDEX, FloatType, TensorType, Type, is_unsigned, numpy_dtype
-from stepwell.lowering.to_tensor.contraction import less_zero
+from stepwell.lowering.to_tensor.contraction import less_zero, stretched
+from stepwell.lowering.to_tensor.places import Places, moved, reshaped
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -39,18 +40,37 @@ def spatial_names(prefix: str, rank: int) -> list[str]:
 def padded(c: Conversion, x: Value, window: Window, places: Sequence[Dim], value: Attribute) -> Value:
     """The input with the border that the windows reach into; the input itself where they stay inside."""
     type_ = tensor_type(x)
-    low, high = [0, 0], [0, 0]
+    low: list[Dim] = [0, 0]
+    high: list[Dim] = [0, 0]
     for axis, (begin, end) in enumerate(window.pads_of(type_.shape[2:])):
         reach = (places[axis] - 1) * window.strides[axis] + window.extent(axis) - type_.shape[2 + axis] - begin
-        if isinstance(reach, int) and isinstance(end, int):
+        if isinstance(end, int) and isinstance(reach, int):
             end = max(end, reach)
-        if not isinstance(begin, int) or not isinstance(end, int) or min(begin, end) < 0:
-            raise NoMatch("the padding is not known at compile time, or negative")
+        elif isinstance(end, int) and window.ceil:
+            end += window.strides[axis] - 1  # a last window overhangs by less than a stride
         low.append(begin)
         high.append(end)
-    if not any((*low, *high)):
+    return bordered(c, x, low, high, value)
+
+
+def bordered(c: Conversion, x: Value, low: Sequence[Dim], high: Sequence[Dim], value: Attribute) -> Value:
+    """A border of one value around x, of `low` elements before and `high` behind along each axis; what is negative is
+    cut off; x itself where there is none. A border of unknown width is read at computed places."""
+    type_ = tensor_type(x)
+    widths = [width for width in (*low, *high) if isinstance(width, int)]
+    known = len(widths) == 2 * type_.rank
+    if known and not any(widths):
         return x
-    return c.insert(PadOp(x, low=low, high=high, value=value)).result
+    if known and min(widths) >= 0:
+        begins, ends = widths[: type_.rank], widths[type_.rank :]
+        return c.insert(PadOp(x, low=begins, high=ends, value=value)).result
+    result = type_.with_shape([lo + size + hi for lo, size, hi in zip(low, type_.shape, high, strict=True)])
+
+    def body(p: Places, source: Value) -> Value:
+        places = [p.sub(p.at(axis), p.size(width)) for axis, width in enumerate(low)]
+        return p.read(source, places, p.constant_of(value))
+
+    return moved(c, result, body, sources=[x])
 
 
 def window_indices(window: Window, out: Sequence[int], kernel: Sequence[int]) -> list[AffineExpr]:
@@ -82,7 +102,7 @@ def conv_integer(op: ConvIntegerOp, c: Conversion) -> Value:
 def _less_zero_point(c: Conversion, value: Value, zero: Value | None) -> Value:
     """8-bit integers less a zero point, a number or one per place of axis 0, in i32."""
     type_ = tensor_type(value)
-    given: list[Value] = [] if zero is None else [c.new(zero)]
+    given = [] if zero is None else [stretched(c, c.new(zero), type_.shape[:1])]
     shapes = [tensor_type(item).shape for item in given]
     maps = [AffineMap(type_.rank, 0, [dim(0) if size != 1 else const(0) for size in shape]) for shape in shapes]
 
@@ -93,12 +113,15 @@ def _less_zero_point(c: Conversion, value: Value, zero: Value | None) -> Value:
 
 
 def convolved(c: Conversion, x: Value, w: Value, window: Window, groups: int, result: TensorType) -> Value:
-    """The sum over windows of x, padded with zeros, times the weights."""
+    """The sum over windows of x, padded with zeros, times the weights. `groups` = 0: each channel is one."""
     shape = tensor_type(w).shape
     zero = attribute_of(0, result.element)
     x = padded(c, x, window, result.shape[2:], zero)
+    known = isinstance(shape[0], int) and isinstance(shape[1], int)
+    if groups > 1 and not known:
+        return _by_group(c, x, w, window, groups, result)
     rank = window.rank
-    depthwise = groups > 1 and shape[1] == 1  # no sum over channels
+    depthwise = groups == 0 or (groups > 1 and shape[1] == 1)  # no sum over channels
     places = [2 + axis for axis in range(rank)]
     taps = [(2 if depthwise else 3) + rank + axis for axis in range(rank)]
     channels, group = dim(2 + rank), dim(3 + 2 * rank)
@@ -110,7 +133,7 @@ def convolved(c: Conversion, x: Value, w: Value, window: Window, groups: int, re
     source: AffineExpr = channels
     weights: list[AffineExpr] = [dim(1), channels]
     if depthwise:
-        multiplier = whole(shape[0]) // groups
+        multiplier = whole(shape[0]) // groups if groups else 1
         source = dim(1) if multiplier == 1 else dim(1) // multiplier
         weights = [dim(1), const(0)]
     elif groups > 1:
@@ -134,6 +157,41 @@ def convolved(c: Conversion, x: Value, w: Value, window: Window, groups: int, re
         body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
         identity=attribute_of(0, accumulator), accumulator=accumulator,
     )  # fmt: skip
+
+
+def _by_group(c: Conversion, x: Value, w: Value, window: Window, groups: int, result: TensorType) -> Value:
+    """Where run time tells how many channels a group has, the groups are an axis: x [n, g, c, spatial..], w
+    [g, m, c, kernel..] -> [n, g, m, places..]"""
+    rank = window.rank
+    x, w = apart(c, x, 1, groups), apart(c, w, 0, groups)
+    (_, _, channels, *taps), split = tensor_type(w).shape, apart_type(result, 1, groups)
+    places, inner, kernel = [3 + axis for axis in range(rank)], 3 + rank, [4 + rank + axis for axis in range(rank)]
+    total = 4 + 2 * rank
+    accumulator = accumulator_type(result.element)
+    made = reduce_generic(
+        c, [x, w], split, sizes=[*split.shape, channels, *taps],
+        iterators=["parallel"] * (3 + rank) + ["reduction"] * (1 + rank),
+        names=["n", "g", "oc", *spatial_names("o", rank), "ic", *spatial_names("k", rank)],
+        maps=[
+            AffineMap(total, 0, [dim(0), dim(1), dim(inner), *window_indices(window, places, kernel)]),
+            AffineMap(total, 0, [dim(1), dim(2), dim(inner), *(dim(k) for k in kernel)]),
+            AffineMap(total, 0, [dim(d) for d in range(3 + rank)]),
+        ],
+        body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
+        identity=attribute_of(0, accumulator), accumulator=accumulator,
+    )  # fmt: skip
+    return reshaped(c, made, result.shape)
+
+
+def apart(c: Conversion, value: Value, axis: int, groups: int) -> Value:
+    """An axis as two: groups, and places within one"""
+    return reshaped(c, value, apart_type(tensor_type(value), axis, groups).shape)
+
+
+def apart_type(type_: TensorType, axis: int, groups: int) -> TensorType:
+    """The type of a tensor whose axis is seen as two: groups, and places within one."""
+    shape = type_.shape
+    return type_.with_shape([*shape[:axis], groups, floordiv(shape[axis], groups), *shape[axis + 1 :]])
 
 
 def whole(size: Dim) -> int:

@@ -13,6 +13,8 @@ from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, ceildiv
 from stepwell.ir.types import INDEX, TensorType
 from stepwell.lowering.precision import is_strict
+from stepwell.lowering.to_tensor.axes import around_axis
+from stepwell.lowering.to_tensor.places import reshaped
 from stepwell.lowering.to_tensor.reductions import COMBINE, identity_of
 from stepwell.lowering.to_tensor.rules import (
     accumulator_type,
@@ -36,22 +38,30 @@ def cumulative(op: CumulativeOp, c: Conversion) -> Value:
     """graph.cumulative %x {axis = 1}  ->  t = totals of blocks of d1; p = running totals; p + running sums in blocks
 
     An axis of n elements costs n * SCAN_BLOCK + (n / SCAN_BLOCK)^2 steps. In strict arithmetic each result is a sum of
-    its own, in order, which costs n^2."""
-    result = signless(op.result.type)
+    its own, in order, which costs n^2. Of an axis that data tell, the elements before it and behind it are one dim
+    each."""
+    result, x = signless(op.result.type), c.new(op.x)
     assert isinstance(result, TensorType)
-    return BlockedScan(c, op, result.with_element(accumulator_type(result.element))).lower(c.new(op.x), result)
+    if op.where is None:
+        assert op.axis is not None
+        return BlockedScan(c, op, result, op.axis).lower(x)
+    lying = result.with_shape(around_axis(c, op, op.x, op.where))
+    made = BlockedScan(c, op, lying, 1).lower(reshaped(c, x, lying.shape))
+    return reshaped(c, made, result.shape)
 
 
 class BlockedScan:
     """The reductions that make up a cumulative op."""
 
-    def __init__(self, c: Conversion, op: CumulativeOp, wide: TensorType) -> None:
-        self.c, self.op, self.wide = c, op, wide
+    def __init__(self, c: Conversion, op: CumulativeOp, result: TensorType, axis: int) -> None:
+        self.c, self.op, self.result, self.axis = c, op, result, axis
+        self.wide = result.with_element(accumulator_type(result.element))
         self.strict = is_strict(op)
 
-    def lower(self, x: Value, result: TensorType) -> Value:
+    def lower(self, x: Value) -> Value:
         """The running results."""
-        axis, rank, size = self.op.axis, result.rank, result.shape[self.op.axis]
+        result, axis = self.result, self.axis
+        rank, size = result.rank, result.shape[axis]
         if self.strict or (isinstance(size, int) and size <= SCAN_BLOCK):
             made = self._reduce(x, self._with_axis(size), size, self._in_order)
             return made if made.type is result else map_generic(self.c, [made], result, lambda s, inner: inner)
@@ -70,12 +80,12 @@ class BlockedScan:
         )  # fmt: skip
 
     def _with_axis(self, *sizes: Dim) -> TensorType:
-        axis = self.op.axis
+        axis = self.axis
         return self.wide.with_shape([*self.wide.shape[:axis], *sizes, *self.wide.shape[axis + 1 :]])
 
     def _reduce(self, source: Value, result: TensorType, count: Dim, place_of: PlaceOf) -> Value:
         """Each result merged from `count` elements of the source along the axis, which the result may have as two."""
-        kind, axis, rank = self.op.kind, self.op.axis, result.rank
+        kind, axis, rank = self.op.kind, self.axis, result.rank
         split = rank - tensor_type(source).rank  # 1 where the axis is cut into blocks
 
         def body(s: Scalars, tensor: Value) -> Value:
@@ -99,7 +109,7 @@ class BlockedScan:
 
     def _in_order(self, s: Scalars, own: list[Value], step: Value) -> Place:
         if self.strict and self.op.reverse:  # from the end
-            last = s.size(self.wide.shape[self.op.axis] - 1)
+            last = s.size(self.wide.shape[self.axis] - 1)
             step = s.sub(last, step)
         return step, self._counts(s, step, own[0], exclusive=self.op.exclusive)
 

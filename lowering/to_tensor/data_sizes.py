@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import attrs
+
 from stepwell.dialects import math
 from stepwell.dialects.graph.base import content, shape_of
 from stepwell.dialects.graph.generate import RangeOp
 from stepwell.dialects.graph.indexing import OneHotOp
-from stepwell.dialects.graph.movement import PadOp, SliceOp, TileOp
+from stepwell.dialects.graph.movement import PadOp, SliceOp, SplitOp, TileOp, not_a_part, not_the_whole
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp, product
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import const
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, free_symbols
-from stepwell.ir.types import F64, I64, FloatType, IntegerType, is_unsigned
+from stepwell.ir.types import F64, I1, I64, FloatType, IntegerType, is_unsigned
 from stepwell.lowering.to_tensor.born import COUNT, Sizes, as_size, entry, sizes_by_data
+from stepwell.lowering.to_tensor.movement import border_source
 from stepwell.lowering.to_tensor.places import BORN, Places, moved, origin_place, reads_unsigned, result_type
 from stepwell.lowering.to_tensor.rules import lowers
 
@@ -121,6 +124,26 @@ def reshape_sizes(op: ReshapeOp, c: Conversion) -> Sizes:
     return {name: (numbers(c, op.shape, rank, size(axis)), None) for axis, name in enumerate(op.new_dims)}
 
 
+@sizes_by_data(SplitOp)
+def split_sizes(op: SplitOp, c: Conversion) -> Sizes:
+    """The sizes; they add up to that of the axis."""
+    assert op.sizes is not None
+    whole, parts = shape_of(op.x)[op.axis], len(op.parts)
+
+    def size(number: int) -> Callable[..., Value]:
+        def body(p: Places, sizes: Sequence[Value]) -> Value:
+            limit, total = p.size(whole), p.whole(0)
+            for one in sizes:
+                p.require(p.compare("le", one, limit, unsigned=True), one, not_a_part(op.axis))
+                total = p.add(total, one)
+            p.require(p.compare("eq", total, limit), total, not_the_whole(op.axis))
+            return sizes[number]
+
+        return body
+
+    return {name: (numbers(c, op.sizes, parts, size(number)), whole) for number, name in enumerate(op.new_dims)}
+
+
 @sizes_by_data(TileOp)
 def tile_sizes(op: TileOp, c: Conversion) -> Sizes:
     """size * repeats"""
@@ -155,23 +178,46 @@ def _needs_bound(op: TileOp | PadOp | SliceOp) -> None:
 
 @sizes_by_data(PadOp)
 def pad_sizes(op: PadOp, c: Conversion) -> Sizes:
-    """before + size + after"""
-    if op.mode != "constant":
-        raise NoMatch(f"the borders depend on data, and are not constant but {op.mode}")
+    """before + size + after; no size where there is nothing that a border could be made of"""
     shape = shape_of(op.x)
     rank = len(shape)
 
     def size(axis: int) -> Callable[..., Value]:
-        return lambda p, pads: p.add(p.add(pads[axis], p.size(shape[axis])), pads[rank + axis])
+        def body(p: Places, pads: Sequence[Value]) -> Value:
+            side = _Side.of(p, shape[axis], pads[axis], pads[rank + axis])
+            if op.mode == "constant":
+                return side.total
+            zero = p.whole(0)
+            none = p.both(p.compare("le", side.window, zero), p.compare("gt", side.total, zero))
+            return p.select(none, p.whole(NO_SIZE), side.total)
+
+        return body
 
     return {name: (numbers(c, op.pads, 2 * rank, size(axis)), None) for axis, name in enumerate(op.new_dims)}
 
 
+@attrs.frozen(eq=False)
+class _Side:
+    """An axis with borders: the first of its own elements that stay, how many do, how many elements are put before
+    them, and how many there are in the end."""
+
+    low: Value
+    window: Value
+    front: Value
+    total: Value
+
+    @staticmethod
+    def of(p: Places, dim: Dim, before: Value, after: Value) -> _Side:
+        """A negative border takes elements away."""
+        size, zero = p.size(dim), p.whole(0)
+        low = p.maximum(p.sub(zero, before), zero)
+        window = p.add(p.sub(size, low), p.minimum(after, zero))
+        return _Side(low, window, p.maximum(before, zero), p.add(p.add(before, size), after))
+
+
 @lowers(PadOp)
 def pad_by_data(op: PadOp, c: Conversion) -> Value:
-    """graph.pad %x, %pads  ->  out[i] = x[i - pads[axis]], which is outside exactly where the value is wanted
-
-    Where an end is cropped, what is beyond it stays outside."""
+    """graph.pad %x, %pads  ->  out[i] = x[i - pads[axis]], or the value where that is outside what stays of x"""
     _needs_bound(op)
     result, rank = result_type(op), len(shape_of(op.x))
     unsigned = reads_unsigned(op.pads)
@@ -183,17 +229,19 @@ def pad_by_data(op: PadOp, c: Conversion) -> Value:
 
     def body(p: Places, *args: Value) -> Value:
         *given, source = args
-        borders, value = given[: 2 * rank], given[2 * rank :]
-        zero = p.whole(0)
-        otherwise = value[0] if value else p.constant(0, result.element)
-        places, inside = [], p.constant(1, p.compare("eq", zero, zero).type)
-        for axis, size in enumerate(shape_of(op.x)):
-            before, after = (p.index_of(borders[number], unsigned) for number in (axis, rank + axis))
-            place = p.sub(p.at(axis), before)
-            end = p.add(p.size(size), p.minimum(after, zero))
-            begin = p.maximum(p.sub(zero, before), zero)
-            inside = p.both(inside, p.both(p.compare("ge", place, begin), p.compare("lt", place, end)))
-            places.append(place)
+        pads = [p.index_of(number, unsigned) for number in given[: 2 * rank]]
+        sides = [_Side.of(p, dim, pads[axis], pads[rank + axis]) for axis, dim in enumerate(shape_of(op.x))]
+        if op.mode != "constant":
+            return p.read(source, [
+                border_source(p, op.mode, p.at(axis), side.low, side.window, side.front)
+                for axis, side in enumerate(sides)
+            ])  # fmt: skip
+        otherwise = given[2 * rank] if op.value is not None else p.constant(0, result.element)
+        places, inside = [], p.constant(1, I1)
+        for axis, side in enumerate(sides):
+            place = p.sub(p.at(axis), side.front)
+            inside = p.both(inside, p.compare("lt", place, side.window, unsigned=True))
+            places.append(p.add(place, side.low))
         return p.select(inside, p.read(source, places, otherwise), otherwise)
 
     return moved(c, result, body, inputs=inputs, maps=maps, sources=[c.new(op.x)])

@@ -7,13 +7,14 @@ k = k1 + p * k2."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.base import constant_array
+from stepwell.dialects.graph.base import constant_array, shape_of
 from stepwell.dialects.graph.shape import product
 from stepwell.dialects.graph.signal import DftOp, StftOp, scalar_content
 from stepwell.dialects.tensor import ConstantOp, tensor_type
@@ -24,27 +25,42 @@ from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import TensorType, Type, numpy_dtype
+from stepwell.lowering.to_tensor.fourier_by_data import (
+    chosen_by_axis,
+    dft_by_data,
+    stft_by_data,
+    transform_length,
+    transformed_type,
+)
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reshaped, result_type
-from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic
+from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic, reduce_generic, signless
 
 DIRECT = 512  # the longest transform that is one product where its length has factors
+STEP = 8  # the longest transform of a complex signal that is one product where its length has factors
 LARGEST = 4096  # the longest one of prime length; its matrix has 64 MB per part
 
 
 @lowers(DftOp)
 def dft(op: DftOp, c: Conversion) -> Value:
-    """graph.dft %x {axis = 1}  ->  the axis cut or filled with zeros and moved to the end; products; moved back"""
-    result = result_type(op)
-    x, axis = c.new(op.x), op.axis
-    if axis is None:
-        raise NoMatch("the axis depends on data")
+    """graph.dft %x {axis = 1}  ->  the axis cut or filled with zeros and moved to the end; products; moved back
+
+    An axis that data tell chooses among the transforms along each, where their lengths are known."""
+    result, x = result_type(op), shape_of(op.x)
+    axes = range(len(x) - 1) if op.axis is None else [op.axis]
+    lengths = {axis: length for axis in axes
+               if isinstance(length := transform_length(op, axis), int) and length > 0}  # fmt: skip
+    if len(lengths) < len(axes):
+        return dft_by_data(op, c)
+    if op.axis is not None:
+        return _along(op, c, op.axis, lengths[op.axis])
+    return chosen_by_axis(op, c, [functools.partial(_along, op, c, axis, lengths[axis]) for axis in axes], result)
+
+
+def _along(op: DftOp, c: Conversion, axis: int, length: int) -> Value:
+    x = c.new(op.x)
     type_ = tensor_type(x)
     real = op.onesided and op.inverse
-    length = scalar_content(op.length) if op.length is not None else None
-    if op.length is None:
-        length = 2 * (type_.shape[axis] - 1) if real else type_.shape[axis]
-    if not isinstance(length, int):
-        raise NoMatch("the length of the transform is not known at compile time")
+    result = transformed_type(op, signless(op.result.type), axis, length)
     wide = accumulator_type(type_.element)
     others = [size for other, size in enumerate(type_.shape[:-1]) if other != axis]
     lying = type_.with_element(wide).with_shape([*others, length, 2])
@@ -65,7 +81,8 @@ def dft(op: DftOp, c: Conversion) -> Value:
     rows = reshaped(c, moved(c, lying, laid_out, sources=[x]), [product(others), length, 2])
     bins = result.shape[axis]
     assert isinstance(bins, int)
-    spectrum = transformed(c, rows, length, op.inverse, length if real else bins)
+    whole_first = tensor_type(x).shape[-1] == 1
+    spectrum = transformed(c, rows, length, op.inverse, length if real else bins, DIRECT if whole_first else STEP)
     scale = 1 / length if op.inverse else 1.0
     back = [*dims(axis), *dims(rank - 2 - axis, axis + 1), dim(axis), dim(rank - 1)]
     whole = reshaped(c, spectrum, [*others, *tensor_type(spectrum).shape[1:]])
@@ -89,12 +106,11 @@ def stft(op: StftOp, c: Conversion) -> Value:
         length = scalar_content(op.length) or length
     bins = result.shape[2]
     if not isinstance(length, int) or not isinstance(step, int) or not isinstance(bins, int):
-        raise NoMatch("the length of the frames or their distance is not known at compile time")
+        return stft_by_data(op, c)
     wide = accumulator_type(result.element)
     window = np.ones(length) if op.window is None else constant_array(op.window)
-    if window is not None and length <= DIRECT:
+    if window is not None and length <= DIRECT and isinstance(tensor_type(x).shape[2], int):
         parts = tensor_type(x).shape[2]
-        assert isinstance(parts, int)
         matrix = roots(length, bins, False)[:, :parts] * window.astype(np.float64)[:, None, None, None]
         return _framed_product(c, x, matrix, step, result)
     inputs = [] if op.window is None else [c.new(op.window)]
@@ -125,9 +141,11 @@ def _framed_product(
     return reshaped(c, made, result.shape)
 
 
-def transformed(c: Conversion, x: Value, length: int, inverse: bool, bins: int) -> Value:
-    """[rows, length, 2] -> [rows, bins, 2], the first frequencies, without a scale."""
-    p = _factor(length)
+def transformed(
+    c: Conversion, x: Value, length: int, inverse: bool, bins: int, direct: int = DIRECT,
+) -> Value:  # fmt: skip
+    """[rows, length, 2] -> [rows, bins, 2], the first frequencies, without a scale; one product up to `direct`."""
+    p = _factor(length, direct)
     if p is None and length > LARGEST:
         raise NoMatch(f"a transform of length {length}, which has a prime factor above {LARGEST}")
     rows, element = tensor_type(x).shape[0], tensor_type(x).element
@@ -189,9 +207,9 @@ def _contracted(
     )  # fmt: skip
 
 
-def _factor(length: int) -> int | None:
+def _factor(length: int, direct: int) -> int | None:
     """The largest factor up to the root of a length that is too long for one product."""
-    if length <= DIRECT:
+    if length <= direct:
         return None
     return next((p for p in range(math.isqrt(length), 1, -1) if length % p == 0), None)
 

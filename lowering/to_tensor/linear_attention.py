@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepwell.dialects import math
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.attention import LinearAttentionOp
+from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.tensor import DimsAttr, ForOp, RowOp, YieldOp, tensor_type
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.builder import Builder
-from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Block, Region, Value
-from stepwell.ir.dims import divide_exact
+from stepwell.ir.dims import Dim
 from stepwell.ir.types import INDEX, TensorType, Type
+from stepwell.lowering.to_tensor.attention import repeated, scale_of, shared_group
+from stepwell.lowering.to_tensor.operands import is_aligned
+from stepwell.lowering.to_tensor.placed import Placed
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reduced, result_type
-from stepwell.lowering.to_tensor.rules import accumulator_type, lowers
+from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, map_generic
 
 
 @lowers(LinearAttentionOp)
@@ -29,7 +35,10 @@ def linear_attention(op: LinearAttentionOp, c: Conversion) -> list[Value]:
         inputs=[c.new(op.state)] if op.state is not None else [], maps=[dims(4)] if op.state is not None else [],
     )  # fmt: skip
     given = {name: getattr(op, name) for name in ("query", "key", "value", "decay", "beta")}
-    rows = {name: _positions_first(c, c.new(value), wide) for name, value in given.items() if value is not None}
+    b, groups, _, size = shape_of(op.key)
+    spread = {"decay": (b, groups, steps, size), "beta": (b, groups, steps, 1)}
+    rows = {name: _positions_first(c, c.new(value), wide, spread.get(name))
+            for name, value in given.items() if value is not None}  # fmt: skip
     block = Block([INDEX, state.type])
     outside, c.builder = c.builder, Builder.at_end(block, c.builder.loc)
     row = {name: c.insert(RowOp(value, block.arguments[0])).result for name, value in rows.items()}
@@ -42,9 +51,13 @@ def linear_attention(op: LinearAttentionOp, c: Conversion) -> list[Value]:
     return [ys, last]
 
 
-def _positions_first(c: Conversion, x: Value, wide: Type) -> Value:
-    """[b, heads, t, d] -> [t, b, heads, d], in the type of the state."""
+def _positions_first(c: Conversion, x: Value, wide: Type, spread: Sequence[Dim] | None = None) -> Value:
+    """[b, heads, t, d] -> [t, b, heads, d], in the type of the state; sizes that may be 1 when the model runs
+    broadcast."""
     type_ = tensor_type(x)
+    if spread is not None and not all(map(is_aligned, type_.shape, spread)):
+        x = map_generic(c, [x], type_.with_shape(spread), lambda s, v: v)
+        type_ = tensor_type(x)
     b, heads, steps, d = type_.shape
     result = TensorType((steps, b, heads, d), wide)
     return moved(c, result, lambda p, v: p.widened(v), inputs=[x], maps=[[dim(1), dim(2), dim(0), dim(3)]])
@@ -75,18 +88,17 @@ def _step(
     following = moved(c, type_, lambda p, s, k, v: p.add(s, p.mul(k, v)), inputs=[state, row["key"], written],
                       maps=[dims(4), *outer])  # fmt: skip
     heads = output.shape[1]
-    repeats = divide_exact(heads, groups)
-    if not isinstance(repeats, int):
-        raise NoMatch(f"whether {heads} query heads share {groups} states evenly is not known at compile time")
-    group = dim(1) if repeats == 1 else dim(1) // repeats
+    read, group = following, shared_group(heads, groups)
+    if group is None:
+        read, group = repeated(c, Placed.of(c, following), heads), dim(1)
     asked = reduced(
         c, TensorType((output.shape[0], heads, e), wide), [d], lambda p, q, s: p.mul(q, s),
-        lambda p, x, y: p.add(x, y), zero, inputs=[row["query"], following],
+        lambda p, x, y: p.add(x, y), zero, inputs=[row["query"], read],
         maps=[[dim(0), dim(1), dim(3)], [dim(0), group, dim(3), dim(2)]],
     )  # fmt: skip
 
     def scaled(p: Places, value: Value) -> Value:
-        return p.narrowed(p.mul(value, p.constant(op.scale, wide)), output.element)
+        return p.narrowed(p.mul(value, scale_of(p, op.scale, d, wide)), output.element)
 
     result = TensorType((output.shape[0], heads, e), output.element)
     return following, moved(c, result, scaled, inputs=[asked], maps=[dims(3)])

@@ -17,7 +17,7 @@ from stepwell.lowering.to_tensor.scalars import Scalars
 
 
 def require_number(type_: Type) -> None:
-    """Raises NoMatch for strings, which stay on the host, and for complex numbers."""
+    """Raises NoMatch for complex numbers, and for strings where more than their handles is asked for."""
     if not isinstance(type_, (FloatType, IntegerType, IndexType)):
         raise NoMatch(f"{type_} is no type of scalar code")
 
@@ -25,9 +25,9 @@ def require_number(type_: Type) -> None:
 @lowers(graph.CompareOp)
 def compare(op: graph.CompareOp, c: Conversion) -> Value:
     """graph.compare %a, %b {predicate = "lt"}  ->  tensor.generic %a, %b { arith.cmpf olt }"""
-    element = tensor_type(op.lhs).element
+    element = signless(tensor_type(op.lhs).element)  # strings are compared by their handles
     require_number(element)
-    unsigned = is_unsigned(element)
+    unsigned = is_unsigned(tensor_type(op.lhs).element)
     return map_generic(
         c, [c.new(op.lhs), c.new(op.rhs)], tensor_type(op.result),
         lambda s, a, b: s.compare(op.predicate, a, b, unsigned),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.base import constant_array, content, shape_of
+from stepwell.dialects.graph.base import content, shape_of
 from stepwell.dialects.graph.movement import (
     ConcatOp,
     PadOp,
@@ -23,6 +23,7 @@ from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, dim_max, proven_lt, proven_non_negative
+from stepwell.lowering.to_tensor.operands import known_below
 from stepwell.lowering.to_tensor.places import Places, moved, origin_place, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers
 
@@ -78,8 +79,6 @@ def around(shape: Sequence[Dim], axis: int) -> list[Dim]:
 @lowers(SplitOp)
 def split(op: SplitOp, c: Conversion) -> list[Value]:
     """graph.split %x  ->  one generic per part, out[i] = x[start + i]"""
-    if op.new_dims:
-        raise NoMatch("the sizes of the parts depend on data")
     made: list[Value] = []
     start: Dim = 0
     for index, part in enumerate(op.parts):
@@ -131,7 +130,7 @@ def pad(op: PadOp, c: Conversion) -> Value:
     if pads is None:
         raise NoMatch("the borders depend on data")
     before, after = pads[: result.rank], pads[result.rank :]
-    value = constant_array(op.value)
+    value = known_below(None if op.value is None else c.new(op.value))
     if op.mode == "constant" and (op.value is None or value is not None):
         low = [size for size in before if isinstance(size, int) and size >= 0]
         high = [size for size in after if isinstance(size, int) and size >= 0]
@@ -142,8 +141,15 @@ def pad(op: PadOp, c: Conversion) -> Value:
         return _padded_with_value(c, op, before)
 
     def body(p: Places, source: Value) -> Value:
-        sides = zip(tensor_type(x).shape, before, after, strict=True)
-        return p.read(source, [_source_place(p, op.mode, axis, *side) for axis, side in enumerate(sides)])
+        places = []
+        for axis, (size, front, back) in enumerate(zip(tensor_type(x).shape, before, after, strict=True)):
+            low = dim_max(-front, 0)
+            window = size - low - dim_max(-back, 0)
+            once = proven_lt(front, window) and proven_lt(back, window)
+            inner = [p.size(dim) for dim in (low, window, dim_max(front, 0))]
+            at = p.at(axis)
+            places.append(at if front == 0 == back else border_source(p, op.mode, at, *inner, once=once))
+        return p.read(source, places)
 
     return moved(c, result, body, sources=[x])
 
@@ -160,26 +166,25 @@ def _padded_with_value(c: Conversion, op: PadOp, before: Sequence[Dim]) -> Value
     return moved(c, result, body, inputs=inputs, maps=[origin_place(v) for v in inputs], sources=[c.new(op.x)])
 
 
-def _source_place(p: Places, mode: str, axis: int, size: Dim, before: Dim, after: Dim) -> Value:
-    """Where along an axis an element of a border comes from; crops (negative borders) are taken away first."""
-    if before == 0 and after == 0:
-        return p.at(axis)
-    low = dim_max(-before, 0)
-    window = size - low - dim_max(-after, 0)
-    position = p.sub(p.at(axis), p.size(dim_max(before, 0)))
-    last = p.sub(p.size(window), p.whole(1))
+def border_source(
+    p: Places, mode: str, at: Value, low: Value, window: Value, front: Value, *, once: bool = False
+) -> Value:  # fmt: skip
+    """Where along an axis an element comes from: `window` elements from `low` on stand `front` elements behind the
+    begin of the result, around which is a border. With `once` no border is longer than what is mirrored in it."""
+    zero, one = p.whole(0), p.whole(1)
+    position, last = p.sub(at, front), p.sub(window, one)
     if mode == "edge":
-        inside = p.between(position, p.whole(0), last)
+        inside = p.between(position, zero, last)
     elif mode == "wrap":
-        inside = p.mod(position, p.maximum(p.size(window), p.whole(1)))
-    elif proven_lt(before, window) and proven_lt(after, window):  # one mirror on each side
-        distance = p.sub(last, p.maximum(position, p.sub(p.whole(0), position)))
-        inside = p.sub(last, p.maximum(distance, p.sub(p.whole(0), distance)))
+        inside = p.mod(position, p.maximum(window, one))
+    elif once:
+        distance = p.sub(last, p.maximum(position, p.sub(zero, position)))
+        inside = p.sub(last, p.maximum(distance, p.sub(zero, distance)))
     else:
-        period = p.maximum(p.mul(last, p.whole(2)), p.whole(1))
+        period = p.maximum(p.mul(last, p.whole(2)), one)
         folded = p.mod(position, period)
-        inside = p.maximum(p.minimum(p.minimum(folded, p.sub(period, folded)), last), p.whole(0))
-    return p.add(inside, p.size(low))
+        inside = p.maximum(p.minimum(p.minimum(folded, p.sub(period, folded)), last), zero)
+    return p.add(inside, low)
 
 
 @lowers(TileOp)

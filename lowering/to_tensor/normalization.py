@@ -9,10 +9,11 @@ from stepwell.dialects.graph.normalization import BatchNormOp, GroupNormOp, Laye
 from stepwell.dialects.tensor import ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import const, dim
-from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F64, INDEX, TensorType, Type
+from stepwell.lowering.to_tensor.places import Places, moved
 from stepwell.lowering.to_tensor.reduction import reshaped
 from stepwell.lowering.to_tensor.reductions import ReducedAxes, identity_of
 from stepwell.lowering.to_tensor.rules import accumulator_type, dim_names, lowers, map_generic, reduce_generics
@@ -160,11 +161,18 @@ def group_norm(op: GroupNormOp, c: Conversion) -> Value:
 def _by_group(c: Conversion, vector: Value, channels: Dim, groups: Dim, size: Dim) -> tuple[Value, AffineMap]:
     """A vector per channel, or per group, and where a map over [N, groups, channels / groups, rest] reads it."""
     type_ = tensor_type(vector)
-    if type_.shape[0] == channels:
+    if type_.shape[0] == channels or groups == channels:
         return reshaped(c, vector, type_.with_shape([groups, size])), AffineMap(4, 0, [dim(1), dim(2)])
     if type_.shape[0] == groups:
         return vector, AffineMap(4, 0, [dim(1)])
-    raise NoMatch(f"whether {type_.shape[0]} numbers are one per channel or one per group is not known at compile time")
+
+    def chosen(p: Places, source: Value) -> Value:
+        by_channel = p.compare("eq", p.size(type_.shape[0]), p.size(channels))
+        within = p.add(p.mul(p.at(0), p.size(size)), p.at(1))
+        return p.read(source, [p.select(by_channel, within, p.at(0))])
+
+    made = moved(c, type_.with_shape([groups, size]), chosen, sources=[vector])
+    return made, AffineMap(4, 0, [dim(1), dim(2)])
 
 
 @lowers(LrnOp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -86,6 +87,12 @@ def operand_of(value: Value, map_: AffineMap | None, space: Sequence[Dim]) -> Op
             places.append(const(0) if size == 1 and space[axis] != 1 else dim(axis))
         map_ = AffineMap(len(space), 0, places)
     return Mapped(*without_unit_dims(value, map_))
+
+
+def known_below(value: Value | None) -> np.ndarray[Any, Any] | None:
+    """The array that stands for a constant at the tensor landing."""
+    op = value.defining_op if value is not None else None
+    return op.value.numpy() if isinstance(op, ConstantOp) else None
 
 
 def splat_of(value: Value) -> Attribute | None:

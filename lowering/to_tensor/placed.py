@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import attrs
 
 from stepwell.dialects.graph.movement import TransposeOp
 from stepwell.dialects.tensor import tensor_type
-from stepwell.ir.affine_expr import AffineExpr
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim
+
+Place = TypeVar("Place")
 
 
 @attrs.frozen(eq=False)
@@ -33,7 +36,13 @@ class Placed:
             return Placed(c.new(op.x), tuple(op.permutation))
         return Placed.of(c, c.new(value))
 
-    def at(self, places: Sequence[AffineExpr]) -> list[AffineExpr]:
+    @property
+    def shape(self) -> list[Dim]:
+        """The sizes of the value."""
+        sizes = tensor_type(self.tensor).shape
+        return [sizes[axis] for axis in self.axes]
+
+    def at(self, places: Sequence[Place]) -> list[Place]:
         """Where in memory the value's element at some places is."""
         found = dict(zip(self.axes, places, strict=True))
         return [found[axis] for axis in range(len(self.axes))]

@@ -135,6 +135,12 @@ class Places(Scalars):
         negative = self.compare("lt", index, self.whole(0))
         return self.select(negative, self.add(index, size), index)
 
+    def stretched(self, size: Dim, place: Value) -> Value:
+        """The place on an axis that broadcasts: 0 where its size is 1, which run time may tell."""
+        if isinstance(size, int):
+            return self.whole(0) if size == 1 else place
+        return self.select(self.compare("eq", self.size(size), self.whole(1)), self.whole(0), place)
+
     def floor(self, a: Value) -> Value:
         """The largest whole float not above."""
         return self.unary(math.FloorOp, a)

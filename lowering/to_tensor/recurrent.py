@@ -17,7 +17,7 @@ from stepwell.dialects.tensor import DimsAttr, ForOp, GenericOp, RowOp, SizeOp, 
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.builder import Builder
-from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import I1, I64, INDEX, TensorType, is_unsigned
@@ -59,7 +59,9 @@ def computed(c: Conversion, reads: Sequence[Read], results: Sequence[TensorType]
 
 @attrs.frozen(eq=False)
 class Layer:
-    """One direction of a layer on its way down; n is the batch, states are [n, hidden]."""
+    """One direction of a layer on its way down; n is the batch, states are [n, hidden].
+
+    What belongs to several gates is [.., gates * hidden], and [.., gates, hidden] where hidden is not known."""
 
     op: RecurrentOp
     c: Conversion
@@ -77,12 +79,23 @@ class Layer:
         return tensor_type(self.op.x).shape[0]
 
     @property
-    def hidden(self) -> int:
-        """The size of the state. Raises NoMatch where it is symbolic."""
-        size = self.state.shape[1]
-        if not isinstance(size, int):
-            raise NoMatch(f"the hidden size {size} is not known at compile time")
-        return size
+    def hidden(self) -> Dim:
+        """The size of the state."""
+        return self.state.shape[1]
+
+    def width(self, gates: int) -> list[Dim]:
+        """The sizes of what belongs to some gates."""
+        return [gates * self.hidden] if isinstance(self.hidden, int) else [gates, self.hidden]
+
+    def gates(self, first: int, *behind: AffineExpr) -> list[AffineExpr]:
+        """Where the elements of gates from `first` on are, at the dims from d1 on."""
+        if isinstance(self.hidden, int):
+            return [dim(1) + first * self.hidden, *behind]
+        return [dim(1) + first, dim(2), *behind]
+
+    def gate_at(self, number: int) -> list[AffineExpr]:
+        """Where the elements of one gate are, at the dim d1."""
+        return [dim(1) + number * self.hidden] if isinstance(self.hidden, int) else [const(number), dim(1)]
 
     @property
     def is_backward(self) -> bool:
@@ -93,6 +106,12 @@ class Layer:
         """An operand [d, ..] of the layer, read in this direction."""
         return self.c.new(value), [const(self.direction), *places]
 
+    def gated(self, value: Value, gates: int, places: Sequence[AffineExpr]) -> Read:
+        """An operand [d, gates * hidden, ..] of the layer, read in this direction."""
+        new = self.c.new(value)
+        d, _, *behind = tensor_type(new).shape
+        return reshaped(self.c, new, [d, *self.width(gates), *behind]), [const(self.direction), *places]
+
     def function(self, number: int) -> Callable[[Scalars, Value], Value]:
         """Activation `number` of this direction."""
         place = self.direction * self.op.functions + number
@@ -100,31 +119,33 @@ class Layer:
         alpha, beta = self.op.alphas[place], self.op.betas[place]
         return lambda s, x: compute(s, x, alpha, beta)
 
-    def gate(self, number: int) -> Callable[[Scalars, Value], Value]:
+    def activation(self, number: int) -> Callable[[Scalars, Value], Value]:
         """Activation `number` behind the clip."""
         function, clip = self.function(number), self.op.clip
         return lambda s, x: function(s, x if clip is None else s.bounded(x, clip))
 
     def product(self, lhs: Value, weights: Value, first: int, count: int) -> Value:
-        """[m, count]: lhs [m, k] times rows first .. first + count of weights [d, rows, k], transposed."""
-        rows, depth = tensor_type(lhs).shape
+        """[m, count gates]: lhs [m, k] times the rows of gates from `first` on of weights [d, rows, k], transposed."""
+        (rows, depth), width = tensor_type(lhs).shape, self.width(count)
+        space, last = 2 + len(width), dim(1 + len(width))
+        source, places = self.gated(weights, self.op.gates, self.gates(first, last))
         return reduce_generics(
-            self.c, [lhs, self.c.new(weights)], [TensorType((rows, count), self.state.element)],
-            sizes=[rows, count, depth],
-            iterators=["parallel", "parallel", "reduction"],
+            self.c, [lhs, source], [TensorType((rows, *width), self.state.element)],
+            sizes=[rows, *width, depth],
+            iterators=["parallel"] * (space - 1) + ["reduction"],
             maps=[
-                AffineMap(3, 0, [dim(0), dim(2)]),
-                AffineMap(3, 0, [const(self.direction), dim(1) + first, dim(2)]),
-                AffineMap(3, 0, [dim(0), dim(1)]),
+                AffineMap(space, 0, [dim(0), last]),
+                AffineMap(space, 0, places),
+                AffineMap(space, 0, [dim(axis) for axis in range(space - 1)]),
             ],
-            names=["m", "n", "k"],
+            names=["m", "n", "k"] if len(width) == 1 else ["m", "g", "n", "k"],
             body=lambda s, x, y: s.mul(x, y),
             combine=lambda s, x, y: s.add(x, y),
             identities=[attribute_of(0, self.state.element)],
         )[0]  # fmt: skip
 
     def plus(self, total: Value, *terms: Read) -> Value:
-        """[m, n]: the sum of a value and of others, in this order."""
+        """[m, gates]: the sum of a value and of others, in this order."""
         if not terms:
             return total
 
@@ -133,19 +154,23 @@ class Layer:
                 first = s.add(first, value)
             return [first]
 
-        return computed(self.c, [(total, [dim(0), dim(1)]), *terms], [tensor_type(total)], body)[0]
+        return computed(self.c, [self.whole(total), *terms], [tensor_type(total)], body)[0]
+
+    @staticmethod
+    def whole(value: Value) -> Read:
+        """Every element where it is."""
+        return value, [dim(axis) for axis in range(tensor_type(value).rank)]
 
     def projected(self) -> Value:
-        """[t, n, gates * hidden]: the inputs of all steps times w, plus the biases that are added to nothing else."""
+        """[t, n, gates]: the inputs of all steps times w, plus the biases that are added to nothing else."""
         op = self.op
         x = self.c.new(op.x)
         steps, batch, features = tensor_type(x).shape
-        rows = op.gates * self.hidden
-        biases = [] if op.bias is None else [self.part(op.bias, dim(1))]
+        biases = [] if op.bias is None else [self.gated(op.bias, 2 * op.gates, self.gates(0))]
         if op.bias is not None and not self.keeps_recurrent_bias:
-            biases.append(self.part(op.bias, dim(1) + rows))
-        made = self.product(reshaped(self.c, x, (steps * batch, features)), op.w, 0, rows)
-        return reshaped(self.c, self.plus(made, *biases), (steps, batch, rows))
+            biases.append(self.gated(op.bias, 2 * op.gates, self.gates(op.gates)))
+        made = self.product(reshaped(self.c, x, (steps * batch, features)), op.w, 0, op.gates)
+        return reshaped(self.c, self.plus(made, *biases), (steps, batch, *self.width(op.gates)))
 
     @property
     def keeps_recurrent_bias(self) -> bool:
@@ -198,7 +223,7 @@ class Layer:
 
 @attrs.frozen(eq=False)
 class Step:
-    """One step of a layer: `x` [n, gates * hidden] are the inputs' products, `states` the states before, h first, and
+    """One step of a layer: `x` [n, gates] are the inputs' products, `states` the states before, h first, and
     `alive` [n] says which sequences go on."""
 
     layer: Layer
@@ -212,13 +237,12 @@ class Step:
         return self.states[0]
 
     def column(self, value: Value, gate: int = 0) -> Read:
-        """The part of [n, gates * hidden] that belongs to a gate."""
-        return value, [dim(0), dim(1) + gate * self.layer.hidden]
+        """The part of [n, gates] that belongs to a gate."""
+        return value, [dim(0), *self.layer.gate_at(gate)]
 
     def recurrent(self, first: int, count: int) -> Value:
         """h times the rows of r of some gates."""
-        hidden = self.layer.hidden
-        return self.layer.product(self.h, self.layer.op.r, first * hidden, count * hidden)
+        return self.layer.product(self.h, self.layer.op.r, first, count)
 
     def ends(self, reads: Sequence[Read], cell: Cell) -> list[Value]:
         """The states behind the step, then its row of y: `cell` computes the states, given the elements that are read.
@@ -226,7 +250,7 @@ class Step:
         Where a sequence has ended, states stay and y is 0."""
         layer, alive = self.layer, self.alive
         row = layer.state.with_element(tensor_type(layer.op.x).element)
-        kept = [] if alive is None else [(alive, [dim(0)]), *map(self.column, self.states)]
+        kept = [] if alive is None else [(alive, [dim(0)]), *map(layer.whole, self.states)]
         results = [layer.state] * len(self.states)
         has_row = alive is not None or row is not layer.state
 
@@ -245,7 +269,7 @@ class Step:
 
 def rnn_step(step: Step) -> list[Value]:
     """h' = f(x + h r)"""
-    f = step.layer.gate(0)
+    f = step.layer.activation(0)
     reads = [step.column(step.recurrent(0, 1)), step.column(step.x)]
     return step.ends(reads, lambda s, recurrent, x: [f(s, s.add(x, recurrent))])
 
@@ -254,7 +278,7 @@ def gru_step(step: Step) -> list[Value]:
     """h' = (1 - z) * candidate + z * h"""
     layer = step.layer
     assert isinstance(layer.op, GruOp)
-    f, g = layer.gate(0), layer.gate(1)
+    f, g = layer.activation(0), layer.activation(1)
 
     def mixed(s: Scalars, update: Value, candidate: Value, h: Value) -> list[Value]:
         rest = s.sub(s.constant(1.0, h.type), update)
@@ -262,7 +286,7 @@ def gru_step(step: Step) -> list[Value]:
 
     xs = [step.column(step.x, gate) for gate in range(3)]
     if layer.op.linear_before_reset:
-        biases = [] if layer.op.bias is None else [layer.part(layer.op.bias, dim(1) + 3 * layer.hidden)]
+        biases = [] if layer.op.bias is None else [layer.gated(layer.op.bias, 6, layer.gates(3))]
         recurrent = layer.plus(step.recurrent(0, 3), *biases)
 
         def whole(s: Scalars, h: Value, *parts: Value) -> list[Value]:
@@ -271,27 +295,27 @@ def gru_step(step: Step) -> list[Value]:
             return mixed(s, f(s, s.add(xz, rz)), g(s, s.add(xh, s.mul(reset, rh))), h)
 
         rs = [step.column(recurrent, gate) for gate in range(3)]
-        return step.ends([step.column(step.h), *(read for pair in zip(xs, rs, strict=True) for read in pair)], whole)
-    gates = layer.plus(step.recurrent(0, 2), (step.x, [dim(0), dim(1)]))
+        return step.ends([layer.whole(step.h), *(read for pair in zip(xs, rs, strict=True) for read in pair)], whole)
+    gates = layer.plus(step.recurrent(0, 2), (step.x, [dim(0), *layer.gates(0)]))
     reset_h = computed(
-        layer.c, [step.column(gates, 1), step.column(step.h)], [layer.state], lambda s, r, h: [s.mul(f(s, r), h)]
+        layer.c, [step.column(gates, 1), layer.whole(step.h)], [layer.state], lambda s, r, h: [s.mul(f(s, r), h)]
     )[0]
-    candidate = layer.product(reset_h, layer.op.r, 2 * layer.hidden, layer.hidden)
+    candidate = layer.product(reset_h, layer.op.r, 2, 1)
 
     def last(s: Scalars, rh: Value, z: Value, xh: Value, h: Value) -> list[Value]:
         return mixed(s, f(s, z), g(s, s.add(xh, rh)), h)
 
-    return step.ends([step.column(candidate), step.column(gates, 0), xs[2], step.column(step.h)], last)
+    return step.ends([step.column(candidate), step.column(gates, 0), xs[2], layer.whole(step.h)], last)
 
 
 def lstm_step(step: Step) -> list[Value]:
     """c' = f * c + i * g; h' = o * h(c')"""
     layer, op = step.layer, step.layer.op
     assert isinstance(op, LstmOp)
-    f, g, last = layer.gate(0), layer.gate(1), layer.function(2)
-    sums = layer.plus(step.recurrent(0, 4), (step.x, [dim(0), dim(1)]))
+    f, g, last = layer.activation(0), layer.activation(1), layer.function(2)
+    sums = layer.plus(step.recurrent(0, 4), (step.x, [dim(0), *layer.gates(0)]))
     peepholes = [] if op.peepholes is None else [
-        layer.part(op.peepholes, dim(1) + gate * layer.hidden) for gate in range(3)
+        layer.gated(op.peepholes, 3, layer.gate_at(gate)) for gate in range(3)
     ]  # fmt: skip
     coupled = op.input_forget
 
@@ -305,7 +329,7 @@ def lstm_step(step: Step) -> list[Value]:
             o = s.add(o, s.mul(holes[1], c))
         return [s.mul(f(s, o), last(s, c)), c]
 
-    return step.ends([step.column(step.states[1]), *(step.column(sums, gate) for gate in range(4)), *peepholes], cell)
+    return step.ends([layer.whole(step.states[1]), *(step.column(sums, gate) for gate in range(4)), *peepholes], cell)
 
 
 STEPS: dict[type[RecurrentOp], Callable[[Step], list[Value]]] = {RnnOp: rnn_step, GruOp: gru_step, LstmOp: lstm_step}

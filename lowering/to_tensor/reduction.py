@@ -1,14 +1,26 @@
-"""Reductions over axes -> `tensor.generic` with reduction dims."""
+"""Reductions over axes -> `tensor.generic` with reduction dims, of sizes that data tell where they tell the axes."""
 
 from __future__ import annotations
 
 from stepwell.dialects import arith, math
+from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.reduction import ArgReduceOp, ReduceOp
 from stepwell.dialects.tensor import ReshapeOp, tensor_type
+from stepwell.ir.affine_expr import const
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim, dim_max, symbol
 from stepwell.ir.types import I64, FloatType, IntegerType, TensorType, Type, is_unsigned
-from stepwell.lowering.to_tensor.reductions import ReducedAxes, extreme_identities, first_extreme
+from stepwell.lowering.to_tensor.axes import axis_counts
+from stepwell.lowering.to_tensor.born import COUNT, bear
+from stepwell.lowering.to_tensor.places import Places, moved
+from stepwell.lowering.to_tensor.reductions import (
+    AxesByData,
+    ReducedAxes,
+    ReductionSpace,
+    extreme_identities,
+    first_extreme,
+)
 from stepwell.lowering.to_tensor.rules import accumulator_type, lowers, signless
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -25,9 +37,15 @@ def reduce(op: ReduceOp, c: Conversion) -> Value:
     """graph.reduce %x {kind = "mean", axes = [1]}  ->  sums over d1, each divided by the count"""
     x, result = c.new(op.x), signless(op.result.type)
     assert isinstance(result, TensorType)
-    if not op.axes:
+    axes = op.known_axes()
+    if axes is None:
+        return _reduced_over(AxesByData(tensor_type(x).shape, kept_sizes(op, c)), op, c, x, result)
+    if not axes:
         return x
-    space = ReducedAxes(tensor_type(x).shape, tuple(op.axes))
+    return _reduced_over(ReducedAxes(tensor_type(x).shape, axes), op, c, x, result)
+
+
+def _reduced_over(space: ReductionSpace, op: ReduceOp, c: Conversion, x: Value, result: TensorType) -> Value:
     unsigned = is_unsigned(op.x.type)
     if op.kind == "mean":
         made = _mean(c, space, x, result.element, unsigned)
@@ -40,7 +58,49 @@ def reduce(op: ReduceOp, c: Conversion) -> Value:
     return reshaped(c, made, result)
 
 
-def _mean(c: Conversion, space: ReducedAxes, x: Value, element: Type, unsigned: bool) -> Value:
+def kept_sizes(op: ReduceOp, c: Conversion) -> tuple[Dim, ...]:
+    """graph.reduce %x, %axes  ->  tensor.born: the size that each axis has where reduced ones have size 1
+
+    Without `keepdims` these are symbols of the lowering, and the result's sizes are those of the axes that stay."""
+    assert op.where is not None
+    shape = tensor_type(op.x).shape
+    counts = axis_counts(c, c.new(op.where), len(shape), all_if_empty=not op.none_if_empty)
+
+    def kept(p: Places, count: Value, size: Dim) -> Value:
+        """1 where the axis is reduced, else its size."""
+        return p.select(p.compare("ne", count, p.constant(0, I64)), p.whole(1), p.size(size))
+
+    def size_of(axis: int) -> Value:
+        return moved(
+            c, COUNT, lambda p, count: p.integer_of(kept(p, count, shape[axis]), I64), inputs=[counts],
+            maps=[[const(axis)]],
+        )  # fmt: skip
+
+    def size_at(place: int) -> Value:
+        """The size of the axis that stays at a place: as many axes before it stay."""
+
+        def body(p: Places, *found: Value) -> Value:
+            stayed, size = p.whole(0), p.whole(0)
+            for length, count in zip(shape, found, strict=True):
+                stays = p.compare("eq", count, p.constant(0, I64))
+                here = p.both(stays, p.compare("eq", stayed, p.whole(place)))
+                size = p.select(here, p.size(length), size)
+                stayed = p.add(stayed, p.select(stays, p.whole(1), p.whole(0)))
+            return p.integer_of(size, I64)
+
+        rank = len(shape)
+        return moved(c, COUNT, body, inputs=[counts] * rank, maps=[[const(axis)] for axis in range(rank)])
+
+    if op.keepdims:
+        names = [None if dim == 1 else str(dim) for dim in shape_of(op.result)]
+    else:
+        names = [None if dim == 1 else f"{op.new_dims[0]}.kept{axis}" for axis, dim in enumerate(shape)]
+        bear(op, c, {name: (size_at(place), None) for place, name in enumerate(op.new_dims)})
+    bear(op, c, {name: (size_of(n), dim_max(shape[n], 1)) for n, name in enumerate(names) if name is not None})
+    return tuple(1 if name is None else symbol(name) for name in names)
+
+
+def _mean(c: Conversion, space: ReductionSpace, x: Value, element: Type, unsigned: bool) -> Value:
     total = space.merge(c, "sum", x)
     if isinstance(element, FloatType):
         return space.on_kept(c, [total], element, lambda s, t: s.divf(t, s.count(space.count, t.type)))
@@ -57,7 +117,7 @@ def _mean(c: Conversion, space: ReducedAxes, x: Value, element: Type, unsigned: 
     return space.on_kept(c, [total], element, cut)
 
 
-def _log_sum_exp(c: Conversion, space: ReducedAxes, x: Value, element: Type) -> Value:
+def _log_sum_exp(c: Conversion, space: ReductionSpace, x: Value, element: Type) -> Value:
     """ln(sum(e^(x - peak))) + peak, where an infinite or NaN peak counts as 0."""
     wide = accumulator_type(element)
 

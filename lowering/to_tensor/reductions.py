@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -20,11 +21,77 @@ from stepwell.lowering.to_tensor.rules import Body, accumulator_type, dim_names,
 from stepwell.lowering.to_tensor.scalars import Scalars
 
 
-@attrs.frozen
-class ReducedAxes:
-    """The axes of a shape that a reduction keeps and those it merges.
+class ReductionSpace(ABC):
+    """The iteration space of a reduction: the dims of its result, then those that it merges. Results are read and
+    written in order."""
 
-    The reduction's iteration space is the kept axes, then the merged ones: results are read and written in order."""
+    @property
+    @abstractmethod
+    def result_shape(self) -> tuple[Dim, ...]:
+        """The sizes of the result."""
+
+    @property
+    @abstractmethod
+    def merged_sizes(self) -> tuple[Dim, ...]:
+        """The sizes of the dims that are merged."""
+
+    @property
+    @abstractmethod
+    def whole_map(self) -> AffineMap:
+        """Where the reduction reads a tensor of the whole shape."""
+
+    @property
+    def dims(self) -> int:
+        """The rank of the iteration space."""
+        return len(self.result_shape) + len(self.merged_sizes)
+
+    @property
+    def count(self) -> Dim:
+        """How many elements are merged into one."""
+        total: Dim = 1
+        for size in self.merged_sizes:
+            total = total * size
+        return total
+
+    @property
+    def result_map(self) -> AffineMap:
+        """Where the reduction reads or writes a tensor of the result's shape."""
+        return AffineMap(self.dims, 0, [dim(n) for n in range(len(self.result_shape))])
+
+    def reduce(
+        self, c: Conversion, whole: Sequence[Value], kept: Sequence[Value], elements: Sequence[Type], body: Body,
+        combine: Body, identities: Sequence[Attribute],
+    ) -> list[Value]:  # fmt: skip
+        """Tensors of the kept axes: body(whole elements, kept elements) merged over the axes."""
+        return reduce_generics(
+            c, [*whole, *kept], [TensorType(self.result_shape, element) for element in elements],
+            sizes=[*self.result_shape, *self.merged_sizes],
+            iterators=["parallel"] * len(self.result_shape) + ["reduction"] * len(self.merged_sizes),
+            maps=[self.whole_map] * len(whole) + [self.result_map] * (len(kept) + len(elements)),
+            names=dim_names(self.dims), body=body, combine=combine, identities=identities,
+        )  # fmt: skip
+
+    def merge(
+        self, c: Conversion, kind: str, x: Value, body: Body = lambda s, x: x, kept: Sequence[Value] = (), *,
+        unsigned: bool = False, element: Type | None = None,
+    ) -> Value:  # fmt: skip
+        """The sum, prod, max, min or `largest number` of body(x, kept elements) over axes in the accumulator's type."""
+        element = element or accumulator_type(tensor_type(x).element)
+
+        def combine(s: Scalars, a: Value, b: Value) -> Value:
+            return COMBINE[kind](s, a, b, unsigned)
+
+        return self.reduce(c, [x], kept, [element], body, combine, [identity_of(kind, element, unsigned)])[0]
+
+    def on_kept(self, c: Conversion, inputs: Sequence[Value], element: Type, body: Body) -> Value:
+        """A map over tensors of the kept axes: the end of the reduction that made one of them."""
+        return map_generic(c, inputs, TensorType(self.result_shape, element), body)
+
+
+@attrs.frozen
+class ReducedAxes(ReductionSpace):
+    """The axes of a shape that a reduction keeps and those it merges: the iteration space is the kept axes, then the
+    merged ones."""
 
     shape: tuple[Dim, ...]
     axes: tuple[int, ...]
@@ -40,12 +107,9 @@ class ReducedAxes:
         return tuple(self.shape[axis] for axis in self.kept)
 
     @property
-    def count(self) -> Dim:
-        """How many elements are merged into one."""
-        total: Dim = 1
-        for axis in self.axes:
-            total = total * self.shape[axis]
-        return total
+    def merged_sizes(self) -> tuple[Dim, ...]:
+        """The sizes of the merged axes."""
+        return tuple(self.shape[axis] for axis in self.axes)
 
     def position(self, axis: int) -> int:
         """The dim of the iteration space that runs along an axis."""
@@ -57,43 +121,31 @@ class ReducedAxes:
         return AffineMap(len(self.shape), 0, [dim(self.position(axis)) for axis in range(len(self.shape))])
 
     @property
-    def result_map(self) -> AffineMap:
-        """Where the reduction reads or writes a tensor of the kept axes."""
-        return AffineMap(len(self.shape), 0, [dim(n) for n in range(len(self.kept))])
-
-    @property
     def spread_map(self) -> AffineMap:
         """Where a map over the whole shape reads a tensor of the kept axes."""
         return AffineMap(len(self.shape), 0, [dim(axis) for axis in self.kept])
 
-    def reduce(
-        self, c: Conversion, whole: Sequence[Value], kept: Sequence[Value], elements: Sequence[Type], body: Body,
-        combine: Body, identities: Sequence[Attribute],
-    ) -> list[Value]:  # fmt: skip
-        """Tensors of the kept axes: body(whole elements, kept elements) merged over the axes."""
-        return reduce_generics(
-            c, [*whole, *kept], [TensorType(self.result_shape, element) for element in elements],
-            sizes=[self.shape[axis] for axis in (*self.kept, *self.axes)],
-            iterators=["parallel"] * len(self.kept) + ["reduction"] * len(self.axes),
-            maps=[self.whole_map] * len(whole) + [self.result_map] * (len(kept) + len(elements)),
-            names=dim_names(len(self.shape)), body=body, combine=combine, identities=identities,
-        )  # fmt: skip
 
-    def merge(
-        self, c: Conversion, kind: str, x: Value, body: Body = lambda s, x: x, kept: Sequence[Value] = (), *,
-        unsigned: bool = False, element: Type | None = None,
-    ) -> Value:  # fmt: skip
-        """The sum, prod, max or min of body(x, kept elements) over the axes, in the accumulator's type."""
-        element = element or accumulator_type(tensor_type(x).element)
+@attrs.frozen
+class AxesByData(ReductionSpace):
+    """Axes of a shape of which only data tell whether a reduction merges them.
 
-        def combine(s: Scalars, a: Value, b: Value) -> Value:
-            return COMBINE[kind](s, a, b, unsigned)
+    Every axis is a dim of the result, of the axis' size or 1, and a dim that is merged, of size 1 or the axis'; its
+    elements are read at the sum of both places."""
 
-        return self.reduce(c, [x], kept, [element], body, combine, [identity_of(kind, element, unsigned)])[0]
+    shape: tuple[Dim, ...]
+    result_shape: tuple[Dim, ...]
 
-    def on_kept(self, c: Conversion, inputs: Sequence[Value], element: Type, body: Body) -> Value:
-        """A map over tensors of the kept axes: the end of the reduction that made one of them."""
-        return map_generic(c, inputs, TensorType(self.result_shape, element), body)
+    @property
+    def merged_sizes(self) -> tuple[Dim, ...]:
+        """One of the two sizes of an axis is 1, the other the axis'."""
+        return tuple(size + 1 - kept for size, kept in zip(self.shape, self.result_shape, strict=True))
+
+    @property
+    def whole_map(self) -> AffineMap:
+        """Where the reduction reads a tensor of the whole shape."""
+        rank = len(self.shape)
+        return AffineMap(2 * rank, 0, [dim(axis) + dim(rank + axis) for axis in range(rank)])
 
 
 def _largest(s: Scalars, a: Value, b: Value, unsigned: bool) -> Value:
@@ -108,6 +160,7 @@ COMBINE: dict[str, Callable[[Scalars, Value, Value, bool], Value]] = {
     "sum": lambda s, a, b, unsigned: s.add(a, b),
     "prod": lambda s, a, b, unsigned: s.mul(a, b),
     "max": _largest,
+    "largest number": lambda s, a, b, unsigned: s.larger(a, b),
     "min": _smallest,
 }
 
@@ -116,7 +169,7 @@ def identity_of(kind: str, element: Type, unsigned: bool = False) -> Attribute:
     """What leaves every other element as it is; the result of an empty set."""
     if kind in ("sum", "prod"):
         return attribute_of(int(kind == "prod"), element)
-    return lowest(element, unsigned) if kind == "max" else highest(element, unsigned)
+    return lowest(element, unsigned) if kind in ("max", "largest number") else highest(element, unsigned)
 
 
 def lowest(element: Type, unsigned: bool = False) -> Attribute:

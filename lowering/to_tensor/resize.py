@@ -7,32 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 
-import attrs
 import numpy as np
 
 from stepwell.dialects.arith import attribute_of
-from stepwell.dialects.graph.base import Array, constant_array, content, shape_of
-from stepwell.dialects.graph.resize import (
-    AxisResize,
-    ResizeOp,
-    coordinates_at,
-    filter_taps,
-    keep_aspect,
-    nearest,
-    simple,
-    source_map,
-)
+from stepwell.dialects.graph.base import Array, constant_array, shape_of
+from stepwell.dialects.graph.resize import AxisResize, ResizeOp, coordinates_at, filter_taps, nearest, source_map
 from stepwell.dialects.tensor import ConstantOp, tensor_type
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.attributes import elements
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, dim_max
+from stepwell.ir.dims import Dim, ceildiv, dim_max
 from stepwell.ir.types import F32, F64, I64, FloatType, TensorType, Type, numpy_dtype
+from stepwell.lowering.to_tensor.fractions import quotients
 from stepwell.lowering.to_tensor.numbers import as_float, from_float
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, result_type
+from stepwell.lowering.to_tensor.resize_axes import REACH, AxisPlan
 from stepwell.lowering.to_tensor.rules import lowers
 
 UNROLLED_TAPS = 4  # more are a reduction
@@ -42,7 +33,8 @@ UNROLLED_TAPS = 4  # more are a reduction
 def resize(op: ResizeOp, c: Conversion) -> Value:
     """graph.resize %x  ->  out[i] = sum over t of weights[i, t] * x[places[i, t]], axis by axis"""
     result, x = result_type(op), c.new(op.x)
-    axes = [AxisPlan.of(op, position) for position in range(len(op.axes))]
+    region = _region(op, c)
+    axes = [AxisPlan.of(op, position, region) for position in range(len(op.axes))]
     if op.mode == "nearest":
         made = _nearest(c, op, x, result, axes)
         return _with_outside(c, op, made, axes)
@@ -63,91 +55,23 @@ def resize(op: ResizeOp, c: Conversion) -> Value:
     )
 
 
+def _region(op: ResizeOp, c: Conversion) -> Value | None:
+    """The region of a crop as quotients of f64, where it or the sizes it is made of are only known at run time."""
+    if op.coordinates != "tf_crop_and_resize" or op.region is None:
+        return None
+    sizes = [shape_of(value)[axis] for value in (op.x, op.result) for axis in op.axes]
+    if constant_array(op.region) is not None and all(isinstance(size, int) for size in sizes):
+        return None
+    return quotients(c, c.new(op.region))
+
+
+def _regions(axes: Sequence[AxisPlan]) -> list[Value]:
+    """The region as the source of a body, where it is one."""
+    return [plan.region for plan in axes[:1] if plan.region is not None]
+
+
 def _computing_type(element: Type) -> FloatType:
     return F32 if isinstance(element, FloatType) and element.width <= 32 else F64
-
-
-@attrs.frozen
-class AxisPlan:
-    """How one axis is resized. `known` is its plan where both sizes are known; else `place` gives the coordinate of
-    element x of the result as (a * x + b) / d of sizes, and `scale` the scale where it is a constant."""
-
-    axis: int
-    size: Dim
-    new_size: Dim
-    coordinates: str
-    known: AxisResize | None
-    scale: Fraction | None
-
-    @staticmethod
-    def of(op: ResizeOp, position: int) -> AxisPlan:
-        """The plan of the axis `op.axes[position]`. Raises NoMatch where it depends on data."""
-        axis = op.axes[position]
-        size, new_size = shape_of(op.x)[axis], shape_of(op.result)[axis]
-        scale = None
-        if op.scales is not None:
-            scales = constant_array(op.scales)
-            if scales is None:
-                raise NoMatch("the scales depend on data")
-            scale = simple(scales[position])
-        known = None
-        if isinstance(size, int) and isinstance(new_size, int):
-            known = _known_resize(op, position, size, new_size, scale)
-        elif op.coordinates == "tf_crop_and_resize":
-            raise NoMatch("the sizes of a cropped region are only known at run time")
-        return AxisPlan(axis, size, new_size, op.coordinates, known, scale)
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether every element stays where it is."""
-        if self.known is None:
-            return self.size == self.new_size and self.scale in (None, 1) and self.coordinates != "tf_half_pixel_for_nn"
-        return self.size == self.new_size and source_map(self.known, self.coordinates) == (Fraction(1), Fraction(0))
-
-    def quotient(self) -> tuple[Dim, Dim, Dim]:
-        """(a, b, d) such that element x of the result lies at (a * x + b) / d; d is positive."""
-        n, m = self.size, self.new_size
-        if self.scale is None:
-            up, down, width = m, n, m  # the scale is up / down; width = n * scale
-            if self.coordinates == "align_corners":
-                return n - 1, 0, dim_max(width - 1, 1)
-            shift: Dim = 0
-        else:
-            up, down = self.scale.numerator, self.scale.denominator
-            if self.coordinates == "align_corners":
-                return (n - 1) * down, 0, dim_max(n * up - down, 1)
-            shift = n * up - m * down
-        if self.coordinates == "asymmetric":
-            return down, 0, dim_max(up, 1)
-        if self.coordinates == "tf_half_pixel_for_nn":
-            return down * 2, down, dim_max(up * 2, 1)
-        symmetric = self.coordinates == "half_pixel_symmetric"
-        return down * 2, down - up + (shift if symmetric else 0), dim_max(up * 2, 1)
-
-    def numerator(self, p: Places, x: Value) -> tuple[Value, Value]:
-        """a * x + b and d, as code."""
-        a, b, d = self.quotient()
-        number = p.add(p.mul(p.size(a), x), p.size(b))
-        if self.coordinates == "pytorch_half_pixel":
-            number = p.select(p.compare("eq", p.size(self.new_size), p.whole(1)), p.whole(0), number)
-        return number, p.size(d)
-
-
-def _known_resize(op: ResizeOp, position: int, size: int, new_size: int, scale: Fraction | None) -> AxisResize:
-    plan = AxisResize(size, new_size, scale if scale is not None else Fraction(new_size, size) if size else Fraction(1))
-    if op.aspect != "stretch" and op.sizes is not None:
-        wanted, old = content(op.sizes), [shape_of(op.x)[axis] for axis in op.axes]
-        numbers = [d for d in (wanted or ()) if isinstance(d, int)], [d for d in old if isinstance(d, int)]
-        if len(numbers[0]) != len(op.axes) or len(numbers[1]) != len(op.axes):
-            raise NoMatch("a common scale of sizes that are only known at run time")
-        plan = keep_aspect(numbers[1], numbers[0], op.aspect)[position]
-    if op.coordinates != "tf_crop_and_resize":
-        return plan
-    region = constant_array(op.region)
-    if region is None:
-        raise NoMatch("the region depends on data")
-    starts, ends = np.reshape(region, (2, -1))
-    return attrs.evolve(plan, start=simple(starts[position]), end=simple(ends[position]))
 
 
 def _constant(c: Conversion, array: Array, element: Type) -> Value:
@@ -176,20 +100,22 @@ def _nearest(c: Conversion, op: ResizeOp, x: Value, result: TensorType, axes: Se
     computed = {plan.axis: plan for plan in axes if plan.known is None}
 
     def body(p: Places, *args: Value) -> Value:
-        *found, source = args
+        found, (source, *regions) = args[: len(tables)], args[len(tables) :]
         tabled = dict(zip(tables, found, strict=True))
         places = [p.at(axis) for axis in range(result.rank)]
         for axis, expr in enumerate(exprs):
             if axis in tabled:
                 places[axis] = p.index_of(tabled[axis], False)
             elif axis in computed:
-                places[axis] = _nearest_place(p, computed[axis], op.rounding)
+                place = computed[axis].coordinate(p, p.at(axis), regions).nearest(p, op.rounding)
+                last = p.sub(p.size(computed[axis].size), p.whole(1))
+                places[axis] = p.between(place, p.whole(0), last)
             elif expr is not None and expr is not dim(axis):
                 places[axis] = affine_value(p, expr)
         return p.read(source, places)
 
     maps = [[dim(axis)] for axis in tables]
-    return moved(c, result, body, inputs=list(tables.values()), maps=maps, sources=[x])
+    return moved(c, result, body, inputs=list(tables.values()), maps=maps, sources=[x, *_regions(axes)])
 
 
 def affine_places(how: AxisResize, op: ResizeOp, found: Array, axis: int) -> AffineExpr | None:
@@ -225,43 +151,37 @@ def affine_value(p: Places, expr: AffineExpr) -> Value:
     return total
 
 
-def _nearest_place(p: Places, plan: AxisPlan, rounding: str) -> Value:
-    number, below = plan.numerator(p, p.at(plan.axis))
-    one, two = p.whole(1), p.whole(2)
-    if rounding == "floor":
-        place = p.floordiv(number, below)
-    elif rounding == "ceil":
-        place = p.ceildiv(number, below)
-    else:
-        half = p.sub(below, one) if rounding == "round_prefer_floor" else below
-        place = p.floordiv(p.add(p.mul(number, two), half), p.mul(below, two))
-    return p.between(place, p.whole(0), p.sub(p.size(plan.size), one))
-
-
 def _with_outside(c: Conversion, op: ResizeOp, value: Value, axes: Sequence[AxisPlan]) -> Value:
     """The extrapolation value where a cropped region lies outside the operand."""
     if op.coordinates != "tf_crop_and_resize":
         return value
     masks, places = [], []
     for plan in axes:
-        assert plan.known is not None
+        if plan.known is None:
+            continue
         at = coordinates_at(plan.known, op.coordinates)
         beyond = (at < 0) | (at > plan.known.size - 1)
         if beyond.any():
             masks.append(_constant(c, beyond.astype(np.int64), I64))
             places.append([dim(plan.axis)])
-    if not masks:
+    regions = _regions(axes)
+    if not masks and not regions:
         return value
     type_ = tensor_type(value)
     number = attribute_of(np.asarray(op.extrapolation).astype(numpy_dtype(type_)), type_.element)
 
-    def body(p: Places, inside: Value, *beyond: Value) -> Value:
-        for mask in beyond:
+    def body(p: Places, inside: Value, *rest: Value) -> Value:
+        for plan in axes if regions else ():
+            at = plan.coordinate(p, p.at(plan.axis), rest[len(masks) :]).value(p)
+            last = p.float_of(p.sub(p.size(plan.size), p.whole(1)))
+            within = p.both(p.compare("ge", at, p.constant(0.0, F64)), p.compare("le", at, last))
+            inside = p.select(within, inside, p.constant_of(number))
+        for mask in rest[: len(masks)]:
             outside = p.compare("ne", mask, p.constant(0, I64))
             inside = p.select(outside, p.constant_of(number), inside)
         return inside
 
-    return moved(c, type_, body, inputs=[value, *masks], maps=[dims(type_.rank), *places])
+    return moved(c, type_, body, inputs=[value, *masks], maps=[dims(type_.rank), *places], sources=regions)
 
 
 # Interpolation
@@ -281,7 +201,7 @@ def _interpolated(c: Conversion, op: ResizeOp, x: Value, plan: AxisPlan) -> Valu
         at[axis] = p.index_of(place, False)
         return p.mul(p.read(source, at), weight)
 
-    if taps > UNROLLED_TAPS:
+    if not isinstance(taps, int) or taps > UNROLLED_TAPS:
         return reduced(
             c, result, [taps], lambda p, place, weight, source: term(p, source, place, weight),
             lambda p, a, b: p.add(a, b), attribute_of(0.0, type_.element), inputs=[places, weights],
@@ -300,7 +220,7 @@ def _interpolated(c: Conversion, op: ResizeOp, x: Value, plan: AxisPlan) -> Valu
     return moved(c, result, body, inputs=[places, weights] * taps, maps=maps, sources=[x])
 
 
-def _tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, int]:
+def _tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, Dim]:
     """Places and weights [new size, taps] of the elements that make up each element, and the number of taps."""
     if plan.known is None:
         return _computed_tables(c, op, plan, element)
@@ -309,37 +229,41 @@ def _tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple
     return _constant(c, places, I64), _constant(c, weights, element), places.shape[1]
 
 
-def _computed_tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, int]:
-    """The tables of an axis whose sizes are known at run time; the number of taps must be a constant."""
-    if op.antialias and plan.scale is None:
+def _computed_tables(c: Conversion, op: ResizeOp, plan: AxisPlan, element: Type) -> tuple[Value, Value, Dim]:
+    """The tables of an axis whose sizes are known at run time; the filter of antialiasing may be wider the smaller the
+    scale is."""
+    reach = REACH[op.mode]
+    up, down = plan.ratio if op.antialias else (1, 1)
+    widest, radius = dim_max(up, down), plan.radius  # distances shrink by up / widest
+    if radius is None and not (isinstance(up, int) and isinstance(widest, int)):
         raise NoMatch("the width of the filter is only known at run time")
-    shrink = min(float(plan.scale), 1.0) if op.antialias and plan.scale is not None else 1.0
-    radius = (1 if op.mode == "linear" else 2) / shrink
-    first = math.floor(-radius) + 1
-    taps = math.ceil(radius) + 1 - first
+    if radius is None:
+        radius = ceildiv(widest * reach, dim_max(up, 1))
+    taps, first = 2 * radius, 1 - radius
 
-    def place_of(p: Places) -> tuple[Value, Value]:
+    def place_of(p: Places, regions: Sequence[Value]) -> tuple[Value, Value]:
         """(position of a tap, coordinate)"""
-        number, below = plan.numerator(p, p.at(0))
-        coordinate = p.divf(p.float_of(number), p.float_of(below))
-        return p.add(p.add(p.floordiv(number, below), p.whole(first)), p.at(1)), coordinate
+        at = plan.coordinate(p, p.at(0), regions)
+        return p.add(p.add(at.floor(p), p.size(first)), p.at(1)), at.value(p)
 
-    def weight_of(p: Places) -> Value:
-        place, at = place_of(p)
-        distance = p.mul(p.magnitude(p.sub(p.float_of(place), at)), p.constant(shrink, F64))
+    def weight_of(p: Places, *regions: Value) -> Value:
+        place, at = place_of(p, regions)
+        distance = p.magnitude(p.sub(p.float_of(place), at))
+        if up != widest:
+            distance = p.mul(distance, p.divf(p.float_of(p.size(up)), p.float_of(p.size(dim_max(widest, 1)))))
         weight = p.tent(distance) if op.mode == "linear" else p.keys(distance, op.cubic_a)
         if op.exclude_outside:
             inside = p.both(p.compare("ge", place, p.whole(0)), p.compare("lt", place, p.size(plan.size)))
             weight = p.select(inside, weight, p.constant(0.0, F64))
         return weight
 
-    def inside_place(p: Places) -> Value:
+    def inside_place(p: Places, *regions: Value) -> Value:
         last = p.sub(p.size(plan.size), p.whole(1))
-        return p.integer_of(p.between(place_of(p)[0], p.whole(0), last), I64)
+        return p.integer_of(p.between(place_of(p, regions)[0], p.whole(0), last), I64)
 
     shape: tuple[Dim, Dim] = (plan.new_size, taps)
-    places = moved(c, TensorType(shape, I64), inside_place)
-    weights = moved(c, TensorType(shape, F64), weight_of)
+    places = moved(c, TensorType(shape, I64), inside_place, sources=_regions([plan]))
+    weights = moved(c, TensorType(shape, F64), weight_of, sources=_regions([plan]))
     if op.antialias or op.exclude_outside:
         weights = _normalized(c, weights)
     if element is not F64:

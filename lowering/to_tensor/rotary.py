@@ -60,6 +60,12 @@ def _pairs(op: RotaryEmbeddingOp, c: Conversion) -> Value:
                   f"a position is outside the {rows} rows of the rotation tables")  # fmt: skip
         return row
 
+    def at_pair(p: Places, table: Value, position: list[Value], pair: Value) -> Value:
+        if position:
+            return p.read(table, [row_of(p, position[0]), pair])
+        sizes = tensor_type(table).shape[:2]
+        return p.read(table, [*(p.stretched(axis, p.at(n)) for axis, n in zip(sizes, (0, 2), strict=True)), pair])
+
     def body(p: Places, x: Value, *args: Value) -> Value:
         *position, source, cos, sin = args
         b, h, s, j = (p.at(axis) for axis in range(4))
@@ -72,9 +78,7 @@ def _pairs(op: RotaryEmbeddingOp, c: Conversion) -> Value:
             first = p.compare("lt", j, p.size(half))
             pair = p.select(first, j, p.sub(j, p.size(half)))
             partner = p.select(first, p.add(j, p.size(half)), p.sub(j, p.size(half)))
-        rows = [p.whole(0) if size == 1 else at for size, at in zip(tensor_type(op.cos).shape[:2], (b, s), strict=True)]
-        places = [row_of(p, position[0]), pair] if position else [*rows, pair]
-        c_, s_, other = (p.widened(v) for v in (p.read(cos, places), p.read(sin, places),
+        c_, s_, other = (p.widened(v) for v in (at_pair(p, cos, position, pair), at_pair(p, sin, position, pair),
                                                 p.read(source, [b, h, s, partner])))  # fmt: skip
         own = p.widened(x)
         turned = p.add(p.mul(c_, own), p.mul(p.select(first, p.negate(s_), s_), other))

@@ -16,7 +16,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, Rule
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F32, FloatType, IntegerType, Signedness, TensorType, Type
+from stepwell.ir.types import F32, I64, FloatType, IntegerType, Signedness, StringType, TensorType, Type
 from stepwell.lowering.to_tensor.operands import Mapped, Stretched, operand_of
 from stepwell.lowering.to_tensor.scalars import Scalars
 
@@ -35,11 +35,13 @@ def lowers(*classes: type[Operation]) -> Callable[[Callable[[Any, Conversion], A
 
 
 def signless(type_: Type) -> Type:
-    """Graph type -> tensor type: integers lose their sign, which the ops carry from here on."""
+    """Graph type -> tensor type: integers lose their sign, which the ops carry from here on; strings become handles."""
     if isinstance(type_, TensorType):
         return type_.with_element(signless(type_.element))
     if isinstance(type_, IntegerType):
         return IntegerType(type_.width, Signedness.SIGNLESS)
+    if isinstance(type_, StringType):
+        return I64
     return type_
 
 

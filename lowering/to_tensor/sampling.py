@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 
 from stepwell.dialects import arith, math
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import content, shape_of
-from stepwell.dialects.graph.sampling import GRID_CUBIC_A, AffineGridOp, ColToImOp, GridSampleOp, RoiAlignOp
+from stepwell.dialects.graph.sampling import (
+    GRID_CUBIC_A,
+    NOT_ALL_BLOCKS,
+    NOT_BLOCKS,
+    AffineGridOp,
+    ColToImOp,
+    GridSampleOp,
+    RoiAlignOp,
+)
+from stepwell.dialects.graph.shape import product
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import const, dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
-from stepwell.ir.types import F32, F64, FloatType, Type, bit_width
+from stepwell.ir.dims import Dim, dim_max, symbol
+from stepwell.ir.types import F32, F64, I64, FloatType, TensorType, Type, bit_width
+from stepwell.lowering.to_tensor.born import COUNT, Sizes, entry, sizes_by_data
 from stepwell.lowering.to_tensor.numbers import as_float, from_float
 from stepwell.lowering.to_tensor.places import (
     Places,
@@ -27,6 +38,7 @@ from stepwell.lowering.to_tensor.places import (
 from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
 
+NOWHERE = -(1 << 48)  # a column that stays negative whatever is added
 FAR_OUTSIDE = -100.0  # where NaN and infinite coordinates are taken to lie
 
 
@@ -141,6 +153,12 @@ def grid_sample(op: GridSampleOp, c: Conversion) -> Value:
     return moved(c, result, body, inputs=[grid] * axes, maps=maps, sources=[c.new(op.x)])
 
 
+@sizes_by_data(AffineGridOp)
+def affine_grid_sizes(op: AffineGridOp, c: Conversion) -> Sizes:
+    """The spatial sizes that are given."""
+    return {name: (entry(c, op.size, 2 + axis), None) for axis, name in enumerate(op.new_dims)}
+
+
 @lowers(AffineGridOp)
 def affine_grid(op: AffineGridOp, c: Conversion) -> Value:
     """graph.affine_grid %t  ->  out[n, y, x, j] = t[n, j, 0] * x' + t[n, j, 1] * y' + t[n, j, 2]
@@ -233,46 +251,120 @@ def roi_align(op: RoiAlignOp, c: Conversion) -> Value:
     return moved(c, result, finish, inputs=[found], maps=[dims(rank)])
 
 
+@sizes_by_data(ColToImOp)
+def col_to_im_sizes(op: ColToImOp, c: Conversion) -> Sizes:
+    """Of blocks and images that data tell: the channels, rows / elements of a block; the image's sizes; the block's."""
+    axes, (_, rows, columns) = len(op.strides), shape_of(op.x)
+    lists = [c.new(value) for value in (op.image_shape, op.block_shape)]
+    unsigned = [reads_unsigned(value) for value in (op.image_shape, op.block_shape)]
+
+    def read(number: Callable[[Places, list[Value], list[Value]], Value]) -> Value:
+        """number(p, image, block), of blocks that make up all columns"""
+
+        def body(p: Places, *args: Value) -> Value:
+            image = [p.index_of(value, unsigned[0]) for value in args[:axes]]
+            block = [p.index_of(value, unsigned[1]) for value in args[axes:]]
+            one, whole, total = p.whole(1), p.size(rows), p.whole(1)
+            for size in block:
+                held = p.between(size, one, p.maximum(whole, one))
+                p.require(p.compare("eq", held, size), whole, NOT_BLOCKS)
+                total = p.minimum(p.mul(total, held), p.add(whole, one))
+            p.require(p.compare("eq", p.mod(whole, total), p.whole(0)), whole, NOT_BLOCKS)
+            count, exact = one, p.constant(1.0, F64)
+            for axis in range(axes):
+                some = p.compare("ge", image[axis], p.whole(0))
+                held = p.maximum(_block_count(p, op, axis, image[axis], block[axis]), p.whole(0))
+                held = p.select(some, held, p.whole(0))
+                count, exact = p.mul(count, held), p.mul(exact, p.float_of(held))
+            same = p.both(p.compare("eq", count, p.size(columns)), p.compare("eq", exact, p.float_of(count)))
+            p.require(same, p.size(columns), NOT_ALL_BLOCKS)
+            return p.integer_of(number(p, image, block), I64)
+
+        inputs = [lists[0]] * axes + [lists[1]] * axes
+        return moved(c, COUNT, body, inputs=inputs, maps=[[const(axis)] for axis in range(axes)] * 2)
+
+    def one_of(number: int) -> Value:
+        """One of the image's sizes, or of the block's behind them."""
+        return read(lambda p, image, block: [*image, *block][number])
+
+    born: list[str] = list(op.new_dims)
+    found: dict[str, tuple[Value, Dim | None]] = {}
+    if content(op.block_shape) is None:
+        found[born.pop(0)] = read(lambda p, image, block: _quotient(p, p.size(rows), block)), None
+        for axis, name in enumerate(_block_names(op)):
+            found[name] = one_of(axes + axis), dim_max(rows, 1)
+    for axis, name in enumerate(born):
+        found[name] = one_of(axis), None
+    return found
+
+
+def _block_names(op: ColToImOp) -> list[str]:
+    return [f"{op.new_dims[0]}.block{axis}" for axis in range(len(op.strides))]
+
+
+def _quotient(p: Places, number: Value, below: Sequence[Value]) -> Value:
+    for size in below:
+        number = p.floordiv(number, size)
+    return number
+
+
+def _block_count(p: Places, op: ColToImOp, axis: int, image: Value, block: Value) -> Value:
+    """How many blocks stand along an axis; not positive for none."""
+    span = p.add(p.mul(p.sub(block, p.whole(1)), p.whole(op.dilations[axis])), p.whole(1))
+    padded = p.add(image, p.whole(op.pads[axis] + op.pads[len(op.strides) + axis]))
+    return p.add(p.floordiv(p.sub(padded, span), p.whole(op.strides[axis])), p.whole(1))
+
+
 @lowers(ColToImOp)
 def col_to_im(op: ColToImOp, c: Conversion) -> Value:
     """graph.col_to_im %x  ->  out[n, c, y] = sum over k of x[n, c * block + k, (y + pad - k * dilation) / stride] where
     that is a whole place"""
     result, axes = result_type(op), len(op.strides)
-    block, image = content(op.block_shape), content(op.image_shape)
-    if block is None or image is None:
-        raise NoMatch("the shapes of the image and its blocks depend on data")
-    rank = result.rank
-    counts: list[Dim] = []
-    for axis in range(axes):
-        span = (block[axis] - 1) * op.dilations[axis] + 1
-        padded = image[axis] + op.pads[axis] + op.pads[axes + axis]
-        counts.append((padded - span) // op.strides[axis] + 1)
+    block: Sequence[Dim] | None = content(op.block_shape)
+    if block is None:
+        block = [symbol(name) for name in _block_names(op)]
+    image, rank = result.shape[2:], result.rank
     unsigned, element = reads_unsigned(op.x), result.element
     narrow = isinstance(element, FloatType) and element.width < 32
     accumulator: Type = F32 if narrow else element
 
-    def body(p: Places, source: Value) -> Value:
-        row, column = p.at(1), p.whole(0)
-        conditions = []
-        for axis in range(axes):
-            offset = p.mul(p.at(rank + axis), p.whole(op.dilations[axis]))
-            distance = p.sub(p.add(p.at(2 + axis), p.whole(op.pads[axis])), offset)
-            stride, count = p.whole(op.strides[axis]), p.size(counts[axis])
+    counts = [_block_count_of(op, axis, image[axis], block[axis]) for axis in range(axes)]
+
+    def columns_along(axis: int) -> Value:
+        """[image, block] -> the part of the column's number that an axis decides, negative where no block is."""
+
+        def body(p: Places) -> Value:
+            offset = p.mul(p.at(1), p.whole(op.dilations[axis]))
+            distance, stride = p.sub(p.add(p.at(0), p.whole(op.pads[axis])), offset), p.whole(op.strides[axis])
             place = p.floordiv(distance, stride)
             exact = p.compare("eq", p.mul(place, stride), distance)
-            inside = p.both(p.compare("ge", place, p.whole(0)), p.compare("lt", place, count))
-            conditions.append(p.both(exact, inside))
+            inside = p.both(p.compare("ge", place, p.whole(0)), p.compare("lt", place, p.size(counts[axis])))
+            column = p.mul(place, p.size(product(counts[axis + 1 :])))
+            return p.integer_of(p.select(p.both(exact, inside), column, p.whole(NOWHERE)), I64)
+
+        return moved(c, TensorType((image[axis], block[axis]), I64), body)
+
+    def body(p: Places, *args: Value) -> Value:
+        *columns, source = args
+        row, column = p.at(1), p.whole(0)
+        for axis, part in enumerate(columns):
             row = p.add(p.mul(row, p.size(block[axis])), p.at(rank + axis))
-            column = p.add(p.mul(column, count), place)
-        held = p.select(p.all_of(conditions), column, p.whole(-1))
-        return p.widened(p.read(source, [p.at(0), row, held]))
+            column = p.add(column, p.index_of(part, False))
+        return p.widened(p.read(source, [p.at(0), row, column]))
 
     total = reduced(
-        c, result.with_element(accumulator), block, body, _sum, attribute_of(0, accumulator), sources=[c.new(op.x)]
-    )
+        c, result.with_element(accumulator), block, body, _sum, attribute_of(0, accumulator),
+        inputs=[columns_along(axis) for axis in range(axes)],
+        maps=[[dim(2 + axis), dim(rank + axis)] for axis in range(axes)], sources=[c.new(op.x)],
+    )  # fmt: skip
     if accumulator is element:
         return total
     return moved(c, result, lambda p, v: from_float(p, v, element, unsigned), inputs=[total], maps=[dims(rank)])
+
+
+def _block_count_of(op: ColToImOp, axis: int, image: Dim, block: Dim) -> Dim:
+    padded = image + op.pads[axis] + op.pads[len(op.strides) + axis]
+    return (padded - (block - 1) * op.dilations[axis] - 1) // op.strides[axis] + 1
 
 
 def _sum(p: Places, a: Value, b: Value) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stepwell.dialects import arith, math
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.tensor import DimsAttr, IndexOp, SizeOp
-from stepwell.ir.attributes import FloatAttr, IntegerAttr
+from stepwell.ir.attributes import FloatAttr, IntegerAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim
@@ -62,6 +62,10 @@ class Scalars:
         """The smaller one; NaN wins."""
         return self.emit(self._pick(a, arith.MinimumFOp, arith.MinSIOp, arith.MinUIOp, unsigned)(a, b))
 
+    def larger(self, a: Value, b: Value) -> Value:
+        """The larger one; a number wins over NaN."""
+        return self.emit(arith.MaxNumFOp(a, b))
+
     def negate(self, a: Value) -> Value:
         """-a"""
         if isinstance(a.type, FloatType):
@@ -71,6 +75,10 @@ class Scalars:
     def unary(self, cls: type[Op], a: Value) -> Value:
         """A math op of one operand."""
         return self.emit(cls(a))
+
+    def share(self, a: Value) -> Value:
+        """e**a, of a that is at most 0 or NaN."""
+        return self.emit(math.ExpOp(a, attributes={math.NONPOSITIVE: UnitAttr()}))
 
     def compare(self, predicate: str, a: Value, b: Value, unsigned: bool = False) -> Value:
         """a PREDICATE b for eq, ne, lt, le, gt, ge; with NaN only `ne` holds."""

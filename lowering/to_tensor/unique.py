@@ -8,9 +8,9 @@ from stepwell.dialects.graph.selection import UniqueOp
 from stepwell.dialects.graph.shape import product
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import dim
-from stepwell.ir.conversion import Conversion
+from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
-from stepwell.ir.types import I64, TensorType
+from stepwell.ir.types import I64, StringType, TensorType
 from stepwell.lowering.to_tensor.born import bear
 from stepwell.lowering.to_tensor.compact import BEYOND, places_of_marks, running_sums, total_of
 from stepwell.lowering.to_tensor.control import rows_first
@@ -25,6 +25,8 @@ def unique(op: UniqueOp, c: Conversion) -> list[Value]:
     """graph.unique %x  ->  sort; marks where a group begins; tensor.born; the groups' first elements, places, counts
 
     Slices along an axis are sorted by their ranks, which compares every pair of them."""
+    if op.sorted and isinstance(tensor_type(op.x).element, StringType):
+        raise NoMatch("strings are sorted by what @string_rank says of them")
     unsigned = reads_unsigned(op.x)
     keys = _elements(op, c) if op.axis is None else _ranks(op, c, unsigned)
     before: Before = _ascending if op.axis is not None else lambda p, a, b: comes_before(p, a, b, False, unsigned)

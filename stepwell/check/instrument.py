@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from stepwell.dialects.host_calls import HostProgram
 from stepwell.dialects.tensor import AppendOp, BorderOp, JoinOp, ScatterOp
 from stepwell.errors import StepwellError
 from stepwell.ir.core import Operation
@@ -79,7 +80,8 @@ class CheckEach(Quiet):
 
     def _interpreted(self, module: Operation) -> Run:
         function = main_function(module)
-        arrays = accepted(ports_of(function)[0], parts_of(function)[0], self.inputs)
+        with HostProgram.of(function).scope():
+            arrays = accepted(ports_of(function)[0], parts_of(function)[0], self.inputs)
         self._made = KernelRecorder(program_symbols(function, arrays))
         self._shares_memory = any(isinstance(op, (AppendOp, BorderOp, JoinOp, ScatterOp)) for op in module.walk())
         return interpret(module, self.inputs, PROGRAM_BUDGET, self._made)

@@ -13,6 +13,7 @@ from stepwell.dialects import buffer, kernel
 from stepwell.dialects.buffer import memref_type
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.heap import read_descriptor
+from stepwell.dialects.host_calls import HostProgram
 from stepwell.dialects.tensor import GenericOp
 from stepwell.errors import StepwellError
 from stepwell.ir.attributes import ElementsAttr, StringAttr
@@ -63,6 +64,13 @@ def interpret(
 
     Raises TooLong, and what an op raises."""
     function = main_function(module)
+    with HostProgram.of(function).scope():
+        return _interpreted(module, function, inputs, budget, launcher)
+
+
+def _interpreted(
+    module: Operation, function: FuncOp, inputs: Sequence[Any], budget: int, launcher: Launcher | None
+) -> Run:
     ports, results_seen = ports_of(function)
     given, made_parts = parts_of(function)
     spread = given != ports or made_parts != results_seen

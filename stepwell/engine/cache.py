@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -58,6 +57,8 @@ def place_of(source: Source | Held, request: Request) -> Place | None:
     opened = source.as_bytes() if isinstance(source, Held) else source
     if opened is None:
         return None
+    from concurrent.futures import ThreadPoolExecutor  # what loads an engine file alone has no use for it
+
     with ThreadPoolExecutor(1, thread_name_prefix="stepwell-hash") as pool:
         hashing = pool.submit(_digest_of, opened.data)
         try:  # what the key and its model need is imported meanwhile
@@ -222,9 +223,9 @@ def _fields(request: Request) -> dict[str, Any]:
 def _machine(request: Request) -> list[str]:
     """The processor and the code generator. Raises TargetError."""
     # What starts an entry is imported here, while another thread hashes.
-    from stepwell.backends.cpu import llvm, model, target  # noqa: F401
+    from stepwell.backends.cpu import facts, model, target  # noqa: F401
 
-    return [repr(target.named(request.target)), llvm.version()]
+    return [repr(target.named(request.target)), facts.facts().version]
 
 
 def _environment() -> list[list[str]]:

@@ -32,9 +32,7 @@ import hashlib
 import os
 import stat
 import struct
-import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from attrs import field, frozen
@@ -87,6 +85,8 @@ def replacing(target: str) -> Iterator[BinaryIO]:
     """A new file that takes the name `target` at the end, with the permissions that the process gives new files; it is
     gone where the block fails. Raises OSError."""
     folder, name = os.path.split(target)
+    import tempfile
+
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -141,6 +141,8 @@ def _places(sections: Sequence[Section]) -> list[int]:
 
 
 def _digests(sections: Sequence[Section]) -> list[bytes]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from stepwell.backends.cpu import machine
 
     with ThreadPoolExecutor(machine.usable_cores(), thread_name_prefix="stepwell-hash") as pool:

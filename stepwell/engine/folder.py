@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import secrets
 import stat
 import time
 import warnings
@@ -82,7 +81,7 @@ class PrivateFolder:
         """A new file that takes its name at the end; it is gone where the block fails. Raises OSError."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(shelf, 0o700, dir_fd=self.descriptor)
-        temporary = f"{secrets.token_hex(8)}.part"
+        temporary = f"{os.urandom(8).hex()}.part"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         made = os.open(f"{shelf}/{temporary}", flags, 0o600, dir_fd=self.descriptor)
         try:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from stepwell import __version__
 from stepwell.api import Model
-from stepwell.compiler import Options
 from stepwell.errors import EngineError, InputError, StepwellError, TargetError
-from stepwell.ir.passes import PassContext
-from stepwell.way import Way
+from stepwell.way import LaterWay
 
 from .container import Container, Mapped, Section, damaged, write
 from .records import BadRecord, Record, to_bytes
@@ -25,12 +22,25 @@ from .records import BadRecord, Record, to_bytes
 if TYPE_CHECKING:
     from stepwell.backends.cpu.executable import Executable
     from stepwell.backends.cpu.model import CpuModel
+    from stepwell.compiler import Options
+    from stepwell.ir.core import Operation
+    from stepwell.ir.passes import PassContext
 
 VERIFY = ("call", "load", "never")
 
 
 class EngineModel(Model):
     """A model from an engine file: it runs, and that is all. There is no IR behind it."""
+
+    def __init__(self, program: CpuModel) -> None:
+        super().__init__(program, program.executable.head, LaterWay(_no_source))
+
+    @property
+    def context(self) -> PassContext:
+        """Empty: no pass was run here."""
+        from stepwell.ir.passes import PassContext
+
+        return PassContext()
 
     def fetching(self, names: tuple[str, ...]) -> Model:
         """Raises InputError."""
@@ -41,6 +51,10 @@ class EngineModel(Model):
         """Raises InputError."""
         raise InputError("an engine file holds machine code without clocks, which cannot be profiled: "
                          "compile the model from its source")  # fmt: skip
+
+
+def _no_source() -> tuple[Operation, Options]:
+    raise EngineError("an engine file holds machine code, without the IR that it was made from")
 
 
 def save(path: str | os.PathLike[str], executable: Executable) -> None:
@@ -82,7 +96,6 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: st
     TargetError where this machine cannot run its code."""
     if verify not in VERIFY:
         raise InputError(f"verify={verify!r}: it is one of {', '.join(map(repr, VERIFY))}")
-    options = Options("cpu", threads=threads)
     file = Container.open(path)
     constants = file.all("constant")
     if verify == "load":
@@ -90,11 +103,13 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: st
     program = started(file, threads)
     if verify == "call":
         program.before_first_call = lambda: check(file.path, constants)
-    return EngineModel(program, program.executable.head, Way(options, PassContext()))
+    return EngineModel(program)
 
 
 def check(path: str, constants: Sequence[Mapped]) -> None:
     """Compare constants with their checksums, on all cores. Raises EngineError for the first that differs."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from stepwell.backends.cpu import machine
 
     with ThreadPoolExecutor(min(machine.usable_cores(), len(constants)) or 1) as pool:

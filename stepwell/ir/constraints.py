@@ -70,6 +70,9 @@ NUMERIC_TENSOR = tensor_with(
 REAL_OR_BOOL_TENSOR = tensor_with(
     "a tensor of numbers or i1", lambda e: isinstance(e, (FloatType, IntegerType, IndexType))
 )
+SCALAR_OR_STRING_TENSOR = tensor_with(
+    "a tensor of numbers, i1 or strings", lambda e: isinstance(e, (FloatType, IntegerType, IndexType, StringType))
+)
 COMPLEX_TENSOR = tensor_with("a tensor of complex numbers", lambda e: isinstance(e, ComplexType))
 STRING_TENSOR = tensor_with("a tensor of strings", lambda e: isinstance(e, StringType))
 INDEX_LIST = tensor_with("a tensor of integers of rank 1", _is_int, rank=1)

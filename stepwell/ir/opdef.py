@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
+from attrs import field
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, DenseArrayAttr
@@ -181,6 +182,9 @@ def successor() -> Any:
 
 SEGMENTS = ("operandSegmentSizes", "resultSegmentSizes")  # properties that hold the sizes of value groups
 
+Counts: TypeAlias = tuple["str | None", int, bool]
+"""The property that holds the sizes of groups where several vary, how many are one value, whether any varies."""
+
 
 @attrs.frozen
 class OpSpec:
@@ -194,6 +198,12 @@ class OpSpec:
     attrs: Mapping[str, AttrField]
     regions: tuple[RegionField, ...]
     successors: tuple[SuccessorField, ...]
+    operand_counts: Counts = field(init=False)
+    result_counts: Counts = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "operand_counts", _counts(self.operands, SEGMENTS[0]))
+        object.__setattr__(self, "result_counts", _counts(self.results, SEGMENTS[1]))
 
     @staticmethod
     def of(cls: type[Operation]) -> OpSpec:
@@ -221,10 +231,12 @@ class OpSpec:
 
     def segments_name(self, of_operands: bool) -> str | None:
         """The property that holds the group sizes, where more than one group varies."""
-        groups = self.operands if of_operands else self.results
-        if sum(group.arity is not Arity.ONE for group in groups) < 2:
-            return None
-        return SEGMENTS[0] if of_operands else SEGMENTS[1]
+        return (self.operand_counts if of_operands else self.result_counts)[0]
+
+
+def _counts(groups: Sequence[ValueGroup], segments: str) -> Counts:
+    ones = sum(group.arity is Arity.ONE for group in groups)
+    return (segments if len(groups) - ones > 1 else None), ones, len(groups) > ones
 
 
 def _bind_groups(cls: type, groups: list[tuple[str, ValueGroup]]) -> tuple[ValueGroup, ...]:
@@ -241,7 +253,7 @@ def group_sizes(op: Operation, of_operands: bool) -> Sequence[int]:
     groups = spec.operands if of_operands else spec.results
     total = len(op._operands) if of_operands else len(op.results)
     what = "operands" if of_operands else "results"
-    segments = spec.segments_name(of_operands)
+    segments, ones, variable = spec.operand_counts if of_operands else spec.result_counts
     if segments is not None:
         attribute = op.properties.get(segments)
         if not isinstance(attribute, DenseArrayAttr) or (attribute.type, len(attribute.values)) != (I32, len(groups)):
@@ -249,11 +261,9 @@ def group_sizes(op: Operation, of_operands: bool) -> Sequence[int]:
         if sum(attribute.values) != total or min(attribute.values, default=0) < 0:
             raise IRError(f"{segments} does not add up to its {total} {what}")
         return attribute.values
-    rest = total - sum(group.arity is Arity.ONE for group in groups)
-    variable = any(group.arity is not Arity.ONE for group in groups)
+    rest = total - ones
     if rest < 0 or (rest > 0 and not variable):
-        expected = sum(group.arity is Arity.ONE for group in groups)
-        raise IRError(f"has {total} {what}, expected {'at least ' if variable else ''}{expected}")
+        raise IRError(f"has {total} {what}, expected {'at least ' if variable else ''}{ones}")
     return [1 if group.arity is Arity.ONE else rest for group in groups]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Dialects that come with Stepwell, imported when their name is first met.
 BUILTIN_DIALECTS = (
     "builtin", "func", "arith", "math", "check", "vector", "graph", "tensor", "quant", "loop", "buffer", "heap",
-    "kernel", "cpu", "gpu",
+    "kernel", "host", "cpu", "gpu",
 )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
+
 from benchmarks import page, report
 from benchmarks.harness import Comparison, Outcome, Spread
 
@@ -15,7 +17,7 @@ def outcome(engine: str, seconds: float, ratio: float | None = None, **other: ob
 
 
 def case(name: str, threads: int, *ratios: float) -> Comparison:
-    peers = [outcome(peer, 0.001 * ratio, ratio) for peer, ratio in zip(("a", "b"), ratios, strict=True)]
+    peers = [outcome(peer, 0.001 * ratio, ratio) for peer, ratio in zip(("a", "b"), ratios, strict=False)]
     return Comparison(name, threads, (outcome("ours", 0.001), *peers))
 
 
@@ -39,18 +41,28 @@ def test_the_worst_comes_first() -> None:
     ]
 
 
-def test_the_page_is_made_of_both_files(tmp_path: Path) -> None:
+def test_scaling_is_by_the_first_engine() -> None:
+    made = [case("m", 1, 2.0), case("m", 2, 1.0), case("n", 2, 1.0)]
+    halved = attrs.evolve(made[1], outcomes=(outcome("ours", 0.0005), *made[1].outcomes[1:]))
+    lines = page.scaling([made[0], halved, made[2]]).splitlines()
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]] == [["m", "2.00"], ["n", "-"]]
+
+
+def test_the_page_is_made_of_all_files(tmp_path: Path) -> None:
     environment = {"cpu": "C", "cpus": 2, "system": "S", "python": "3", "versions": {"a": "1.2"}}
     peak = {"gflops": 100.0, "read_gbs": {"L1": 50.0}}
-    files = tmp_path / "models.json", tmp_path / "kernels.json"
+    files = tmp_path / "models.json", tmp_path / "kernels.json", tmp_path / "fixed.json"
     report.write_json(files[0], COMPARISONS, {"environment": environment})
     report.write_json(files[1], [case("matmul_512", 1, 2.0, 0.5)], {"environment": environment, "peak": peak})
+    report.write_json(files[2], [case("n_dyn", 1, 0.97)], {"environment": environment})
     assert report.comparisons(json.loads(files[0].read_text())) == COMPARISONS
     output = tmp_path / "page.md"
-    assert page.main(["--models", str(files[0]), "--kernels", str(files[1]), "--output", str(output)]) == 0
+    given = [f"--{path.stem}={path}" for path in files]
+    assert page.main([*given, f"--output={output}"]) == 0
     text = output.read_text()
     assert "C, 2 CPUs; S; Python 3; a 1.2." in text and "100 GFLOP/s f32" in text
     assert [line for line in text.splitlines() if line.startswith("#")] == [
-        "# Speed, beside other engines", "## Models", "## Kernels", "## Where we are behind",
+        "# Speed, beside other engines", "## Models", "## More threads", "## Symbolic sizes", "## Kernels",
+        "## Where we are behind",
     ]  # fmt: skip
     assert "268 GFLOP/s (268%)" in text  # 2 * 512^3 in a millisecond

@@ -61,3 +61,10 @@ def test_cache_sizes_fall_back_where_the_system_is_silent(tmp_path: Path) -> Non
         for name, text in (("type", kind), ("level", str(level)), ("size", size)):
             (index / name).write_text(f"{text}\n")
     assert peak.cache_sizes(tmp_path) == {**peak.DEFAULT_CACHES, 1: 48 << 10}
+
+
+def test_a_reader_reads_whole_vectors_in_every_thread() -> None:
+    reader = peak.Reader(1_000_000, 2)
+    assert 900_000 < reader.size <= 1_000_000
+    assert reader.size % (2 * 64) == 0
+    assert reader.seconds(passes=1) > 0

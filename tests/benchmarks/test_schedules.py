@@ -49,9 +49,9 @@ def test_a_model_is_measured(
     monkeypatch.setattr(schedules, "SECONDS", 0.0)
     monkeypatch.setattr(schedules, "ROUNDS", 1)
     out, picture = tmp_path / "k.json", tmp_path / "k.svg"
-    assert schedules.main(["digits_cnn", "--json", str(out), "--svg", str(picture), "--candidates", "2"]) == 0
+    assert schedules.main(["digits_cnn", "--json", str(out), "--svg", str(picture), "--candidates", "3"]) == 0
     rows = [Measured(**row) for row in json.loads(out.read_text())]
-    assert {row.model for row in rows} == {"digits_cnn"} and {row.rank for row in rows} == {0, 1}
+    assert {row.model for row in rows} == {"digits_cnn"} and {row.rank for row in rows} == {0, 1, 2}
     assert all(row.predicted > 0 and row.measured >= 0 for row in rows)
     assert schedules.main(["--from", str(out), "--svg", str(picture)]) == 0
     ElementTree.fromstring(picture.read_text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import onnx
 
 import stepwell
+from benchmarks.memory import peak
 from stepwell.backends.cpu.team import Team
 from stepwell.backends.cpu.waits import count_waits
 from stepwell.compiler import Options, context_of, lower, machine_of
@@ -168,9 +168,9 @@ def cost(subject: Subject) -> Finding:
     start = time.perf_counter()
     model = subject.compiled()
     seconds = time.perf_counter() - start
-    compiling = _peak_rss()
+    compiling = peak()
     subject.results()
-    running = _peak_rss()
+    running = peak()
     lowered = model._way.lowered
     assert lowered is not None
     launches = list(lowered.walk_of(LaunchOp))
@@ -194,10 +194,6 @@ def _arena(subject: Subject, model: stepwell.Model) -> tuple[int, int]:
         lower(module, "loop", context)
         statistics = context.statistics
     return statistics.get("arena bytes", 0), statistics.get("arena lower bound bytes", 0)
-
-
-def _peak_rss() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def commands(subject: Subject) -> Finding:

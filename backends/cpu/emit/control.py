@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwell.dialects import arith, cpu, func, loop
+from stepwell.dialects import arith, cpu, func, kernel, loop
 from stepwell.dialects.arith import ConstantOp, constant_int
 from stepwell.errors import TargetError
 from stepwell.ir.core import Value
@@ -210,8 +210,8 @@ def _leave_unless_well(e: FunctionEmitter, status: str) -> None:
     e.move_to(going_on)
 
 
-@emits(cpu.ClockOp)
-def clock(e: FunctionEmitter, op: cpu.ClockOp) -> None:
+@emits(cpu.ClockOp, kernel.EntropyOp)
+def clock(e: FunctionEmitter, op: cpu.ClockOp | kernel.EntropyOp) -> None:
     """sw_now"""
     e.bind(op.result, e.emit("call i64 @sw_now()"))
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from stepwell.backends.cpu.functions import LIBM, ROUNDINGS
-from stepwell.dialects import arith, math, vector
+from stepwell.dialects import arith, loop, math, vector
 from stepwell.dialects.arith import ConstantOp
 from stepwell.errors import TargetError
 from stepwell.ir.attributes import ElementsAttr, FloatAttr
-from stepwell.ir.core import Value
+from stepwell.ir.core import BlockArgument, Value
 from stepwell.ir.types import FloatType, Type, bit_width
 
 from .function import FunctionEmitter, emits
@@ -110,7 +110,13 @@ def reciprocal_root(e: FunctionEmitter, op: math.UnaryOp) -> None:
 
 @emits(*_TWO_OPERANDS, math.CopySignOp)
 def two_operands(e: FunctionEmitter, op: arith.BinaryOp) -> None:
-    """llvm.maxnum, llvm.minnum, llvm.copysign"""
+    """llvm.maxnum, llvm.minnum, llvm.copysign. Of the first two, x86's max(a, b), which gives b where either is NaN,
+    where b is known not to be NaN."""
+    known = next((value for value in op.operands if never_nan(value)), None)
+    if e.target.arch != "aarch64" and type(op) in _TWO_OPERANDS and known is not None:
+        other = op.lhs if known is op.rhs else op.rhs
+        _result(e, op.result, _x86_extreme(e, op, other, known, largest=isinstance(op, arith.MaxNumFOp)))
+        return
     type_ = compute_type(op.result.type)
     name = f"llvm.{_TWO_OPERANDS.get(type(op), 'copysign')}.{_short(op.result.type)}"
     _result(e, op.result, e.intrinsic(name, type_, (type_, _operand(e, op.lhs)), (type_, _operand(e, op.rhs))))
@@ -131,23 +137,47 @@ def extreme(e: FunctionEmitter, op: arith.BinaryOp) -> None:
         name = f"llvm.{'maximum' if largest else 'minimum'}.{short}"
         _result(e, op.result, e.intrinsic(name, type_, (type_, _operand(e, first)), (type_, _operand(e, second))))
         return
-    if _never_nan(second):
+    if never_nan(second):
         first, second = second, first
-    a, b = _operand(e, first), _operand(e, second)
-    i1 = vector_of("i1", lane_count(op.result.type))
-    wins = e.emit(f"fcmp {'ogt' if largest else 'olt'} {type_} {a}, {b}")
-    made = e.emit(f"select {i1} {wins}, {type_} {a}, {type_} {b}")
-    if not _never_nan(first):
+    made = _x86_extreme(e, op, first, second, largest=largest)
+    if not never_nan(first):
+        a = _operand(e, first)
         nan = e.emit(f"fcmp uno {type_} {a}, {a}")
+        i1 = vector_of("i1", lane_count(op.result.type))
         made = e.emit(f"select {i1} {nan}, {type_} {a}, {type_} {made}")
     _result(e, op.result, made)
 
 
-def _never_nan(value: Value) -> bool:
-    """Whether a value is a constant (in all lanes) and no NaN."""
+def _x86_extreme(e: FunctionEmitter, op: arith.BinaryOp, first: Value, second: Value, *, largest: bool) -> str:
+    """first > second ? first : second, or <: one instruction"""
+    type_, i1 = compute_type(op.result.type), vector_of("i1", lane_count(op.result.type))
+    a, b = _operand(e, first), _operand(e, second)
+    wins = e.emit(f"fcmp {'ogt' if largest else 'olt'} {type_} {a}, {b}")
+    return e.emit(f"select {i1} {wins}, {type_} {a}, {type_} {b}")
+
+
+def never_nan(value: Value, assumed: frozenset[Value] = frozenset()) -> bool:
+    """Whether a value is known to be no NaN: a constant, the larger or smaller number of two of which one is known, the
+    lanes of such, and what a loop carries that begins so and stays so, where it is what is `assumed`."""
+    if value in assumed:
+        return True
+    if isinstance(value, BlockArgument):
+        around = value.block.parent_op
+        if not isinstance(around, loop.ForOp) or value.index == 0:
+            return False
+        place = value.index - 1
+        ends = around.inits[place], around.block.terminator.operands[place]
+        return all(never_nan(end, assumed | {value}) for end in ends)
     op = value.defining_op
-    if isinstance(op, vector.BroadcastOp):
-        return _never_nan(op.source)
+    if isinstance(op, loop.ForOp):
+        place = next(n for n, result in enumerate(op.results) if result is value)
+        return never_nan(op.carried[place], assumed)
+    if isinstance(op, (arith.MaxNumFOp, arith.MinNumFOp)):
+        return any(never_nan(operand, assumed) for operand in op.operands)
+    if isinstance(op, (vector.BroadcastOp, vector.ExtractOp)):
+        return never_nan(op.source, assumed)
+    if isinstance(op, (vector.ShuffleOp, arith.SelectOp)):
+        return all(never_nan(operand, assumed) for operand in op.operands[-2:])
     lanes = known_floats(value)
     return lanes is not None and not bool(np.isnan(lanes).any())
 

@@ -204,10 +204,7 @@ def _reduction_point(w: Writer, op: loop.StageOp) -> None:
     types = [argument.type for argument in op.combine.block.arguments]
     sums.set([[constant_literal(attribute, type_)] for attribute, type_ in zip(op.identities, types, strict=False)])
     if op.first is not None:
-        _unless(w, w.value(op.first), lambda: sums.set([
-            [load(w, op, w.memory[memory], [affine(w, expr) for expr in map_.results])]
-            for memory, map_ in zip(op.outputs, op.output_maps, strict=True)
-        ]))  # fmt: skip
+        _unless(w, w.value(op.first), lambda: sums.set(_partial_sums(w, op)))
 
     def add() -> None:
         values = _run(w, op, op.body, _elements(w, op, 0, len(op.body_inputs)))
@@ -228,6 +225,18 @@ def _reduction_point(w: Writer, op: loop.StageOp) -> None:
     else:
         _unless(w, w.value(op.last), lambda: _store(w, op, sums.get()))
         _unless(w, w.emit(f"xor i1 {w.value(op.last)}, true"), finish)
+
+
+def _partial_sums(w: Writer, op: loop.StageOp) -> list[list[str]]:
+    """What the outputs hold at the current point, scaled where the stage says so."""
+    pairs = zip(op.outputs, op.output_maps, strict=True)
+    held = [load(w, op, w.memory[memory], [affine(w, expr) for expr in map_.results]) for memory, map_ in pairs]
+    if op.scaled:
+        ((factor,),) = _elements(w, op, len(op.inputs) - 1, 1)
+        assert op.combine is not None
+        (type_,) = w.types_of(op.combine.block.arguments[0])
+        held = [w.emit(f"fmul {type_} {sum_}, {factor}") for sum_ in held]
+    return [[text] for text in held]
 
 
 def _unless(w: Writer, condition: str, body: Callable[[], None]) -> None:

@@ -56,7 +56,7 @@ def attention(op: MatmulOp, rewriter: Rewriter) -> bool:
     made = rewriter.insert(AttentionOp(
         _with_rank_4(query, rewriter), rewriter.insert(TransposeOp(turned, permutation=swapped(4, 2, 3))).result, value,
         _mask(found, rewriter), None, None, scale=scale, softcap=found.softcap,
-        fill=found.fill, undefined=found.undefined,
+        fill=found.fill, undefined=found.undefined, narrow=(by_query == by_key != 1.0 and found.narrow) or None,
     ))  # fmt: skip
     rewriter.replace(op, _reshaped(made.output, shape_of(op.result), rewriter))
     rewriter.remark(made, f"recognised as {made.op_name}")
@@ -74,6 +74,7 @@ class Scores:
     inverted: bool  # the mask's truths are those of the keys that do not count
     fill: float  # the score of a key that does not count
     undefined: str  # what becomes of the weights of an undefined softmax
+    narrow: bool  # whether every step was rounded to f16, as the standard's definition of Attention does
 
 
 class _Walk:
@@ -96,7 +97,9 @@ class _Walk:
         if product is None or not self._is_closed():
             return None
         softcap = 0.0 if cap is None else outer
-        return Scores(product, outer * inner, softcap, mask, inverted, fill, undefined)
+        steps = (product.result, softmax.result)
+        narrow = all(tensor_type(x).element is F16 for x in steps) and outer * inner == 1
+        return Scores(product, outer * inner, softcap, mask, inverted, fill, undefined, narrow)
 
     def _through(self, value: Value, cls: type[OpT]) -> OpT | None:
         op = made_by(value, cls)

@@ -42,9 +42,9 @@ def log_softmax(op: graph.BinaryOp, rewriter: Rewriter) -> bool:
 
 
 def reduction(value: Value, kind: str) -> ReduceOp | None:
-    """The reduction of a kind that makes a value and keeps the dims it merges as 1."""
+    """The reduction of a kind over known axes that makes a value and keeps the dims it merges as 1."""
     op = made_by(value, ReduceOp)
-    return op if op is not None and op.kind == kind and op.keepdims else None
+    return op if op is not None and op.kind == kind and op.keepdims and op.where is None else None
 
 
 def _less_its_peak(value: Value) -> tuple[Value, tuple[int, ...]] | None:

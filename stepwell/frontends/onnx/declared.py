@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stepwell.dialects.graph.sequence_types import same_kind
+from stepwell.dialects.sequence_types import same_kind
 from stepwell.frontends.onnx.element_types import text
 from stepwell.ir.dims import Dim, parse_dim, symbol
 from stepwell.ir.types import TensorType, Type

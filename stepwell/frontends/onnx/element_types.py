@@ -9,7 +9,7 @@ import attrs
 import onnx
 from onnx import TensorProto
 
-from stepwell.dialects.graph.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
+from stepwell.dialects.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
 from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.ir.dims import Dim, symbol
 from stepwell.ir.types import (
@@ -74,12 +74,6 @@ def element_type(number: int) -> Type:
     return found
 
 
-def check_supported(type_: Type) -> None:
-    """Raise Unsupported for a type that no landing can carry yet."""
-    if isinstance(type_, TensorType) and isinstance(type_.element, StringType):
-        raise Unsupported("strings are not supported", "convert text to numbers outside the model")
-
-
 # How the dims of a tensor type become dims of ours; the importer knows the symbols, a subgraph has its own rule.
 Dims = Callable[[Any], "tuple[Dim, ...]"]
 
@@ -92,9 +86,7 @@ def _tensor(proto: Any, dims: Dims) -> Type:
             "the model does not say how many dimensions it has",
             "give its shape, as in shapes={'NAME': (1, 3, 'h', 'w')}",
         )
-    type_ = TensorType(dims(tensor.shape), element)
-    check_supported(type_)
-    return type_
+    return TensorType(dims(tensor.shape), element)
 
 
 def _sequence(proto: Any, dims: Dims) -> Type:
@@ -103,8 +95,6 @@ def _sequence(proto: Any, dims: Dims) -> Type:
         raise Unsupported("a sequence of what is no tensor is not supported", "pass its parts as sequences of tensors")
     tensor = inner.tensor_type
     element = element_type(tensor.elem_type)
-    if isinstance(element, StringType):
-        raise Unsupported("sequences of strings are not supported", "convert text to numbers outside the model")
     if not tensor.HasField("shape"):
         return SequenceType(element)
     sizes = [int(dim.dim_value) if dim.HasField("dim_value") else EVERY_SIZE for dim in tensor.shape.dim]
@@ -177,7 +167,8 @@ def type_proto(type_: Type) -> Any:
 def shown(type_: Type) -> str:
     """A type as messages show it: `f32[batch, 3, 8*h]`."""
     if isinstance(type_, TensorType):
-        return f"{type_.element}[{', '.join(map(str, type_.shape))}]"
+        element = "string" if isinstance(type_.element, StringType) else str(type_.element)
+        return f"{element}[{', '.join(map(str, type_.shape))}]"
     return str(type_)
 
 

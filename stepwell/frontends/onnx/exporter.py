@@ -36,6 +36,9 @@ class ExportFailed(ModelError):
         super().__init__(report_text("the graph", problems, "written as ONNX"))
         self.problems = tuple(problems)
 
+DOMAIN_VERSIONS = {"ai.onnx.ml": 5}
+"""Under which versions the operators of other domains are written; elsewhere 1."""
+
 
 def export_model(module: Operation) -> Any:
     """The ModelProto of a module at the graph landing: its function @main as a graph, all weights inside.
@@ -106,5 +109,5 @@ def _export(module: Operation) -> tuple[Any, dict[str, Array]]:
     if isinstance(metadata, DictAttr):
         helper.set_model_props(proto, {k: v.value for k, v in metadata.items if isinstance(v, StringAttr)})
     for domain in sorted(writer.domains - {""}):
-        proto.opset_import.append(helper.make_opsetid(domain, 1))
+        proto.opset_import.append(helper.make_opsetid(domain, DOMAIN_VERSIONS.get(domain, 1)))
     return proto, writer.weights

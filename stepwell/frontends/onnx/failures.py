@@ -7,11 +7,13 @@ from typing import Any
 
 from onnx import helper
 
-from stepwell.errors import StepwellError
+from stepwell.dialects.func import FuncOp
+from stepwell.errors import StepwellError, UnknownError
 from stepwell.frontends.onnx import schema
 from stepwell.frontends.onnx.constants import constant_of
 from stepwell.frontends.onnx.declared import plain_dims
 from stepwell.frontends.onnx.element_types import shown, value_type
+from stepwell.frontends.onnx.needs import needs_of
 from stepwell.frontends.onnx.registry import RuleTable, Unsupported
 from stepwell.frontends.onnx.report import Problem
 from stepwell.frontends.onnx.scope import POISON, Scope, Slot
@@ -44,16 +46,22 @@ def check_importable(node: NodeInfo, version: int, table: RuleTable) -> None:
     raise Unsupported("it has no import rule", "write one, or express the node by other operators")
 
 
-def problem_of(node: NodeInfo, version: int, inputs: Sequence[Slot], prefix: str, error: BaseException) -> Problem:
-    """The report's entry for a node whose import raised an error."""
+def problem_of(
+    node: NodeInfo, version: int, inputs: Sequence[Slot], prefix: str, error: BaseException, function: FuncOp
+) -> Problem:  # fmt: skip
+    """The report's entry for a node of a function whose import raised an error."""
     reason, advice = str(error) or type(error).__name__, ""
     if isinstance(error, Unsupported):
         reason, advice = error.reason, error.advice
     elif not isinstance(error, StepwellError):
         reason = f"its import rule failed: {type(error).__name__}: {error}"
         advice = "this is a fault of the importer: please report it with the model"
+    unknown = error.unknown if isinstance(error, Unsupported) else error
+    needs = needs_of(unknown, function) if isinstance(unknown, UnknownError) else None
+    if needs is not None and not advice:
+        advice = f"fix {needs}, in shapes= and as initializers; stepwell.compile does so when the model is called"
     types = tuple(shown(slot.type) if isinstance(slot, Value) else "?" if slot else "absent" for slot in inputs)
-    return Problem("node", prefix + node.label, reason, advice, node.op_type, node.domain, version, types, error)
+    return Problem("node", prefix + node.label, reason, advice, node.op_type, node.domain, version, types, error, needs)
 
 
 def placeholders(

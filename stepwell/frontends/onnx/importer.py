@@ -15,16 +15,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
+
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.dialects.graph.sequence import OptionalGetElementOp
-from stepwell.dialects.graph.sequence_types import OptionalType
+from stepwell.dialects.sequence_types import OptionalType
 from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules
 from stepwell.frontends.onnx.declared import fits, fresh_dims, plain_dims
-from stepwell.frontends.onnx.element_types import Port, check_supported, shown, text, value_type
+from stepwell.frontends.onnx.element_types import Port, shown, text, value_type
 from stepwell.frontends.onnx.failures import RULE_FAULTS, check_importable, placeholders, problem_of
 from stepwell.frontends.onnx.input_shapes import Shapes, input_types, symbol_prefix
 from stepwell.frontends.onnx.model import Model, load_model
@@ -61,13 +63,15 @@ def import_model(
     folder: str | os.PathLike[str] | None = None,
     as_inputs: Collection[str] = (),
     rules: RuleTable = RULES,
+    values: Mapping[str, Array] | None = None,
 ) -> ModuleOp:
     """Import a model (see `load_model` for what `source` may be) as a module with a function @main.
 
     Its arguments are the graph's inputs; inputs that have an initializer are constants, except those named in
-    `as_inputs`. `shapes` fixes dims: symbol -> size, or name of an input -> its shape. Raises ModelError; where the
+    `as_inputs`; inputs in `values` are constants of these arrays.
+    `shapes` fixes dims: symbol -> size, or name of an input -> its shape. Raises ModelError; where the
     model parses, its subclass ImportFailed, which lists everything that is wrong."""
-    module, report = _import(load_model(source, folder=folder), shapes, as_inputs, rules)
+    module, report = _import(load_model(source, folder=folder), shapes, as_inputs, rules, values or {})
     report.check()
     return module
 
@@ -83,18 +87,18 @@ def unsupported_report(
     """Everything that keeps a model from being imported; empty where nothing does. Parameters as in `import_model`.
 
     Raises ModelError for a model that cannot be loaded at all."""
-    return _import(load_model(source, folder=folder), shapes, as_inputs, rules)[1].problems
+    return _import(load_model(source, folder=folder), shapes, as_inputs, rules, {})[1].problems
 
 
 def _import(
-    model: Model, shapes: Shapes | None, as_inputs: Collection[str], table: RuleTable
+    model: Model, shapes: Shapes | None, as_inputs: Collection[str], table: RuleTable, values: Mapping[str, Array]
 ) -> tuple[ModuleOp, Report]:
     report = Report(model.label)
     structure = read_structure(model, report)
     module = ModuleOp.empty(names.hint(structure.graph.name) if structure.graph.name else None)
     if not len(report):
         try:
-            _Importer(model, structure, table, report).run(module, shapes, as_inputs)
+            _Importer(model, structure, table, report).run(module, shapes, as_inputs, values)
         except FollowUp:
             assert len(report)
     return module, report
@@ -122,19 +126,24 @@ class _Importer:
 
     # The whole model
 
-    def run(self, module: ModuleOp, shapes: Shapes | None, as_inputs: Collection[str]) -> None:
+    def run(
+        self, module: ModuleOp, shapes: Shapes | None, as_inputs: Collection[str], values: Mapping[str, Array]
+    ) -> None:
         """Fill the module."""
         graph = self.graph
         for name in as_inputs:
             if name not in {port.name for port in graph.inputs}:
                 raise ModelError(f"as_inputs={name!r}: the graph of {self.model.label} has no input of this name")
         inputs = [port for port in graph.inputs if port.name not in graph.initializers or port.name in as_inputs]
-        function = FuncOp.declare("main", [])
+        inputs = [port for port in inputs if port.name not in values]
+        self.function = function = FuncOp.declare("main", [])
         function.loc = self.loc
         module.block.append(function)
         scope = Scope(Builder.at_end(function.entry), self.model.opsets, value_types=graph.value_types)
         self._arguments(function, scope, inputs, shapes)
-        self._initializers(graph, scope, skipped={port.name for port in inputs})
+        self._initializers(graph, scope, skipped={port.name for port in inputs} | values.keys())
+        for name, array in values.items():
+            self._constant(scope, name, elements(array, None, self.blob_name(name)))
         self._check_defaults(scope, [port for port in graph.inputs if port not in inputs])
         self._import_nodes(graph.nodes, scope)
         returned = [self._output(port, scope) for port in graph.outputs]
@@ -159,6 +168,7 @@ class _Importer:
             if isinstance(type_, TensorType):
                 self._symbols.update(name for dim in type_.shape for name in free_symbols(dim))
             self._named.add(port.name)
+            self.report.inputs.append((port.name, type_))
             given.append(names.named(port.name))
         function.arg_attrs = given or None
 
@@ -168,14 +178,16 @@ class _Importer:
                 continue
             try:
                 attribute = self._elements(tensor, name, graph.embedded.get(name))
-                check_supported(attribute.tensor_type)
             except StepwellError as error:
                 advice = error.advice if isinstance(error, Unsupported) else ""
                 self._complain("initializer", name, str(error), advice, error)
                 scope.values[name] = POISON
                 continue
-            constant = scope.builder.insert(ConstantOp(value=attribute, loc=NameLoc(scope.prefix + name)))
-            scope.values[name] = self._bind(scope, name, constant.results[0])
+            self._constant(scope, name, attribute)
+
+    def _constant(self, scope: Scope, name: str, attribute: ElementsAttr) -> None:
+        constant = scope.builder.insert(ConstantOp(value=attribute, loc=NameLoc(scope.prefix + name)))
+        scope.values[name] = self._bind(scope, name, constant.results[0])
 
     def _elements(self, tensor: Any, name: str, index: int | None) -> ElementsAttr:
         if id(tensor) not in self._constants:
@@ -266,7 +278,7 @@ class _Importer:
             # words, without having asked for their contents.
             told = view is None or (isinstance(error, Unsupported) and not view.asked_tainted)
             if told or not bad:
-                self.report.add(problem_of(node, version, inputs, scope.prefix, error))
+                self.report.add(problem_of(node, version, inputs, scope.prefix, error, self.function))
         if results is None:
             results = placeholders(node, version, attributes, inputs, scope)
         if bad or len(self.report) > before or view is None:
@@ -286,7 +298,7 @@ class _Importer:
             return self._subgraph(graph, block, arguments, scope)
 
         loc = NameLoc(scope.prefix + node.label)
-        return ImportNode(node, version, attributes, given, scope.builder, loc, self, import_graph)
+        return ImportNode(node, version, attributes, given, scope.builder, loc, self, import_graph, scope.lookup)
 
     def _convert(
         self, node: NodeInfo, version: int, attributes: Mapping[str, Any], view: ImportNode, scope: Scope
@@ -378,11 +390,15 @@ class _Importer:
         self, node: NodeInfo, version: int, attributes: Mapping[str, Any],
         inputs: Sequence[Value | None], scope: Scope,
     ) -> list[Slot]:  # fmt: skip
-        """Import a node by the definition that its schema gives; what is wrong with that is wrong with the node."""
+        """Import a node by the definition that its schema gives; what is wrong with that is wrong with the node.
+
+        A definition may hold nodes of the model's own (FlexAttention's does), and of domains that it does not name:
+        these are read as those of the model."""
         outer, self.report = self.report, Report(self.report.label)
         try:
             function = self._schema_function(node, version, attributes, inputs)
             given = schema.function_attributes(node, version, attributes)
+            function = attrs.evolve(function, opsets={**scope.opsets, **function.opsets})
             results = self._inline(node, function, given, inputs, scope)
             problems = self.report.problems
         finally:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stepwell.dialects.graph.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
+from stepwell.dialects.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.declared import UNNAMED
 from stepwell.frontends.onnx.element_types import Port, element_type, text, value_type

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import AttributeProto
 
 from stepwell.dialects.graph.base import ConstantOp, content
-from stepwell.errors import ModelError
+from stepwell.errors import ModelError, UnknownError
 from stepwell.frontends.onnx.constants import constant_of
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, element_type, text
 from stepwell.frontends.onnx.registry import Array, Unsupported
@@ -87,6 +87,7 @@ class ImportNode:
         loc: Location,
         services: Services,
         import_graph: ImportGraph,
+        lookup: Callable[[str], Any] | None = None,
     ) -> None:
         self.op_type = info.op_type
         self.domain = info.domain
@@ -101,6 +102,7 @@ class ImportNode:
         self._loc = loc
         self._services = services
         self._import_graph = import_graph
+        self._lookup = lookup
 
     # Inputs and outputs
 
@@ -126,6 +128,13 @@ class ImportNode:
     def inputs(self) -> list[Value]:
         """All inputs; raises ModelError where one is absent."""
         return [self.input(index) for index in range(self.num_inputs)]
+
+    def value_of(self, name: str) -> Value:
+        """A value of the graph that the node stands in, by its ONNX name; raises ModelError where there is none."""
+        found = None if self._lookup is None else self._lookup(name)
+        if not isinstance(found, Value):
+            raise FollowUp(f"the value {name!r} could not be imported")
+        return found
 
     def constant_input(self, index: int) -> Array | None:
         """The array of a present input known at import time; None where it is absent or not constant."""
@@ -219,9 +228,9 @@ class ImportNode:
         blob = self._services.blob_name(name or self._loc.label)
         return self.insert(ConstantOp(value=elements(array, None, blob))).results[0]
 
-    def unsupported(self, reason: str, advice: str = "") -> Unsupported:
-        """The error to raise for a case that is not supported."""
-        return Unsupported(reason, advice)
+    def unsupported(self, reason: str, advice: str = "", unknown: UnknownError | None = None) -> Unsupported:
+        """The error to raise for a case that is not supported; `unknown` is what is not known yet."""
+        return Unsupported(reason, advice, unknown)
 
 
 def _verify_alone(op: Operation) -> None:

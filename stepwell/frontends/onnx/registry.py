@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import attrs
 import numpy as np
 
-from stepwell.errors import ModelError
+from stepwell.errors import ModelError, UnknownError
 from stepwell.ir.core import OpT, Value
 from stepwell.ir.origins import note
 from stepwell.ir.types import Type
@@ -25,12 +25,14 @@ Array = np.ndarray[Any, Any]
 
 
 class Unsupported(ModelError):
-    """A rule cannot import a node: `reason` says what is missing, `advice` what the user can do."""
+    """A rule cannot import a node: `reason` says what is missing, `advice` what the user can do. `unknown` is set where
+    it is what is not known yet."""
 
-    def __init__(self, reason: str, advice: str = "") -> None:
+    def __init__(self, reason: str, advice: str = "", unknown: UnknownError | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.advice = advice
+        self.unknown = unknown
 
 
 class Node(Protocol):
@@ -71,6 +73,9 @@ class Node(Protocol):
 
     def inputs(self) -> list[Value]:
         """All inputs; raises ModelError where one is absent."""
+
+    def value_of(self, name: str) -> Value:
+        """A value of the graph that the node stands in, by its ONNX name; raises ModelError where there is none."""
 
     def constant_input(self, index: int) -> Array | None:
         """The array of a present input known at import time; None where it is absent or not constant."""
@@ -114,7 +119,7 @@ class Node(Protocol):
     def constant(self, array: Any, name: str = "") -> Value:
         """A constant of an array (its NumPy dtype decides the element type)."""
 
-    def unsupported(self, reason: str, advice: str = "") -> Unsupported:
+    def unsupported(self, reason: str, advice: str = "", unknown: UnknownError | None = None) -> Unsupported:
         """The error to raise for a case that is not supported."""
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import operator as operator_module
 from collections.abc import Iterable, Sequence
 
 import attrs
 
 from stepwell.errors import ModelError
+from stepwell.frontends.onnx.needs import Needs
+from stepwell.ir.types import Type
 
 SHOWN = 12  # places named per reason in the text; `ImportFailed.problems` has all
 
@@ -17,7 +21,7 @@ class Problem:
 
     `kind` is node, input, output, initializer, function or model; `name` says which one. For a node, `op`, `domain`
     ("" is ai.onnx), `version` (of the domain's opset) and `types` (of its inputs) say more. `cause` is the error behind
-    it."""
+    it. `needs` is set where it would be imported if more were known of the model's inputs."""
 
     kind: str
     name: str
@@ -28,6 +32,7 @@ class Problem:
     version: int = 0
     types: tuple[str, ...] = ()
     cause: BaseException | None = attrs.field(default=None, eq=False, repr=False)
+    needs: Needs | None = None
 
     @property
     def place(self) -> str:
@@ -41,11 +46,17 @@ class Problem:
 
 
 class ImportFailed(ModelError):
-    """A model that cannot be imported; `problems` lists every reason."""
+    """A model that cannot be imported; `problems` lists every reason.
 
-    def __init__(self, label: str, problems: Sequence[Problem]) -> None:
+    `needs` is set where the only reason is that too little is known of the model's inputs, whose names and types
+    `inputs` lists: with that, the model would get further."""
+
+    def __init__(self, label: str, problems: Sequence[Problem], inputs: Sequence[tuple[str, Type]] = ()) -> None:
         super().__init__(report_text(label, problems))
         self.problems = tuple(problems)
+        self.inputs = tuple(inputs)
+        found = [problem.needs for problem in problems]
+        self.needs = functools.reduce(operator_module.or_, filter(None, found), Needs()) if all(found) else None
 
 
 class Report:
@@ -53,6 +64,7 @@ class Report:
 
     def __init__(self, label: str) -> None:
         self.label = label
+        self.inputs: list[tuple[str, Type]] = []
         self._problems: dict[Problem, None] = {}
 
     def __len__(self) -> int:
@@ -70,7 +82,7 @@ class Report:
     def check(self) -> None:
         """Raise ImportFailed if there is any problem."""
         if self._problems:
-            raise ImportFailed(self.label, self.problems) from self.problems[0].cause
+            raise ImportFailed(self.label, self.problems, self.inputs) from self.problems[0].cause
 
 
 def operator(problem: Problem) -> str:

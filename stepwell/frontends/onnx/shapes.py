@@ -10,7 +10,7 @@ from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.indexing import GatherOp, known_integers
 from stepwell.dialects.graph.scatter import ScatterElementsOp
 from stepwell.dialects.graph.shape import ReshapeOp, list_length
-from stepwell.errors import IRError
+from stepwell.errors import IRError, UnknownError
 from stepwell.frontends.onnx.registry import Node
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
@@ -61,8 +61,14 @@ def reshape(node: Node, x: Value, dims: Sequence[Dim]) -> Value:
 
 
 def as_list(node: Node, value: Value) -> Value:
-    """A tensor of one element as a list of one."""
-    return value if rank_of(value) == 1 else reshape(node, value, [1])
+    """A tensor of one element as a list of one; the run checks a number of elements that is symbolic."""
+    return value if shape_of(value) == (1,) else reshape(node, value, [1])
+
+
+def exactly(node: Node, value: Value, count: int) -> Value:
+    """A list of so many elements: itself, but where its length is symbolic, which the run checks."""
+    shape = shape_of(value)
+    return value if len(shape) != 1 or isinstance(shape[0], int) else reshape(node, value, [count])
 
 
 def pick(node: Node, values: Value, positions: Sequence[int]) -> Value:
@@ -82,7 +88,7 @@ def _length(node: Node, values: Value) -> int:
     try:
         return list_length(values, "a list")
     except IRError as error:
-        raise node.unsupported(str(error)) from None
+        raise node.unsupported(str(error), unknown=error if isinstance(error, UnknownError) else None) from None
 
 
 def static_length(node: Node, index: int) -> int:

@@ -204,7 +204,10 @@ def _strings(tensor: Any, count: int) -> Array:
     if len(tensor.string_data) != count:
         raise ModelError(f"its header says {count} strings, and there are {len(tensor.string_data)}")
     array = np.empty(count, object)
-    array[:] = [text(item) for item in tensor.string_data]
+    try:
+        array[:] = [item if isinstance(item, str) else bytes(item).decode() for item in tensor.string_data]
+    except UnicodeDecodeError as error:
+        raise ModelError(f"a string that is not UTF-8: {error}") from None
     return array
 
 

@@ -16,7 +16,7 @@ from onnx import helper
 
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.graph.base import ConstantOp
-from stepwell.dialects.graph.sequence_types import is_list, list_element
+from stepwell.dialects.sequence_types import is_list, list_element
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx import names
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, shown, type_proto

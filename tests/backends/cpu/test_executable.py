@@ -16,7 +16,7 @@ from stepwell.engine.records import BadRecord, Record, to_bytes
 from stepwell.ir.dims import symbol
 from stepwell.ir.parser import parse_module
 
-ABI_DIGESTS = {1: "f69c"}
+ABI_DIGESTS = {1: "f69c", 2: "c641"}
 """What abi.py says, by version: where this does not fit, code on disk would be run by a run time that it does not fit.
 A change of the contract gets a new number."""
 

@@ -37,11 +37,13 @@ builtin.module {
     %c0 = arith.constant 0 : index
     %c64 = arith.constant 64 : index
     %c128 = arith.constant 128 : index
-    %a = buffer.view %arena[%c0]() {sw.place = array<i64: 0, 0, 0, 64>} : memref<?xi8> to memref<8xi64>
-    %b = buffer.view %arena[%c64]() {sw.place = array<i64: 0, 0, 64, 128>} : memref<?xi8> to memref<8xi64>
-    %c = buffer.view %arena[%c128]() {sw.place = array<i64: 0, 0, 128, 192>} : memref<?xi8> to memref<8xi64>
-    %again = buffer.view %arena[%c0]() {sw.place = array<i64: 0, 0, 0, 64>} : memref<?xi8> to memref<8xi64>
-    %unknown = buffer.view %arena[%c0]() : memref<?xi8> to memref<8xi64>
+    %a = buffer.view %arena[%c0]() : memref<?xi8> to memref<8xi64>
+    %b = buffer.view %arena[%c64]() : memref<?xi8> to memref<8xi64>
+    %c = buffer.view %arena[%c128]() : memref<?xi8> to memref<8xi64>
+    %again = buffer.view %arena[%c0]() : memref<?xi8> to memref<8xi64>
+    %odd = buffer.load %x[%c0] : memref<8xi64>
+    %somewhere = arith.index_cast %odd : i64 to index
+    %unknown = buffer.view %arena[%somewhere]() : memref<?xi8> to memref<8xi64>
     %low = buffer.part %z {offset = 0} : memref<16xi64> to memref<8xi64>
     %high = buffer.part %z {offset = 8} : memref<16xi64> to memref<8xi64>
     LAUNCHES

@@ -51,7 +51,9 @@ MISFITS: list[tuple[str, str, str | None, dict[str, Any], str]] = [
     ("1 3 8 8", "4 3 3 3", None, {"pads": [1, 1]}, r"2 spatial axes need 4 pads, not \[1, 1\]"),
     ("1 3 8 8", "4 3 3 3", None, {"strides": [0, 1]}, "strides must be positive"),
     ("1 3 2 8", "4 3 3 3", None, {}, "spatial axis 0 of size 2 with pads 0 and 0 is shorter than the window's 3"),
-    ("1 3 8 8", "4 3 3 3", None, {"groups": 0}, "groups must be positive"),
+    ("1 3 8 8", "4 3 3 3", None, {"groups": -1}, "groups must not be negative"),
+    ("1 3 8 8", "4 3 3 3", None, {"groups": 0}, "a group for each channel: .* are 3 and 4"),
+    ("1 4 8 8", "4 3 3 3", None, {"groups": 0}, "a group for each channel: .* are 3 and 1"),
 ]
 
 

@@ -65,4 +65,5 @@ def _array(type_: Any, random: np.random.Generator, low: int) -> Array:
     dtype = numpy_dtype(type_)
     if dtype.kind == "f":
         return np.asarray(random.standard_normal(shape)).astype(dtype)
-    return np.asarray(random.integers(low, low + 2, shape)).astype(dtype)
+    numbers = np.asarray(random.integers(low, low + 2, shape))
+    return numbers.astype(str).astype(object) if dtype.kind == "O" else numbers.astype(dtype)

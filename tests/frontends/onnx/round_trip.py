@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import numpy as np
 import onnx
-from onnx import checker, numpy_helper
+from onnx import checker
 
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.graph.elementwise import ExpM1Op
@@ -23,7 +23,7 @@ from stepwell.frontends.onnx.exporter import ExportFailed, export_model
 from stepwell.frontends.onnx.importer import import_model
 from stepwell.frontends.onnx.report import ImportFailed
 from tests.frontends.onnx.rule_harness import onnxruntime_session, run_module
-from tests.onnx_native.cases import node_cases, operator_of, table, with_constants
+from tests.onnx_conformance.cases import as_array, node_cases, operator_of, table, with_constants
 
 Array = np.ndarray[Any, Any]
 
@@ -53,7 +53,7 @@ def round_trip(case: Any, dynamic: bool = False, runtime: bool = False) -> Trip:
     """The trip of a node case; `dynamic`: with a symbol for every size of its inputs; `runtime`: onnxruntime, where it
     runs the case, gives the same for what comes back (else: judged)."""
     kind, reason = _trip(case, dynamic, runtime)
-    return Trip(case.name, operator_of(case), kind, reason)
+    return Trip(case.name, operator_of(case.model), kind, reason)
 
 
 def _trip(case: Any, dynamic: bool, runtime: bool) -> tuple[str, str]:
@@ -117,13 +117,6 @@ def with_symbols(model: Any) -> Any:
     for port in made.graph.output:
         port.type.Clear()
     return made
-
-
-def as_array(value: Any) -> Any:
-    """An input of a case as an array; a sequence and an absent value as they are."""
-    if isinstance(value, onnx.TensorProto):
-        return numpy_helper.to_array(value)
-    return value if isinstance(value, list) or value is None else np.asarray(value)
 
 
 def flat(results: Sequence[Any]) -> list[Array]:

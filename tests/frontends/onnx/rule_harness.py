@@ -117,39 +117,28 @@ def node_model(
 ) -> Any:
     """A ModelProto of one node with inputs x0, x1, ... and outputs y0, y1, ... or those named.
 
-    Inputs at the places in `constants` become initializers, text (which cannot be an input) comes from Constant nodes;
-    None is an absent input; `shapes` declares other dims than an array's; `version` is the opset of ai.onnx."""
+    Inputs at the places in `constants` become initializers; None is an absent input; `shapes` declares other dims than
+    an array's; `version` is the opset of ai.onnx."""
     names = [f"x{index}" if array is not None else "" for index, array in enumerate(inputs)]
     made = [f"y{index}" for index in range(outputs)] if isinstance(outputs, int) else list(outputs)
-    ports, initializers, nodes = [], [], []
+    ports, initializers = [], []
     for index, array in enumerate(inputs):
         if array is None:
             continue
-        if is_text(array):
-            tensor = numpy_helper.from_array(np.asarray(array))
-            nodes.append(helper.make_node("Constant", [], [names[index]], value=tensor))
-        elif index in constants:
+        if index in constants:
             initializers.append(numpy_helper.from_array(np.asarray(array), names[index]))
         else:
             number = ELEMENT_NUMBERS[type_of_dtype(np.asarray(array).dtype)]
             shape = (shapes or {}).get(index, np.shape(array))
             ports.append(helper.make_tensor_value_info(names[index], number, shape))
-    nodes.append(helper.make_node(op_type, names, made, domain=domain, **attributes))
+    nodes = [helper.make_node(op_type, names, made, domain=domain, **attributes)]
     return model_of(nodes, ports, [name for name in made if name], version, initializers, [domain] if domain else [])
-
-
-def is_text(array: Array) -> bool:
-    """Whether an array holds strings."""
-    return np.asarray(array).dtype.kind in "OSU"
 
 
 def given(inputs: Sequence[Array | None], constants: Collection[int] = ()) -> list[Array]:
     """Those of the arrays that are inputs of the `node_model`."""
-    return [
-        np.asarray(array)
-        for index, array in enumerate(inputs)
-        if array is not None and index not in constants and not is_text(array)
-    ]
+    arrays = [np.asarray(array) for index, array in enumerate(inputs) if array is not None and index not in constants]
+    return [array.astype(object) if array.dtype.kind == "U" else array for array in arrays]
 
 
 def model_of(

@@ -232,11 +232,34 @@ def test_dropout_for_inference_keeps_everything(version: int, mask: Any, symboli
     same_bits(ones, np.ones(3, mask))
 
 
-def test_dropout_in_training_mode() -> None:
-    x, on = f32(1, 2), np.array(True)
-    same_bits(node("Dropout", x, np.float32(0), on, version=13, constants=[1, 2]), x)
-    with refused("training mode is random", Unsupported):
-        node("Dropout", x, np.float32(0.5), on, version=13, constants=[1, 2])
+def dropped(x: Any, ratio: float, seed: int) -> Any:
+    """What NumPy's legacy generator drops, in f32."""
+    kept = np.random.RandomState(seed).uniform(0, 1, x.shape) >= np.float32(ratio)
+    return np.where(kept, x * (np.float32(1) / (np.float32(1) - np.float32(ratio))), np.float32(0)), kept
+
+
+@pytest.mark.parametrize("constants", [(), (1, 2), (1,), (2,)])
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5])
+def test_dropout_in_training_mode(ratio: float, constants: tuple[int, ...]) -> None:
+    x, on = np.arange(1, 700, dtype=np.float32).reshape(-1, 1), np.array(True)
+    arrays = [x, np.float32(ratio), on]
+    made, kept = node("Dropout", *arrays, version=13, constants=constants, outputs=2, seed=5)
+    expected = dropped(x, ratio, 5)
+    same_bits(made, expected[0])
+    same_bits(kept, expected[1])
+
+
+def test_dropout_in_a_mode_that_is_told_at_run_time() -> None:
+    x = f32(1, NAN, 3)
+    kept, ones = node("Dropout", x, np.float32(0.5), np.array(False), version=13, outputs=2)
+    same_bits(kept, x)
+    same_bits(ones, np.ones(3, np.bool_))
+
+
+def test_dropout_without_a_seed() -> None:
+    made, kept = node("Dropout", np.ones(1000, np.float32), np.float32(0.5), np.array(True), version=13, outputs=2)
+    same_bits(made, np.where(kept, np.float32(2), np.float32(0)))
+    assert 400 < kept.sum() < 600
 
 
 def test_a_missing_input_is_named() -> None:

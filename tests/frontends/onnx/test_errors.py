@@ -24,7 +24,7 @@ def error_of(source: Any, **options: Any) -> str:
 
 def test_everything_in_one_report() -> None:
     made = model(
-        """g (float[N] x, string[2] s, seq(string[2]) q) => (float[N] y, float[N] z) {
+        """g (float[N] x, string[2] s, seq(seq(float[2])) q) => (float[N] y, float[N] z) {
         [one] a = com.acme.Turbo(x)
         [two] b = com.acme.Turbo(x, x)
         [three] c = MaxRoiPool(x, x)
@@ -40,7 +40,7 @@ def test_everything_in_one_report() -> None:
     )
     assert (
         error_of(made, rules=table("MaxRoiPool", "StringConcat"))
-        == """g cannot be imported: 7 problems
+        == """g cannot be imported: 6 problems
 
 Turbo (com.acme, opset 3): 2 nodes
   this opset has no such operator
@@ -60,16 +60,13 @@ Nothing (ai.onnx, opset 21): 1 node
 
 StringConcat (ai.onnx, opset 21): 1 node
   it has no import rule
-    at four (?, ?)
+    at four (string[2], string[2])
   -> write one, or express the node by other operators
 
 input
-  strings are not supported
-    at s
-  -> convert text to numbers outside the model
-  sequences of strings are not supported
+  a sequence of what is no tensor is not supported
     at q
-  -> convert text to numbers outside the model"""
+  -> pass its parts as sequences of tensors"""
     )
 
 

@@ -15,7 +15,7 @@ from stepwell.frontends.onnx.importer import import_model
 from tests.frontends.onnx.judge import Judge, compare, judge_model
 from tests.frontends.onnx.models import model
 from tests.frontends.onnx.round_trip import KINDS, SAME, difference, round_trip
-from tests.onnx_native.cases import node_cases, table
+from tests.onnx_conformance.cases import node_cases, table
 
 FLOATS = np.array([1, 2, 3], np.float32)
 
@@ -67,7 +67,8 @@ def sampled(part: int, of: int) -> list[str]:
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 def test_node_cases_come_back(dynamic: bool) -> None:
     trips = [round_trip(node_cases()[name], dynamic, runtime=True) for name in sampled(int(dynamic), 40)]
-    imported = [trip for trip in trips if trip.kind != "not imported"]
+    # ONNX has no operator that gives the stream that seeded Dropout draws from.
+    imported = [trip for trip in trips if trip.kind != "not imported" and "numbers of mt19937" not in trip.reason]
     assert len(imported) > len(trips) * 0.7
     assert [trip for trip in imported if trip.kind != SAME] == []
     assert table(trips, KINDS, SAME).splitlines()[-1].startswith(f"all {len(trips)} cases")

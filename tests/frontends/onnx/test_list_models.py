@@ -283,7 +283,6 @@ def test_fetched_by_name() -> None:
 @pytest.mark.parametrize(("nodes", "inputs", "words"), [
     ([node("SequenceAt", "s i", "y")], [sequence("s"), I64], "different ranks, or of an unknown one"),
     ([node("ConcatFromSequence", "s", "y", axis=0)], [sequence("s")], "different ranks, or of an unknown one"),
-    ([node("SequenceLength", "s", "y")], [sequence("s", TensorProto.STRING)], "sequences of strings"),
     ([node("SequenceLength", "s", "y")], [ValueInfoProto(name="s", type=TypeProto(sequence_type=TypeProto.Sequence(
         elem_type=sequence("s").type)))], "a sequence of what is no tensor"),
 ])  # fmt: skip

@@ -123,10 +123,19 @@ def test_axes_that_are_known_at_run_time_only() -> None:
     assert_matches(node("ReduceSum", X, np.array([2, 0, 1]), version=13), X.sum(keepdims=True))
     assert_matches(node("ReduceSum", X, np.zeros(0, np.int64), version=13), X.sum(keepdims=True))
     assert_matches(node("CumSum", X[0, 0], np.array(-1), version=14), X[0, 0].cumsum())
-    with refused(r"its axes \(input 1\) must be known", Unsupported):
-        node("ReduceSum", X, np.array([1]), version=13)
-    with refused(r"its axis \(input 1\) must be known", Unsupported):
-        node("CumSum", X, np.array(1), version=14)
+    assert_matches(node("CumSum", X, np.array(1), version=14), X.cumsum(1, dtype=X.dtype))
+    assert_matches(node("ReduceMax", X, np.array([-1]), version=18), X.max(2, keepdims=True))
+    assert_matches(node("ReduceMax", X, np.array([-1]), version=18, keepdims=0), X.max(2))
+    given = np.array([2, 0])
+    for symbolic in (False, True):
+        assert_matches(node("ReduceSum", X, given, version=13, symbolic=symbolic), X.sum((0, 2), keepdims=True))
+    none = node("ReduceSum", X, np.zeros(0, np.int64), version=13, noop_with_empty_axes=1, symbolic=True)
+    assert_matches(none, X)
+
+
+def test_axes_of_unknown_number_decide_a_rank() -> None:
+    with refused("the rank of the result is the length of a list", Unsupported):
+        node("ReduceSum", X, np.array([0, 1]), version=13, keepdims=0, symbolic=True)
 
 
 @pytest.mark.parametrize(

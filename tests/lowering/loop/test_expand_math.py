@@ -166,6 +166,22 @@ def test_every_region_is_reached() -> None:
     np.testing.assert_allclose(memory, wanted, rtol=3e-7)
 
 
+@pytest.mark.parametrize("element", ["f32", "f64"])
+def test_the_exponential_of_what_is_not_positive_has_the_same_bits(element: str) -> None:
+    """And one comparison less: there is no limit above."""
+    x = np.concatenate([-np.geomspace(1e-45, 800, 1000), [0.0, -0.0, -103.9, -104.5, -np.inf, np.nan]])
+    x = x.astype(np.float32 if element == "f32" else np.float64)
+    text = text_of("exp", f"vector<{x.size}x{element}>")
+    plain, marked = parse_module(text), parse_module(text.replace("math.exp %x", "math.exp %x {sw.nonpositive}"))
+    made = []
+    for module in (plain, marked):
+        ExpandMath().run(module, PassContext())
+        made.append(run_function(module, [x, x])[0])
+    np.testing.assert_array_equal(made[1], made[0])
+    compared = [sum(op.op_name == "arith.select" for op in module.walk()) for module in (plain, marked)]
+    assert compared == [2, 1]
+
+
 @pytest.mark.parametrize(("target", "expected"), [(None, True), (True, True), (False, False)])
 def test_the_target_says_whether_there_is_fma(target: bool | None, expected: bool) -> None:
     module = parse_module(text_of("exp", "f32"))

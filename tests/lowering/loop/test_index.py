@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stepwell.check import interpret
+from stepwell.dialects.buffer import StoreOp
 from stepwell.dialects.loop import IndexOp
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
@@ -93,3 +94,40 @@ def test_a_place_that_jumps_between_lanes_is_computed_for_each_of_them() -> None
     (kernel,) = kernel_functions(module)
     run_function(kernel, [found])
     assert np.array_equal(found, np.arange(2)[:, None] + np.arange(16)[None] // 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "panel", "tile", "in_vectors"),
+    [
+        pytest.param(192, 96, 96, True, id="a panel at a time"),
+        pytest.param(256, 96, 64, True, id="a tile may end in the next panel, a vector does not"),
+        pytest.param(250, 96, 64, True, id="and a tail"),
+        pytest.param(160, 24, 32, False, id="a vector may end in the next panel"),
+        pytest.param(160, 80, 32, True, id="panels of five vectors"),
+    ],
+)
+def test_lanes_that_stay_in_one_panel_are_stored_together(size: int, panel: int, tile: int, in_vectors: bool) -> None:
+    panels = -(-size // panel)
+    stage = f"""
+    builtin.module {{
+      func.func private @k(%x: memref<3x{size}xf32>, %y: memref<{panels}x3x{panel}xf32>) attributes {{kernel, schedule = #tensor.schedule<loops = [], register = {{d1: {tile}}}, vector = d1 by 16>}} {{
+        %z = arith.constant 0 : index
+        %m = arith.constant 3 : index
+        %n = arith.constant {size} : index
+        loop.stage %z, %z, %m, %n, %x, %y {{identities = [], iterators = ["parallel", "parallel"], maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d1 floordiv {panel}, d0, d1 mod {panel})>], names = ["d0", "d1"], operandSegmentSizes = array<i32: 2, 2, 1, 0, 1, 0, 0>}} : (index, index, index, index, memref<3x{size}xf32>, memref<{panels}x3x{panel}xf32>) -> () {{
+        ^bb0(%a: f32):
+          loop.yield %a : f32
+        }}
+        func.return
+      }}
+    }}
+    """  # noqa: E501
+    module = lowered(stage, "tile", "vectorize")
+    x = np.random.default_rng(0).random((3, size), np.float32)
+    found = np.zeros((panels, 3, panel), np.float32)
+    (kernel,) = kernel_functions(module)
+    run_function(kernel, [x, found])
+    expected = np.zeros((3, panels * panel), np.float32)
+    expected[:, :size] = x
+    assert np.array_equal(found, expected.reshape(3, panels, panel).transpose(1, 0, 2))
+    assert in_vectors != bool(list(module.walk_of(StoreOp)))

@@ -15,7 +15,8 @@ from stepwell.ir.interpreter import run_function
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
 from stepwell.ir.verifier import verify
-from stepwell.lowering.loop.plan_memory import PlanMemory, may_overlap
+from stepwell.lowering.loop.places import Places
+from stepwell.lowering.loop.plan_memory import PlanMemory
 
 KERNELS = """
   func.func private @double(%x: memref<?x4xf32>, %y: memref<?x4xf32>, %n: index) attributes {kernel INPLACE} {
@@ -107,6 +108,7 @@ def test_planning_twice_changes_nothing() -> None:
 def test_views_that_live_together_are_known_apart() -> None:
     function, _ = planned(module(CHAIN))
     a, b, c = (view.result for view in function.walk_of(buffer.ViewOp))
+    may_overlap = Places.of(function).may_overlap
     assert (may_overlap(a, b), may_overlap(b, c), may_overlap(a, c)) == (False, False, True)
     assert may_overlap(a, function.arguments[0])
 
@@ -195,4 +197,5 @@ def test_buffers_of_a_size_that_data_decide_lie_in_a_segment_reserved_behind_it(
     views = list(planned.walk_of(buffer.ViewOp))
     (segment,) = planned.walk_of(heap.SegmentOp)
     assert [view.arena is segment.result for view in views] == [False, True, True]
+    may_overlap = Places.of(main).may_overlap
     assert not may_overlap(views[0].result, views[1].result) and not may_overlap(views[1].result, views[2].result)

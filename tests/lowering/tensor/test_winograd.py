@@ -18,6 +18,7 @@ from stepwell.ir.interpreter import run_function
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.ir.verifier import verify
 from stepwell.lowering import pipeline
+from stepwell.lowering.tensor import winograd
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.winograd import FILTER, Winograd, cycles, windows_of
 from stepwell.sources import load_source
@@ -200,3 +201,16 @@ def test_compiled(target: str, size: int) -> None:
     x = (RNG.integers(-8, 9, (1, 8, size, size)) / 4).astype(np.float32)
     expected = interpreted(at_tensor(proto), x)
     np.testing.assert_array_equal(stepwell.compile(module, target=target)(x), expected)
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [1], [3, 0]])
+def test_weights_are_transformed_in_parts(axes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = [3 if axis in axes else 5 + axis for axis in range(4)]
+    weights = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    whole = winograd.transformed(weights, axes, np.dtype(np.float32))
+    expected = weights.astype(np.float64)
+    for axis in axes:
+        expected = np.moveaxis(np.tensordot(winograd.FILTER, expected, (1, axis)), 0, axis)
+    np.testing.assert_array_equal(whole, np.moveaxis(expected, axes, range(len(axes))).astype(np.float32))
+    monkeypatch.setattr(winograd, "PART", 40)
+    np.testing.assert_array_equal(winograd.transformed(weights, axes, np.dtype(np.float32)), whole)

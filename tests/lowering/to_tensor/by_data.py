@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
+import stepwell
 from stepwell.check import CheckEach
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.types import Type
@@ -14,6 +16,26 @@ from tests.lowering.to_tensor.descent import Build, assert_close, graph_module, 
 from tests.teams import compiled_for
 
 BUDGET = 4_000_000
+
+
+def serves(types: Sequence[Type], build: Build, *sets: Sequence[Any], tolerance: float = 0) -> None:
+    """One compilation gives the graph's results for every set of arrays."""
+    module = graph_module(types, build)
+    model = stepwell.compile(module.clone(), threads=1)
+    for given in sets:
+        with np.errstate(all="ignore"):
+            expected = run_function(main(module), list(map(np.asarray, given)))
+        made = model(*given)
+        assert_close(made if isinstance(made, tuple) else [made], expected, tolerance, tolerance)
+
+
+def fails(types: Sequence[Type], build: Build, *arrays: Any, match: str) -> None:
+    """Interpreted and as machine code, a call ends with an error that says so."""
+    module = graph_module(types, build)
+    with pytest.raises(stepwell.RuntimeError, match=match):
+        run_function(main(module), list(map(np.asarray, arrays)))
+    with pytest.raises(stepwell.RuntimeError, match=match):
+        stepwell.compile(module, threads=1)(*arrays)
 
 
 def check_by_data(types: Sequence[Type], build: Build, *arrays: Any, others: Sequence[Sequence[Any]] = ()) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stepwell
 from stepwell.dialects.graph.attention import AttentionOp, RotaryEmbeddingOp
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.dialects.graph.movement import TransposeOp
 from stepwell.errors import IRError
 from stepwell.ir.attributes import elements
 from stepwell.ir.core import Operation, Value
-from tests.lowering.to_tensor.descent import descend
+from stepwell.ir.types import F16
+from tests.lowering.to_tensor.descent import N, descend, graph_module, tensor
 
 RANDOM = np.random.default_rng(7)
 
@@ -128,3 +130,26 @@ def test_rotation_of_heads_that_lie_in_another_order(order: list[int]) -> None:
     x = np.ascontiguousarray(normal(2, 4, 3, 8).transpose(order))
     descend(lambda x, c, s: RotaryEmbeddingOp(TransposeOp(x, permutation=back).result, c, s), x, normal(2, 3, 4),
             normal(2, 3, 4), native=True)  # fmt: skip
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("fields", [{}, {"causal": True}, {"softcap": 2.0}, {"scores": "probabilities"}])
+def test_every_step_in_half_precision(fields: dict[str, Any], queries: int) -> None:
+    """A `narrow` op rounds to f16 after every step, so that it gives what single operators give."""
+    rng = np.random.default_rng(3)
+    q, k, v = (rng.uniform(0, 1, (2, 2, size, 8)).astype(np.float16) for size in (queries, 5, 5))
+    model = stepwell.compile(graph_module(
+        [tensor(2, 2, queries, 8, element=F16), *[tensor(2, 2, N, 8, element=F16)] * 2],
+        lambda q, k, v: AttentionOp(q, k, v, None, None, None, scale=0.35, narrow=True, **fields),
+    ))  # fmt: skip
+    made = model(q, k, v)
+    root = np.float16(np.sqrt(0.35))
+    scores = np.matmul(q * root, np.swapaxes(k * root, 2, 3))
+    if "softcap" in fields:
+        scores = np.float16(2) * np.tanh(scores / np.float16(2))
+    if "causal" in fields:
+        scores = np.where(np.arange(5) <= np.arange(queries)[:, None], scores, np.float16(-np.inf))
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    weights = powers / powers.sum(-1, keepdims=True)
+    expected = np.matmul(weights, v)
+    np.testing.assert_allclose(made[0] if isinstance(made, tuple) else made, expected, rtol=0, atol=6e-4)

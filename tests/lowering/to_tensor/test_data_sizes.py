@@ -10,11 +10,11 @@ import pytest
 import stepwell
 from stepwell.dialects.graph.generate import RangeOp
 from stepwell.dialects.graph.indexing import OneHotOp
-from stepwell.dialects.graph.movement import PadOp, SliceOp, TileOp
+from stepwell.dialects.graph.movement import PadOp, SliceOp, SplitOp, TileOp
+from stepwell.dialects.graph.sampling import AffineGridOp, ColToImOp
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp
-from stepwell.errors import PassError
 from stepwell.ir.types import F32, SI64, Type
-from tests.lowering.to_tensor.by_data import check_by_data
+from tests.lowering.to_tensor.by_data import check_by_data, fails, serves
 from tests.lowering.to_tensor.descent import M, N, counted, graph_module, tensor
 
 LIST2, LIST3 = tensor(2, element=SI64), tensor(3, element=SI64)
@@ -104,7 +104,73 @@ def test_a_range_by_steps_of_zero_is_an_error() -> None:
         model(*(np.int64(number) for number in (1, 2, 0)))
 
 
-def test_borders_by_data_that_are_no_constant_are_refused() -> None:
-    module = graph_module([tensor(N, 3), tensor(4, element=SI64)], lambda x, n: PadOp(x, n, mode="edge"))
-    with pytest.raises(PassError, match="borders depend on data"):
-        stepwell.compile(module)
+@pytest.mark.parametrize("mode", ["edge", "reflect", "wrap"])
+def test_borders_made_of_elements(mode: str) -> None:
+    x = counted(4, 3)
+    pads = [(0, 1, 2, 0), (5, 1, 9, 7), (-1, 0, 6, 2), (2, -2, -3, 1), (0, -3, 0, 0), (-2, 1, -2, 0)]
+    types = [tensor(N, 3), tensor(4, element=SI64)]
+    serves(types, lambda x, n: PadOp(x, n, mode=mode), *([x, ints(*given)] for given in pads))
+
+
+def test_borders_of_nothing_are_an_error() -> None:
+    types = [tensor(N, 3), tensor(4, element=SI64)]
+    model = stepwell.compile(graph_module(types, lambda x, n: PadOp(x, n, mode="edge")))
+    assert model(counted(0, 3), ints(0, 1, 0, 2)).shape == (0, 6)
+    for pads in ((1, 0, 0, 0), (0, -3, 0, 1), (0, -4, 0, 0)):
+        with pytest.raises(stepwell.RuntimeError, match="decided by data"):
+            model(counted(0, 3), ints(*pads))
+
+
+def test_split() -> None:
+    sets = [[x, ints(*sizes)] for x, sizes in (
+        (counted(2, 9), (2, 3, 4)), (counted(2, 9), (0, 9, 0)), (counted(0, 4), (1, 2, 1)), (counted(1, 0), (0, 0, 0)),
+    )]  # fmt: skip
+    serves([tensor(N, M), LIST3], lambda x, s: SplitOp(x, s, axis=1), *sets)
+
+
+@pytest.mark.parametrize(("sizes", "words"), [
+    ((2, 3, 5), "do not add up"), ((2, 3, 3), "do not add up"), ((-1, 5, 5), "no part of axis 1 can have this size"),
+    ((9, 1 << 62, 1 << 63 - 1), "no part of axis 1"),
+])  # fmt: skip
+def test_parts_that_cannot_be_are_errors(sizes: Any, words: str) -> None:
+    fails([tensor(N, M), LIST3], lambda x, s: SplitOp(x, s, axis=1), counted(2, 9), ints(*sizes), match=words)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_affine_grid(align: bool) -> None:
+    theta = counted(2, 2, 3) / 8
+    sets = [[theta, ints(2, 1, *sizes)] for sizes in ((3, 4), (1, 1), (5, 0), (1, 7))]
+    types = [tensor(N, 2, 3), tensor(4, element=SI64)]
+    serves(types, lambda t, s: AffineGridOp(t, s, align_corners=align), *sets, tolerance=1e-6)
+
+
+COLUMNS = {"strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2)}
+
+
+def columns(image: Any, block: Any) -> Any:
+    """Columns for blocks of an image of three channels."""
+    counts = [
+        (image[a] + COLUMNS["pads"][a] + COLUMNS["pads"][2 + a] - COLUMNS["dilations"][a] * (block[a] - 1) - 1)
+        // COLUMNS["strides"][a] + 1 for a in range(2)
+    ]  # fmt: skip
+    return counted(2, 3 * block[0] * block[1], counts[0] * counts[1])
+
+
+def to_image(x: Any, image: Any, block: Any) -> Any:
+    return ColToImOp(x, image, block, **COLUMNS)
+
+
+def test_folding_of_columns() -> None:
+    pairs = [((5, 6), (2, 3)), ((4, 4), (1, 1)), ((7, 5), (3, 2)), ((5, 3), (2, 3))]
+    types = [tensor(2, N, M), LIST2, LIST2]
+    serves(types, to_image, *([columns(*pair), *(ints(*sizes) for sizes in pair)] for pair in pairs))
+
+
+@pytest.mark.parametrize(("image", "block", "words"), [
+    ((5, 6), (2, 4), "not whole blocks"), ((5, 6), (0, 3), "not whole blocks"), ((5, 6), (-2, -3), "not whole blocks"),
+    ((5, 6), (1 << 62, 4), "not whole blocks"), ((5, 7), (2, 3), "not as many columns"),
+    ((-5, -7), (2, 3), "not as many columns"), ((1 << 60, 1 << 60), (2, 3), "not as many columns"),
+])  # fmt: skip
+def test_columns_that_do_not_fit_are_errors(image: Any, block: Any, words: str) -> None:
+    x = columns((5, 6), (2, 3))
+    fails([tensor(2, N, M), LIST2, LIST2], to_image, x, ints(*image), ints(*block), match=words)

@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stepwell.dialects.check import RequireOp
 from stepwell.dialects.graph import elementwise as e
 from stepwell.dialects.graph.contraction import MatmulOp
+from stepwell.dialects.graph.demands import demand_at_most, demand_multiple, demand_one_of, recorded
 from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.shape import ReshapeOp
+from stepwell.dialects.program_attributes import DEMANDS
+from stepwell.dialects.tensor import IfOp
 from stepwell.ir.attributes import ArrayAttr, StringAttr
-from stepwell.ir.dims import symbol
-from stepwell.lowering.to_tensor.demands import DEMANDS, keep_demands
+from stepwell.ir.dims import evaluate, symbol
+from stepwell.ir.parser import parse_module
+from stepwell.ir.passes import PassContext
+from stepwell.lowering.to_tensor.convert import ToTensor
+from stepwell.lowering.to_tensor.demands import keep_demands
 
 from .descent import graph_module, main, types_of
 
@@ -52,3 +59,54 @@ def test_a_demand_is_a_size_that_must_be_0() -> None:
 
 def test_equal_demands_are_kept_once() -> None:
     assert len(demands(lambda a, b: e.AddOp(MatmulOp(a, b).result, MatmulOp(a, b).result), A, B)) == 2
+
+N, M = symbol("n"), symbol("m")
+
+
+@pytest.mark.parametrize(
+    ("ask", "holds", "fails"),
+    [
+        (lambda: demand_multiple(N, 4, "it"), [{"n": 0}, {"n": 8}], [{"n": 1}, {"n": 6}]),
+        (lambda: demand_multiple(N, M, "it"), [{"n": 6, "m": 3}, {"n": 0, "m": 5}, {"n": 0, "m": 0}],
+         [{"n": 6, "m": 4}, {"n": 3, "m": 6}, {"n": 2, "m": 0}]),
+        (lambda: demand_at_most(N, M, "it"), [{"n": 2, "m": 2}, {"n": 0, "m": 3}], [{"n": 3, "m": 2}]),
+        (lambda: demand_one_of(N, (M, 2), "it"), [{"n": 2, "m": 7}, {"n": 7, "m": 7}], [{"n": 3, "m": 7}]),
+    ],
+)  # fmt: skip
+def test_what_is_demanded_of_sizes(ask: Any, holds: Any, fails: Any) -> None:
+    with recorded() as found:
+        ask()
+    (demand,) = found
+    assert [evaluate(demand.zero, sizes) for sizes in holds] == [0] * len(holds)
+    assert all(evaluate(demand.zero, sizes) != 0 for sizes in fails)
+
+
+@pytest.mark.parametrize("ask", [
+    lambda: demand_multiple(4 * N, 4, "it"), lambda: demand_multiple(N * M, M, "it"),
+    lambda: demand_at_most(N, N + M, "it"), lambda: demand_one_of(N, (2, N), "it"),
+])  # fmt: skip
+def test_what_is_proven_is_not_demanded(ask: Any) -> None:
+    with recorded() as found:
+        ask()
+    assert found == []
+
+
+def test_what_the_inputs_do_not_tell_is_asked_for_in_the_program() -> None:
+    """In front of the op, where it stands in a region as well."""
+    row, column = 'tensor<1x?xf32, #graph.shape<["n"]>>', 'tensor<?x1xf32, #graph.shape<["m"]>>'
+    text = f"""
+    func.func @main(%x: {row}, %y: {column}, %z: tensor<1x1xf32>, %c: tensor<i1>) -> tensor<1x1xf32> {{
+      %r = graph.if %c : (tensor<i1>) -> tensor<1x1xf32> {{
+        graph.yield %z : tensor<1x1xf32>
+      }} {{
+        %p = graph.matmul %x, %y : ({row}, {column}) -> tensor<1x1xf32>
+        graph.yield %p : tensor<1x1xf32>
+      }}
+      func.return %r : tensor<1x1xf32>
+    }}
+    """
+    module = parse_module(text)
+    ToTensor().run(module, PassContext())
+    (asked,) = module.walk_of(RequireOp)
+    assert "inner sizes" in asked.message and isinstance(asked.parent_op, IfOp)
+    assert main(module).attributes.get(DEMANDS) is None

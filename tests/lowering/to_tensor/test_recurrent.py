@@ -13,13 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 import stepwell
 from stepwell.dialects.graph.recurrent import ACTIVATIONS, GruOp, LstmOp, RnnOp
 from stepwell.dialects.tensor import ForOp, GenericOp
-from stepwell.errors import PassError
 from stepwell.ir.dims import symbol
-from stepwell.ir.passes import PassContext
-from stepwell.ir.types import BF16, F32, TensorType
-from stepwell.lowering.to_tensor.convert import ToTensor
+from stepwell.ir.types import F32, TensorType
 from stepwell.lowering.to_tensor.gates import FUNCTIONS
-from tests.lowering.to_tensor.descent import check, constant, graph_module, types_of
+from tests.lowering.to_tensor.descent import check, constant, types_of
 from tests.teams import results_of
 
 GATES = {RnnOp: 1, GruOp: 3, LstmOp: 4}
@@ -68,6 +65,21 @@ def test_states_lengths_and_what_only_some_layers_have(cls: Any) -> None:
 
     given = [*arrays, *states, *more]
     check(types_of(given), with_lengths, *given, tolerance=1e-5)
+    check(of_any_width(given), with_lengths, *given, tolerance=1e-5)
+
+
+def of_any_width(arrays: list[Any]) -> list[TensorType]:
+    """The types of operands whose hidden size is a symbol."""
+    h = symbol("h")
+    sizes = {count * H: count * h for count in (1, 2, 3, 4, 6, 8)}
+    shapes = [array.shape for array in arrays]
+    return [TensorType(shapes[0], F32), *(TensorType(tuple(sizes.get(n, n) for n in s), F32) for s in shapes[1:])]
+
+
+@pytest.mark.parametrize("cls", [RnnOp, GruOp, LstmOp])
+def test_a_hidden_size_that_the_call_tells(cls: Any) -> None:
+    arrays = operands(cls, 1)
+    check(of_any_width(arrays), layer(cls), *arrays, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("name", list(ACTIVATIONS))
@@ -96,14 +108,6 @@ def test_the_product_of_the_inputs_is_in_front_of_the_loop() -> None:
     assert rounds.count == symbol("t")
     assert [op.sizes.dims for op in outside] == [(symbol("t") * symbol("n"), 4 * H, I)]
     assert [op.has_reduction for op in inside] == [True, False, False]
-
-
-def test_a_hidden_size_that_is_not_known_is_refused() -> None:
-    h = symbol("h")
-    types = [TensorType(shape, BF16) for shape in ((T, N, I), (1, h, I), (1, h, h))]
-    module = graph_module(types, layer(RnnOp))
-    with pytest.raises(PassError, match="the hidden size h is not known"):
-        ToTensor().run(module, PassContext())
 
 
 # As machine code, against onnxruntime

@@ -56,6 +56,8 @@ def attention(op: graph.AttentionOp, writer: Writer) -> None:
 def _write_out(op: graph.AttentionOp, writer: Writer) -> None:
     """MatMul(softmax(MatMul(scale * q, transpose(k)) + mask), v), in f32 for narrower floats"""
     by_position = [op.lengths, op.offset]
+    if op.scale is None:
+        raise Unsupported("attention without a scale that is written out")
     if op.undefined == "masked" or op.scores or op.causal or max(op.left, op.right) >= 0 or any(by_position):
         raise Unsupported("attention that fills scores in, or keeps NaN, and forbids keys by their position")
     element = wide(element_of(op.query))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from stepwell.dialects.graph import contraction as graph
 from stepwell.dialects.graph import convolution
 from stepwell.dialects.graph.base import shape_of
 from stepwell.frontends.onnx.exports.composing import is_float, through, wide, wide_integer, window_attributes
+from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.frontends.onnx.writer import Writer, element_of, exports
 from stepwell.ir.core import Value
 from stepwell.ir.types import BF16, SI32, SI64, UI32, UI64, Type
@@ -48,12 +51,24 @@ def einsum(op: graph.EinsumOp, writer: Writer) -> None:
 
 def conv_attributes(op: Any) -> dict[str, Any]:
     """The window, its kernel that of the weights, and the groups."""
-    return window_attributes(op, shape_of(op.w)[2:]) | {"group": op.groups}
+    groups = op.groups or shape_of(op.x)[1]
+    if not isinstance(groups, int):
+        raise Unsupported(f"Conv needs a known number of groups, not {groups}")
+    return window_attributes(op, shape_of(op.w)[2:]) | {"group": groups}
 
 
 @exports(convolution.ConvOp)
 def conv(op: convolution.ConvOp, writer: Writer) -> None:
-    """graph.conv %x, %w, %b -> Conv(x, w, b)"""
+    """graph.conv %x, %w, %b -> Conv(x, w, b); with a group for each of an unknown number of channels, along one axis,
+    CausalConvWithState(x, w, b)[k - 1 :], which has windows that begin before x as well"""
+    plain = (list(op.strides), list(op.dilations), list(op.pads), op.padding) == ([1], [1], [0, 0], "explicit")
+    if not op.groups and plain and not isinstance(shape_of(op.x)[1], int):
+        lack = writer.shape((shape_of(op.w)[2] - 1,))
+        last, axis = (writer.constant(np.array([n], np.int64)) for n in (np.iinfo(np.int64).max, 2))
+        outputs = [writer.fresh("longer"), writer.fresh("present")]
+        longer, _ = writer.node("CausalConvWithState", [op.x, op.w, op.bias], outputs)
+        writer.node("Slice", [longer, lack, last, axis], [op.result])
+        return
     writer.node("Conv", [op.x, op.w, op.bias], op.results, **conv_attributes(op))
 
 

@@ -19,6 +19,7 @@ from stepwell.frontends.onnx.exports.composing import (
     reshaped,
     wide_integer,
 )
+from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.frontends.onnx.writer import Writer, element_of, exports
 from stepwell.ir.types import I1, SI8, SI32, SI64, UI8, UI32, UI64, Type
 
@@ -34,9 +35,9 @@ def reduce(op: graph.ReduceOp, writer: Writer) -> None:
     """graph.reduce %x {sum, axes} -> ReduceSum(x, axes); over no axes Identity(x)
 
     Integers that the operator lacks are reduced in wider ones with the same low bits; their mean, whose sum wraps, is
-    that sum divided."""
+    that sum divided by a count, which needs to know whether there are axes."""
     element = element_of(op.x)
-    if not op.axes:
+    if not op.axes and op.where is None:
         writer.node("Identity", [op.x], op.results)
         return
     known = is_float(op.x) or element in SUMMED
@@ -50,13 +51,21 @@ def reduce(op: graph.ReduceOp, writer: Writer) -> None:
         finish(writer, total, computed, op.result)
         return
     wrapped = cast(writer, total, element)
-    count = cast(writer, writer.shape([product([shape_of(op.x)[axis] for axis in op.axes])]), element)
+    if op.where is not None and not isinstance(shape_of(op.where)[0], int):
+        raise Unsupported(f"the mean of {element} over axes of unknown number")
+    if op.where is None:
+        merged: Item = writer.shape([product([shape_of(op.x)[axis] for axis in op.axes])])
+    else:
+        merged = writer.make("ReduceProd", [writer.make("Gather", [writer.shape(shape_of(op.x)), op.where])])
+    count = cast(writer, merged, element)
     scalar = writer.make("Reshape", [count, integers(writer, [])])
     writer.node("Div", [wrapped, scalar], op.results)
 
 
 def _reduce(op: graph.ReduceOp, writer: Writer, kind: str, x: Item, result: Item) -> None:
-    writer.node(OPERATORS[kind], [x, integers(writer, op.axes, "axes")], [result], keepdims=int(op.keepdims))
+    axes: Item = integers(writer, op.axes, "axes") if op.where is None else op.where
+    noop = int(op.none_if_empty) or None
+    writer.node(OPERATORS[kind], [x, axes], [result], keepdims=int(op.keepdims), noop_with_empty_axes=noop)
 
 
 @exports(graph.ArgReduceOp)
@@ -75,7 +84,7 @@ def cumulative(op: graph.CumulativeOp, writer: Writer) -> None:
     computed = element if is_float(op.x) or element in SUMMED else wide_integer(element)
     options: dict[str, Any] = {"exclusive": int(op.exclusive) or None, "reverse": int(op.reverse) or None}
     operator = "CumSum" if op.kind == "sum" else "CumProd"
-    axis = writer.constant(np.array(op.axis, np.int64), "axis")
+    axis: Item = writer.constant(np.array(op.axis, np.int64), "axis") if op.where is None else op.where
     if computed is element:
         writer.node(operator, [op.x, axis], op.results, **options)
     else:

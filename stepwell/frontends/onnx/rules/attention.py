@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.graph.attention import AttentionOp, LinearAttentionOp, RotaryEmbeddingOp
-from stepwell.dialects.graph.base import shape_of
+from stepwell.dialects.graph.attention import AttentionOp, LinearAttentionOp, RotaryEmbeddingOp, default_scale
+from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.convolution import ConvOp
 from stepwell.dialects.graph.elementwise import MulOp, SigmoidOp, SubOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp
@@ -17,7 +17,8 @@ from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import reshaped
 from stepwell.frontends.onnx.rules.contraction import transpose
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, divide_exact
+from stepwell.ir.dims import Dim, floordiv
+from stepwell.ir.types import F16
 
 SCORES = ("raw", "capped", "biased", "probabilities")
 FAR = np.iinfo(np.int64).max
@@ -26,9 +27,9 @@ FAR = np.iinfo(np.int64).max
 def split_heads(node: Node, x: Value, heads: int, what: str) -> Value:
     """[b, s, heads * size] -> [b, heads, s, size]"""
     batch, length, hidden = shape_of(x)
-    size = divide_exact(hidden, heads) if heads > 0 else None
-    if size is None:
+    if heads < 1 or (isinstance(hidden, int) and hidden % heads):
         raise node.unsupported(f"the {what}'s last axis of {hidden} does not split into {heads} heads")
+    size = floordiv(hidden, heads)  # what is left over, the reshape forbids
     return transpose(node, reshaped(node, x, (batch, length, heads, size)), (0, 2, 1, 3))
 
 
@@ -43,11 +44,9 @@ def size_of(node: Node, x: Value, axis: int) -> Value:
     return node.insert(ShapeOp(x, start=axis, end=axis + 1)).result
 
 
-def default_scale(node: Node, size: Dim) -> float:
-    """1 / sqrt(head size)."""
-    if not isinstance(size, int):
-        raise node.unsupported(f"the head size {size} is not known, and no scale is given", "fix the head size")
-    return float(1 / np.sqrt(size)) if size else 1.0
+def scale_or_default(given: float | None, size: Dim) -> float | None:
+    """The given scale, else 1 / sqrt(head size); None where that is left to the run."""
+    return given if given is not None or not isinstance(size, int) else default_scale(size)
 
 
 def query_offset(node: Node, query: Value, past: Value | None, lengths: Value | None) -> Value | None:
@@ -77,7 +76,7 @@ def attention(node: Node) -> Sequence[Value]:
     causal = bool(node.int("is_causal", 0)) or None
     left, right = node.int("left_window_size", -1), node.int("right_window_size", -1)
     positional = causal or left >= 0 or right >= 0
-    scale = node.float("scale") if node.has("scale") else default_scale(node, shape_of(query)[3])
+    scale = scale_or_default(node.float("scale") if node.has("scale") else None, shape_of(query)[3])
     mode = node.int("qk_matmul_output_mode", 0)
     if not 0 <= mode < len(SCORES):
         raise node.unsupported(f"qk_matmul_output_mode {mode} is not 0 to 3")
@@ -88,10 +87,16 @@ def attention(node: Node) -> Sequence[Value]:
         softcap=node.float("softcap", 0.0) or None,
         precision=node.element_type("softmax_precision") if node.int("softmax_precision", 0) else None,
         scores=SCORES[mode] if node.has_output(3) else None,
+        narrow=(_rounds_every_step(node, query) and (scale is None or scale >= 0)) or None,
     )  # fmt: skip
     made = node.insert(op)
     output = merge_heads(node, made.output) if flat else made.output
     return [output, key, value, *made.exposed]
+
+
+def _rounds_every_step(node: Node, query: Value) -> bool:
+    """Whether the operator's definition computes in f16 throughout."""
+    return tensor_type(query).element is F16 and not node.int("softmax_precision", 0)
 
 
 @rule("RotaryEmbedding", since=23)
@@ -126,9 +131,8 @@ def linear_attention(node: Node) -> Sequence[Value]:
     if decay is not None:
         decay = split_heads(node, decay, groups, "decay")
     if beta is not None:
-        columns = shape_of(beta)[2]
-        beta = split_heads(node, beta, columns if isinstance(columns, int) else groups, "beta")
-    scale = node.float("scale", 0.0) or default_scale(node, shape_of(query)[3])
+        beta = transpose(node, reshaped(node, beta, (*shape_of(beta), 1)), (0, 2, 1, 3))
+    scale = scale_or_default(node.float("scale", 0.0) or None, shape_of(query)[3])
     made = node.insert(LinearAttentionOp(query, key, value, node.optional(3), decay, beta, scale=scale))
     return [merge_heads(node, made.output), made.final]
 
@@ -137,21 +141,22 @@ def linear_attention(node: Node) -> Sequence[Value]:
 def causal_conv_with_state(node: Node) -> Sequence[Value]:
     """Depthwise convolution over the past k - 1 elements (zeros without a past) and the new ones."""
     x, weight, past = node.input(0), node.input(1), node.optional(3)
-    channels, size = shape_of(weight)[0], shape_of(weight)[2]
-    if not isinstance(channels, int) or not isinstance(size, int):
-        raise node.unsupported("the weights need known sizes")
+    channels = shape_of(weight)[0]
+    one = node.constant(np.array([1], np.int64))
+    lack = node.insert(SubOp(size_of(node, weight, 2), one)).result
     if past is not None:
         padded = node.insert(ConcatOp([past, x], axis=2)).result
     else:
-        pads = node.constant(np.array([0, 0, size - 1, 0, 0, 0], np.int64))
-        padded = node.insert(PadOp(x, pads)).result
-    fields: dict[str, Any] = {"strides": [1], "dilations": [1], "pads": [0, 0], "groups": channels}
+        before, behind = (node.constant(np.zeros(count, np.int64)) for count in (2, 3))
+        padded = node.insert(PadOp(x, node.insert(ConcatOp([before, lack, behind], axis=0)).result)).result
+    groups = channels if isinstance(channels, int) else 0
+    fields: dict[str, Any] = {"strides": [1], "dilations": [1], "pads": [0, 0], "groups": groups}
     made = node.insert(ConvOp(padded, weight, node.optional(2), **fields)).result
     activation = node.string("activation", "none")
     if activation not in ("none", "silu", "swish"):
         raise node.unsupported(f"the activation {activation!r} is not known")
     if activation != "none":
         made = node.insert(MulOp(made, node.insert(SigmoidOp(made)).result)).result
-    bounds = [node.constant(np.array([n], np.int64)) for n in (1 - size if size > 1 else FAR, FAR)]
+    bounds = [node.insert(SubOp(size_of(node, padded, 2), lack)).result, node.constant(np.array([FAR], np.int64))]
     present = node.insert(SliceOp(padded, *bounds, axes=[2])).result
     return [made, present]

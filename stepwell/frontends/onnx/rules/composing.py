@@ -9,11 +9,14 @@ import numpy as np
 from stepwell.dialects.graph import elementwise as graph
 from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.conversion import CastOp, is_narrow_float
+from stepwell.dialects.graph.host import HostCallOp
+from stepwell.errors import UnknownError
 from stepwell.frontends.onnx.registry import Node
 from stepwell.frontends.onnx.shapes import known_input, reshape
+from stepwell.ir.attributes import Attribute, DictAttr, TypeAttr
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import F32, Type, numpy_dtype
+from stepwell.ir.types import F32, StringType, Type, numpy_dtype
 
 
 def scalar(node: Node, number: float, like: Value) -> Value:
@@ -22,8 +25,18 @@ def scalar(node: Node, number: float, like: Value) -> Value:
 
 
 def cast(node: Node, x: Value, element: Type) -> Value:
-    """x in another element type; x itself where it has that type."""
-    return x if tensor_type(x).element is element else node.insert(CastOp(x, to=element)).result
+    """x in another element type; x itself where it has that type. Strings are read and written on the host."""
+    source = tensor_type(x).element
+    if source is element:
+        return x
+    if isinstance(source, StringType) or isinstance(element, StringType):
+        return node.insert(HostCallOp([x], callee="string_cast", config=config_of(to=TypeAttr(element)))).results[0]
+    return node.insert(CastOp(x, to=element)).result
+
+
+def config_of(**entries: Attribute) -> DictAttr:
+    """What a function on the host is told."""
+    return DictAttr.of(entries)
 
 
 def widened(node: Node, x: Value) -> Value:
@@ -58,8 +71,31 @@ def known_integers(node: Node, index: int, what: str) -> list[int] | None:
         return []
     found = known_input(node, index)
     if found is None and node.has_input(index):
-        raise node.unsupported(
-            f"its {what} (input {index}) must be known when the model is compiled",
-            f"make the {what} an initializer or a constant",
-        )
+        reason = f"its {what} (input {index}) must be known when the model is compiled"
+        advice = f"make the {what} an initializer or a constant"
+        raise node.unsupported(reason, advice, UnknownError(reason, shape_of(node.input(index)), [node.input(index)]))
     return found
+
+
+class Arithmetic:
+    """Inserts elementwise ops for a node: each takes tensors of one float type, or a number for the second of them, and
+    gives a tensor of the broadcast shape."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def add(self, a: Value, b: Value | float) -> Value:
+        """a + b"""
+        return binary(self.node, graph.AddOp, a, b)
+
+    def sub(self, a: Value, b: Value | float) -> Value:
+        """a - b"""
+        return binary(self.node, graph.SubOp, a, b)
+
+    def mul(self, a: Value, b: Value | float) -> Value:
+        """a * b"""
+        return binary(self.node, graph.MulOp, a, b)
+
+    def div(self, a: Value, b: Value | float) -> Value:
+        """a / b"""
+        return binary(self.node, graph.DivOp, a, b)

@@ -8,9 +8,9 @@ from typing import Protocol
 from stepwell.dialects.graph.base import normalize_axis, shape_of, tensor_type
 from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind, yielded
 from stepwell.dialects.graph.sequence import OptionalOp
-from stepwell.dialects.graph.sequence_types import OptionalType, joined_type, without_symbols
 from stepwell.dialects.graph.symbols import fresh_name
-from stepwell.errors import ModelError
+from stepwell.dialects.sequence_types import OptionalType, joined_type, without_symbols
+from stepwell.errors import ModelError, UnknownError
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Region, Value
@@ -48,13 +48,14 @@ def discard(block: Block) -> None:
 
 def import_body(
     node: Node, initial: Sequence[Type], around: tuple[Sequence[Type], Sequence[Type]], skip: int,
-    emit: Callable[[Block], Sequence[Value]],
+    emit: Callable[[Block], Sequence[Value]], keeps_sizes: bool = False,
 ) -> Region:  # fmt: skip
     """The region of a body that carries values of `initial` types, between argument types `around`.
 
     `emit` fills a block and returns what it yields, the carried values from number `skip` on. A carried size that a
     round changes becomes a symbol, and the body is imported anew, until every argument's type holds for all rounds. A
-    value that is yielded where an optional one is carried becomes optional."""
+    value that is yielded where an optional one is carried becomes optional. Where tensors keep their sizes by
+    definition, the op asks for that."""
     types = [_plain_optional(type_) for type_ in initial]
     born: set[Dim] = set()
     while True:
@@ -68,7 +69,8 @@ def import_body(
             if isinstance(type_, OptionalType) and not isinstance(value.type, OptionalType):
                 made = Builder.at_end(block).insert(OptionalOp(value, of=without_symbols(value.type)))
                 ends[skip + index] = carried[index] = made.result
-        wider = [_wider(node, a, b.type, born) for a, b in zip(types, carried, strict=True)]
+        wider = [a if keeps_sizes and isinstance(a, TensorType) and same_kind(a, b.type)
+                 else _wider(node, a, b.type, born) for a, b in zip(types, carried, strict=True)]  # fmt: skip
         if wider == types:
             block.append(YieldOp(ends))
             return Region([block])
@@ -108,9 +110,9 @@ def if_(node: Node) -> Sequence[Value]:
         if not same_kind(a.type, b.type):
             for region in (then, otherwise):
                 discard(region.block)
-            raise node.unsupported(
-                f"output {index} is {a.type} in one branch and {b.type} in the other", "give both the same rank"
-            )
+            reason = f"output {index} is {a.type} in one branch and {b.type} in the other"
+            condition = UnknownError(reason, values=[node.input(0)])
+            raise node.unsupported(reason, "give both the same rank", condition)
     return node.insert(IfOp(node.input(0), regions=[then, otherwise])).results
 
 
@@ -151,7 +153,7 @@ def scan(node: Node) -> Sequence[Value]:
     slices = [slice_type(value, axis) for value, axis in zip(inputs, axes, strict=True)]
     body = import_body(
         node, [value.type for value in initial], ([], slices), 0,
-        lambda block: graph.import_into(block, _declared(graph, block)),
+        lambda block: graph.import_into(block, _declared(graph, block)), keeps_sizes=True,
     )  # fmt: skip
     collected = body.block.terminator.operands[len(initial) :]
     output_axes = node.ints("scan_output_axes", [0] * outputs)
@@ -177,7 +179,7 @@ def batched_scan(node: Node) -> Sequence[Value]:
     initial, inputs = block.arguments[: len(values) - count], block.arguments[len(values) - count :]
     body = import_body(
         node, [value.type for value in initial], ([], [slice_type(value, 0) for value in inputs]), 0,
-        lambda inner: graph.import_into(inner, _declared(graph, inner)),
+        lambda inner: graph.import_into(inner, _declared(graph, inner)), keeps_sizes=True,
     )  # fmt: skip
     outputs = graph.num_outputs - len(initial)
     proper = ScanOp(

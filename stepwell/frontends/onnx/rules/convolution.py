@@ -59,12 +59,20 @@ def window_fields(window: Window) -> dict[str, Any]:
     return fields | {"padding": None if window.padding == "explicit" else window.padding}
 
 
+def group_count(node: Node) -> int:
+    """The attribute `group`. Raises Unsupported where it is not positive."""
+    groups = node.int("group", 1)
+    if groups < 1:
+        raise node.unsupported(f"the number of groups must be positive, not {groups}", "The model is malformed.")
+    return groups
+
+
 @rule("Conv")
 def conv(node: Node) -> Value:
     """Any number of spatial axes."""
     x, w = node.input(0), node.input(1)
     fields = window_fields(conv_window(node, x, w))
-    return node.insert(ConvOp(x, w, node.optional(2), groups=node.int("group", 1), **fields)).result
+    return node.insert(ConvOp(x, w, node.optional(2), groups=group_count(node), **fields)).result
 
 
 @rule("ConvInteger", since=10)
@@ -73,7 +81,7 @@ def conv_integer(node: Node) -> Value:
     x, w = node.input(0), node.input(1)
     fields = window_fields(conv_window(node, x, w))
     zeros = node.optional(2), node.optional(3)
-    return node.insert(ConvIntegerOp(x, w, *zeros, groups=node.int("group", 1), **fields)).result
+    return node.insert(ConvIntegerOp(x, w, *zeros, groups=group_count(node), **fields)).result
 
 
 @rule("DeformConv", since=19)
@@ -83,7 +91,7 @@ def deform_conv(node: Node) -> Value:
     window = conv_window(node, x, w)
     return node.insert(
         DeformConvOp(
-            x, w, node.input(2), node.optional(3), node.optional(4), groups=node.int("group", 1),
+            x, w, node.input(2), node.optional(3), node.optional(4), groups=group_count(node),
             offset_groups=node.int("offset_group", 1), **window_fields(window),
         )
     ).result  # fmt: skip
@@ -91,11 +99,12 @@ def deform_conv(node: Node) -> Value:
 
 @rule("ConvTranspose")
 def conv_transpose(node: Node) -> Value:
-    """auto_pad SAME means output size = input size * stride, which fixes the pads."""
+    """auto_pad SAME means output size = input size * stride, which fixes the pads for a known kernel."""
     x, w = node.input(0), node.input(1)
     rank = len(shape_of(w)) - 2
     kernel, sizes = shape_of(w)[2:], shape_of(x)[2:]
     strides, dilations = (node.ints(name, [1] * rank) for name in ("strides", "dilations"))
+    known = [size for size in kernel if isinstance(size, int)]
     extra = node.ints("output_padding", [0] * rank)
     pads = node.ints("pads", [0] * 2 * rank)
     padding = auto_pad(node)
@@ -105,21 +114,22 @@ def conv_transpose(node: Node) -> Value:
     if shape is not None:
         shape = shape[-rank:]
         pads = [0] * 2 * rank
-    elif padding.startswith("SAME"):
-        pads, extra = same_transposed(node, kernel, strides, dilations, extra, padding == "SAME_UPPER")
+    elif padding.startswith("SAME") and len(known) == rank:
+        pads, extra = same_transposed(known, strides, dilations, extra, padding == "SAME_UPPER")
     if len(sizes) != rank:
         raise node.unsupported(f"weights with {rank} spatial axes do not fit data with {len(sizes)}")
+    implied = shape is not None or len(known) < rank
     return node.insert(
         ConvTransposeOp(
             x, w, node.optional(2), strides=strides, dilations=dilations, pads=pads, output_padding=extra,
-            output_shape=shape, groups=node.int("group", 1),
-            padding=PADDING_OF[padding] if shape is not None and padding.startswith("SAME") else None,
+            output_shape=shape, groups=group_count(node),
+            padding=PADDING_OF[padding] if implied and padding.startswith("SAME") else None,
         )
     ).result  # fmt: skip
 
 
 def same_transposed(
-    node: Node, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
+    kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], extra: Sequence[int],
     upper: bool,
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     """(pads, output paddings) with which a transposed convolution multiplies sizes by the strides.
@@ -128,8 +138,6 @@ def same_transposed(
     that is negative, the result is extended behind."""
     begins, ends, extras = [], [], []
     for size, stride, dilation, more in zip(kernel, strides, dilations, extra, strict=True):
-        if not isinstance(size, int):
-            raise node.unsupported("auto_pad needs weights with known kernel sizes")
         total = (size - 1) * dilation + 1 + more - stride
         extras.append(more - min(total, 0))
         total = max(total, 0)

@@ -9,9 +9,8 @@ import numpy as np
 from stepwell.dialects.graph import elementwise as graph
 from stepwell.dialects.graph import logic
 from stepwell.dialects.graph.base import shape_of, tensor_type
-from stepwell.dialects.graph.shape import ExpandOp
 from stepwell.frontends.onnx.registry import RULES, Node, rule
-from stepwell.frontends.onnx.rules.composing import binary, cast, in_f32, known_integers, reshaped, scalar, widened
+from stepwell.frontends.onnx.rules.composing import binary, cast, in_f32, reshaped, scalar, widened
 from stepwell.ir.core import Value
 from stepwell.ir.types import F32, F64, FloatType, IntegerType, Signedness, Type, bit_width
 
@@ -188,37 +187,6 @@ def clip(node: Node) -> Value:
 @rule("Identity")
 def identity(node: Node) -> Value:
     return node.input(0)
-
-
-@rule("Dropout")
-def dropout_without_mode(node: Node) -> list[Value]:
-    """Dropout(x) -> x, ones: models are run for inference, whatever `is_test` says"""
-    return [node.input(0), *_kept_mask(node, tensor_type(node.input(0)).element)]
-
-
-@rule("Dropout", since=10)
-def dropout_by_attribute(node: Node) -> list[Value]:
-    """Dropout(x) -> x, true"""
-    return [node.input(0), *_kept_mask(node, None)]
-
-
-@rule("Dropout", since=12)
-def dropout(node: Node) -> list[Value]:
-    """Dropout(x, ratio, training_mode = false) -> x, true"""
-    training = known_integers(node, 2, "training mode")
-    ratio = node.constant_input(1)
-    if training and training[0] and (ratio is None or float(np.asarray(ratio).reshape(-1)[0]) != 0):
-        raise node.unsupported("dropout in training mode is random", "export the model in inference mode")
-    return [node.input(0), *_kept_mask(node, None)]
-
-
-def _kept_mask(node: Node, element: Type | None) -> list[Value]:
-    """All ones (of an element type, else true) in the shape of input 0, where the mask is asked for."""
-    if not node.has_output(1):
-        return []
-    x = node.input(0)
-    one = node.constant(np.True_) if element is None else scalar(node, 1, x)
-    return [node.insert(ExpandOp.to(one, shape_of(x))).result]
 
 
 @rule("PRelu")

@@ -9,13 +9,15 @@ import numpy as np
 from stepwell.dialects.graph import indexing, scatter, selection
 from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.elementwise import SubOp
+from stepwell.dialects.graph.host import HostCallOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp
 from stepwell.dialects.graph.shape import ExpandOp, ShapeOp, product
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.shapes import as_list, axis_attr, int_list, rank_of, reshape
+from stepwell.frontends.onnx.rules.composing import config_of
+from stepwell.frontends.onnx.shapes import as_list, axis_attr, exactly, int_list, rank_of, reshape
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
-from stepwell.ir.types import numpy_dtype
+from stepwell.ir.types import StringType, numpy_dtype
 
 
 @rule("Gather")
@@ -74,7 +76,9 @@ def tensor_scatter(node: Node) -> Value:
 def one_hot(node: Node) -> Value:
     """The new dim is the last one by default."""
     axis = axis_attr(node, rank_of(node.input(0)) + 1, -1)
-    return node.insert(indexing.OneHotOp(*node.inputs(), axis=axis)).result
+    indices, depth, values = node.inputs()
+    op = indexing.OneHotOp(indices, exactly(node, depth, 1), exactly(node, values, 2), axis=axis)
+    return node.insert(op).result
 
 
 @rule("NonZero", since=9)
@@ -85,11 +89,16 @@ def non_zero(node: Node) -> Value:
 
 @rule("Unique", since=11)
 def unique(node: Node) -> Sequence[Value]:
-    """Of the flattened operand without `axis`."""
-    x = node.input(0)
+    """Of the flattened operand without `axis`. Strings are sorted by their ranks, which are found on the host."""
+    x, is_sorted = node.input(0), bool(node.int("sorted", 1))
     axis = axis_attr(node, rank_of(x)) if node.has("axis") else None
-    op = selection.UniqueOp(x, axis=axis, sorted=bool(node.int("sorted", 1)))
-    return node.insert(op).results[: node.num_outputs]
+    if not is_sorted or not isinstance(tensor_type(x).element, StringType):
+        return node.insert(selection.UniqueOp(x, axis=axis, sorted=is_sorted)).results[: node.num_outputs]
+    ranks = node.insert(HostCallOp([x], callee="string_rank", config=config_of())).results[0]
+    op = node.insert(selection.UniqueOp(ranks, axis=axis, sorted=True))
+    rows = reshape(node, x, [product(shape_of(x))]) if axis is None else x
+    values = node.insert(indexing.GatherOp(rows, op.first, axis=axis or 0)).result
+    return [values, *op.results[1 : node.num_outputs]]
 
 
 @rule("Compress", since=9)
@@ -127,7 +136,8 @@ def _top_k(node: Node, k: Value) -> Sequence[Value]:
 @rule("NonMaxSuppression", since=10)
 def non_max_suppression(node: Node) -> Value:
     """Boxes are corners by default."""
-    operands = [node.input(0), node.input(1), *(node.optional(index) for index in (2, 3, 4))]
+    limits = [node.optional(index) for index in (2, 3, 4)]
+    operands = [node.input(0), node.input(1), *(limit and exactly(node, limit, 1) for limit in limits)]
     boxes_as = "center" if node.int("center_point_box", 0) else "corners"
     return node.insert(selection.NonMaxSuppressionOp(*operands, boxes_as=boxes_as)).result
 

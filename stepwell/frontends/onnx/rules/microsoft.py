@@ -17,7 +17,7 @@ from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.normalization import LayerNormOp, RmsNormOp
 from stepwell.dialects.graph.quantization import DequantizeOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.attention import default_scale, merge_heads, query_offset, split_heads
+from stepwell.frontends.onnx.rules.attention import merge_heads, query_offset, scale_or_default, split_heads
 from stepwell.frontends.onnx.rules.composing import reshaped
 from stepwell.frontends.onnx.rules.contraction import as_matrices, scaled, transpose, without_unit_axes
 from stepwell.ir.core import Value
@@ -164,7 +164,7 @@ def multi_head_attention(node: Node) -> Sequence[Value]:
         batch, keys = shape_of(node.input(4))
         mask = reshaped(node, node.insert(CastOp(node.input(4), to=I1)).result, (batch, 1, 1, keys))
     causal = bool(node.int("unidirectional", 0)) or None
-    scale = node.float("scale", 0.0) or default_scale(node, shape_of(query)[3])
+    scale = scale_or_default(node.float("scale", 0.0) or None, shape_of(query)[3])
     offset = query_offset(node, query, past, None) if causal else None
     made = node.insert(AttentionOp(query, key, value, mask, None, offset, scale=scale, causal=causal))
     return [merge_heads(node, made.output), key, value]

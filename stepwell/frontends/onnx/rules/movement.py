@@ -18,6 +18,7 @@ from stepwell.frontends.onnx.shapes import (
     axis_attr,
     checked_axes,
     checked_axis,
+    exactly,
     int_list,
     known_input,
     pick,
@@ -81,7 +82,8 @@ def _split_by_input(node: Node) -> Sequence[Value]:
     if sizes is not None:
         return split_by_sizes(node, sizes)
     axis = axis_attr(node, rank_of(x), 0)
-    op: movement.SplitOp = node.insert(movement.SplitOp(x, node.input(1), axis=axis))
+    given = exactly(node, node.input(1), node.num_outputs)
+    op: movement.SplitOp = node.insert(movement.SplitOp(x, given, axis=axis))
     return op.parts
 
 
@@ -171,15 +173,15 @@ def pad_11(node: Node) -> Value:
     rank = rank_of(x)
     if rank_of(pads) == 2:  # [1, 2 * rank] is seen in exports
         pads = reshape(node, pads, [2 * rank])
-    if node.has_input(3):
+    if not node.has_input(3):
+        pads = exactly(node, pads, 2 * rank)
+    else:
         axes = known_input(node, 3)
-        count = static_length(node, 3)
         if axes is None:
-            halves = [
-                scattered(node, rank, 0, node.input(3), pick(node, pads, range(first, first + count)))
-                for first in (0, count)
-            ]
-            pads = concatenated(node, halves)
+            count = node.insert(ShapeOp(node.input(3), start=0, end=1)).result
+            begin, end = int_list(node, [0]), node.insert(ShapeOp(pads, start=0, end=1)).result
+            halves = [sliced(node, pads, *bounds, [0]) for bounds in ((begin, count), (count, end))]
+            pads = concatenated(node, [scattered(node, rank, 0, node.input(3), half) for half in halves])
         else:
             front = checked_axes(node, axes, rank)
             places = int_list(node, [*front, *(rank + axis for axis in front)])
@@ -223,7 +225,8 @@ def tile_1(node: Node) -> Value:
 @rule("Tile", since=6)
 def tile_6(node: Node) -> Value:
     """Repeats of every axis."""
-    return node.insert(movement.TileOp(node.input(0), node.input(1))).result
+    x = node.input(0)
+    return node.insert(movement.TileOp(x, exactly(node, node.input(1), rank_of(x)))).result
 
 
 @rule("DepthToSpace")
@@ -270,7 +273,7 @@ def center_crop_pad(node: Node) -> Value:
     wanted = int_list(node, known) if known is not None else node.input(1)
     if tensor_type(wanted).element is not SI64:
         raise node.unsupported(f"a computed shape of {tensor_type(wanted).element}", "Use int64.")
-    wanted = pick(node, wanted, order)
+    wanted = pick(node, exactly(node, wanted, len(axes)), order)
     sizes = pick(node, node.insert(ShapeOp(x, start=0, end=rank)).result, axes)
     zero, two = int_list(node, [0]), int_list(node, [2])
     excess = node.insert(MaxOp(node.insert(SubOp(sizes, wanted)).result, zero)).result

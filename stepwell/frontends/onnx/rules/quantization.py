@@ -13,9 +13,9 @@ from stepwell.dialects.graph.convolution import ConvIntegerOp
 from stepwell.dialects.graph.elementwise import AddOp, DivOp, MulOp
 from stepwell.dialects.graph.quantization import DequantizeOp, DynamicQuantizeOp, QuantizeOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import reshaped
+from stepwell.frontends.onnx.rules.composing import cast, reshaped
 from stepwell.frontends.onnx.rules.contraction import as_matrices, without_unit_axes
-from stepwell.frontends.onnx.rules.convolution import conv_window, window_fields
+from stepwell.frontends.onnx.rules.convolution import conv_window, group_count, window_fields
 from stepwell.ir.core import Value
 from stepwell.ir.types import F32, UI8, FloatType, IntegerType, Type, numpy_dtype
 
@@ -112,7 +112,7 @@ def qlinear_conv(node: Node) -> Value:
     """Exact integer convolution, bias in the sums' unit, then one factor x_scale * w_scale / y_scale per channel."""
     x, w = node.input(0), node.input(3)
     fields = window_fields(conv_window(node, x, w))
-    op = ConvIntegerOp(x, w, node.input(2), node.input(5), groups=node.int("group", 1), **fields)
+    op = ConvIntegerOp(x, w, node.input(2), node.input(5), groups=group_count(node), **fields)
     sums = node.insert(op).result
     bias = node.optional(8)
     if bias is not None:
@@ -142,13 +142,11 @@ def qlinear_matmul(node: Node) -> Value:
 
 
 def _by_row_and_column(node: Node, sums: Value, a_scale: Value, b_scale: Value) -> Value:
-    if tensor_type(a_scale).element is not F32:
-        raise node.unsupported("scales by row and column are supported in f32 only", "cast the scales to f32")
     if len(shape_of(a_scale)) == 1:
         a_scale = reshaped(node, a_scale, (*shape_of(a_scale), 1))
     one = node.constant(np.array(1, np.float32))
     products = node.insert(DequantizeOp(sums, one, None, element=F32)).result
-    factor = factor_of(node, a_scale, b_scale, node.input(6))
+    factor = cast(node, factor_of(node, a_scale, b_scale, node.input(6)), F32)
     return rounded_to(node, node.insert(MulOp(products, factor)).result, node.input(7))
 
 

@@ -8,14 +8,16 @@ from stepwell.dialects.graph import elementwise as graph
 from stepwell.dialects.graph.base import normalize_axes, normalize_axis, shape_of, tensor_type
 from stepwell.dialects.graph.reduction import ArgReduceOp, CumulativeOp, ReduceOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import binary, cast, known_integers, unary, widened
+from stepwell.frontends.onnx.rules.composing import binary, cast, unary, widened
+from stepwell.frontends.onnx.shapes import exactly, known_input, static_length
 from stepwell.ir.core import Value
 from stepwell.ir.types import F64, FloatType
 
 KINDS = {"ReduceSum": "sum", "ReduceProd": "prod", "ReduceMax": "max", "ReduceMin": "min", "ReduceMean": "mean"}
 COMPOSED = ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")
 
-Axes = tuple[int, ...]
+Axes = tuple[int, ...] | Value
+"""The axes of a reduction: known ones, or a list that only data tell."""
 
 
 def _attribute_axes(node: Node) -> Axes:
@@ -25,19 +27,24 @@ def _attribute_axes(node: Node) -> Axes:
 
 
 def _input_axes(node: Node) -> Axes:
-    """The form that gives axes as an input: absent or empty, they are all, or none with `noop_with_empty_axes`. As many
-    as there are dims, they are all, whatever their order."""
+    """The form that gives axes as an input: absent or empty, they are all, or none with `noop_with_empty_axes`."""
     rank = tensor_type(node.input(0)).rank
-    if node.has_input(1) and shape_of(node.input(1)) == (rank,) and node.constant_input(1) is None:
-        return tuple(range(rank))
-    axes = known_integers(node, 1, "axes")
+    axes = known_input(node, 1)
+    if axes is None and node.has_input(1) and shape_of(node.input(1)) != (0,):
+        if not node.int("keepdims", 1) and len(shape_of(node.input(1))) == 1:
+            static_length(node, 1)
+        return node.input(1)
     if not axes:
         return () if node.int("noop_with_empty_axes", 0) else tuple(range(rank))
     return normalize_axes(axes, rank)
 
 
 def _reduce(node: Node, x: Value, kind: str, axes: Axes) -> Value:
-    return node.insert(ReduceOp(x, kind=kind, axes=axes, keepdims=bool(node.int("keepdims", 1)))).result
+    known, where = ((), axes) if isinstance(axes, Value) else (axes, None)
+    empty = bool(node.int("noop_with_empty_axes", 0)) if where is not None else False
+    return node.insert(ReduceOp(
+        x, where, kind=kind, axes=known, keepdims=bool(node.int("keepdims", 1)), none_if_empty=empty,
+    )).result  # fmt: skip
 
 
 def _named(node: Node, axes: Axes) -> Value:
@@ -87,10 +94,11 @@ def arg_extremum(node: Node) -> Value:
 
 @rule("CumSum", "CumProd")
 def cumulative(node: Node) -> Value:
-    x = node.input(0)
-    rank = tensor_type(x).rank
-    (axis,) = known_integers(node, 1, "axis") or [0] if rank != 1 else [0]
+    """The axis is an input, a number or a list of one."""
+    x, axes = node.input(0), known_input(node, 1)
+    axis = normalize_axis(axes[0], tensor_type(x).rank) if axes else None
+    where = exactly(node, node.input(1), 1) if axis is None else None
     return node.insert(CumulativeOp(
-        x, kind="sum" if node.op_type == "CumSum" else "prod", axis=normalize_axis(axis, rank),
+        x, where, kind="sum" if node.op_type == "CumSum" else "prod", axis=axis,
         exclusive=bool(node.int("exclusive", 0)), reverse=bool(node.int("reverse", 0)),
     )).result  # fmt: skip

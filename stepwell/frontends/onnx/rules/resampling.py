@@ -10,7 +10,7 @@ import numpy as np
 from stepwell.dialects.graph import resize, sampling
 from stepwell.dialects.graph.base import constant_array, content, shape_of
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.shapes import checked_axes, pick, rank_of, static_length
+from stepwell.frontends.onnx.shapes import checked_axes, exactly, pick, rank_of, static_length
 from stepwell.ir.core import Value
 
 OLD_RESIZE = {"coordinates": "asymmetric", "rounding": "floor"}  # what Upsample and Resize 10 do
@@ -86,6 +86,8 @@ def _resized(
     """A resize along the axes that change."""
     if (sizes is None) == (scales is None):
         raise node.unsupported("either sizes or scales must be given", "The model is malformed.")
+    sizes, scales = (value and exactly(node, value, len(axes)) for value in (sizes, scales))
+    region = region and exactly(node, region, 2 * len(axes))
     changing = list(range(len(axes)))
     if region is None and how.get("aspect", "stretch") == "stretch" and how["coordinates"] != "tf_half_pixel_for_nn":
         changing = _changing(x, sizes, scales, axes)
@@ -156,9 +158,13 @@ def roi_align(node: Node) -> Value:
 @rule("Col2Im", since=18)
 def col_to_im(node: Node) -> Value:
     """Strides and dilations are 1, pads 0 by default."""
-    rank = static_length(node, 1)
+    x, image, block = node.inputs()
+    if node.has("strides") or node.has("dilations"):
+        rank = len(node.ints("strides" if node.has("strides") else "dilations"))
+    else:
+        rank = len(node.ints("pads")) // 2 if node.has("pads") else static_length(node, 1)
     op = sampling.ColToImOp(
-        *node.inputs(),
+        x, exactly(node, image, rank), exactly(node, block, rank),
         strides=node.ints("strides", [1] * rank),
         pads=node.ints("pads", [0] * 2 * rank),
         dilations=node.ints("dilations", [1] * rank),

@@ -13,7 +13,7 @@ from stepwell.dialects.graph.control import LoopOp
 from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.sequence import elements_of
 from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
-from stepwell.dialects.graph.sequence_types import OptionalType, SequenceType, without_symbols
+from stepwell.dialects.sequence_types import OptionalType, SequenceType, without_symbols
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.declared import plain_dims
 from stepwell.frontends.onnx.element_types import value_type

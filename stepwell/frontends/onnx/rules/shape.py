@@ -10,6 +10,7 @@ from stepwell.dialects.graph import generate, shape
 from stepwell.dialects.graph.base import content, shape_of, tensor_type
 from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.selection import NonZeroOp
+from stepwell.errors import UnknownError
 from stepwell.frontends.onnx.registry import Array, Node, rule
 from stepwell.frontends.onnx.shapes import (
     axis_attr,
@@ -82,10 +83,9 @@ def squeeze_13(node: Node) -> Value:
 def _unit_axes(node: Node, x: Value) -> list[int]:
     dims = shape_of(x)
     if not all(isinstance(dim, int) for dim in dims):
-        raise node.unsupported(
-            f"without axes, the rank of the result depends on whether the sizes {shape.show_shape(dims)} are 1",
-            "Export the model with axes, or with those sizes fixed.",
-        )
+        reason = f"without axes, the rank of the result depends on whether the sizes {shape.show_shape(dims)} are 1"
+        advice = "Export the model with axes, or with those sizes fixed."
+        raise node.unsupported(reason, advice, UnknownError(reason, dims))
     return [axis for axis, dim in enumerate(dims) if dim == 1]
 
 

@@ -42,7 +42,7 @@ def stft(node: Node) -> Value:
     x = node.input(0)
     if rank_of(x) == 2:
         x = reshape(node, x, [*shape_of(x), 1])
-    onesided = (bool(node.int("onesided", 1)) and shape_of(x)[-1] == 1) or None
+    onesided = (bool(node.int("onesided", 1)) and shape_of(x)[-1] != 2) or None
     return node.insert(StftOp(x, node.input(1), node.optional(2), node.optional(3), onesided=onesided)).result
 
 

@@ -276,6 +276,25 @@ def test_scratch_memory_follows_the_sizes() -> None:
     assert compiled.scratch_bytes((9, 10)) == 4 * 10 * 4 + 32 + 64
 
 
+def test_scratch_memory_of_sizes_with_terms_below_0() -> None:
+    """(n - 1) * (m - 1) elements, multiplied out as shape arithmetic has it."""
+    less = """
+      %minus = arith.constant -1 : index
+      %nm = arith.muli %n, %m : index
+      %ln = arith.muli %n, %minus : index
+      %lm = arith.muli %minus, %m : index
+      %s0 = arith.addi %nm, %ln : index
+      %s1 = arith.addi %s0, %lm : index
+      %s2 = arith.addi %s1, %c1 : index
+      %other = buffer.local(%s2) : memref<?xf32>
+      buffer.store %one, %other[%c1] : memref<?xf32>
+"""
+    text = TILES.replace("      %other = buffer.local() : memref<4xf32>\n", less)
+    text = text.replace("      buffer.store %one, %other[%c1] : memref<4xf32>\n", "")
+    text = text.replace("%other[%c1] : memref<4xf32>", "%other[%c1] : memref<?xf32>")
+    assert model.build(parse_module(text), target.host()).scratch_bytes((9, 10)) == 4 * 10 * 4 + 32 + 8 * 9 * 4 + 32
+
+
 def test_strided_buffers(both: Any) -> None:
     strided = "memref<3x4xf32, strided<[16, 2], offset: 5>>"
     text = f"""

@@ -169,6 +169,24 @@ def test_a_part_of_a_stage_goes_on_from_what_is_there(last: str) -> None:
     np.testing.assert_array_equal(y, total**2 if last == "true" else total)
 
 
+@pytest.mark.parametrize("first", ["false", "true"])
+def test_what_is_there_is_scaled_before_a_part_is_added(first: str) -> None:
+    text = stage("%c2", ", %first, %last", ", i1, i1", "1, 1")
+    for old, new in (
+        ("%c0 =", f"%first = arith.constant {first}\n%last = arith.constant false\n%c0 ="),
+        ("%y: memref<?xf32>, %n", "%y: memref<?xf32>, %n: index, %f: memref<?xf32>, %m"), ("%x, %y", "%x, %f, %y"),
+        ("(d0, d1)>, affine_map", "(d0, d1)>, affine_map<(d0, d1) -> (d0)>, affine_map"),
+        ("2, 2, 1, 0", "2, 2, 2, 0"), ("identities", "scaled = true, identities"),
+        ("memref<?x5xf32>, memref<?xf32>,", "memref<?x5xf32>, memref<?xf32>, memref<?xf32>,"),
+    ):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new, 1)
+    x, factors = np.arange(15, dtype=np.float32).reshape(3, 5), np.array([0, 0.5, 2], np.float32)
+    _, y, *_ = run_both(text, [x, np.full(3, 10, np.float32), np.int64(3), factors, np.int64(0)])
+    before = 0 if first == "true" else 10 * factors
+    np.testing.assert_array_equal(y, before + x[:, :2].sum(axis=1))
+
+
 def test_an_index_outside_is_found() -> None:
     made = ScalarKernel(kernel(stage(start="%c2")))
     compile_kernels([made])

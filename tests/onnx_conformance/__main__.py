@@ -1,11 +1,13 @@
-"""All of ONNX's node tests as machine code, in child processes, with a table per operator.
+"""ONNX's whole suite in child processes, with a table per operator.
 
-    python -m tests.onnx_native.sweep [--only PART] [--details] [--jobs N] [--emulated]
+    python -m tests.onnx_conformance [--mode given|symbolic|constant] [--only PART] [--details] [--jobs N] [--emulated]
+    python -m tests.onnx_conformance --page docs/onnx.md        # all modes, as a page
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import queue
 import select
@@ -15,12 +17,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+import attrs
 
 from tests import emulation
-from tests.onnx_native.cases import CRASH, HANG, OK, OUTCOMES, Outcome, node_cases, operator_of, outcome, table
+from tests.onnx_conformance.cases import CRASH, HANG, OK, OUTCOMES, REFUSED, RIGHT, Outcome, table
+from tests.onnx_conformance.page import page
+from tests.onnx_conformance.suite import MODES, items, outcome
 
-SECONDS = 60.0  # for one case, compiled and run
+SECONDS = 120.0  # for one case, compiled and run, two at a time
 
 
 class Child:
@@ -51,20 +56,18 @@ class Child:
         return self.process.wait()
 
 
-def serve(run: Callable[[Any], Outcome]) -> None:
+def serve(run: Callable[[str], Outcome]) -> None:
     """The child's side: names come in, outcomes go out."""
-    cases = node_cases()
     for line in sys.stdin:
-        made = run(cases[line.strip()])
-        sys.stdout.write(json.dumps({"name": made.name, "operator": made.operator, "kind": made.kind,
-                                     "reason": made.reason}) + "\n")  # fmt: skip
+        made = run(line.strip())
+        sys.stdout.write(json.dumps(attrs.asdict(made)) + "\n")
         sys.stdout.flush()
 
 
-def emulated(case: Any) -> Outcome:
+def emulated(name: str, mode: str) -> Outcome:
     """The outcome on AArch64, under qemu."""
     with tempfile.TemporaryDirectory() as folder, emulation.of(Path(folder)):
-        return outcome(case, target="aarch64")
+        return outcome(name, mode, target="aarch64")
 
 
 def sweep(names: Sequence[str], jobs: int, options: Sequence[str] = ()) -> Iterator[Outcome]:
@@ -96,7 +99,7 @@ def _work(
         if made is None:
             status = child.close()
             kind = HANG if child.timed_out else CRASH
-            made = Outcome(name, operator_of(node_cases()[name]), kind, f"exit status {status}")
+            made = Outcome(name, "(died)", kind, f"exit status {status}")
             child = Child(options)
         done.put(made)
 
@@ -109,26 +112,33 @@ def clean_operators(outcomes: Sequence[Outcome]) -> list[str]:
 def main() -> int:
     """0 where no case crashed, hung, met an internal error or gave a wrong result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="PART", help="cases whose name has this part")
+    parser.add_argument("--mode", choices=list(MODES), default="given")
+    parser.add_argument("--only", default="", metavar="PART", help="cases whose names have this part")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--details", action="store_true", help="a line for every case that is not ok")
     parser.add_argument("--emulated", action="store_true", help="as AArch64 code, under qemu")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="run every mode, and write what became of the cases")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        serve(emulated if args.emulated else outcome)
+        serve(functools.partial(emulated if args.emulated else outcome, mode=args.mode))
         return 0
     if args.emulated and emulation.missing():
         parser.error(f"--emulated: {emulation.missing()}")
-    options = ["--emulated"] if args.emulated else []
-    outcomes = list(sweep([name for name in node_cases() if args.only in name], args.jobs, options))
+    names = [name for name in items() if args.only in name]
+    emulating = ["--emulated"] if args.emulated else []
+    if args.page:
+        found = {mode: list(sweep(names, args.jobs, [f"--mode={mode}", *emulating])) for mode in MODES}
+        args.page.write_text(page(found))
+        return 0
+    outcomes = list(sweep(names, args.jobs, [f"--mode={args.mode}", *emulating]))
     if args.details:
         for made in sorted(outcomes, key=lambda made: (made.kind, made.operator, made.name)):
             if made.kind != OK:
                 print(f"{made.kind:<9} {made.operator:<24} {made.name}: {made.reason}")
     clean = clean_operators(outcomes)
     print(f"{table(outcomes, OUTCOMES, OK)}\nwithout a flaw ({len(clean)}): {', '.join(clean)}")
-    return int(any(made.kind not in (OK, "refused") for made in outcomes))
+    return int(any(made.kind not in (*RIGHT, REFUSED) for made in outcomes))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+"""Models that calls decide: what is put in, what stays open, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import stepwell
+from stepwell import specialised
+from stepwell.errors import EngineError, InputError, ModelError
+from stepwell.frontends.onnx.needs import Needs
+from stepwell.specialised import SpecialisedModel
+
+F, L = TensorProto.FLOAT, TensorProto.INT64
+
+
+def model(nodes: Sequence[Any], inputs: dict[str, tuple[int, Sequence[int | str]]], outputs: Sequence[str]) -> Any:
+    infos = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()]
+    results = [helper.make_tensor_value_info(name, F, None) for name in outputs]
+    graph = helper.make_graph(nodes, "g", infos, results)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def reshape_by(more: Sequence[Any] = ()) -> Any:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["r"], name="the_reshape"),
+             helper.make_node("Neg", ["r"], ["y"]), *more]  # fmt: skip
+    return model(nodes, {"x": (F, ["n", "m"]), "shape": (L, ["k"])}, ["y"])
+
+
+def waiting(made: Any, **options: Any) -> SpecialisedModel:
+    compiled = stepwell.compile(made, **options)
+    assert isinstance(compiled, SpecialisedModel) and compiled.is_specialised
+    return compiled
+
+
+def test_a_rank_that_is_the_length_of_an_input() -> None:
+    """The length is put in, the contents stay open: one model for all targets of a rank."""
+    compiled = waiting(reshape_by())
+    assert compiled.needs == Needs(frozenset({"k"}))
+    assert [port.name for port in compiled.inputs] == ["x", "shape"]
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for target in ([2, 6], [6, 2], [12], [2, 3, 2], [4, -1], [0, 4]):
+        assert np.array_equal(compiled(x, np.array(target)), -x.reshape(*([3, 4] if target == [0, 4] else target)))
+    assert len(compiled._made) == 3
+    assert compiled.run({"x": x, "shape": np.array([12])})["y"].shape == (12,)
+    assert [port.name for port in compiled.outputs] == ["y"]
+    with pytest.raises(stepwell.RuntimeError, match="the_reshape"):
+        compiled(x, np.array([5, 5]))
+
+
+def test_contents_are_put_in_where_they_decide_a_rank() -> None:
+    nodes = [helper.make_node("Gather", ["lengths", "one"], ["k"], axis=0),
+             helper.make_node("ConstantOfShape", ["k"], ["ones"]),
+             helper.make_node("Cast", ["ones"], ["target"], to=L),
+             helper.make_node("Expand", ["x", "target"], ["y"])]  # fmt: skip
+    made = model(nodes, {"x": (F, []), "lengths": (L, [2]), "one": (L, [1])}, ["y"])
+    compiled = waiting(made)
+    assert compiled.needs.values == {"lengths", "one"}
+    x = np.float32(1)
+    for index in (0, 1):
+        assert compiled(x, np.array([2, 3]), np.array([index])).shape == (0,) * (2 + index)
+
+
+def test_what_was_made_is_kept_for_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(specialised, "MOST", 2)
+    compiled = waiting(reshape_by())
+    x = np.ones((2, 2), np.float32)
+    for target in ([4], [2, 2], [1, 2, 2], [4]):
+        assert compiled(x, np.array(target)).shape == tuple(target)
+        assert len(compiled._made) <= 2
+    first = compiled.specialised([x, np.array([4])])[0]
+    assert first is compiled.specialised([x, np.array([-1])])[0]
+
+
+def test_what_does_not_fit_is_refused_as_by_any_model() -> None:
+    compiled = waiting(reshape_by())
+    x = np.ones((2, 2), np.float32)
+    for arrays in ((x,), (x[0], np.array([4])), (x.astype(np.float64), np.array([4])), (x, np.array([[4]]))):
+        with pytest.raises(InputError):
+            compiled(*arrays)
+    with pytest.raises(InputError, match="no array for input 'shape'"):
+        compiled.run({"x": x})
+
+
+def test_nothing_can_be_saved(tmp_path: Path) -> None:
+    for name in ("model.well", "model.so"):
+        with pytest.raises(EngineError, match=r"no one model to save: .* the size k"):
+            waiting(reshape_by()).save(tmp_path / name)
+
+
+def test_it_says_what_it_waits_for() -> None:
+    compiled = waiting(reshape_by())
+    assert "made at each call for the size k" in repr(compiled)
+    assert [remark.message for remark in compiled.context.remarks] == ["specialised at each call for the size k"]
+
+
+def test_fixed_sizes_need_no_call() -> None:
+    compiled = stepwell.compile(reshape_by(), shapes={"k": 2})
+    assert not compiled.is_specialised
+    assert compiled(np.ones((2, 3), np.float32), np.array([6, 1])).shape == (6, 1)
+
+
+def test_another_fault_is_reported_at_once() -> None:
+    """What no call can mend is no matter for a call."""
+    with pytest.raises(ModelError, match="NoSuchOperator"):
+        stepwell.compile(reshape_by([helper.make_node("NoSuchOperator", ["x"], ["z"])]))
+
+
+def test_a_list_made_by_the_run_is_no_matter_for_a_call() -> None:
+    """It would take the contents of x."""
+    nodes = [helper.make_node("NonZero", ["x"], ["at"]), helper.make_node("Flatten", ["at"], ["flat"], axis=0),
+             helper.make_node("Squeeze", ["flat", "zero"], ["target"]),
+             helper.make_node("Reshape", ["x", "target"], ["y"])]  # fmt: skip
+    made = model(nodes, {"x": (F, ["n", "m"])}, ["y"])
+    made.graph.initializer.append(helper.make_tensor("zero", L, [1], [0]))
+    with pytest.raises(ModelError, match="ranks must be known"):
+        stepwell.compile(made)
+
+
+def test_states_are_not_shared_by_models_of_their_own() -> None:
+    with pytest.raises(ModelError, match="ranks must be known"):
+        stepwell.compile(reshape_by(), state={"x": "y"})
+
+
+def test_axes_of_size_1_that_a_call_tells() -> None:
+    made = model([helper.make_node("Squeeze", ["x"], ["y"])], {"x": (F, ["n", 3, "m"])}, ["y"])
+    compiled = waiting(made)
+    assert compiled.needs.sizes == {"n", "m"}
+    for shape, left in (((1, 3, 1), (3,)), ((2, 3, 1), (2, 3)), ((2, 3, 4), (2, 3, 4)), ((0, 3, 1), (0, 3))):
+        assert compiled(np.ones(shape, np.float32)).shape == left
+
+
+def test_branches_of_different_ranks() -> None:
+    """The condition decides; it is put in where it is an input, or made of small ones."""
+    branches = {}
+    for name, op in (("then_branch", "Identity"), ("else_branch", "Flatten")):
+        result = helper.make_tensor_value_info("r", F, None)
+        branches[name] = helper.make_graph([helper.make_node(op, ["x"], ["r"])], name, [], [result])
+    nodes = [helper.make_node("Greater", ["a", "b"], ["c"]), helper.make_node("If", ["c"], ["y"], **branches)]
+    compiled = waiting(model(nodes, {"x": (F, ["n", 2, 3]), "a": (L, []), "b": (L, [])}, ["y"]))
+    assert compiled.needs.values == {"a", "b"}
+    x = np.ones((4, 2, 3), np.float32)
+    assert compiled(x, np.array(2), np.array(1)).shape == (4, 2, 3)
+    assert compiled(x, np.array(1), np.array(1)).shape == (4, 6)
