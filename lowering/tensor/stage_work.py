@@ -183,13 +183,15 @@ def _instructions(op: GenericOp) -> float:
 
 
 def _weight(op: Operation) -> float:
+    if _is_index(op):
+        return 0
     if op.op_name in INSTRUCTIONS:
         return INSTRUCTIONS[op.op_name]
     if op.op_name == "arith.select" and _is_of_places(op.operands[0]):
         return -1 if all(value.has_one_use and value.defining_op is not None for value in op.operands[1:]) else 0
     if op.dialect == math_dialect.DIALECT.name:
         return POLYNOMIAL
-    return 1 if op.dialect == "arith" and not _is_index(op) else 0
+    return 1 if op.dialect == "arith" else 0
 
 
 def _is_index(op: Operation) -> bool:
