@@ -8,7 +8,6 @@ A map behind that turns the result is taken along where that is counted to be fa
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from typing import ClassVar
 
 import attrs
@@ -17,7 +16,6 @@ from stepwell.dialects import func
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.lowering.tensor.cost import Terms
 from stepwell.lowering.tensor.grouped import outline_kernel
 from stepwell.lowering.tensor.layout import is_copy
 from stepwell.lowering.tensor.machine import Machine
@@ -51,21 +49,18 @@ class Fuse(Pass):
     windows: str = COUNTED
 
     def run(self, module: Operation, context: PassContext) -> None:
-        costs: dict[Hashable, Terms] = {}
         for function in module.walk_of(func.FuncOp):
             separate_results(function)
             groups: dict[GenericOp, Group] = {}
             for op in list(function.walk()):
                 if isinstance(op, GenericOp) and not isinstance(op.parent_op, KernelOp):
-                    self._place(op, groups, context, costs)
+                    self._place(op, groups, context)
             kernels = [group.ops for op, group in groups.items() if group.last is op]
             for ops in join_rows(kernels, context, self.windows) if self.enabled and self.rows else kernels:
                 outline_kernel(ops)
                 context.count("kernels")
 
-    def _place(
-        self, op: GenericOp, groups: dict[GenericOp, Group], context: PassContext, costs: dict[Hashable, Terms]
-    ) -> None:
+    def _place(self, op: GenericOp, groups: dict[GenericOp, Group], context: PassContext) -> None:
         if self.enabled:
             for index, value in enumerate(op.inputs):
                 producer = value.defining_op
@@ -73,7 +68,7 @@ class Fuse(Pass):
                     continue
                 refusal = why_not_fused(op, index, producer, groups)
                 if refusal is None and turns(op, index, producer) and not all(map(is_copy, groups[producer].ops)):
-                    refusal = why_apart(op, groups[producer], Machine.of(context.target), costs)
+                    refusal = why_apart(op, groups[producer], Machine.of(context.target))
                 if refusal is None:
                     group = groups[producer]
                     group.ops.append(op)
@@ -121,8 +116,8 @@ def turns(op: GenericOp, index: int, producer: GenericOp) -> bool:
     return bool(made and written) and not made[-1].dims & written[-1].dims
 
 
-def why_apart(op: GenericOp, group: Group, machine: Machine, costs: dict[Hashable, Terms]) -> str | None:
+def why_apart(op: GenericOp, group: Group, machine: Machine) -> str | None:
     """Why a map that turns a kernel's result is not a part of it: each lane of a vector would be stored alone."""
-    together = estimated([*group.ops, op], machine, costs)
-    apart = estimated(group.ops, machine, costs) + estimated([op], machine, costs)
+    together = estimated([*group.ops, op], machine)
+    apart = estimated(group.ops, machine) + estimated([op], machine)
     return None if together.cycles <= apart.cycles else f"its stores would take longer, {together}; apart: {apart}"

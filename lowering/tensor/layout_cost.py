@@ -56,7 +56,6 @@ class Predictions:
     block: int
     _ops: dict[Hashable, float] = attrs.Factory(dict)
     _forms: dict[GenericOp, Hashable] = attrs.Factory(dict)
-    _kernels: dict[Hashable, float] = attrs.Factory(dict)
     _tried: dict[Hashable, list[ScheduleAttr]] = attrs.Factory(dict)  # the best schedules of ops, by where vectors run
 
     def of_op(self, op: GenericOp, variant: Variant, written: Layout) -> float:
@@ -127,17 +126,13 @@ class Predictions:
     def _of_kernel(self, kernel: KernelOp, of: Hashable = None) -> float:
         """The cycles of a kernel, one of those of an op in some layouts. Where it differs from one that is known in the
         places that it reads and writes alone, it is looked at under the schedules that are best for that one."""
-        key = structure(kernel)
-        if key not in self._kernels:
-            machine, shape = Machine.of(self.target), _shape_of(kernel, of)
-            tried = [schedule for schedule in self._tried.get(shape, ()) if is_for(schedule, kernel)]
-            if tried:
-                self._kernels[key] = min(estimate(kernel, schedule, machine).cycles for schedule in tried)
-            else:
-                ranking = candidates(kernel, machine, 1)
-                self._tried[shape] = [each.schedule for each in ranking[:BEST]]
-                self._kernels[key] = ranking[0].terms.cycles
-        return self._kernels[key]
+        machine, shape = Machine.of(self.target), _shape_of(kernel, of)
+        tried = [schedule for schedule in self._tried.get(shape, ()) if is_for(schedule, kernel)]
+        if tried:
+            return min(estimate(kernel, schedule, machine).cycles for schedule in tried)
+        ranking = candidates(kernel, machine)
+        self._tried[shape] = [each.schedule for each in ranking[:BEST]]
+        return ranking[0].terms.cycles
 
 
 def _shape_of(kernel: KernelOp, of: Hashable) -> Hashable:
