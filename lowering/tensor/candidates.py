@@ -26,6 +26,7 @@ from stepwell.lowering.tensor.row_schedule import (
     sliding_blocks,
 )
 from stepwell.lowering.tensor.running import running
+from stepwell.lowering.tensor.sizes import assumed
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage, stages_of
@@ -48,7 +49,7 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     model's choice. Raises PassError for stages that cannot be computed together.
 
     Layouts, fusion and schedules ask for the same kernels: the last KNOWN are remembered."""
-    key = (structure(kernel), machine, count)
+    key = (structure(kernel), machine, count, assumed())
     with _lock:
         known = _known.get(key)
         if known is not None:

@@ -25,11 +25,12 @@ from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import Terms
 from stepwell.lowering.tensor.grouped import kernel_of
 from stepwell.lowering.tensor.halo import Halo, earlier, open_halo
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import dims_through
 from stepwell.lowering.tensor.row_memory import bytes_again, cache_budget, is_worth_reading, row_bytes, stays
 from stepwell.lowering.tensor.row_schedule import rows_that_slide
 from stepwell.lowering.tensor.running import running
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.lowering.tensor.stages import INLINE, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least

@@ -13,7 +13,7 @@ from stepwell.dialects.tensor import GenericOp, KernelOp, ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import bit_width, element_of
-from stepwell.lowering.tensor.machine import size_of
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.lowering.tensor.space import Space, is_constant, moves_in_strides, without_unit_ends
 from stepwell.lowering.tensor.stages import Stage, stages_of
 

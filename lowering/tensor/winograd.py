@@ -51,7 +51,8 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import F32, F64, TensorType, bit_width, numpy_dtype
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.layout import split_index
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.memory import aligned_empty, forget
 
 Array = np.ndarray[Any, Any]
