@@ -1,5 +1,5 @@
-"""Quantising and dequantising in the domain com.microsoft, and what its operators on quantised tensors share: inputs that
-a scale and a zero point follow."""
+"""Quantising and dequantising in the domain com.microsoft, and what its operators on quantised tensors share: inputs
+that a scale and a zero point follow."""
 
 from __future__ import annotations
 
