@@ -76,8 +76,8 @@ def test_concatenation(dtype: Any) -> None:
     y_scale, parts = scale(), [whole(dtype, 2, n, 3) for n in (2, 3, 1)]
     inputs: list[Any] = [y_scale, dtype(9), parts[0], scale(), dtype(1), parts[1], y_scale, dtype(9)]
     check("QLinearConcat", [*inputs, parts[2], y_scale, dtype(8)], constants=[0, 1, 3, 4, 6, 7, 9, 10], axis=-2)
-    ops = imported(node_model("QLinearConcat", inputs, domain="com.microsoft", constants=[0, 1, 3, 4, 6, 7], axis=1)).ops
-    assert [op.op_name for op in ops].count("graph.quantize") == 1  # the second part is as it is
+    model = node_model("QLinearConcat", inputs, domain="com.microsoft", constants=[0, 1, 3, 4, 6, 7], axis=1)
+    assert [op.op_name for op in imported(model).ops].count("graph.quantize") == 1  # the second part is as it is
 
 
 @pytest.mark.parametrize("fields", [{"axis": -1, "opset": 13}, {"axis": 1, "opset": 13}, {"axis": 1, "opset": 12}])
@@ -131,14 +131,15 @@ def test_convolution(channels_last: int) -> None:
     imported(model).run([x])
 
 
+X = whole(np.uint8, 3)
+
+
 @pytest.mark.parametrize(
     ("op_type", "inputs", "fields", "words"),
     [
-        ("QLinearAdd", [whole(np.uint8, 3), scale(3), None, whole(np.uint8, 3), scale(), None, scale()], {},
-         r"input 1 is \[3\] where one scale and one zero point"),
-        ("QLinearMul", [whole(np.uint8, 3), scale(), whole(np.uint8, 3), whole(np.uint8, 3), scale(), None, scale()], {},
-         r"input 2 is \[3\] where one scale"),
-        ("QLinearConcat", [scale(), np.uint8(1), whole(np.uint8, 3), scale()], {"axis": 0}, "4 inputs are not a scale"),
+        ("QLinearAdd", [X, scale(3), None, X, scale(), None, scale()], {}, r"input 1 is \[3\] where one scale and one"),
+        ("QLinearMul", [X, scale(), X, X, scale(), None, scale()], {}, r"input 2 is \[3\] where one scale"),
+        ("QLinearConcat", [scale(), np.uint8(1), X, scale()], {"axis": 0}, "4 inputs are not a scale"),
         ("QLinearGlobalAveragePool", [whole(np.uint8, 3, 4), scale(), np.uint8(1), scale(), np.uint8(1)],
          {"channels_last": 1}, "not rank 2"),
     ],

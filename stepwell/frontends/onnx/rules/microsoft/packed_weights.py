@@ -66,8 +66,11 @@ def small_dtype(bits: int, signed: bool = False) -> np.dtype[Any]:
     """The NumPy type of integers of 2, 4 or 8 bits."""
     import ml_dtypes
 
-    unsigned: dict[int, Any] = {2: ml_dtypes.uint2, 4: ml_dtypes.uint4, 8: np.uint8}
-    return np.dtype(({2: ml_dtypes.int2, 4: ml_dtypes.int4, 8: np.int8} if signed else unsigned)[bits])
+    types: dict[int, tuple[Any, Any]] = {
+        2: (ml_dtypes.uint2, ml_dtypes.int2), 4: (ml_dtypes.uint4, ml_dtypes.int4), 8: (np.uint8, np.int8),
+    }  # fmt: skip
+    found: np.dtype[Any] = np.dtype(types[bits][signed])
+    return found
 
 
 def width_of(node: Node, name: str = "bits") -> int:
