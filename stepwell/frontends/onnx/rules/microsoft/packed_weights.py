@@ -94,12 +94,14 @@ def positive(node: Node, name: str, default: int | None = None) -> int:
 
 @attrs.frozen
 class Blocks:
-    """Rows of k numbers of `bits` bits, packed and scaled in blocks; a row has a whole number of blocks in bytes."""
+    """Rows of k numbers of `bits` bits, packed and scaled in blocks; each row starts a new block, and a new byte of
+    zero points unless `points_go_on`: then each row is one block and the last axis of `rows` starts a new byte."""
 
     rows: tuple[int, ...]
     k: int
     block: int
     bits: int
+    points_go_on: bool = False
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -113,8 +115,14 @@ class Blocks:
 
     @property
     def points(self) -> tuple[int, ...]:
-        """[*rows, bytes], the shape of packed zero points."""
-        return (*self.rows, -(-self.scales[-1] * self.bits // 8))
+        """[.., bytes], the shape of packed zero points."""
+        before = self.rows[:-1] if self.points_go_on else self.rows
+        return (*before, -(-self.points_in_row * self.bits // 8))
+
+    @property
+    def points_in_row(self) -> int:
+        """How many zero points are packed without a gap."""
+        return self.rows[-1] if self.points_go_on else self.scales[-1]
 
     @property
     def middle(self) -> int:
@@ -155,8 +163,8 @@ def _as_constants(
     dtype = small_dtype(layout.bits)
     if points is None:
         return node.constant(x.astype(dtype)), None
-    zero = unpacked_array(_bytes(node, points, layout.points), layout.bits, layout.scales[-1])
-    return node.constant(x.astype(dtype)), node.constant(zero.astype(dtype))
+    zero = unpacked_array(_bytes(node, points, layout.points), layout.bits, layout.points_in_row)
+    return node.constant(x.astype(dtype)), node.constant(zero.reshape(layout.scales).astype(dtype))
 
 
 def _bytes(node: Node, index: int, shape: Sequence[int]) -> Array:
@@ -175,7 +183,8 @@ def _at_run_time(node: Node, numbers: int, points: int | None, layout: Blocks) -
     given = None if points is None else node.optional(points)
     if given is None:
         return x, node.constant(np.full(layout.scales, layout.middle, np.uint8))
-    return x, unpacked(node, reshaped(node, given, layout.points), layout.bits, layout.scales[-1])
+    zero = unpacked(node, reshaped(node, given, layout.points), layout.bits, layout.points_in_row)
+    return x, reshaped(node, zero, layout.scales)
 
 
 @rule("MatMulNBits", domain=DOMAIN)

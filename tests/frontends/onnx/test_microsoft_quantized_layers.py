@@ -1,0 +1,90 @@
+"""Layers with quantised weights of com.microsoft, compared with onnxruntime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.frontends.onnx.quantized_harness import RNG, Array, check, real, scale, whole
+from tests.frontends.onnx.rule_harness import imported, node_model, refused
+
+T, BATCH, WIDTH, HIDDEN = 6, 3, 5, 4
+
+
+def lstm(directions: int, by_column: bool, dtype: Any, bias: bool = False, states: bool = False) -> list[Any]:
+    """Inputs of DynamicQuantizeLSTM."""
+    shape: tuple[int, ...] = (directions, 4 * HIDDEN) if by_column else (directions,)
+    middle = 0 if dtype is np.int8 else 128
+    weights: list[Array] = [
+        (RNG.integers(-127, 128, (directions, k, 4 * HIDDEN)) + middle).clip(-128 + middle, 127 + middle).astype(dtype)
+        for k in (WIDTH, HIDDEN)
+    ]
+    zero, state = np.full(shape, middle, dtype), (directions, BATCH, HIDDEN)
+    lengths = np.array([6, 4, 2], np.int32)
+    rest = [lengths, real(*state), real(*state), real(directions, 3 * HIDDEN) / 10] if states else [None] * 4
+    given = real(directions, 8 * HIDDEN) if bias or states else None
+    scales = [(scale(*shape) / 10).astype(np.float32) for _ in range(2)]
+    return [real(T, BATCH, WIDTH), *weights, given, *rest, scales[0], zero, scales[1], zero]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize(("direction", "by_column"), [("forward", False), ("reverse", True), ("bidirectional", True)])
+def test_lstm(direction: str, by_column: bool, dtype: Any) -> None:
+    """onnxruntime rounds x and the states to 8 bits of their range: a quantum of about 4 / 255 times weights of 0.5."""
+    directions = 2 if direction == "bidirectional" else 1
+    for options in ({}, {"bias": True}, {"states": True}):
+        inputs = lstm(directions, by_column, dtype, **options)
+        fields = {"hidden_size": HIDDEN, "direction": direction}
+        check("DynamicQuantizeLSTM", inputs, 3, symbolic=False, fixed=[1, 2, 8, 9, 10, 11], atol=4e-2, rtol=0, **fields)
+
+
+def test_lstm_is_that_of_dequantised_weights() -> None:
+    """With sizes that are symbols."""
+    inputs = lstm(2, True, np.int8, states=True)
+    x, w, r, *rest = inputs[:8]
+    floats = [
+        np.ascontiguousarray((packed * scales[:, None]).astype(np.float32).transpose(0, 2, 1))
+        for packed, scales in ((w, inputs[8]), (r, inputs[10]))
+    ]
+    fields = {"hidden_size": HIDDEN, "direction": "bidirectional"}
+    wanted = imported(node_model("LSTM", [x, *floats, *rest], outputs=3, **fields)).run([x, *floats, *rest])
+    shapes = {0: ["t", "b", WIDTH], 4: ["b"], 5: [2, "b", HIDDEN], 6: [2, "b", HIDDEN]}
+    model = node_model("DynamicQuantizeLSTM", inputs, outputs=3, domain="com.microsoft", shapes=shapes, **fields)
+    for made, other in zip(imported(model).run(inputs), wanted, strict=True):
+        np.testing.assert_allclose(made, other, rtol=1e-6, atol=1e-6)
+
+
+def embedding(dtype: Any, segments: bool, mask: Any) -> list[Any]:
+    """Inputs of QEmbedLayerNormalization."""
+    ids, kinds = (RNG.integers(0, n, (2, 5)).astype(np.int32) for n in (10, 2))
+    tables: list[Any] = [whole(dtype, n, 8) for n in (10, 7, 2)]
+    scales: list[Any] = [scale() for _ in range(5)]
+    zeros: list[Any] = [whole(dtype) for _ in range(5)]
+    if not segments:
+        kinds = tables[2] = scales[2] = zeros[2] = None
+    return [ids, kinds, *tables, whole(dtype, 8), whole(dtype, 8), mask, *scales, *zeros]
+
+
+MASK = np.array([[0, 1, 1, 0, 1], [2, 1, 1, 1, 1]], np.int32)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize(("segments", "mask"), [(True, None), (False, MASK), (True, MASK)])
+def test_embedding(dtype: Any, segments: bool, mask: Any) -> None:
+    check("QEmbedLayerNormalization", embedding(dtype, segments, mask), 2, epsilon=1e-5, rtol=1e-4, atol=1e-5)
+
+
+def test_refusals() -> None:
+    inputs = embedding(np.uint8, True, None)
+    inputs[4] = None
+    with refused("segment ids, their table, its scale and its zero point are given together"):
+        imported(node_model("QEmbedLayerNormalization", inputs, outputs=2, domain="com.microsoft"))
+    inputs = lstm(1, True, np.int8)
+    with refused("scales per column need weights"):
+        shapes = {1: [1, "k", 4 * HIDDEN]}
+        imported(node_model("DynamicQuantizeLSTM", inputs, domain="com.microsoft", shapes=shapes, hidden_size=HIDDEN))
+    inputs[1] = inputs[1][0]
+    with refused("need rank 3, not 2"):
+        imported(node_model("DynamicQuantizeLSTM", inputs, domain="com.microsoft", hidden_size=HIDDEN))
