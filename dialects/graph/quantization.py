@@ -150,11 +150,11 @@ class DequantizeOp(ScaledOp):
     ```mlir
     %x = "test.value"() : () -> tensor<2x8xsi4>
     %s = "test.value"() : () -> tensor<2x2xf32>
-    %r = graph.dequantize %x, %s {axis = 1, block_size = 4, element = f32}
-      : (tensor<2x8xsi4>, tensor<2x2xf32>) -> tensor<2x8xf32>
     %z = "test.value"() : () -> tensor<2x2xf32>
     %q = graph.dequantize %x, %s, %z {axis = 1, block_size = 4, element = f32}
       : (tensor<2x8xsi4>, tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x8xf32>
+    %r = graph.dequantize %x, %s {axis = 1, block_size = 4, element = f32}
+      : (tensor<2x8xsi4>, tensor<2x2xf32>) -> tensor<2x8xf32>
     ```
     """
 
