@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import stepwell
-from tests.frontends.onnx.rule_harness import onnxruntime_session
+from tests.frontends.onnx.rule_harness import imported, onnxruntime_session
 
 Array = np.ndarray[Any, Any]
 
@@ -132,6 +132,34 @@ def test_convolutions_in_the_operator_format(tmp_path: Path, kind: str, per_chan
     compare(made, (2, 3, 16, 16), (1, 3, 16, 16), atol=1.01 / 256)
 
 
+def test_what_the_optimiser_makes_of_convolutions(tmp_path: Path) -> None:
+    """Channels last; interpreted, since their compilation is tested above."""
+    made, fused = tmp_path / "quantised.onnx", tmp_path / "fused.onnx"
+    floats = convolutions(tmp_path / "floats.onnx")
+    quantization.quantize_static(str(floats), str(made), Readings(2, 3, 16, 16), quant_format=QOPERATOR)
+    optimise(made, fused, "ORT_ENABLE_ALL")
+    last = {node.op_type for node in onnx.load(fused).graph.node for given in node.attribute if is_last(given)}
+    assert last >= {"QLinearConv", "QLinearAveragePool"}
+    x = np.random.default_rng(1).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    wanted = onnxruntime_session(fused).run(None, {"x": x})[0]
+    np.testing.assert_allclose(imported(fused).run([x])[0], wanted, atol=1.01 / 256)
+
+
+def is_last(attribute: Any) -> bool:
+    """Whether it says that channels are the last axis."""
+    return bool(attribute.name == "channels_last" and attribute.i == 1)
+
+
+def optimise(source: Path, target: Path, level: str) -> None:
+    """What onnxruntime makes of a model."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(target), 3
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
 def test_products_in_the_operator_format(tmp_path: Path) -> None:
     made = tmp_path / "quantised.onnx"
     quantization.quantize_static(
@@ -142,15 +170,10 @@ def test_products_in_the_operator_format(tmp_path: Path) -> None:
 
 
 def test_dynamic_quantisation_and_what_the_optimiser_makes_of_it(tmp_path: Path) -> None:
-    import onnxruntime
-
     made, fused = tmp_path / "quantised.onnx", tmp_path / "fused.onnx"
     quantization.quantize_dynamic(str(perceptron(tmp_path / "floats.onnx")), str(made))
     compare(made, (2, 5, 32), (1, 1, 32), atol=1e-5)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(fused)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    onnxruntime.InferenceSession(str(made), options, providers=["CPUExecutionProvider"])
+    optimise(made, fused, "ORT_ENABLE_EXTENDED")
     assert "DynamicQuantizeMatMul" in operators(fused)
     compare(fused, (2, 5, 32), (1, 1, 32), atol=1e-5)
 
