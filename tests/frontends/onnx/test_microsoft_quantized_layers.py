@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stepwell
 from tests.frontends.onnx.quantized_harness import RNG, Array, check, real, scale, whole
-from tests.frontends.onnx.rule_harness import imported, node_model, refused
+from tests.frontends.onnx.rule_harness import given, imported, node_model, refused
 
 T, BATCH, WIDTH, HIDDEN = 6, 3, 5, 4
 
@@ -56,6 +57,17 @@ def test_lstm_is_that_of_dequantised_weights() -> None:
         np.testing.assert_allclose(made, other, rtol=1e-6, atol=1e-6)
 
 
+def test_sizes_of_weights_that_a_call_tells() -> None:
+    inputs = lstm(1, True, np.int8)
+    shapes = {0: ["t", "b", "k"], 1: [1, "k", 4 * HIDDEN]}
+    model = stepwell.compile(
+        node_model("DynamicQuantizeLSTM", inputs, domain="com.microsoft", shapes=shapes, hidden_size=HIDDEN)
+    )
+    assert model.is_specialised
+    plain = imported(node_model("DynamicQuantizeLSTM", inputs, domain="com.microsoft", hidden_size=HIDDEN))
+    np.testing.assert_allclose(model(*given(inputs)), plain.run(given(inputs))[0], rtol=1e-5, atol=1e-6)
+
+
 def embedding(dtype: Any, segments: bool, mask: Any) -> list[Any]:
     """Inputs of QEmbedLayerNormalization."""
     ids, kinds = (RNG.integers(0, n, (2, 5)).astype(np.int32) for n in (10, 2))
@@ -82,7 +94,7 @@ def test_refusals() -> None:
     with refused("segment ids, their table, its scale and its zero point are given together"):
         imported(node_model("QEmbedLayerNormalization", inputs, outputs=2, domain="com.microsoft"))
     inputs = lstm(1, True, np.int8)
-    with refused("scales per column need weights"):
+    with refused(r"the size k of its weights \(input 1\), whose columns have scales, must be known"):
         shapes = {1: [1, "k", 4 * HIDDEN]}
         imported(node_model("DynamicQuantizeLSTM", inputs, domain="com.microsoft", shapes=shapes, hidden_size=HIDDEN))
     inputs[1] = inputs[1][0]

@@ -23,7 +23,13 @@ from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, unary, widened
 from stepwell.frontends.onnx.rules.contraction import transpose
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
-from stepwell.frontends.onnx.rules.microsoft.packed_weights import MALFORMED, WIDTHS, Blocks, block_weights
+from stepwell.frontends.onnx.rules.microsoft.packed_weights import (
+    MALFORMED,
+    WIDTHS,
+    Blocks,
+    block_weights,
+    known_size,
+)
 from stepwell.frontends.onnx.shapes import int_list
 from stepwell.ir.core import Value
 from stepwell.ir.dims import floordiv
@@ -65,10 +71,10 @@ def _packed_layer(node: Node, index: int) -> Layer:
     bits = node.int(f"fc{index + 1}_expert_weight_bits", node.int("expert_weight_bits", 4))
     if bits not in WIDTHS:
         raise node.unsupported(f"numbers of {bits} bits are not supported, those of 2, 4 and 8 are")
-    sizes = [size for size in shape_of(node.input(place)) if isinstance(size, int)]
-    if len(sizes) != 3 or not node.has_input(place + 1):
-        given = tensor_type(node.input(place))
-        raise node.unsupported(f"its weights (input {place}) are {given}; they need scales, three axes and known sizes")
+    shape = shape_of(node.input(place))
+    if len(shape) != 3 or not node.has_input(place + 1):
+        raise node.unsupported(f"its weights (input {place}) need scales and rank 3, not {len(shape)}", MALFORMED)
+    sizes = [known_size(node, size, f"weights (input {place})") for size in shape]
     k = sizes[2] * (8 // bits)
     block = node.int("block_size", 0)
     if block and (block < 1 or k % block or block * bits % 8):

@@ -15,7 +15,7 @@ from stepwell.dialects.graph.shape import ExpandOp, ShapeOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
-from stepwell.frontends.onnx.rules.microsoft.packed_weights import MALFORMED, unpacked, width_of
+from stepwell.frontends.onnx.rules.microsoft.packed_weights import MALFORMED, known_size, unpacked, width_of
 from stepwell.frontends.onnx.shapes import axis_attr
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
@@ -50,10 +50,10 @@ def gather_block_quantized(node: Node) -> Value:
 
 def _block(node: Node, size: Dim, floats: bool) -> int:
     block = node.int("block_size", 128)
-    if block == 0 and floats and isinstance(size, int):
-        return max(size, 1)
+    if block == 0 and floats:
+        return max(known_size(node, size, "data along the quantised axis"), 1)
     if block < 1:
-        raise node.unsupported(f"block_size {block} of data of {tensor_type(node.input(0)).element} with size {size}")
+        raise node.unsupported(f"block_size {block} of data of {tensor_type(node.input(0)).element}", MALFORMED)
     return block
 
 

@@ -13,6 +13,7 @@ from stepwell.dialects.graph.contraction import MatmulOp
 from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.logic import AndOp, ShiftRightOp
 from stepwell.dialects.graph.quantization import DequantizeOp
+from stepwell.errors import UnknownError
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import cast, reshaped
 from stepwell.frontends.onnx.rules.contraction import as_matrices, transpose, without_unit_axes
@@ -53,13 +54,21 @@ def cut(node: Node, x: Value, count: Dim) -> Value:
     shape = shape_of(x)
     if shape[-1] == count:
         return x
-    if not isinstance(count, int):
-        raise node.unsupported(f"{count} numbers of {shape[-1]} that bytes hold: the size must be known")
+    count = known_size(node, count, "packed numbers")
     return sliced(node, x, int_list(node, [0]), int_list(node, [count]), [len(shape) - 1])
 
 
 def _shifts(bits: int) -> Array:
     return np.arange(0, 8, bits, dtype=np.uint8)
+
+
+def known_size(node: Node, size: Dim, what: str) -> int:
+    """A size that decides a type. Raises Unsupported where it is a symbol, which a call may tell."""
+    if isinstance(size, int):
+        return size
+    reason = f"the size {size} of its {what} must be known when the model is compiled"
+    advice = f"make the {what} an initializer or export the model with that size fixed"
+    raise node.unsupported(reason, advice, UnknownError(reason, [size]))
 
 
 def small_dtype(bits: int, signed: bool = False) -> np.dtype[Any]:

@@ -20,6 +20,7 @@ from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar
 from stepwell.frontends.onnx.rules.contraction import transpose
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
+from stepwell.frontends.onnx.rules.microsoft.packed_weights import known_size
 from stepwell.frontends.onnx.rules.microsoft.quantization import one_number, scale_of
 from stepwell.frontends.onnx.rules.recurrent import common_fields, import_layer
 from stepwell.frontends.onnx.shapes import int_list
@@ -47,9 +48,7 @@ def _recurrent_weights(node: Node, index: int, scales: int) -> Value:
     if len(shape_of(scale)) < 2:
         made = node.insert(DequantizeOp(x, scale, zero, axis=0, element=F32)).result
         return transpose(node, made, (0, 2, 1))
-    k = shape[1]
-    if not isinstance(k, int):
-        raise node.unsupported(f"scales per column need weights (input {index}) of known size, not {k} rows")
+    k = known_size(node, shape[1], f"weights (input {index}), whose columns have scales,")
     rows = (shape[0], 1, shape[2])
     scale, zero = reshaped(node, scale, rows), None if zero is None else reshaped(node, zero, rows)
     made = node.insert(DequantizeOp(x, scale, zero, axis=1, block_size=max(k, 1), element=F32)).result
