@@ -13,6 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import stepwell
+from stepwell.frontends.onnx.exporter import export_model
+from stepwell.frontends.onnx.importer import import_model
 from tests.frontends.onnx.rule_harness import imported, onnxruntime_session
 
 Array = np.ndarray[Any, Any]
@@ -143,6 +145,18 @@ def test_what_the_optimiser_makes_of_convolutions(tmp_path: Path) -> None:
     x = np.random.default_rng(1).standard_normal((2, 3, 16, 16)).astype(np.float32)
     wanted = onnxruntime_session(fused).run(None, {"x": x})[0]
     np.testing.assert_allclose(imported(fused).run([x])[0], wanted, atol=1.01 / 256)
+
+
+def test_convolutions_in_operators_of_the_standard(tmp_path: Path) -> None:
+    """Import and export: onnxruntime gives the same for what comes back."""
+    made = tmp_path / "quantised.onnx"
+    floats = convolutions(tmp_path / "floats.onnx")
+    quantization.quantize_static(str(floats), str(made), Readings(2, 3, 16, 16), quant_format=QOPERATOR)
+    back = export_model(import_model(made))
+    assert {opset.domain for opset in back.opset_import} == {""}
+    x = np.random.default_rng(1).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    results = [onnxruntime_session(model).run(None, {"x": x})[0] for model in (made, back)]
+    np.testing.assert_allclose(*results, atol=1.01 / 256)
 
 
 def is_last(attribute: Any) -> bool:

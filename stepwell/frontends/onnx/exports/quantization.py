@@ -39,21 +39,24 @@ def _default_division(op: graph.QuantizeOp) -> Type:
 
 @exports(graph.DequantizeOp)
 def dequantize(op: graph.DequantizeOp, writer: Writer) -> None:
-    """graph.dequantize %x, %scale, %zero -> DequantizeLinear(x, scale, zero); (x - zero) * scale of a float zero"""
-    if op.has_float_zero:
-        _with_float_zero(op, writer)
+    """graph.dequantize %x, %scale, %zero -> DequantizeLinear(x, scale, zero); (x - zero) * scale where x or the zero
+    point are floats that it does not take"""
+    element = element_of(op.x)
+    if op.has_float_zero or (isinstance(element, FloatType) and element.width > 8):
+        _by_arithmetic(op, writer)
         return
     output = None if op.element is element_of(op.scale) else number_of(op.element)
     operands = [op.x, op.scale, op.zero]
     writer.node("DequantizeLinear", operands, op.results, output_dtype=output, **_granularity(op))
 
 
-def _with_float_zero(op: graph.DequantizeOp, writer: Writer) -> None:
-    """graph.dequantize %x, %scale, %zero -> Mul(Sub(Cast(x), spread(zero)), spread(scale)), which DequantizeLinear
-    would not take"""
+def _by_arithmetic(op: graph.DequantizeOp, writer: Writer) -> None:
+    """graph.dequantize %x, %scale, %zero -> Mul(Sub(Cast(x), spread(zero)), spread(scale))"""
     working = F64 if op.element is F64 else F32
-    zero, scale = (_spread(op, writer, cast(writer, value, working)) for value in (op.zero, op.scale) if value)
-    made = writer.make("Mul", [writer.make("Sub", [cast(writer, op.x, working), zero]), scale])
+    x = cast(writer, op.x, working)
+    if op.zero is not None:
+        x = writer.make("Sub", [x, _spread(op, writer, cast(writer, op.zero, working))])
+    made = writer.make("Mul", [x, _spread(op, writer, cast(writer, op.scale, working))])
     finish(writer, made, working, op.results[0])
 
 
@@ -67,7 +70,7 @@ def _spread(op: graph.ScaledOp, writer: Writer, values: Item) -> Item:
         sizes = [size if axis == op.axis else 1 for axis in range(len(shape))]
         return writer.make("Reshape", [values, writer.shape(sizes)])
     if not isinstance(size, int):
-        raise Unsupported(f"blocks of a float zero point along an axis of size {size} need a known size")
+        raise Unsupported(f"blocks of floats along an axis of size {size} need a known size")
     return writer.make("Gather", [values, integers(writer, [n // op.block_size for n in range(size)])], axis=op.axis)
 
 
