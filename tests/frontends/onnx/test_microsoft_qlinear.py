@@ -100,11 +100,6 @@ def test_pools(dtype: Any, scales: list[Any], channels_last: int) -> None:
     check("QLinearAveragePool", operands, kernel_shape=[2, 2], auto_pad="SAME_UPPER")
 
 
-def test_maximum_over_windows() -> None:
-    for dtype in TYPES:
-        check("NhwcMaxPool", [whole(dtype, 1, 6, 5, 4)], kernel_shape=[2, 3], strides=[2, 1], pads=[1, 0, 0, 1])
-
-
 @pytest.mark.parametrize(("axes", "keepdims"), [([1], 0), ([-1, 0], 1), (None, 1)])
 def test_mean_over_axes(axes: list[int] | None, keepdims: int) -> None:
     """onnxruntime has a schema and no kernel for it: judged by the definition."""

@@ -6,7 +6,6 @@ onnxruntime does: that decides where halves go when the zero point is odd."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from stepwell.dialects.graph.base import normalize_axes, normalize_axis, shape_o
 from stepwell.dialects.graph.elementwise import AddOp, DivOp, MulOp, SigmoidOp
 from stepwell.dialects.graph.logic import WhereOp
 from stepwell.dialects.graph.movement import ConcatOp
-from stepwell.dialects.graph.pooling import AveragePoolOp, MaxPoolOp
+from stepwell.dialects.graph.pooling import AveragePoolOp
 from stepwell.dialects.graph.reduction import ReduceOp
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.dialects.graph.softmax import SoftmaxOp
@@ -166,11 +165,3 @@ def _in_order(node: Node, compute: Callable[[Value], Value]) -> Value:
 def qlinear_conv(node: Node) -> Value:
     """The standard's, with channels last if asked for; the weights are [m, c / group, ..] in both cases."""
     return _in_order(node, lambda x: quantized_convolution(node, x))
-
-
-@rule("NhwcMaxPool", domain=DOMAIN)
-def nhwc_max_pool(node: Node) -> Value:
-    """The maximum over windows, channels last."""
-    x = channels_first(node, node.input(0))
-    fields: dict[str, Any] = pool_fields(node, x)
-    return channels_last(node, node.insert(MaxPoolOp(x, **fields)).result)
