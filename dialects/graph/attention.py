@@ -74,7 +74,8 @@ class AttentionOp(GraphOp):
     `softcap` c > 0 maps a score x to c * tanh(x / c). Where an i1 mask is false, the score is `fill`: -inf forbids the
     key. Softmax is computed in `precision` (absent: f32 for narrower floats), everything else in f32 for narrower
     floats; unless `narrow`: then every step is rounded to the type of the queries, and queries and keys are both
-    multiplied by the root of the scale. A query whose softmax is not defined has these weights:
+    multiplied by the root of the scale. `sinks` [heads] is a score per head that takes its share of each softmax of the
+    head and has no value. A query whose softmax is not defined has these weights:
       * `undefined = "masked"`: zeros where the bias forbids all its keys, else NaN, as ONNX says;
       * `"zero"`: zeros, also where a score is NaN or inf, as where(is_nan(p), 0, p) gives;
       * `"nan"`: NaN, as softmax gives.
@@ -85,7 +86,7 @@ class AttentionOp(GraphOp):
     ```mlir
     %q = "test.value"() : () -> tensor<2x8x4x16xf32>
     %k = "test.value"() : () -> tensor<2x2x6x16xf32>
-    %r = graph.attention %q, %k, %k {scale = 0.25, causal = true, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>}
+    %r = graph.attention %q, %k, %k {scale = 0.25, causal = true, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0>}
       : (tensor<2x8x4x16xf32>, tensor<2x2x6x16xf32>, tensor<2x2x6x16xf32>) -> tensor<2x8x4x16xf32>
     ```
     """
@@ -97,6 +98,7 @@ class AttentionOp(GraphOp):
     mask: Value | None = optional_operand(FLOAT_TENSOR | BOOL_TENSOR)
     lengths: Value | None = optional_operand(INDEX_LIST)
     offset: Value | None = optional_operand(INDEX_LIST)
+    sinks: Value | None = optional_operand(FLOAT_TENSOR)
     scale: float | None = attr(FLOAT, default=None)
     causal: bool = attr(BOOL, default=False)
     left: int = attr(INT, default=-1)
@@ -126,6 +128,9 @@ class AttentionOp(GraphOp):
         for name, sizes in (("lengths", self.lengths), ("offset", self.offset)):
             if sizes is not None and not (name == "offset" and shape_of(sizes) == (1,)):
                 need_equal(f"the batch and the size of {name}", b, shape_of(sizes)[0])
+        if self.sinks is not None:
+            need_rank(1, sinks=self.sinks)
+            need_equal("the heads and the size of sinks", heads, shape_of(self.sinks)[0])
         if self.mask is not None:
             self._check_mask(shape_of(self.mask), (b, heads, s, t))
         element = tensor_type(self.query).element
@@ -159,7 +164,9 @@ class AttentionOp(GraphOp):
             capped = step(np.tanh(raw / self.softcap) * self.softcap) if self.softcap > 0 else raw
             bias = self.bias(given, raw.shape, raw.dtype)
             biased = step(self._filled(capped, given) + bias)
-            weights = _weights(biased.astype(self._softmax_dtype(raw.dtype)), bias, self.undefined, step)
+            scores = biased.astype(self._softmax_dtype(raw.dtype))
+            sinks = None if self.sinks is None else widened(given["sinks"]).astype(scores.dtype)
+            weights = _weights(scores, bias, self.undefined, step, sinks)
             probabilities = step(weights.astype(q.dtype))
             made = np.matmul(probabilities.astype(v.dtype), v)
         dtype = numpy_dtype(self.results[0].type)
@@ -176,7 +183,7 @@ class AttentionOp(GraphOp):
         return root, root
 
     def _present(self) -> list[str]:
-        names = ("query", "key", "value", "mask", "lengths", "offset")
+        names = ("query", "key", "value", "mask", "lengths", "offset", "sinks")
         return [name for name in names if getattr(self, name) is not None]
 
     def _filled(self, scores: Array, given: dict[str, Any]) -> Array:
@@ -216,13 +223,17 @@ class AttentionOp(GraphOp):
         return np.where(allowed, bias, np.asarray(-np.inf, dtype))
 
 
-def _weights(scores: Array, bias: Array, undefined: str, step: Callable[[Array], Array]) -> Array:
+def _weights(
+    scores: Array, bias: Array, undefined: str, step: Callable[[Array], Array], sinks: Array | None = None,
+) -> Array:  # fmt: skip
     """Softmax over the last axis, undefined rows as the op says; `step` rounds powers and sums."""
     if scores.shape[-1] == 0:
         return scores
     peak = np.max(scores, axis=-1, keepdims=True)
-    powers = step(np.exp(scores - (peak if undefined == "nan" else np.where(np.isneginf(peak), 0, peak))))
-    total = step(powers.sum(axis=-1, keepdims=True))
+    origin = peak if undefined == "nan" else np.where(np.isneginf(peak), 0, peak)
+    powers = step(np.exp(scores - origin))
+    total = powers.sum(axis=-1, keepdims=True)
+    total = step(total if sinks is None else total + np.exp(sinks[:, None, None] - origin))
     weights = powers / np.where(total == 0, 1, total)
     if undefined == "masked":
         weights = np.where(np.isneginf(bias).all(axis=-1, keepdims=True), 0, weights)

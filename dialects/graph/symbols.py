@@ -71,6 +71,16 @@ class DataDependentOp(GraphOp):
 
     new_dims: tuple[str, ...] = attr(list_of(STRING), default=())
 
+    def is_named(self) -> bool:
+        """Whether the types of ops behind it, or in their regions, have a symbol of this one."""
+        names = set(self.new_dims)
+        if not names or self.parent is None:
+            return False
+        behind = itertools.dropwhile(lambda op: op is not self, self.parent)
+        next(behind)
+        types = (result.type for op in behind for inner in op.walk() for result in inner.results)
+        return any(names & free_symbols(dim) for type_ in types if isinstance(type_, TensorType) for dim in type_.shape)
+
     def compute(self, frame: Any, *args: Any) -> Any:
         """The meaning on NumPy arrays."""
         raise NotImplementedError

@@ -250,7 +250,24 @@ def _powers(op: AttentionOp, c: Conversion, biased: Value, wide: Type) -> tuple[
 
     powers = map_generic(c, [x, peak], scores, power, maps=[None, space.spread_map])
     total = space.merge(c, "sum", powers)
+    if op.sinks is not None:
+        total = _with_sinks(op, c, total, peak)
     return powers, space.on_kept(c, [total], scores.element, lambda z, v: v) if op.narrow else total
+
+
+def _with_sinks(op: AttentionOp, c: Conversion, total: Value, peak: Value) -> Value:
+    """sum(e) + exp(sink of the head - p). A sink far above p makes it inf, and all weights 0, as they are then."""
+    assert op.sinks is not None
+
+    def more(z: Scalars, sum_: Value, top: Value, sink: Value) -> Value:
+        sink = z.narrowed(z.widened(sink), top.type)
+        bottom = z.constant(MINUS_INFINITY, top.type)
+        if op.undefined != "nan":
+            top = z.select(z.compare("eq", top, bottom), z.constant(0.0, top.type), top)
+        return z.add(sum_, z.unary(math.ExpOp, z.sub(sink, top)))
+
+    by_head = AffineMap(3, 0, [dim(1)])
+    return map_generic(c, [total, peak, c.new(op.sinks)], tensor_type(total), more, maps=[None, None, by_head])
 
 
 def _shared_out(op: AttentionOp, c: Conversion, sums: Value, total: Value) -> Value:

@@ -1,5 +1,5 @@
-"""Determinants -> a loop over columns: elimination with partial pivoting (Golub and Van Loan, "Matrix Computations",
-section 3.4), all matrices of a batch in step."""
+"""Determinants and inverses -> a loop over columns: elimination with partial pivoting (Golub and Van Loan, "Matrix
+Computations", section 3.4), all matrices of a batch in step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from stepwell.dialects import math
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import shape_of
-from stepwell.dialects.graph.linear_algebra import DetOp
+from stepwell.dialects.graph.linear_algebra import DetOp, InverseOp
 from stepwell.dialects.graph.shape import product
 from stepwell.dialects.tensor import DimsAttr, ForOp, YieldOp
 from stepwell.ir.affine import AffineMap
@@ -47,9 +47,63 @@ def det(op: DetOp, c: Conversion) -> Value:
     return reshaped(c, value, result.shape)
 
 
+@lowers(InverseOp)
+def inverse(op: InverseOp, c: Conversion) -> Value:
+    """graph.inverse %x  ->  y = [x | 1]; for k { r = row of the largest |y[k.., k]|; swap rows k and r; divide row k by
+    y[k, k]; eliminate column k in the other rows }; the right half of y"""
+    result = result_type(op)
+    *batch, n, _ = shape_of(op.x)
+    wide, count = accumulator_type(result.element), product(batch)
+    pairs = TensorType((count, n, 2 * n), wide)
+    x = reshaped(c, c.new(op.x), [count, n, n])
+
+    def beside_unit(p: Places, source: Value) -> Value:
+        matrix, i, j = (p.at(axis) for axis in range(3))
+        unit = p.select(p.compare("eq", p.sub(j, p.size(n)), i), p.constant(1.0, wide), p.constant(0.0, wide))
+        left = p.compare("lt", j, p.size(n))
+        inside = p.widened(p.read(source, [matrix, i, p.select(left, j, p.whole(0))]))
+        return p.select(left, inside, unit)
+
+    starts = [constant(c, np.array(0, np.int64)), moved(c, pairs, beside_unit, sources=[x])]
+    block = Block([INDEX, *(value.type for value in starts)])
+    outside, c.builder = c.builder, Builder.at_end(block, c.builder.loc)
+    _, k, matrices = block.arguments
+    pivots = _pivot_rows(c, k, matrices, count, n, wide)
+
+    def reduced(p: Places, column: Value, row: Value, source: Value) -> Value:
+        matrix, i, j = (p.at(axis) for axis in range(3))
+        top, pivot_row, lies = _swapped(p, i, column, row)
+        above = p.read(source, [matrix, pivot_row, j])
+        pivot = p.read(source, [matrix, pivot_row, top])
+        share = p.divf(p.read(source, [matrix, lies, top]), pivot)
+        left = p.sub(p.read(source, [matrix, lies, j]), p.mul(share, above))
+        return p.select(p.compare("eq", i, top), p.divf(above, pivot), left)
+
+    made = moved(c, pairs, reduced, inputs=[k, pivots], maps=[[], dims(1)], sources=[matrices])
+    c.insert(YieldOp([_following(c, k), made]))
+    c.builder = outside
+    loop = c.insert(ForOp(starts, steps=DimsAttr((n,)), regions=[Region([block])]))
+
+    def right(p: Places, source: Value) -> Value:
+        value = p.read(source, [p.at(0), p.at(1), p.add(p.at(2), p.size(n))])
+        return p.narrowed(value, result.element)
+
+    half = moved(c, TensorType((count, n, n), result.element), right, sources=[loop.finals[1]])
+    return reshaped(c, half, result.shape)
+
+
+def _following(c: Conversion, k: Value) -> Value:
+    return moved(c, SCALAR, lambda p, number: p.add(number, p.constant(1, I64)), inputs=[k], maps=[[]])
+
+
+def _swapped(p: Places, i: Value, column: Value, row: Value) -> tuple[Value, Value, Value]:
+    """(the column and the row of the pivot, where row i lies before the pivot's row and the column's are swapped)"""
+    top, pivot_row = p.index_of(column, False), p.index_of(row, False)
+    return top, pivot_row, p.select(p.compare("eq", i, top), pivot_row, p.select(p.compare("eq", i, pivot_row), top, i))
+
+
 def _round(c: Conversion, k: Value, x: Value, det: Value, count: Dim, n: Dim, wide: Type) -> list[Value]:
     """The next column, the matrices behind this round, the products of their pivots."""
-    following = moved(c, SCALAR, lambda p, number: p.add(number, p.constant(1, I64)), inputs=[k], maps=[[]])
     pivots = _pivot_rows(c, k, x, count, n, wide)
 
     def times(p: Places, value: Value, column: Value, row: Value, source: Value) -> Value:
@@ -64,8 +118,7 @@ def _round(c: Conversion, k: Value, x: Value, det: Value, count: Dim, n: Dim, wi
 
     def eliminated(p: Places, column: Value, row: Value, source: Value) -> Value:
         matrix, i, j = (p.at(axis) for axis in range(3))
-        top, pivot_row = p.index_of(column, False), p.index_of(row, False)
-        lies = p.select(p.compare("eq", i, top), pivot_row, p.select(p.compare("eq", i, pivot_row), top, i))
+        top, pivot_row, lies = _swapped(p, i, column, row)
         value = p.read(source, [matrix, lies, j])
         pivot = p.read(source, [matrix, pivot_row, top])
         empty = p.compare("eq", pivot, p.constant(0.0, wide))
@@ -74,7 +127,8 @@ def _round(c: Conversion, k: Value, x: Value, det: Value, count: Dim, n: Dim, wi
         return p.select(p.compare("gt", i, top), left, value)
 
     type_ = TensorType((count, n, n), wide)
-    return [following, moved(c, type_, eliminated, inputs=[k, pivots], maps=[[], dims(1)], sources=[x]), product_]
+    left = moved(c, type_, eliminated, inputs=[k, pivots], maps=[[], dims(1)], sources=[x])
+    return [_following(c, k), left, product_]
 
 
 def _pivot_rows(c: Conversion, k: Value, x: Value, count: Dim, n: Dim, wide: Type) -> Value:

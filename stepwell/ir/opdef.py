@@ -325,6 +325,10 @@ class Op(Operation):
             return ()
         raise NotImplementedError
 
+    def is_named(self) -> bool:
+        """Whether types of other values mention what this op brings, so that it is needed without uses."""
+        return False
+
 
 def _flatten(spec: OpSpec, groups: Sequence[Value | Sequence[Value] | None]) -> tuple[list[Value], list[int]]:
     if len(groups) > len(spec.operands):

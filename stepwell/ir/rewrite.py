@@ -200,8 +200,9 @@ def _step(
 
 
 def is_dead(op: Operation) -> bool:
-    """Whether an op is pure and nobody uses it."""
-    return has_trait(op, Trait.PURE) and not any(result.has_uses for result in op.results) and bool(op.results)
+    """Whether an op is pure and nobody uses it, be it without its results."""
+    unused = has_trait(op, Trait.PURE) and not any(result.has_uses for result in op.results) and bool(op.results)
+    return unused and not (isinstance(op, Op) and op.is_named())
 
 
 def fold_op(op: Operation, rewriter: Rewriter) -> bool:

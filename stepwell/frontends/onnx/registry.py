@@ -11,7 +11,7 @@ from __future__ import annotations
 import builtins
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import numpy as np
@@ -124,6 +124,7 @@ class Node(Protocol):
 
 
 Rule = Callable[[Any], "Value | Sequence[Value | None]"]
+RuleT = TypeVar("RuleT", bound=Rule)
 
 
 @attrs.define
@@ -165,10 +166,10 @@ class RuleTable:
 RULES = RuleTable()
 
 
-def rule(*op_types: str, since: int | Sequence[int] = 1, domain: str = "") -> Callable[[Rule], Rule]:
+def rule(*op_types: str, since: int | Sequence[int] = 1, domain: str = "") -> Callable[[RuleT], RuleT]:
     """Register the decorated function for operators from version(s) `since` on."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: RuleT) -> RuleT:
         for op_type in op_types:
             for version in (since,) if isinstance(since, int) else since:
                 RULES.add(domain, op_type, version, function)

@@ -25,7 +25,7 @@ NOT_IN_ONNXRUNTIME = {
 }  # fmt: skip
 
 # ONNX says them only as a part of something else.
-NOT_IN_ONNX = {"graph.pairwise_coupling"}
+NOT_IN_ONNX = {"graph.inverse", "graph.pairwise_coupling"}
 
 RANDOM = {"graph.random"}  # onnxruntime has other generators
 
@@ -84,7 +84,7 @@ def _run_onnxruntime(made: Any, arrays: list[Array]) -> list[Array]:
 
 # Forms that need more than one operator: IR text, its inputs as test.value.
 V = '"test.value"() : () ->'
-S3 = "operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>"
+S3 = "operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0>"
 FORMS = {
     "neg of unsigned": f"%x = {V} tensor<4xui8>\n%r = graph.neg %x : (tensor<4xui8>) -> tensor<4xui8>",
     "relu of unsigned": f"%x = {V} tensor<4xui8>\n%r = graph.relu %x : (tensor<4xui8>) -> tensor<4xui8>",
@@ -176,7 +176,7 @@ FORMS = {
         %m = {V} tensor<1x?xf32, #graph.shape<["t"]>>
         %o = {V} tensor<1xsi64>
         %r = graph.attention %q, %k, %k, %m, %o {{scale = 0.25, causal = true, left = 1,
-          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 1>}} : (tensor<2x4x3x8xf32>,
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 1, 0>}} : (tensor<2x4x3x8xf32>,
           tensor<2x2x?x8xf32, #graph.shape<["t"]>>, tensor<2x2x?x8xf32, #graph.shape<["t"]>>,
           tensor<1x?xf32, #graph.shape<["t"]>>, tensor<1xsi64>) -> tensor<2x4x3x8xf32>""",
     "attention of lengths": f"""%q = {V} tensor<2x4x3x8xf32>
@@ -184,18 +184,18 @@ FORMS = {
         %m = {V} tensor<4xi1>
         %n = {V} tensor<2xsi32>
         %r = graph.attention %q, %k, %k, %m, %n {{scale = 0.25, right = 2,
-          operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0>}} : (tensor<2x4x3x8xf32>, tensor<2x2x5x8xf32>,
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 0>}} : (tensor<2x4x3x8xf32>, tensor<2x2x5x8xf32>,
           tensor<2x2x5x8xf32>, tensor<4xi1>, tensor<2xsi32>) -> tensor<2x4x3x8xf32>""",
     "attention that keeps NaN": f"""%q = {V} tensor<2x4x3x8xf32>
         %k = {V} tensor<2x2x5x8xf32>
         %m = {V} tensor<3x5xf32>
         %r = graph.attention %q, %k, %k, %m {{scale = 0.25, softcap = 2.0, undefined = "nan",
-          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}}
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}}
           : (tensor<2x4x3x8xf32>, tensor<2x2x5x8xf32>, tensor<2x2x5x8xf32>, tensor<3x5xf32>) -> tensor<2x4x3x8xf32>""",
     "attention that fills scores in": f"""%q = {V} tensor<2x4x3x8xf32>
         %m = {V} tensor<3x3xi1>
         %r = graph.attention %q, %q, %q, %m {{scale = 0.25, fill = -1.0e9, undefined = "zero",
-          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}}
+          operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0>}}
           : (tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>, tensor<2x4x3x8xf32>, tensor<3x3xi1>) -> tensor<2x4x3x8xf32>""",
     "attention that exposes": f"""%q = {V} tensor<2x4x3x8xf32>
         %r, %s = graph.attention %q, %q, %q {{scale = 0.25, causal = true, softcap = 2.0, scores = "capped", {S3}}}

@@ -153,3 +153,17 @@ def test_every_step_in_half_precision(fields: dict[str, Any], queries: int) -> N
     weights = powers / powers.sum(-1, keepdims=True)
     expected = np.matmul(weights, v)
     np.testing.assert_allclose(made[0] if isinstance(made, tuple) else made, expected, rtol=0, atol=6e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"scores": "probabilities"}, {"undefined": "zero"}], ids=str)
+def test_sinks(options: dict[str, Any]) -> None:
+    sinks = np.array([0.0, 3.0, -2.0, 120.0], np.float32)
+    descend(lambda q, k, v, s: AttentionOp(q, k, v, None, None, None, s, scale=0.5, **options), Q, K, V, sinks,
+            native=True)  # fmt: skip
+
+
+def test_a_sink_alone_leaves_nothing() -> None:
+    mask, sinks = np.zeros((3, 5), np.bool_), np.ones(4, np.float32)
+    made = descend(lambda q, k, v, m, s: AttentionOp(q, k, v, m, None, None, s, scale=0.5), Q, K, V, mask, sinks,
+                   native=True)  # fmt: skip
+    assert not made.results[0].any()

@@ -39,6 +39,8 @@ def attention(op: graph.AttentionOp, writer: Writer) -> None:
 
     What ONNX does otherwise, scores that are filled in and queries whose softmax is not defined, is written out.
     """
+    if op.sinks is not None:
+        raise Unsupported("attention with scores that have no key")
     if op.undefined != "masked" or op.fill != -np.inf:
         _write_out(op, writer)
         return

@@ -29,28 +29,29 @@ def _composed(*op_types: str, since: int = 1) -> Callable[[Composition], Composi
     return register
 
 
-def _where(node: Node, predicate: str, x: Value, bound: float, then: Value, otherwise: Value) -> Value:
+def where_compared(node: Node, predicate: str, x: Value, bound: float, then: Value, otherwise: Value) -> Value:
+    """where(x PREDICATE bound, then, otherwise)"""
     condition = node.insert(CompareOp(x, scalar(node, bound, x), predicate=predicate)).result
     return node.insert(WhereOp(condition, then, otherwise)).result
 
 
-def _expm1_below_zero(node: Node, x: Value, alpha: float, slope: float = 1.0) -> Value:
+def expm1_below_zero(node: Node, x: Value, alpha: float, slope: float = 1.0) -> Value:
     """where(x > 0, x, alpha * expm1(x / slope))"""
     scaled = x if slope == 1.0 else binary(node, graph.DivOp, x, slope)
     below = binary(node, graph.MulOp, unary(node, graph.ExpM1Op, scaled), alpha)
-    return _where(node, "gt", x, 0, x, below)
+    return where_compared(node, "gt", x, 0, x, below)
 
 
 @_composed("LeakyRelu")
 def leaky_relu(node: Node, x: Value) -> Value:
     """LeakyRelu(x) -> where(x < 0, alpha * x, x)"""
-    return _where(node, "lt", x, 0, binary(node, graph.MulOp, x, node.float("alpha", 0.01)), x)
+    return where_compared(node, "lt", x, 0, binary(node, graph.MulOp, x, node.float("alpha", 0.01)), x)
 
 
 @_composed("Elu")
 def elu(node: Node, x: Value) -> Value:
     """Elu(x) -> where(x > 0, x, alpha * expm1(x))"""
-    return _expm1_below_zero(node, x, node.float("alpha", 1.0))
+    return expm1_below_zero(node, x, node.float("alpha", 1.0))
 
 
 @_composed("Selu")
@@ -66,7 +67,7 @@ def selu(node: Node, x: Value) -> Value:
 
 
 def _selu(node: Node, x: Value, alpha: float, gamma: float) -> Value:
-    below = _expm1_below_zero(node, x, node.float("alpha", alpha))
+    below = expm1_below_zero(node, x, node.float("alpha", alpha))
     return binary(node, graph.MulOp, below, node.float("gamma", gamma))
 
 
@@ -74,16 +75,17 @@ def _selu(node: Node, x: Value, alpha: float, gamma: float) -> Value:
 def celu(node: Node, x: Value) -> Value:
     """Celu(x) -> where(x > 0, x, alpha * expm1(x / alpha))"""
     alpha = node.float("alpha", 1.0)
-    return _expm1_below_zero(node, x, alpha, alpha)
+    return expm1_below_zero(node, x, alpha, alpha)
 
 
 @_composed("HardSigmoid")
 def hard_sigmoid(node: Node, x: Value) -> Value:
     """HardSigmoid(x) -> max(min(alpha * x + beta, 1), 0)"""
-    return _hard_sigmoid(node, x, node.float("alpha", 0.2), node.float("beta", 0.5))
+    return clamped_line(node, x, node.float("alpha", 0.2), node.float("beta", 0.5))
 
 
-def _hard_sigmoid(node: Node, x: Value, alpha: float, beta: float) -> Value:
+def clamped_line(node: Node, x: Value, alpha: float, beta: float) -> Value:
+    """max(min(alpha * x + beta, 1), 0)"""
     line = binary(node, graph.AddOp, binary(node, graph.MulOp, x, alpha), beta)
     return binary(node, graph.MaxOp, binary(node, graph.MinOp, line, 1), 0)
 
@@ -91,7 +93,7 @@ def _hard_sigmoid(node: Node, x: Value, alpha: float, beta: float) -> Value:
 @_composed("HardSwish")
 def hard_swish(node: Node, x: Value) -> Value:
     """HardSwish(x) -> x * max(min(x / 6 + 1/2, 1), 0)"""
-    return binary(node, graph.MulOp, x, _hard_sigmoid(node, x, 1 / 6, 0.5))
+    return binary(node, graph.MulOp, x, clamped_line(node, x, 1 / 6, 0.5))
 
 
 @_composed("Softsign")
@@ -103,7 +105,7 @@ def softsign(node: Node, x: Value) -> Value:
 @_composed("ThresholdedRelu")
 def thresholded_relu(node: Node, x: Value) -> Value:
     """ThresholdedRelu(x) -> where(x > alpha, x, 0)"""
-    return _where(node, "gt", x, node.float("alpha", 1.0), x, scalar(node, 0, x))
+    return where_compared(node, "gt", x, node.float("alpha", 1.0), x, scalar(node, 0, x))
 
 
 @_composed("Mish")
@@ -125,11 +127,11 @@ def gelu(node: Node) -> Value:
 @rule("Swish")
 def swish(node: Node) -> Value:
     """Swish(x) -> silu(x), or x * sigmoid(alpha * x)"""
-    return in_f32(node, node.input(0), lambda x: _swish(node, x))
+    return in_f32(node, node.input(0), lambda x: gated(node, x, node.float("alpha", 1.0)))
 
 
-def _swish(node: Node, x: Value) -> Value:
-    alpha = node.float("alpha", 1.0)
+def gated(node: Node, x: Value, alpha: float) -> Value:
+    """x * sigmoid(alpha * x)"""
     if alpha == 1.0:
         return unary(node, activation.SiluOp, x)
     gate = unary(node, graph.SigmoidOp, binary(node, graph.MulOp, x, alpha))
@@ -139,8 +141,8 @@ def _swish(node: Node, x: Value) -> Value:
 @rule("SwiGLU")
 def swiglu(node: Node) -> Value:
     """SwiGLU(gate, x) -> swish(gate) * x"""
-    gate, x = node.input(0), node.input(1)
-    return in_f32(node, gate, lambda wide: binary(node, graph.MulOp, _swish(node, wide), widened(node, x)))
+    gate, x, alpha = node.input(0), node.input(1), node.float("alpha", 1.0)
+    return in_f32(node, gate, lambda wide: binary(node, graph.MulOp, gated(node, wide, alpha), widened(node, x)))
 
 
 @rule("Shrink")
@@ -149,7 +151,7 @@ def shrink(node: Node) -> Value:
     element = tensor_type(node.input(0)).element
     x = widened(node, node.input(0)) if isinstance(element, FloatType) else cast(node, node.input(0), F64)
     bias, bound = node.float("bias", 0.0), node.float("lambd", 0.5)
-    above = _where(node, "gt", x, bound, binary(node, graph.SubOp, x, bias), scalar(node, 0, x))
-    return cast(node, _where(node, "lt", x, -bound, binary(node, graph.AddOp, x, bias), above), element)
+    above = where_compared(node, "gt", x, bound, binary(node, graph.SubOp, x, bias), scalar(node, 0, x))
+    return cast(node, where_compared(node, "lt", x, -bound, binary(node, graph.AddOp, x, bias), above), element)
 
 
