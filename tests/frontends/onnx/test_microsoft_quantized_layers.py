@@ -14,6 +14,50 @@ from tests.frontends.onnx.rule_harness import given, imported, node_model, refus
 T, BATCH, WIDTH, HIDDEN = 6, 3, 5, 4
 
 
+MASK = np.array([[0, 1, 1, 0, 1], [2, 1, 1, 1, 1]], np.int32)
+WIDE, HEADS, LONG = 8, 2, 5
+
+
+def attention(dtype: Any, by_column: bool = False, mask: Any = None, past: int = 0, points: bool = True) -> list[Any]:
+    """Inputs of QAttention."""
+    size = (3 * WIDE,) if by_column else ()
+    zeros = [np.uint8(120), whole(dtype, *size)] if points else [None, None]
+    kept = real(2, 2, HEADS, past, WIDE // HEADS) if past else None
+    weights, scales = whole(dtype, WIDE, 3 * WIDE), (scale(*size) / 4).astype(np.float32)
+    inputs = [whole(np.uint8, 2, LONG, WIDE), weights, real(3 * WIDE), scale(), scales, mask, *zeros, kept]
+    while inputs[-1] is None:
+        inputs.pop()
+    return inputs
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ({}, {}), ({"by_column": True}, {"scale": 0.3}), ({"points": False}, {}), ({}, {"unidirectional": 1}),
+        ({"mask": MASK > 0}, {}), ({"mask": MASK > 0}, {"mask_filter_value": -5.0, "unidirectional": 1}),
+        ({"mask": np.array([2, LONG])}, {}), ({"mask": np.array([2, LONG, 0, 1])}, {}), ({"past": 3}, {}),
+        ({"past": 3, "by_column": True}, {"unidirectional": 1}),
+    ],
+)  # fmt: skip
+def test_attention(options: dict[str, Any], fields: dict[str, Any], dtype: Any) -> None:
+    if "mask" in options:
+        options = options | {"mask": options["mask"].astype(np.int32)}
+    inputs = attention(dtype, **options)
+    fixed = [index for index in (1, 4, 7) if index < len(inputs) and inputs[index] is not None]
+    outputs = 2 if "past" in options else 1
+    masked = "mask" in options and options["mask"].ndim == 1
+    fields = fields | {"num_heads": HEADS, "symbolic": not masked, "rtol": 1e-4, "atol": 1e-5}
+    check("QAttention", inputs, outputs, fixed=fixed, **fields)
+
+
+def test_attention_that_is_refused() -> None:
+    inputs = attention(np.int8, past=3)
+    for fields, words in (({"do_rotary": 1}, "rotation"), ({"past_present_share_buffer": 1}, "the length of its past")):
+        with refused(words):
+            imported(node_model("QAttention", inputs, outputs=2, domain="com.microsoft", num_heads=HEADS, **fields))
+
+
 def lstm(directions: int, by_column: bool, dtype: Any, bias: bool = False, states: bool = False) -> list[Any]:
     """Inputs of DynamicQuantizeLSTM."""
     shape: tuple[int, ...] = (directions, 4 * HIDDEN) if by_column else (directions,)
@@ -77,9 +121,6 @@ def embedding(dtype: Any, segments: bool, mask: Any) -> list[Any]:
     if not segments:
         kinds = tables[2] = scales[2] = zeros[2] = None
     return [ids, kinds, *tables, whole(dtype, 8), whole(dtype, 8), mask, *scales, *zeros]
-
-
-MASK = np.array([[0, 1, 1, 0, 1], [2, 1, 1, 1, 1]], np.int32)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])

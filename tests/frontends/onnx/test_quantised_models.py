@@ -48,7 +48,8 @@ def saved(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
     return path
 
 
@@ -93,6 +94,17 @@ def recurrent(path: Path) -> Path:
     nodes = [helper.make_node("LSTM", ["x", "w", "r", "b"], ["y"], hidden_size=6)]
     initializers = {"w": weights(1, 24, 8), "r": weights(1, 24, 6), "b": weights(1, 48)}
     return saved(path, nodes, ["t", "n", 8], initializers, 4)
+
+
+def transformer(path: Path) -> Path:
+    """[n, t, 16] -> [n, t, 16]: attention that the optimiser has fused, and a layer behind it."""
+    node = helper.make_node
+    nodes = [
+        node("Attention", ["x", "w1", "b1"], ["a"], "attention", domain="com.microsoft", num_heads=2),
+        node("MatMul", ["a", "w2"], ["b"], "product"), node("Add", ["b", "x"], ["y"]),
+    ]  # fmt: skip
+    initializers = {"w1": weights(16, 48), "b1": weights(48), "w2": weights(16, 16)}
+    return saved(path, nodes, ["n", "t", 16], initializers, 3)
 
 
 class Readings:
@@ -200,6 +212,14 @@ def test_recurrent_layers_quantised_dynamically(tmp_path: Path) -> None:
     compare(made, (5, 2, 8), (3, 1, 8), atol=3e-2)
 
 
+def test_attention_quantised_dynamically(tmp_path: Path) -> None:
+    made = tmp_path / "quantised.onnx"
+    typed = {"DefaultTensorType": TensorProto.FLOAT}  # of what the standard's type inference does not know
+    quantization.quantize_dynamic(str(transformer(tmp_path / "floats.onnx")), str(made), extra_options=typed)
+    assert "QAttention" in operators(made)
+    compare(made, (2, 5, 16), (1, 1, 16), atol=1e-5)
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_weights_in_blocks(tmp_path: Path, symmetric: bool) -> None:
     made = tmp_path / "packed.onnx"
@@ -207,7 +227,6 @@ def test_weights_in_blocks(tmp_path: Path, symmetric: bool) -> None:
     for node in model.graph.node:
         if node.op_type == "MatMul":
             pack(model.graph, node, symmetric)
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, made)
     assert "MatMulNBits" in operators(made)
     compare(made, (2, 5, 32), (1, 1, 32), atol=1e-5)

@@ -21,10 +21,9 @@ from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.activation import leaky_relu
 from stepwell.frontends.onnx.rules.composing import binary, cast, unary
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
+from stepwell.frontends.onnx.rules.microsoft.convolution import channels_last
 from stepwell.frontends.onnx.rules.microsoft.quantization import (
     centred,
-    channels_first,
-    channels_last,
     dequantized,
     element_of,
     quantized,
@@ -158,7 +157,7 @@ def _in_order(node: Node, compute: Callable[[Value], Value]) -> Value:
     x = node.input(0)
     if not node.int("channels_last", 0):
         return compute(x)
-    return channels_last(node, compute(channels_first(node, x)))
+    return channels_last(node, x, compute)
 
 
 @rule("QLinearConv", domain=DOMAIN)

@@ -10,7 +10,6 @@ from stepwell.dialects.graph.elementwise import AddOp
 from stepwell.dialects.graph.quantization import DequantizeOp, QuantizeOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped
-from stepwell.frontends.onnx.rules.contraction import transpose
 from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
 from stepwell.frontends.onnx.rules.quantization import dequantize_linear, quantize_linear
 from stepwell.ir.core import Value
@@ -78,19 +77,3 @@ def rounded_with_zero(node: Node, x: Value, index: int, element: Type) -> Value:
 def element_of(node: Node, index: int) -> Type:
     """The element type of an input."""
     return tensor_type(node.input(index)).element
-
-
-# The order of axes
-
-
-def channels_first(node: Node, x: Value) -> Value:
-    """[n, .., c] -> [n, c, ..]"""
-    rank = len(shape_of(x))
-    if rank < 3:
-        raise node.unsupported(f"the input needs a batch, spatial axes and channels, not rank {rank}")
-    return transpose(node, x, (0, rank - 1, *range(1, rank - 1)))
-
-
-def channels_last(node: Node, x: Value) -> Value:
-    """[n, c, ..] -> [n, .., c]"""
-    return transpose(node, x, (0, *range(2, len(shape_of(x))), 1))

@@ -19,13 +19,25 @@ from stepwell.dialects.graph.shape import ExpandOp, ShapeOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped, scalar
 from stepwell.frontends.onnx.rules.contraction import transpose
-from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
+from stepwell.frontends.onnx.rules.microsoft.attention import of_projection
+from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN, added
 from stepwell.frontends.onnx.rules.microsoft.packed_weights import known_size
 from stepwell.frontends.onnx.rules.microsoft.quantization import one_number, scale_of
+from stepwell.frontends.onnx.rules.microsoft.quantized_products import product_in_floats
 from stepwell.frontends.onnx.rules.recurrent import common_fields, import_layer
 from stepwell.frontends.onnx.shapes import int_list
 from stepwell.ir.core import Value
 from stepwell.ir.types import F32, SI32
+
+
+@rule("QAttention", domain=DOMAIN)
+def qattention(node: Node) -> Sequence[Value]:
+    """Inputs x, weights, bias, the scales of x and of the weights, mask_index, their zero points, past: Attention of an
+    exact product of integers."""
+    x = node.input(0), scale_of(node, 3), one_number(node, 6)
+    weights = node.input(1), node.input(4), node.optional(7)
+    projected = added(node, product_in_floats(node, x, weights), node.input(2))
+    return of_projection(node, projected, mask=node.optional(5), past=node.optional(8))
 
 
 @rule("DynamicQuantizeLSTM", domain=DOMAIN)
