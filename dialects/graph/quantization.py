@@ -144,11 +144,15 @@ class QuantizeOp(ScaledOp):
 class DequantizeOp(ScaledOp):
     """(x - zero) * scale as floats of type `element`; floats narrower than f32 are computed in f32 and rounded once.
 
-    Stands for ONNX DequantizeLinear and the start of the QLinear operators.
+    The zero point has x's type; or that of the scale, for one between whole numbers. Stands for ONNX DequantizeLinear,
+    the start of the QLinear operators and the packed weights of matrix products.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x8xsi4>
     %s = "test.value"() : () -> tensor<2x2xf32>
+    %z = "test.value"() : () -> tensor<2x2xf32>
+    %q = graph.dequantize %x, %s, %z {axis = 1, block_size = 4, element = f32}
+      : (tensor<2x8xsi4>, tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x8xf32>
     %r = graph.dequantize %x, %s {axis = 1, block_size = 4, element = f32}
       : (tensor<2x8xsi4>, tensor<2x2xf32>) -> tensor<2x8xf32>
     ```
@@ -160,17 +164,24 @@ class DequantizeOp(ScaledOp):
 
     def infer_types(self) -> Sequence[Type]:
         self.check_scale()
-        x = tensor_type(self.x)
-        if self.zero is not None and tensor_type(self.zero).element is not x.element:
-            raise IRError(f"the zero point is {tensor_type(self.zero).element}, the data {x.element}")
+        x, scale = tensor_type(self.x), tensor_type(self.scale).element
+        if self.zero is not None and tensor_type(self.zero).element not in (x.element, scale):
+            given = tensor_type(self.zero).element
+            raise IRError(f"the zero point is {given}, the data {x.element} and the scale {scale}")
         return [x.with_element(self.element)]
 
+    @property
+    def has_float_zero(self) -> bool:
+        """Whether whole numbers are less a zero point that need not be one."""
+        whole = isinstance(tensor_type(self.x).element, IntegerType)
+        return whole and self.zero is not None and isinstance(tensor_type(self.zero).element, FloatType)
+
     def interpret(self, frame: Any, *args: Any) -> Any:
-        exact = np.asarray(args[0]).astype(np.float64)  # holds every 32-bit integer
-        if len(args) == 3:
-            exact = exact - self.spread(args[2], exact.shape).astype(np.float64)
         dtype = numpy_dtype(self.element)
         working: Any = np.float64 if dtype == np.float64 else np.float32
+        exact = np.asarray(args[0]).astype(working if self.has_float_zero else np.float64)  # f64 holds si32
+        if len(args) == 3:
+            exact = exact - self.spread(args[2], exact.shape).astype(exact.dtype)
         with np.errstate(all="ignore"):
             scale: Array = widened(self.spread(args[1], exact.shape)).astype(working)
             return rounded(exact.astype(working) * scale, dtype)

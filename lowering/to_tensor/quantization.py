@@ -75,6 +75,8 @@ def uniform_type(op: ScaledOp, integer: Type, expressed: Type) -> UniformType | 
         return None
     if op.block_size is not None or tensor_type(op.scale).element is not expressed:
         return None
+    if op.zero is not None and tensor_type(op.zero).element is not integer:
+        return None
     try:
         scale, zero = constant_array(op.scale), constant_array(op.zero)
     except IRError:  # a resource whose contents are not at hand
@@ -157,7 +159,7 @@ def saturated(s: Scalars, x: Value, element: IntegerType, bounds: tuple[int, int
 
 @lowers(DequantizeOp)
 def dequantize(op: DequantizeOp, c: Conversion) -> Value:
-    """graph.dequantize %x, %s, %z  ->  float(x - z) * s, the difference exact"""
+    """graph.dequantize %x, %s, %z  ->  float(x - z) * s, the difference exact; (float(x) - z) * s of a float z"""
     operands, maps = _operands(op, c)
     source = tensor_type(op.x).element
     wide = F64 if op.element is F64 else F32
@@ -166,6 +168,9 @@ def dequantize(op: DequantizeOp, c: Conversion) -> Value:
         if isinstance(source, FloatType):
             difference = s.sub(x, zero[0]) if zero else x
             return s.mul(s.narrowed(difference, wide), s.narrowed(scale, wide))
+        if op.has_float_zero:
+            difference = s.sub(_as_float(s, x, source, wide), s.narrowed(zero[0], wide))
+            return s.mul(difference, s.narrowed(scale, wide))
         return multiplied(s, x, scale, zero, source, wide)
 
     return map_generic(c, operands, tensor_type(op.result), body, maps=maps)

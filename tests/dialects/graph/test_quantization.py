@@ -101,6 +101,16 @@ def test_per_axis_and_blocked_scales() -> None:
     np.testing.assert_array_equal(blocked.interpret(None, x, scale), [[0, 1, 20], [300, 400, 5000]])
 
 
+def test_zero_points_between_whole_numbers() -> None:
+    op = DequantizeOp(value("2", UI8), value("2"), value("2"), axis=0, element=F32)
+    assert op.has_float_zero
+    scales, zeros = np.array([2, 4], np.float32), np.array([0.5, 7.5], np.float32)
+    made = op.interpret(None, np.array([3, 7], np.uint8), scales, zeros)
+    assert made.tolist() == [5.0, -2.0]
+    with pytest.raises(IRError, match="the zero point is f16, the data ui8 and the scale f32"):
+        DequantizeOp(value("2", UI8), value(""), value("", F16), element=F32)
+
+
 def test_dequantising_si32_does_not_wrap() -> None:
     op = DequantizeOp(value("1", SI32), value(""), value("", SI32), element=F32)
     low = np.array([-(2**31)], np.int32)

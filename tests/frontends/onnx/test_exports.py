@@ -104,6 +104,28 @@ FORMS = {
         %n = graph.neg %x : (tensor<9xsi32>) -> tensor<9xsi32>
         %a = graph.shift_right %n, %x : (tensor<9xsi32>, tensor<9xsi32>) -> tensor<9xsi32>
         %r = graph.shift_left %a, %x : (tensor<9xsi32>, tensor<9xsi32>) -> tensor<9xsi32>""",
+    "zero point in floats": f"""%x = {V} tensor<3x5xui8>
+        %s = {V} tensor<f32>
+        %r = graph.dequantize %x, %s, %s {{element = f32}} : (tensor<3x5xui8>, tensor<f32>, tensor<f32>)
+          -> tensor<3x5xf32>""",
+    "zero points in floats along an axis": f"""%x = {V} tensor<3x?xui8, #graph.shape<["n"]>>
+        %s = {V} tensor<3xf16>
+        %r = graph.dequantize %x, %s, %s {{axis = 0, element = f16}}
+          : (tensor<3x?xui8, #graph.shape<["n"]>>, tensor<3xf16>, tensor<3xf16>)
+          -> tensor<3x?xf16, #graph.shape<["n"]>>""",
+    "zero points in floats of blocks": f"""%x = {V} tensor<3x5xui8>
+        %s = {V} tensor<3x2xf32>
+        %r = graph.dequantize %x, %s, %s {{axis = 1, block_size = 4, element = f32}}
+          : (tensor<3x5xui8>, tensor<3x2xf32>, tensor<3x2xf32>) -> tensor<3x5xf32>""",
+    "scaled floats": f"""%x = {V} tensor<3x5xf32>
+        %s = {V} tensor<3xf32>
+        %r = graph.dequantize %x, %s {{axis = 0, element = f32}}
+          : (tensor<3x5xf32>, tensor<3xf32>) -> tensor<3x5xf32>""",
+    "rows of four bits": f"""%x = {V} tensor<3x5xui8>
+        %i = {V} tensor<2xsi64>
+        %s = graph.cast %x {{to = si4}} : (tensor<3x5xui8>) -> tensor<3x5xsi4>
+        %g = graph.gather %s, %i {{axis = 0}} : (tensor<3x5xsi4>, tensor<2xsi64>) -> tensor<2x5xsi4>
+        %r = graph.cast %g {{to = si8}} : (tensor<2x5xsi4>) -> tensor<2x5xsi8>""",
     "sum of bytes": f"""%x = {V} tensor<3x4xsi8>
         %r = graph.reduce %x {{kind = "sum", axes = array<i64: 1>, keepdims = false}}
           : (tensor<3x4xsi8>) -> tensor<3xsi8>""",

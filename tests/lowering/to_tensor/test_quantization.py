@@ -59,6 +59,15 @@ def test_dequantize(element: Type, dtype: Any) -> None:
     descend(lambda x, s, z: DequantizeOp(x, s, z, element=element, axis=0), values, f32([0.1, 3]), zeros)
 
 
+@pytest.mark.parametrize("element", [F32, F16, F64], ids=str)
+def test_zero_points_between_whole_numbers(element: Type) -> None:
+    values, dtype = I8.reshape(2, 4), np.float16 if element is F16 else np.float32
+    descend(lambda x, s, z: DequantizeOp(x, s, z, element=element), values, dtype(0.1), dtype(2.7), native=True)
+    scales, zeros = np.array([[0.1, 3], [2, 1]], dtype), np.array([[7.5, 0.3], [8.1, 2]], dtype)
+    descend(lambda x, s, z: DequantizeOp(x, s, z, element=element, axis=1, block_size=3), values, scales, zeros,
+            loops=True)  # fmt: skip
+
+
 def test_extreme_integers_do_not_overflow() -> None:
     values = np.array([2**31 - 1, -(2**31)], np.int32)
     descend(lambda x, s, z: DequantizeOp(x, s, z, element=F32), values, f32(1.0), np.int32(-5))

@@ -6,16 +6,22 @@ from typing import Any
 
 from stepwell.dialects.graph import indexing, scatter, selection
 from stepwell.dialects.graph.base import shape_of
-from stepwell.frontends.onnx.exports.composing import Item, as_index, as_int64, as_list, cast, integers
-from stepwell.frontends.onnx.writer import Writer, exports
+from stepwell.frontends.onnx.exports.composing import Item, as_index, as_int64, as_list, cast, finish, integers
+from stepwell.frontends.onnx.writer import Writer, element_of, exports
 from stepwell.ir.core import Value
-from stepwell.ir.types import SI64
+from stepwell.ir.types import F32, I1, SI32, SI64, FloatType, IntegerType, bit_width
 
 
 @exports(indexing.GatherOp)
 def gather(op: indexing.GatherOp, writer: Writer) -> None:
-    """graph.gather %x, %i {axis} -> Gather(x, i) {axis}"""
-    writer.node("Gather", [op.x, as_index(writer, op.indices)], op.results, axis=op.axis)
+    """graph.gather %x, %i {axis} -> Gather(x, i) {axis}; of elements that it does not take, between casts"""
+    element, index = element_of(op.x), as_index(writer, op.indices)
+    floats = isinstance(element, FloatType) and bit_width(element) <= 8
+    if not floats and not (isinstance(element, IntegerType) and element is not I1 and element.width < 8):
+        writer.node("Gather", [op.x, index], op.results, axis=op.axis)
+        return
+    taken = F32 if floats else SI32
+    finish(writer, writer.make("Gather", [cast(writer, op.x, taken), index], axis=op.axis), taken, op.result)
 
 
 @exports(indexing.GatherElementsOp)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from stepwell.dialects.graph import quantization as graph
-from stepwell.frontends.onnx.exports.composing import number_of
+from stepwell.dialects.graph.base import shape_of
+from stepwell.frontends.onnx.exports.composing import Item, cast, finish, integers, number_of
+from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.frontends.onnx.writer import Writer, element_of, exports
-from stepwell.ir.types import F32, UI8, FloatType, Type, bit_width
+from stepwell.ir.types import F32, F64, UI8, FloatType, Type, bit_width
 
 
 def _granularity(op: graph.ScaledOp) -> dict[str, Any]:
@@ -37,10 +39,39 @@ def _default_division(op: graph.QuantizeOp) -> Type:
 
 @exports(graph.DequantizeOp)
 def dequantize(op: graph.DequantizeOp, writer: Writer) -> None:
-    """graph.dequantize %x, %scale, %zero -> DequantizeLinear(x, scale, zero)"""
+    """graph.dequantize %x, %scale, %zero -> DequantizeLinear(x, scale, zero); (x - zero) * scale where x or the zero
+    point are floats that it does not take"""
+    element = element_of(op.x)
+    if op.has_float_zero or (isinstance(element, FloatType) and element.width > 8):
+        _by_arithmetic(op, writer)
+        return
     output = None if op.element is element_of(op.scale) else number_of(op.element)
     operands = [op.x, op.scale, op.zero]
     writer.node("DequantizeLinear", operands, op.results, output_dtype=output, **_granularity(op))
+
+
+def _by_arithmetic(op: graph.DequantizeOp, writer: Writer) -> None:
+    """graph.dequantize %x, %scale, %zero -> Mul(Sub(Cast(x), spread(zero)), spread(scale))"""
+    working = F64 if op.element is F64 else F32
+    x = cast(writer, op.x, working)
+    if op.zero is not None:
+        x = writer.make("Sub", [x, _spread(op, writer, cast(writer, op.zero, working))])
+    made = writer.make("Mul", [x, _spread(op, writer, cast(writer, op.scale, working))])
+    finish(writer, made, working, op.results[0])
+
+
+def _spread(op: graph.ScaledOp, writer: Writer, values: Item) -> Item:
+    """A scale or zero point so that it broadcasts over x: blocks are gathered as often as they are long."""
+    if op.axis is None:
+        return values
+    shape = shape_of(op.x)
+    size = shape[op.axis]
+    if op.block_size is None:
+        sizes = [size if axis == op.axis else 1 for axis in range(len(shape))]
+        return writer.make("Reshape", [values, writer.shape(sizes)])
+    if not isinstance(size, int):
+        raise Unsupported(f"blocks of floats along an axis of size {size} need a known size")
+    return writer.make("Gather", [values, integers(writer, [n // op.block_size for n in range(size)])], axis=op.axis)
 
 
 @exports(graph.DynamicQuantizeOp)

@@ -109,8 +109,14 @@ def factor_of(node: Node, first: Value, second: Value, y_scale: Value) -> Value:
 
 @rule("QLinearConv", since=10)
 def qlinear_conv(node: Node) -> Value:
-    """Exact integer convolution, bias in the sums' unit, then one factor x_scale * w_scale / y_scale per channel."""
-    x, w = node.input(0), node.input(3)
+    """Channels first."""
+    return quantized_convolution(node, node.input(0))
+
+
+def quantized_convolution(node: Node, x: Value) -> Value:
+    """Exact integer convolution of x, the first input in the axes' usual order; bias in the sums' unit, then one factor
+    x_scale * w_scale / y_scale per channel."""
+    w = node.input(3)
     fields = window_fields(conv_window(node, x, w))
     op = ConvIntegerOp(x, w, node.input(2), node.input(5), groups=group_count(node), **fields)
     sums = node.insert(op).result

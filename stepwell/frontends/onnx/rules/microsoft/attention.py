@@ -76,23 +76,36 @@ def decoder_masked_multi_head_attention(node: Node) -> Sequence[Value]:
 def attention(node: Node) -> Sequence[Value]:
     """Inputs x [b, s, k], weights [k, hidden + hidden + v_hidden], bias, mask_index, past [2, b, heads, p, d],
     attention_bias and past_sequence_length; outputs y and the present as one tensor of keys and values."""
-    if node.int("do_rotary", 0):
-        reason = "rotation inside of Attention is not supported"
-        raise node.unsupported(reason, "fuse the model to RotaryEmbedding and MultiHeadAttention")
     projected = added(node, product(node, node.input(0), node.input(1)), node.optional(2))
+    return of_projection(
+        node, projected, mask=node.optional(3), past=node.optional(4), bias=node.optional(5), length=node.optional(6)
+    )
+
+
+def of_projection(
+    node: Node, projected: Value, *, mask: Value | None, past: Value | None, bias: Value | None = None,
+    length: Value | None = None,
+) -> Sequence[Value]:  # fmt: skip
+    """Attention of queries, keys and values that stand beside each other, [b, s, hidden + hidden + v_hidden]; `length`
+    is how much of a shared cache is filled."""
+    if node.int("do_rotary", 0):
+        reason = "rotation inside of attention is not supported"
+        raise node.unsupported(reason, "fuse the model to RotaryEmbedding and MultiHeadAttention")
     columns = shape_of(projected)[2]
     sizes: Sequence[Dim | None] = node.ints("qkv_hidden_sizes", []) or [divide_exact(columns, 3)] * 3
     if len(sizes) != 3 or any(size is None for size in sizes):
         raise node.unsupported(f"{columns} columns are not queries, keys and values", "give three qkv_hidden_sizes")
     widths = [size for size in sizes if size is not None]
     parts = _parts(node, node.insert(SplitOp.into(projected, widths, 2)).parts, None)
-    past = node.optional(4)
     halves: Sequence[Value | None] = (None, None) if past is None else _halves(node, past)
-    place = node.input(6) if node.int("past_present_share_buffer", 0) and past is not None else None
+    is_shared = bool(node.int("past_present_share_buffer", 0)) and past is not None
+    place = length if is_shared else None
+    if is_shared and length is None:
+        raise node.unsupported("a cache that is shared needs the length of its past (past_sequence_length)")
     kept = _cached(node, parts, halves, place)
-    if node.has_input(3) and rank_of(node.input(3)) == 4 and node.int("unidirectional", 0):
+    if mask is not None and rank_of(mask) == 4 and node.int("unidirectional", 0):
         raise node.unsupported("a mask of rank 4 says itself what each query sees: it needs unidirectional = 0")
-    y, keys, values = _attended(node, parts[0], *kept, mask=node.optional(3), bias=node.optional(5))
+    y, keys, values = _attended(node, parts[0], *kept, mask=mask, bias=bias)
     if not node.has_output(1):
         return [y]
     both = [reshaped(node, part, (1, *shape_of(part))) for part in (keys, values)]

@@ -1,56 +1,79 @@
-"""Matrix products with packed weights, and other quantised operators."""
+"""Quantising and dequantising in the domain com.microsoft, and what its operators on quantised tensors share: inputs
+that a scale and a zero point follow."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from stepwell.dialects.graph.base import Array, tensor_type
-from stepwell.dialects.graph.contraction import MatmulOp
-from stepwell.dialects.graph.quantization import DequantizeOp
+from stepwell.dialects.graph.base import shape_of, tensor_type
+from stepwell.dialects.graph.elementwise import AddOp
+from stepwell.dialects.graph.quantization import DequantizeOp, QuantizeOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import reshaped
-from stepwell.frontends.onnx.rules.contraction import as_matrices, transpose, without_unit_axes
-from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN, added
+from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped
+from stepwell.frontends.onnx.rules.microsoft.common import DOMAIN
+from stepwell.frontends.onnx.rules.quantization import dequantize_linear, quantize_linear
 from stepwell.ir.core import Value
+from stepwell.ir.dims import Dim
+from stepwell.ir.types import F32, Type
+
+rule("QuantizeLinear", domain=DOMAIN)(quantize_linear)
+rule("DequantizeLinear", domain=DOMAIN)(dequantize_linear)
 
 
-def unpacked(packed: Array, bits: int, count: int) -> Array:
-    """[..., bytes] -> [..., count]: numbers of `bits` bits, the lowest bits of a byte first."""
-    per_byte = 8 // bits
-    parts = (packed[..., None] >> (np.arange(per_byte, dtype=np.uint8) * bits)) & ((1 << bits) - 1)
-    return parts.reshape(*packed.shape[:-1], -1)[..., :count].astype(np.uint8)
-
-
-@rule("MatMulNBits", domain=DOMAIN)
-def matmul_n_bits(node: Node) -> Value:
-    """A x B' with B [n, k] of 2, 4 or 8 bits in blocks along k: unpacked here, dequantised in the graph."""
-    n, k, bits, block = node.int("N"), node.int("K"), node.int("bits", 4), node.int("block_size")
-    packed, points = node.constant_input(1), node.constant_input(3)
-    if bits not in (2, 4, 8) or packed is None or (node.has_input(3) and points is None) or node.has_input(4):
-        raise node.unsupported("constant weights of 2, 4 or 8 bits without g_idx are supported")
-    blocks = -(-k // block)
-    scale = reshaped(node, node.input(2), (n, blocks))
-    if points is not None and points.dtype != np.uint8:
-        raise node.unsupported(f"zero points of type {points.dtype} are not supported, uint8 are")
-    dtype = np.dtype(np.uint8) if bits == 8 else _small_dtype(bits)
-    middle = np.full((n, blocks), 1 << (bits - 1), np.uint8)
-    zeros = middle if points is None else unpacked(points.reshape(n, -1), bits, blocks)
-    weights = unpacked(packed.reshape(n, blocks, -1), bits, block).reshape(n, -1)[:, :k]
-    b = node.insert(
-        DequantizeOp(
-            node.constant(weights.astype(dtype)), scale, node.constant(zeros.astype(dtype)), axis=1, block_size=block,
-            element=tensor_type(node.input(0)).element,
+def one_number(node: Node, index: int) -> Value | None:
+    """A scale or zero point of a whole tensor as a scalar; None where it is absent."""
+    value = node.optional(index)
+    if value is None:
+        return None
+    shape = shape_of(value)
+    if len(shape) > 1 or (shape and isinstance(shape[0], int) and shape[0] != 1):
+        raise node.unsupported(
+            f"its input {index} is [{_shown(shape)}] where one scale and one zero point for the tensor are supported",
+            "quantise the tensor as a whole",
         )
-    ).result  # fmt: skip
-    lhs, rhs, row, column = as_matrices(node, node.input(0), transpose(node, b, (1, 0)))
-    product = without_unit_axes(node, node.insert(MatmulOp(lhs, rhs)).result, row, column)
-    return added(node, product, node.optional(5))
+    return reshaped(node, value, ())
 
 
-def _small_dtype(bits: int) -> np.dtype[Any]:
-    import ml_dtypes
+def _shown(shape: tuple[Dim, ...]) -> str:
+    return ", ".join(map(str, shape))
 
-    found: np.dtype[Any] = np.dtype(ml_dtypes.uint4 if bits == 4 else ml_dtypes.uint2)
-    return found
+
+def scale_of(node: Node, index: int) -> Value:
+    """A scale of a whole tensor as a scalar."""
+    node.input(index)
+    scale = one_number(node, index)
+    assert scale is not None
+    return scale
+
+
+def dequantized(node: Node, index: int, x: Value | None = None, scale: Value | None = None) -> Value:
+    """The floats that input `index` stands for, with its scale and zero point behind it; of another tensor `x` or with
+    another scale where they are given."""
+    x = node.input(index) if x is None else x
+    scale = scale_of(node, index + 1) if scale is None else scale
+    return node.insert(DequantizeOp(x, scale, one_number(node, index + 2), element=F32)).result
+
+
+def centred(node: Node, index: int, x: Value | None = None) -> Value:
+    """Input `index` less its zero point, which are whole numbers in f32."""
+    return dequantized(node, index, x, node.constant(np.array(1, np.float32)))
+
+
+def quantized(node: Node, x: Value, index: int, element: Type) -> Value:
+    """saturate(round(x / scale) + zero) with the scale and zero point of the result at `index` and behind it"""
+    scale, zero = scale_of(node, index), one_number(node, index + 1)
+    return node.insert(QuantizeOp(x, scale, zero, element=element)).result
+
+
+def rounded_with_zero(node: Node, x: Value, index: int, element: Type) -> Value:
+    """saturate(round(x + zero)) with the zero point at `index`: halves go to the even of the sum"""
+    zero = one_number(node, index)
+    if zero is not None:
+        x = binary(node, AddOp, x, cast(node, zero, F32))
+    one = node.constant(np.array(1, np.float32))
+    return node.insert(QuantizeOp(x, one, None, element=element)).result
+
+
+def element_of(node: Node, index: int) -> Type:
+    """The element type of an input."""
+    return tensor_type(node.input(index)).element
