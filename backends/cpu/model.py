@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from stepwell.dialects.cpu import ShareOp, TracedShareOp
 from stepwell.dialects.func import FuncOp
@@ -33,6 +33,7 @@ from .cache import default as default_cache
 from .entry import ALIGNMENT, Argument, NativeEntry, aligned_bytes, new_scratch
 from .executable import Executable, head_of
 from .heap import Heap
+from .results import ResultMemory
 from .signature import Port, Signature
 from .target import CpuTarget, check_runs_here
 from .team import Team
@@ -60,10 +61,10 @@ class Plan:
     scratch: int
     is_large: bool
     rows: tuple[int, ...] = ()
+    output_bytes: int = field(init=False)
 
-    @property
-    def output_bytes(self) -> int:
-        """The size of all outputs."""
+    @output_bytes.default
+    def _size_of_outputs(self) -> int:
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.outputs)
 
 
@@ -100,6 +101,7 @@ class CpuModel:
         self._call = NativeEntry(code, program, self._arguments, outputs, constants, parallel=parallel).call
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._memory: list[tuple[Array, ...]] = []
+        self._results = ResultMemory()
         self.before_first_call: Callable[[], None] | None = None
         self._settling = threading.RLock()
 
@@ -128,7 +130,7 @@ class CpuModel:
             plan = self._plan(tuple(array.shape for array in arrays))
         if plan.is_large:
             self._check_memory(plan)
-        outputs = [np.empty(shape, dtype) for shape, dtype in plan.outputs]
+        outputs = self._results.arrays(plan.outputs, plan.output_bytes)
         while True:
             memory = self._take(plan)
             answer = self._call(*arrays, *outputs, *memory)
