@@ -12,7 +12,7 @@ import numpy as np
 from onnx import AttributeProto
 
 from stepwell.dialects.graph.base import ConstantOp, content
-from stepwell.errors import ModelError, UnknownError
+from stepwell.errors import ModelError, StepwellError, UnknownError
 from stepwell.frontends.onnx.constants import constant_of
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, element_type, text
 from stepwell.frontends.onnx.registry import Array, Unsupported
@@ -216,7 +216,11 @@ class ImportNode:
     def insert(self, op: OpT) -> OpT:
         """Put a graph op at the insertion point with the node's location. Raises VerifyError where it is not valid."""
         op.loc = self._loc
-        _verify_alone(op)
+        try:
+            _verify_alone(op)
+        except StepwellError:
+            op.drop_all_references()
+            raise
         self._builder.insert(op)
         for result in op.results:
             content(result)  # known in order, so that asking later does not recurse along the whole model
