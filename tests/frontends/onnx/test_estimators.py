@@ -145,9 +145,10 @@ def test_outliers() -> None:
     np.testing.assert_array_equal(labels.reshape(-1), estimator.predict(x))
 
 
-def test_labels_that_are_maps_are_refused() -> None:
+def test_probabilities_as_maps() -> None:
+    """As skl2onnx exports them by default."""
     x = samples()
-    estimator = fitted(lambda: linear_model.LogisticRegression(), x, (x[:, 0] > 0).astype(np.int64))
-    proto = skl2onnx.to_onnx(estimator, x[:1])
-    with pytest.raises(stepwell.StepwellError, match="without ZipMap"):
-        stepwell.compile(proto)
+    estimator = fitted(lambda: linear_model.LogisticRegression(), x, np.where(x[:, 0] > 0, "yes", "no"))
+    _, found = stepwell.compile(skl2onnx.to_onnx(estimator, x[:1]))(x)
+    assert [list(row) for row in found] == [["no", "yes"]] * len(x)
+    np.testing.assert_allclose([list(row.values()) for row in found], estimator.predict_proba(x), atol=2e-5)
