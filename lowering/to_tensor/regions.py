@@ -68,10 +68,8 @@ class BinAxis:
         return begin, p.divf(length, self.number(float((op.height, op.width)[self.axis])))
 
     def count(self, size: Value) -> Value:
-        """How many samples a bin of a size has, as an index: one per element begun, where that is not told."""
+        """How many samples a bin of a size has, as an index, where that is not told: one per element begun."""
         p = self.p
-        if self.op.samples:
-            return p.whole(self.op.samples)
         return p.maximum(p.whole_of(p.negate(p.floor(p.negate(size)))), p.whole(0))
 
     def most(self, size: Value) -> Value:
@@ -105,19 +103,33 @@ class BinAxis:
         weights = (p.select(inside, value, number(0.0)) for value in (p.sub(number(1.0), part), part))
         return list(zip((below, above), weights, strict=True))
 
-    def sample(self, low: Value, high: Value, bin_: Value, place: Value) -> tuple[Taps, Value, Value]:
-        """Of the sample at a place of the loop: its neighbours, whether the bin has it, whether some were skipped."""
+    def sample(self, low: Value, high: Value, bin_: Value, place: Value) -> Sample:
+        """The sample at a place of the loop."""
         p = self.p
         begin, size = self.size(low, high)
-        count = self.count(size)
-        step = p.divf(size, p.float_of(p.maximum(count, p.whole(1)), self.type))
         start = p.add(begin, p.mul(p.float_of(bin_, self.type), size))
-        skipped = p.whole(0) if self.op.samples else self.first(start, step)
+        if self.op.samples:
+            return Sample(self.neighbours(self._at(start, size, place, self.number(float(self.op.samples)))))
+        count = self.count(size)
+        parts = p.float_of(p.maximum(count, p.whole(1)), self.type)
+        skipped = self.first(start, p.divf(size, parts))
         k = p.add(skipped, place)
-        inner = p.add(p.float_of(k, self.type), self.number(0.5))
-        offset = p.divf(p.mul(inner, size), p.float_of(p.maximum(count, p.whole(1)), self.type))
-        at = p.add(start, offset)
-        return self.neighbours(at), p.compare("lt", k, count), p.compare("gt", skipped, p.whole(0))
+        taps = self.neighbours(self._at(start, size, k, parts))
+        return Sample(taps, p.compare("lt", k, count), p.compare("gt", skipped, p.whole(0)))
+
+    def _at(self, start: Value, size: Value, k: Value, parts: Value) -> Value:
+        inner = self.p.add(self.p.float_of(k, self.type), self.number(0.5))
+        return self.p.add(start, self.p.divf(self.p.mul(inner, size), parts))
+
+
+@attrs.frozen
+class Sample:
+    """A sample along one axis: its neighbours; where data tell how many there are, whether the bin has it, and whether
+    samples before it were passed over."""
+
+    taps: Taps
+    is_there: Value | None = None
+    was_skipped: Value | None = None
 
 
 @lowers(RoiAlignOp)
@@ -140,20 +152,22 @@ def roi_align(op: RoiAlignOp, c: Conversion) -> Value:
 
     def body(p: Places, image: Value, x1: Value, y1: Value, x2: Value, y2: Value, source: Value) -> Value:
         along = [BinAxis(p, op, axis, computed) for axis in range(2)]
-        found = [one.sample(low, high, p.at(2 + axis), p.at(rank + axis))
-                 for axis, (one, low, high) in enumerate(zip(along, (y1, x1), (y2, x2), strict=True))]  # fmt: skip
+        rows, columns = (
+            one.sample(low, high, p.at(2 + axis), p.at(rank + axis))
+            for axis, (one, low, high) in enumerate(zip(along, (y1, x1), (y2, x2), strict=True))
+        )
         first = checked_place(p, op.batch_indices, image, 0, shape_of(op.x)[0])
         total: Value | None = None
-        for (row, a), (column, b) in itertools.product(found[0][0], found[1][0]):
+        for (row, a), (column, b) in itertools.product(rows.taps, columns.taps):
             part = p.mul(p.widened(p.read(source, [first, p.at(1), row, column])), p.mul(a, b))
             total = part if total is None else p.maximum(total, part) if largest else p.add(total, part)
         assert total is not None
-        if op.samples:
+        if not (rows.is_there and columns.is_there and rows.was_skipped and columns.was_skipped):
             return total
         # Where samples outside the image were passed over, the largest is not below their 0.
         zero, none = p.constant(0.0, computed), p.constant(float("-inf") if largest else 0.0, computed)
-        otherwise = p.select(p.either(found[0][2], found[1][2]), zero, none)
-        return p.select(p.both(found[0][1], found[1][1]), total, otherwise)
+        otherwise = p.select(p.either(rows.was_skipped, columns.was_skipped), zero, none)
+        return p.select(p.both(rows.is_there, columns.is_there), total, otherwise)
 
     over = [most(0), most(1)]
     corners = [[dim(0), const(k)] for k in range(4)]
@@ -163,6 +177,14 @@ def roi_align(op: RoiAlignOp, c: Conversion) -> Value:
         lowest(computed, False) if largest else attribute_of(0.0, computed),
         inputs=[c.new(op.batch_indices), *[rois] * 4], maps=[[dim(0)], *corners], sources=[c.new(op.x)],
     )  # fmt: skip
+
+    if op.samples:
+        samples = float(op.samples * op.samples)
+
+        def averaged(p: Places, value: Value) -> Value:
+            return p.narrowed(value if largest else p.divf(value, p.constant(samples, computed)), result.element)
+
+        return moved(c, result, averaged, inputs=[sums], maps=[dims(rank)])
 
     def finish(p: Places, value: Value, x1: Value, y1: Value, x2: Value, y2: Value) -> Value:
         counts = []
