@@ -1,4 +1,4 @@
-"""The types of sequences and of optional values, and what two types have in common."""
+"""The types of sequences, optional values and maps, and what two types have in common."""
 
 from __future__ import annotations
 
@@ -58,6 +58,16 @@ class OptionalType(Type):
     def may_stand_for(self, inferred: Type) -> bool:
         """Whether it says less than the type that is inferred."""
         return isinstance(inferred, OptionalType) and same_kind(self, inferred) and joined_type(self, inferred) is self
+
+
+@interned
+class MapType(Type):
+    """`!graph.map<key = si64, value = f32>`: what callers give as a dictionary. No value in the IR has it: it
+    is said of the arguments that hold the keys, in ascending order, and the values."""
+
+    key: Type
+    value: Type
+    mnemonic = "graph.map"
 
 
 SEQUENCE = TypeConstraint("a sequence", lambda type_: isinstance(type_, SequenceType))

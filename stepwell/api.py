@@ -16,7 +16,8 @@ from stepwell.dialects.host_calls import HostProgram
 from stepwell.errors import EngineError, InputError, ModelError, RuntimeError, StateError
 from stepwell.ir.attributes import ArrayAttr, DictAttr
 from stepwell.ir.core import Operation
-from stepwell.list_ports import ListPort
+from stepwell.ir.types import numpy_dtype
+from stepwell.list_ports import ListPort, MapPort
 from stepwell.ports import AnyPort, Array, Port, accepted, main_function, parts_of, restored, tensor_ports, wholes
 from stepwell.state import State, StateLayout
 
@@ -149,7 +150,7 @@ class Model:
         self._dtypes = [port.dtype for port in self.inputs]
         self._host = HostProgram.of(function)
         ports = (*self.inputs, *self.outputs)
-        plain = all(isinstance(port, Port) and port.storage == port.dtype for port in ports)
+        plain = all(isinstance(port, Port) and port.storage == port.dtype and port.keys is None for port in ports)
         self._is_direct = plain and self._stateful is None and not self._host.is_used
 
     @property
@@ -299,8 +300,11 @@ class Model:
             with self._claimed(state) as held:
                 given = accepted(self.inputs, self._parts, values)
                 results = self._stateful.run(self._program, given, held)
-            return restored(self.outputs, self._results, results)
-        return restored(self.outputs, self._results, self._program.run(accepted(self.inputs, self._parts, values)))
+        else:
+            results = self._program.run(accepted(self.inputs, self._parts, values))
+        found = restored(self.outputs, self._results, results)
+        return [port.shown(value) if isinstance(port, Port) else value
+                for port, value in zip(self.outputs, found, strict=True)]  # fmt: skip
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, ports)) for ports in (self.inputs, self.outputs))
@@ -395,10 +399,15 @@ class NodeArg:
     def __init__(self, port: AnyPort) -> None:
         self.name = port.name
         self.type = f"tensor({_ONNX_NAMES.get(port.dtype.name, port.dtype.name)})"
-        if isinstance(port, ListPort):
+        if isinstance(port, MapPort):
+            key = numpy_dtype(port.map.key).name
+            self.type = f"map({_ONNX_NAMES.get(key, key)},{self.type})"
+        elif isinstance(port, Port) and port.keys is not None:
+            self.type = f"seq(map({'string' if isinstance(port.keys[0], str) else 'int64'},{self.type}))"
+        elif isinstance(port, ListPort):
             self.type = f"seq({self.type})" if port.sequence is not None else self.type
             self.type = f"optional({self.type})" if port.may_be_absent else self.type
-        self.shape = list(port.shape)
+        self.shape = [] if isinstance(port, Port) and port.keys is not None else list(port.shape)
 
     def __repr__(self) -> str:
         return f"NodeArg(name={self.name!r}, type={self.type!r}, shape={self.shape!r})"

@@ -1,18 +1,19 @@
-"""Inputs and outputs that are sequences or optional values: lists of arrays and None, in the program tensors.
+"""Inputs and outputs that are sequences or optional values: lists of arrays and None, in the program tensors; and
+inputs that are maps: dictionaries.
 
 The parts are those of `spread-sequences`: all elements in one list, and a row for each tensor: its rank, its
 sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
 from stepwell.dialects.host_strings import as_texts
-from stepwell.dialects.sequence_types import EVERY_SIZE, RANKS, OptionalType, SequenceType, list_element
+from stepwell.dialects.sequence_types import EVERY_SIZE, RANKS, MapType, OptionalType, SequenceType, list_element
 from stepwell.errors import InputError, IRError
 from stepwell.ir.types import TensorType, Type, numpy_dtype
 
@@ -140,6 +141,63 @@ class ListPort:
         return arrays if self.sequence is not None else arrays[0]
 
 
+@attrs.frozen
+class MapPort(ListPort):
+    """An input that is a dictionary, in the program its keys in ascending order and their values."""
+
+    @property
+    def map(self) -> MapType:
+        """Its type."""
+        assert isinstance(self.type, MapType)
+        return self.type
+
+    @property
+    def sequence(self) -> None:
+        """It is none."""
+        return None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of the values."""
+        return numpy_dtype(self.map.value)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {numpy_dtype(self.map.key)} -> {self.dtype}"
+
+    def accept(self, value: Any) -> dict[Any, Any]:
+        """The dictionary. Raises InputError for anything else."""
+        if not isinstance(value, Mapping):
+            raise InputError(f"input {self.name!r} is a dictionary, not {type(value).__name__}")
+        return dict(value)
+
+    def spread(self, value: Any) -> list[Array]:
+        """The keys in ascending order, and their values. Raises InputError for one of another type."""
+        kind = str if numpy_dtype(self.map.key).kind == "O" else (int, np.integer)
+        for key in value:
+            if not isinstance(key, kind) or isinstance(key, bool):
+                raise InputError(f"input {self.name!r}: {key!r} is no key of type {numpy_dtype(self.map.key)}")
+        keys = sorted(value)
+        return [self._list(keys, self.map.key), self._list([value[key] for key in keys], self.map.value)]
+
+    def _list(self, items: list[Any], type_: Type) -> Array:
+        dtype = numpy_dtype(type_)
+        if dtype.kind == "O":
+            return accepted_texts(np.array(items, object), f"input {self.name!r}")
+        try:
+            return np.array(items, dtype).reshape(len(items))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"input {self.name!r} cannot be made a map to {dtype}: {error}") from None
+
+    def sample(self, random: np.random.Generator, size: int) -> Any:
+        """There is none: keys mean something."""
+        raise InputError(f"input {self.name!r} is a dictionary, which cannot be made up: call the model from Python")
+
+
+def whole_port(name: str, type_: Type) -> ListPort:
+    """What callers see of parts that belong together."""
+    return MapPort(name, type_) if isinstance(type_, MapType) else ListPort(name, type_)
+
+
 def accepted_texts(value: Any, where: str) -> Array:
     """What is given for strings as an array of `str`. Raises InputError."""
     try:
@@ -149,9 +207,12 @@ def accepted_texts(value: Any, where: str) -> Array:
 
 
 def as_arrays(name: str, value: Any) -> dict[str, Array]:
-    """An input or output as named arrays, as a file holds them: the arrays of list `x` are `x.0`, `x.1`, .."""
+    """An input or output as named arrays, as a file holds them: the arrays of list `x` are `x.0`, `x.1`, .., and a list
+    of maps is the matrix of their values."""
     if value is None:
         return {}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {name: np.array([list(row.values()) for row in value])}
     return {f"{name}.{n}": x for n, x in enumerate(value)} if isinstance(value, list) else {name: value}
 
 

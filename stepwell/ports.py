@@ -14,13 +14,13 @@ from stepwell.dialects.host_calls import current
 from stepwell.dialects.kept import Kept, kept_by, kept_in
 from stepwell.dialects.sequence_types import is_list
 from stepwell.errors import InputError, IRError
-from stepwell.ir.attributes import Attribute, StringAttr
+from stepwell.ir.attributes import ArrayAttr, Attribute, IntegerAttr, StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols
 from stepwell.ir.parser import Parser
 from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.types import MemRefType, TensorType, Type, numpy_dtype
-from stepwell.list_ports import ListPort, accepted_texts
+from stepwell.list_ports import ListPort, accepted_texts, whole_port
 
 Array = np.ndarray[Any, Any]
 
@@ -39,6 +39,8 @@ class Port:
     published: bool = False
     whole: Type | None = None
     kept: Kept | None = None
+    keys: tuple[int | str, ...] | None = None
+    """Of an output whose rows callers see as maps: the keys of its columns."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -51,7 +53,8 @@ class Port:
         return tuple(dim if isinstance(dim, int) else str(dim) for dim in self.type.shape)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        text = f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        return text if self.keys is None else f"{text} as maps from {', '.join(map(repr, self.keys))}"
 
     def accept(self, value: Any) -> Array:
         """The value as a contiguous array of the storage's element type; without a copy where it is one.
@@ -77,6 +80,10 @@ class Port:
         if array.dtype == self.dtype:
             return array
         return current().strings.texts(array) if self.dtype.kind == "O" else array.view(self.dtype)
+
+    def shown(self, array: Array) -> Any:
+        """A result as callers see it: the array, or a map from keys to numbers for each of its rows."""
+        return array if self.keys is None else [dict(zip(self.keys, row, strict=True)) for row in array.tolist()]
 
     def with_room(self, array: Array) -> Array:
         """The array as the first rows of new memory, with room for as many as a state keeps."""
@@ -119,7 +126,7 @@ def wholes(ports: Sequence[AnyPort]) -> list[AnyPort]:
     while rest:
         port = rest.pop(0)
         if isinstance(port, Port) and port.whole is not None:
-            port = ListPort(port.name, port.whole)
+            port = whole_port(port.name, port.whole)
             del rest[: 1 + port.has_flag]
         found.append(port)
     return found
@@ -204,7 +211,10 @@ def _port(name: str, type_: Type, given: Mapping[str, Attribute]) -> AnyPort:
         raise IRError(f"{name} of type {type_} is no tensor")
     whole = given.get("sw.list")
     list_type = Parser(whole.value, "<type>").type() if isinstance(whole, StringAttr) else None
-    return Port(name, type_, storage, published, list_type)
+    columns = given.get("sw.keys")
+    listed = columns.values if isinstance(columns, ArrayAttr) else ()
+    keys = tuple(key.value for key in listed if isinstance(key, (StringAttr, IntegerAttr)))
+    return Port(name, type_, storage, published, list_type, keys=keys or None)
 
 
 def _unnamed(name: str, axis: int, size: int) -> Dim:

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 import stepwell
 from stepwell import specialised
 from stepwell.errors import EngineError, InputError, ModelError
+from stepwell.frontends.onnx.importer import import_model
 from stepwell.frontends.onnx.needs import Needs
+from stepwell.frontends.onnx.report import ImportFailed
 from stepwell.specialised import SpecialisedModel
 
 F, L = TensorProto.FLOAT, TensorProto.INT64
@@ -147,3 +150,53 @@ def test_branches_of_different_ranks() -> None:
     x = np.ones((4, 2, 3), np.float32)
     assert compiled(x, np.array(2), np.array(1)).shape == (4, 2, 3)
     assert compiled(x, np.array(1), np.array(1)).shape == (4, 6)
+
+
+def test_a_branch_that_is_known_lets_its_contents_through() -> None:
+    """The number of sizes tells the branch, what leaves it is still known as sizes, of which some are 1."""
+    both = [helper.make_tensor_value_info(name, L, None) for name in ("n", "w")]
+    pair = helper.make_graph([helper.make_node("Split", ["size"], ["n", "w"], num_outputs=2)], "pair", [], both)
+    one = helper.make_graph([helper.make_node("Identity", ["size"], [name]) for name in ("n", "w")], "one", [], both)
+    nodes = [helper.make_node("Size", ["size"], ["count"]), helper.make_node("Equal", ["count", "two"], ["is_two"]),
+             helper.make_node("If", ["is_two"], ["n", "w"], then_branch=pair, else_branch=one),
+             helper.make_node("Concat", ["n", "three", "w"], ["shape"], axis=0),
+             helper.make_node("Expand", ["x", "shape"], ["e"]), helper.make_node("Squeeze", ["e"], ["y"])]  # fmt: skip
+    made = model(nodes, {"x": (F, []), "size": (L, [2])}, ["y"])
+    made.graph.initializer.extend([helper.make_tensor("two", L, [], [2]), helper.make_tensor("three", L, [1], [3])])
+    compiled = waiting(made)
+    assert compiled.needs.values == {"size"}
+    for size, shape in (([2, 4], (2, 3, 4)), ([1, 4], (3, 4)), ([1, 1], (3,))):
+        assert compiled(np.float32(1), np.array(size)).shape == shape
+
+
+def test_a_few_integers_of_rank_2() -> None:
+    """Pairs of borders decide as lists do, floats of rank 2 do not."""
+    rows = helper.make_node("Flatten", ["pairs"], ["rows"], axis=0)
+    nodes = [rows, helper.make_node("Squeeze", ["rows"], ["list"]),
+             helper.make_node("ConstantOfShape", ["list"], ["e"]),
+             helper.make_node("Squeeze", ["e"], ["y"])]  # fmt: skip
+    compiled = waiting(model(nodes, {"pairs": (L, [2, 2])}, ["y"]))
+    assert compiled.needs.values == {"pairs"}
+    assert compiled(np.array([[1, 2], [3, 1]])).shape == (2, 3)
+    to_integers = [helper.make_node("Cast", ["rows"], ["integers"], to=L),
+                   helper.make_node("Squeeze", ["integers"], ["list"])]  # fmt: skip
+    with pytest.raises(ModelError, match="rank of the result"):
+        stepwell.compile(model([rows, *to_integers, *nodes[2:]], {"pairs": (F, [2, 2])}, ["y"]))
+
+
+def test_without_a_call_the_report_says_what_to_fix() -> None:
+    made = model([helper.make_node("Squeeze", ["x"], ["y"])], {"x": (F, ["n", 3])}, ["y"])
+    with pytest.raises(ImportFailed, match=r"(?s)with axes.*; or fix the size n, in shapes= and as initializers"):
+        import_model(made)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_the_length_of_the_size_of_an_affine_grid(rank: int) -> None:
+    theta = np.random.default_rng(0).standard_normal((2, rank, rank + 1)).astype(np.float32)
+    inputs = {"x": (F, ["a", "b", "c"]), "size": (L, ["k"])}
+    made = model([helper.make_node("AffineGrid", ["x", "size"], ["y"])], inputs, ["y"])
+    compiled = waiting(made)
+    assert compiled.needs.sizes == {"k"}
+    size = np.array([2, 3, 4, 5, 6][: rank + 2])
+    (expected,) = ReferenceEvaluator(made).run(None, {"x": theta, "size": size})
+    np.testing.assert_allclose(compiled(theta, size), expected, rtol=1e-5, atol=1e-6)

@@ -240,6 +240,7 @@ class OneHotOp(DataDependentOp):
     """
 
     name = "graph.one_hot"
+    decided_by = ("depth",)
     indices: Value = operand(NUMERIC_TENSOR)
     depth: Value = operand(NUMERIC_TENSOR)
     values: Value = operand(TENSOR)

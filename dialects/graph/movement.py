@@ -149,6 +149,7 @@ class SplitOp(ShapedByTypeOp):
     """
 
     name = "graph.split"
+    decided_by = ("sizes",)
     x: Value = operand(TENSOR)
     sizes: Value | None = optional_operand(INDEX_LIST)
     axis: int = attr(INT)
@@ -158,7 +159,7 @@ class SplitOp(ShapedByTypeOp):
     def into(x: Value, sizes: Sequence[Dim], axis: int) -> SplitOp:
         """A split into parts of known sizes. Raises IRError where they are proven not to add up."""
         check_axis(axis, tensor_type(x).rank)
-        return SplitOp(x, axis=axis, result_types=_part_types(x, sizes, axis))
+        return SplitOp(x, axis=axis, result_types=part_types(x, sizes, axis))
 
     def infer_types(self) -> Sequence[Type]:
         check_axis(self.axis, tensor_type(self.x).rank)
@@ -168,13 +169,13 @@ class SplitOp(ShapedByTypeOp):
         if sizes is None:
             count = list_length(self.sizes, "the list of sizes")
             sizes = tuple(fresh_dim(self, "split", index) for index in range(count))
-        return _part_types(self.x, sizes, self.axis)
+        return part_types(self.x, sizes, self.axis)
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         return [self.x] if len(self.parts) == 1 else super().fold(constants)
 
     def verify_op(self) -> None:
-        _part_types(self.x, [shape_of(part)[self.axis] for part in self.parts], self.axis)
+        part_types(self.x, [shape_of(part)[self.axis] for part in self.parts], self.axis)
 
     def compute(self, frame: Any, *args: Any) -> Any:
         whole = args[0].shape[self.axis]
@@ -192,7 +193,8 @@ class SplitOp(ShapedByTypeOp):
         return tuple(np.split(args[0], np.cumsum(sizes)[:-1], self.axis))
 
 
-def _part_types(x: Value, sizes: Sequence[Dim], axis: int) -> list[Type]:
+def part_types(x: Value, sizes: Sequence[Dim], axis: int) -> list[Type]:
+    """The types of the parts of a tensor along an axis. Raises IRError where their sizes are proven not to add up."""
     shape = shape_of(x)
     total: Dim = 0
     for size in sizes:
@@ -220,6 +222,7 @@ class SliceOp(DataDependentOp):
     """  # noqa: E501
 
     name = "graph.slice"
+    decided_by = ("starts", "ends", "steps")
     x: Value = operand(TENSOR)
     starts: Value = operand(INDEX_LIST)
     ends: Value = operand(INDEX_LIST)
@@ -300,6 +303,7 @@ class PadOp(DataDependentOp):
     """  # noqa: E501
 
     name = "graph.pad"
+    decided_by = ("pads",)
     x: Value = operand(TENSOR)
     pads: Value = operand(INDEX_LIST)
     value: Value | None = optional_operand(TENSOR)
@@ -369,6 +373,7 @@ class TileOp(DataDependentOp):
     """
 
     name = "graph.tile"
+    decided_by = ("repeats",)
     x: Value = operand(TENSOR)
     repeats: Value = operand(INDEX_LIST)
     result: Value = result(TENSOR)

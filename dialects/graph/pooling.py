@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.indexing import checked_indices
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.dialects.graph.windows import PADDING, Window, sliding_view, static_sizes
 from stepwell.errors import IRError
@@ -210,8 +211,9 @@ class MaxRoiPoolOp(GraphOp):
         out = np.zeros((len(rois), x.shape[1], *self.pooled), x.dtype)
         corners = np.asarray(rois, np.float64)[:, 1:] * self.spatial_scale
         corners = (np.sign(corners) * np.floor(np.abs(corners) + 0.5)).astype(np.int64)
+        images = checked_indices(rois[:, 0], x.shape[0], 0)
         for index, (left, top, right, bottom) in enumerate(corners):
-            plane = x[int(rois[index, 0])]
+            plane = x[images[index]]
             rows = _cells(top, bottom, self.pooled[0], plane.shape[1])
             columns = _cells(left, right, self.pooled[1], plane.shape[2])
             for i, row in enumerate(rows):

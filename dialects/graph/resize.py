@@ -70,6 +70,7 @@ class ResizeOp(DataDependentOp):
     """  # noqa: E501
 
     name = "graph.resize"
+    decided_by = ("sizes", "scales", "region")
     assembly = (
         "$x (`sizes` $sizes ^ `:` type($sizes))? (`scales` $scales ^ `:` type($scales))?"
         " (`region` $region ^ `:` type($region))? attr-dict `:` type($x) `->` type($result)"

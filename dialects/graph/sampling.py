@@ -13,7 +13,7 @@ from stepwell.dialects.graph.indexing import checked_indices
 from stepwell.dialects.graph.movement import agree
 from stepwell.dialects.graph.resize import cubic
 from stepwell.dialects.graph.selection import widened
-from stepwell.dialects.graph.shape import check_list, list_size, product, show_shape
+from stepwell.dialects.graph.shape import check_list, list_length, list_size, product, show_shape
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, INTS, enum
@@ -129,6 +129,7 @@ class AffineGridOp(DataDependentOp):
     """
 
     name = "graph.affine_grid"
+    decided_by = ("size",)
     theta: Value = operand(FLOAT_TENSOR)
     size: Value = operand(INDEX_LIST)
     align_corners: bool = attr(BOOL, default=False)
@@ -136,8 +137,8 @@ class AffineGridOp(DataDependentOp):
 
     def infer_types(self) -> Sequence[Type]:
         theta = shape_of(self.theta)
-        length = list_size(self.size, "size")
-        if not isinstance(length, int) or length not in (4, 5):
+        length = list_length(self.size, "size")
+        if length not in (4, 5):
             raise IRError(f"size must be [n, c, h, w] or [n, c, d, h, w], is {self.size.type}")
         rank = length - 2
         if len(theta) != 3 or proven_different(theta[1], rank) or proven_different(theta[2], rank + 1):
@@ -269,6 +270,7 @@ class ColToImOp(DataDependentOp):
     """  # noqa: E501
 
     name = "graph.col_to_im"
+    decided_by = ("image_shape", "block_shape")
     x: Value = operand(REAL_OR_BOOL_TENSOR)
     image_shape: Value = operand(INDEX_LIST)
     block_shape: Value = operand(INDEX_LIST)

@@ -122,6 +122,7 @@ class TopKOp(DataDependentOp):
     """  # noqa: E501
 
     name = "graph.top_k"
+    decided_by = ("k",)
     x: Value = operand(NUMERIC_TENSOR)
     k: Value = operand(INT_TENSOR)
     axis: int = attr(INT)

@@ -25,6 +25,9 @@ from stepwell.dialects.sequence_types import (
     sequence_of,
     without_symbols,
 )
+from stepwell.dialects.sequence_types import (
+    MapType as MapType,
+)
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.attrkinds import TYPE

@@ -130,6 +130,7 @@ class ReshapeOp(ShapedByTypeOp):
     """
 
     name = "graph.reshape"
+    decided_by = ("shape",)
     x: Value = operand(TENSOR)
     shape: Value | None = optional_operand(INDEX_LIST)
     allow_zero: bool = attr(BOOL, default=False)
@@ -188,6 +189,7 @@ class ExpandOp(ShapedByTypeOp):
     """
 
     name = "graph.expand"
+    decided_by = ("shape",)
     x: Value = operand(TENSOR)
     shape: Value | None = optional_operand(INDEX_LIST)
     result: Value = result(TENSOR)

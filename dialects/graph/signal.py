@@ -74,6 +74,7 @@ class DftOp(DataDependentOp):
     """
 
     name = "graph.dft"
+    decided_by = ("length", "where")
     x: Value = operand(FLOAT_TENSOR)
     length: Value | None = optional_operand(INT_TENSOR)
     where: Value | None = optional_operand(INT_TENSOR)

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -69,6 +69,9 @@ class DataDependentOp(GraphOp):
 
     A size that its type knows is not computed: `result_shape` gives it."""
 
+    decided_by: ClassVar[tuple[str, ...]] = ()
+    """The operands, by name, whose contents are all that the new sizes hang on; all operands where none is named."""
+
     new_dims: tuple[str, ...] = attr(list_of(STRING), default=())
 
     def is_named(self) -> bool:
@@ -80,6 +83,13 @@ class DataDependentOp(GraphOp):
         next(behind)
         types = (result.type for op in behind for inner in op.walk() for result in inner.results)
         return any(names & free_symbols(dim) for type_ in types if isinstance(type_, TensorType) for dim in type_.shape)
+
+    @property
+    def deciders(self) -> Sequence[Value]:
+        """The operands whose contents decide the new sizes."""
+        if not self.decided_by:
+            return self.operands
+        return [value for name in self.decided_by if isinstance(value := getattr(self, name), Value)]
 
     def compute(self, frame: Any, *args: Any) -> Any:
         """The meaning on NumPy arrays."""

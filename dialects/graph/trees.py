@@ -11,7 +11,7 @@ from stepwell.dialects.graph.base import Array, GraphOp, constant_array, same_el
 from stepwell.dialects.graph.movement import agree
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import INT, enum
-from stepwell.ir.constraints import BOOL_TENSOR, FLOAT_TENSOR, INT_TENSOR, NUMERIC_TENSOR
+from stepwell.ir.constraints import BOOL_TENSOR, FLOAT_TENSOR, INT_TENSOR, NUMERIC_TENSOR, SCALAR_OR_STRING_TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.opdef import attr, operand, result
 from stepwell.ir.types import TensorType, Type, numpy_dtype
@@ -99,7 +99,7 @@ def merged(leaves: Array, aggregate: str) -> Array:
 
 class LookupOp(GraphOp):
     """values[k] for the k with keys[k] = x, element by element, else the default (one element). Keys are sorted, NaN
-    last; NaN finds NaN. ONNX: LabelEncoder.
+    last; NaN finds NaN. Keys that are strings are constants. ONNX: LabelEncoder.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x3xsi64>
@@ -112,8 +112,8 @@ class LookupOp(GraphOp):
     """
 
     name = "graph.lookup"
-    x: Value = operand(NUMERIC_TENSOR)
-    keys: Value = operand(NUMERIC_TENSOR)
+    x: Value = operand(SCALAR_OR_STRING_TENSOR)
+    keys: Value = operand(SCALAR_OR_STRING_TENSOR)
     values: Value = operand(NUMERIC_TENSOR)
     default: Value = operand(NUMERIC_TENSOR)
     result: Value = result(NUMERIC_TENSOR)

@@ -1,4 +1,4 @@
-"""Sampling at computed places: grids, affine grids, regions of interest, and folding of columns."""
+"""Sampling at computed places: grids, affine grids, and folding of columns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from stepwell.dialects.graph.sampling import (
     AffineGridOp,
     ColToImOp,
     GridSampleOp,
-    RoiAlignOp,
 )
 from stepwell.dialects.graph.shape import product
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import const, dim
-from stepwell.ir.conversion import Conversion, NoMatch
+from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, dim_max, symbol
 from stepwell.ir.types import F32, F64, I64, FloatType, TensorType, Type, bit_width
@@ -29,13 +28,11 @@ from stepwell.lowering.to_tensor.numbers import as_float, from_float
 from stepwell.lowering.to_tensor.places import (
     Places,
     dims,
-    lowest,
     moved,
     reads_unsigned,
     reduced,
     result_type,
 )
-from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
 
 NOWHERE = -(1 << 48)  # a column that stays negative whatever is added
@@ -186,69 +183,6 @@ def affine_grid(op: AffineGridOp, c: Conversion) -> Value:
 
     maps = [[dim(0), dim(axes + 1), const(k)] for k in range(axes + 1)]
     return moved(c, result, body, inputs=[theta] * (axes + 1), maps=maps)
-
-
-@lowers(RoiAlignOp)
-def roi_align(op: RoiAlignOp, c: Conversion) -> Value:
-    """graph.roi_align %x, %rois, %b  ->  out[r, c, i, j] = mean (or maximum) over samples s, t of the bin (i, j) of the
-    bilinear sum of x[b[r], c, ..]"""
-    if op.samples == 0:
-        raise NoMatch("the number of samples of a bin depends on data")
-    result, element = result_type(op), tensor_type(c.new(op.x)).element
-    computed, rank = at_least_f32(element), result.rank
-    largest = op.reduce == "max"
-
-    def sample(p: Places, low: Value, high: Value, size: Dim, axis: int, bins: int) -> list[tuple[Value, Value]]:
-        """(position, weight) of both neighbours of a sample along one axis."""
-
-        def number(value: float) -> Value:
-            return p.constant(value, computed)
-
-        shift = number(0.5 if op.half_pixel else 0.0)
-        begin, end = (p.sub(p.mul(p.widened(edge), number(op.scale)), shift) for edge in (low, high))
-        length = p.sub(end, begin)
-        if not op.half_pixel:
-            length = p.maximum(length, number(1.0))
-        width = p.divf(length, number(float(bins)))
-        inner = p.add(p.float_of(p.at(rank + axis), computed), number(0.5))
-        offset = p.divf(p.mul(inner, width), number(float(op.samples)))
-        at = p.add(p.add(begin, p.mul(p.float_of(p.at(2 + axis), computed), width)), offset)
-        count = p.float_of(p.size(size), computed)
-        inside = p.both(p.compare("ge", at, number(-1.0)), p.compare("le", at, count))
-        last = p.sub(count, number(1.0))
-        held = p.minimum(p.maximum(p.select(inside, at, number(0.0)), number(0.0)), last)
-        base = p.floor(held)
-        part, below = p.sub(held, base), p.whole_of(base)
-        above = p.minimum(p.add(below, p.whole(1)), p.sub(p.size(size), p.whole(1)))
-        weights = (p.select(inside, value, number(0.0)) for value in (p.sub(number(1.0), part), part))
-        return list(zip((below, above), weights, strict=True))
-
-    def body(p: Places, image: Value, x1: Value, y1: Value, x2: Value, y2: Value, source: Value) -> Value:
-        height, width = shape_of(op.x)[2:]
-        rows = sample(p, y1, y2, height, 0, op.height)
-        columns = sample(p, x1, x2, width, 1, op.width)
-        first = checked_place(p, op.batch_indices, image, 0, shape_of(op.x)[0])
-        total: Value | None = None
-        for (row, a), (column, b) in itertools.product(rows, columns):
-            part = p.mul(p.widened(p.read(source, [first, p.at(1), row, column])), p.mul(a, b))
-            total = part if total is None else p.maximum(total, part) if largest else p.add(total, part)
-        assert total is not None
-        return total
-
-    found = reduced(
-        c, result.with_element(computed), [op.samples, op.samples], body,
-        lambda p, a, b: p.maximum(a, b) if largest else p.add(a, b),
-        lowest(computed, False) if largest else attribute_of(0.0, computed),
-        inputs=[c.new(op.batch_indices), *[c.new(op.rois)] * 4],
-        maps=[[dim(0)], *([dim(0), const(k)] for k in range(4))], sources=[c.new(op.x)],
-    )  # fmt: skip
-
-    def finish(p: Places, value: Value) -> Value:
-        if not largest:
-            value = p.divf(value, p.constant(float(op.samples * op.samples), computed))
-        return p.narrowed(value, result.element)
-
-    return moved(c, result, finish, inputs=[found], maps=[dims(rank)])
 
 
 @sizes_by_data(ColToImOp)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from stepwell.dialects.graph.base import constant_array
+from stepwell.dialects.graph.base import tensor_type as graph_type
 from stepwell.dialects.graph.trees import MODES, LookupOp, TreeEnsembleOp
-from stepwell.dialects.tensor import DimsAttr, ForOp, YieldOp, tensor_type
+from stepwell.dialects.tensor import ConstantOp, DimsAttr, ForOp, YieldOp, tensor_type
 from stepwell.ir.affine_expr import dim
+from stepwell.ir.attributes import ElementsAttr, elements
 from stepwell.ir.builder import Builder
-from stepwell.ir.conversion import Conversion
+from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Block, Region, Value
-from stepwell.ir.types import I32, INDEX, FloatType, TensorType
+from stepwell.ir.types import I32, INDEX, FloatType, StringType, TensorType
+from stepwell.lowering.to_tensor.host import HANDLES
 from stepwell.lowering.to_tensor.places import (
     Places,
     dims,
@@ -93,7 +96,11 @@ def _level(op: TreeEnsembleOp, c: Conversion, walk: Value, type_: TensorType) ->
 
 @lowers(LookupOp)
 def lookup(op: LookupOp, c: Conversion) -> Value:
-    """graph.lookup %x, %keys, %values, %default  ->  the place by halving steps; values[place] where its key is x"""
+    """graph.lookup %x, %keys, %values, %default  ->  the place by halving steps; values[place] where its key is x
+
+    Strings are handles, those of constants the first ones: these count the rows of a table with the places."""
+    if isinstance(graph_type(op.keys).element, StringType):
+        return _by_handle(op, c)
     result = result_type(op)
     (count,) = tensor_type(c.new(op.keys)).shape
     assert isinstance(count, int)
@@ -120,3 +127,28 @@ def lookup(op: LookupOp, c: Conversion) -> Value:
 
     maps = [dims(result.rank), origin_place(inputs[1])]
     return moved(c, result, body, inputs=inputs, maps=maps, sources=[c.new(op.keys), c.new(op.values)])
+
+
+def _by_handle(op: LookupOp, c: Conversion) -> Value:
+    """values[places[x]] where the handle x is that of a key, else the default"""
+    result, known = result_type(op), op.keys.defining_op
+    handles = known.attributes.get(HANDLES) if known is not None else None
+    if not isinstance(handles, ElementsAttr):
+        raise NoMatch("keys that are strings must be constants")
+    numbers = handles.numpy()
+    places = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
+    places[numbers] = np.arange(len(numbers))
+    inputs = [c.new(op.x), c.new(op.default)]
+    if not len(places):
+        return moved(c, result, inputs=inputs[1:], maps=[origin_place(inputs[1])])
+
+    def body(p: Places, x: Value, default: Value, table: Value, values: Value) -> Value:
+        handle, count = p.index_of(x, False), p.whole(len(places))
+        inside = p.compare("lt", handle, count)
+        place = p.index_of(p.read(table, [p.minimum(handle, p.sub(count, p.whole(1)))]), False)
+        found = p.both(inside, p.compare("ge", place, p.whole(0)))
+        return p.select(found, p.read(values, [p.maximum(place, p.whole(0))]), default)
+
+    table = c.insert(ConstantOp(value=elements(places, None, "places"))).result
+    maps = [dims(result.rank), origin_place(inputs[1])]
+    return moved(c, result, body, inputs=inputs, maps=maps, sources=[table, c.new(op.values)])

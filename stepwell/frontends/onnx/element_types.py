@@ -9,7 +9,7 @@ import attrs
 import onnx
 from onnx import TensorProto
 
-from stepwell.dialects.sequence_types import EVERY_SIZE, OptionalType, SequenceType, without_symbols
+from stepwell.dialects.sequence_types import EVERY_SIZE, MapType, OptionalType, SequenceType, without_symbols
 from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.ir.dims import Dim, symbol
 from stepwell.ir.types import (
@@ -101,6 +101,16 @@ def _sequence(proto: Any, dims: Dims) -> Type:
     return SequenceType(element, tuple(max(size, EVERY_SIZE) for size in sizes))
 
 
+def _map(proto: Any, dims: Dims) -> Type:
+    inner = proto.map_type.value_type
+    if inner.WhichOneof("value") != "tensor_type":
+        raise Unsupported("a map to what is no tensor is not supported", "pass its parts as tensors of their own")
+    key = element_type(proto.map_type.key_type)
+    if not isinstance(key, (IntegerType, StringType)):
+        raise Unsupported(f"a map from {key} is not supported", "its keys are integers or strings")
+    return MapType(key, element_type(inner.tensor_type.elem_type))
+
+
 def _optional(proto: Any, dims: Dims) -> Type:
     inner = proto.optional_type.elem_type
     if inner.WhichOneof("value") not in ("tensor_type", "sequence_type"):
@@ -123,7 +133,7 @@ VALUE_TYPES: dict[str, Callable[[Any, Dims], Type]] = {
     "tensor_type": _tensor,
     "sequence_type": _sequence,
     "optional_type": _optional,
-    "map_type": _unsupported("maps"),
+    "map_type": _map,
     "sparse_tensor_type": _unsupported("sparse tensors as inputs or outputs"),
     "opaque_type": _unsupported("opaque types"),
 }

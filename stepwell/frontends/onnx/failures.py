@@ -58,8 +58,9 @@ def problem_of(
         advice = "this is a fault of the importer: please report it with the model"
     unknown = error.unknown if isinstance(error, Unsupported) else error
     needs = needs_of(unknown, function) if isinstance(unknown, UnknownError) else None
-    if needs is not None and not advice:
-        advice = f"fix {needs}, in shapes= and as initializers; stepwell.compile does so when the model is called"
+    if needs is not None:
+        fixing = f"fix {needs}, in shapes= and as initializers; stepwell.compile does so when the model is called"
+        advice = f"{advice.rstrip('.')}; or {fixing}" if advice else fixing
     types = tuple(shown(slot.type) if isinstance(slot, Value) else "?" if slot else "absent" for slot in inputs)
     return Problem("node", prefix + node.label, reason, advice, node.op_type, node.domain, version, types, error, needs)
 

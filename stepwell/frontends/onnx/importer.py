@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+from onnx import TensorShapeProto
 
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.dialects.graph.sequence import OptionalGetElementOp
-from stepwell.dialects.sequence_types import OptionalType
+from stepwell.dialects.sequence_types import MapType, OptionalType
 from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules
@@ -29,6 +30,7 @@ from stepwell.frontends.onnx.declared import fits, fresh_dims, plain_dims
 from stepwell.frontends.onnx.element_types import Port, shown, text, value_type
 from stepwell.frontends.onnx.failures import RULE_FAULTS, check_importable, placeholders, problem_of
 from stepwell.frontends.onnx.input_shapes import Shapes, input_types, symbol_prefix
+from stepwell.frontends.onnx.maps import Keys, Pairs, Rows, described_parts, described_rows
 from stepwell.frontends.onnx.model import Model, load_model
 from stepwell.frontends.onnx.node import FollowUp, ImportNode
 from stepwell.frontends.onnx.registry import RULES, Array, RuleTable, Unsupported
@@ -117,6 +119,7 @@ class _Importer:
         self.aliases: dict[str, str] = {}
         self._tainted: set[Value] = set()
         self._named: set[str] = set()
+        self._keys: dict[str, Keys] = {}  # of outputs that are lists of maps
         self._blob_names: set[str] = set()
         self._constants: dict[int, tuple[Any, ElementsAttr]] = {}  # id of a TensorProto -> itself, its elements
         self._schema_functions: dict[tuple[str, str, int], Function] = {}
@@ -164,6 +167,10 @@ class _Importer:
                 self._complain("input", port.name, type_.reason, type_.advice.replace("NAME", port.name), type_)
                 scope.values[port.name] = POISON
                 continue
+            if isinstance(type_, MapType):
+                scope.values[port.name] = self._map(function, port, type_)
+                given += described_parts(port.name, type_)
+                continue
             scope.values[port.name] = function.entry.add_argument(type_, names.hint(port.name))
             if isinstance(type_, TensorType):
                 self._symbols.update(name for dim in type_.shape for name in free_symbols(dim))
@@ -171,6 +178,14 @@ class _Importer:
             self.report.inputs.append((port.name, type_))
             given.append(names.named(port.name))
         function.arg_attrs = given or None
+
+    def _map(self, function: FuncOp, port: Port, type_: MapType) -> Pairs:
+        """The arguments for a map, whose number of keys is a symbol."""
+        self.report.inputs.append((port.name, type_))
+        (count,) = fresh_dims(symbol_prefix(port.name), self._symbols)(TensorShapeProto(dim=[{}]))
+        parts = [function.entry.add_argument(TensorType((count,), element), f"{names.hint(port.name)}_{part}")
+                 for part, element in (("keys", type_.key), ("values", type_.value))]  # fmt: skip
+        return Pairs(*parts)
 
     def _initializers(self, graph: Graph, scope: Scope, skipped: Collection[str]) -> None:
         for name, tensor in graph.initializers.items():
@@ -206,6 +221,11 @@ class _Importer:
 
     def _output(self, port: Port, scope: Scope) -> Value | None:
         value = scope.lookup(port.name)
+        if isinstance(value, Pairs):
+            self._complain("output", port.name, "a map that comes in cannot leave", "leave the output out")
+        if isinstance(value, Rows):
+            self._keys[port.name] = value.keys
+            return value.value
         if not isinstance(value, Value):
             return None
         declared = self._declared(port)
@@ -227,7 +247,10 @@ class _Importer:
     def _finish(self, module: ModuleOp, function: FuncOp, returned: Sequence[Value]) -> None:
         function.entry.append(ReturnOp(returned, loc=self.loc))
         function.update_type()
-        function.res_attrs = [names.named(port.name) for port in self.graph.outputs]
+        function.res_attrs = [
+            described_rows(port.name, self._keys[port.name]) if port.name in self._keys else names.named(port.name)
+            for port in self.graph.outputs
+        ]
         for op in list(function.walk_of(ConstantOp)):
             if not op.results[0].has_uses:
                 op.erase()
@@ -285,12 +308,12 @@ class _Importer:
             self._tainted.update(result for result in results if isinstance(result, Value))
         for name, result in zip(node.outputs, results, strict=False):
             if name:
-                scope.values[name] = self._bind(scope, name, result) if isinstance(result, Value) else POISON
+                scope.values[name] = self._bind(scope, name, result) if isinstance(result, Value) else result or POISON
 
     def _view(
         self, node: NodeInfo, version: int, attributes: Mapping[str, Any], inputs: Sequence[Slot], scope: Scope
     ) -> ImportNode:
-        given = [slot if isinstance(slot, Value) else None for slot in inputs]
+        given = [slot if isinstance(slot, (Value, Pairs, Rows)) else None for slot in inputs]
         while given and given[-1] is None:
             given.pop()
 
@@ -303,22 +326,26 @@ class _Importer:
     def _convert(
         self, node: NodeInfo, version: int, attributes: Mapping[str, Any], view: ImportNode, scope: Scope
     ) -> list[Slot]:
-        inputs = [view.optional(index) for index in range(len(node.inputs))]
+        def inputs() -> list[Value | None]:
+            return [view.optional(index) for index in range(len(node.inputs))]
+
         function = self.functions.get(node.function_key)
         if function is not None:
-            return self._inline(node, function, {**function.defaults, **attributes}, inputs, scope)
+            return self._inline(node, function, {**function.defaults, **attributes}, inputs(), scope)
         schema.check_node(node, version, attributes)
         rule = self.table.find(node.domain, node.op_type, version)
         if rule is None:
-            return self._expand(node, version, attributes, inputs, scope)
+            return self._expand(node, version, attributes, inputs(), scope)
         made = rule(view)
-        results: list[Slot] = [made] if isinstance(made, Value) else list(made)
+        results: list[Slot] = [made] if isinstance(made, (Value, Rows)) else list(made)
         for index, name in enumerate(node.outputs):
             if name and (index >= len(results) or results[index] is None):
                 raise Unsupported(f"its output {index} ({name!r}) is not supported", "remove what uses it")
         return results
 
     def _is_bad(self, slot: Slot) -> bool:
+        if isinstance(slot, Rows):
+            slot = slot.value
         return isinstance(slot, Poison) or (isinstance(slot, Value) and self.is_tainted(slot))
 
     def _bind(self, scope: Scope, name: str, value: Value) -> Value:
@@ -363,6 +390,8 @@ class _Importer:
             self._import_nodes(graph.nodes, scope)
         results = [scope.lookup(port.name) for port in graph.outputs]
         found = [result for result in results if isinstance(result, Value)]
+        if any(isinstance(result, (Pairs, Rows)) for result in results):
+            raise Unsupported("a map leaves a subgraph", "only the whole model can give maps")
         if len(found) < len(results):
             raise FollowUp("an output of a subgraph could not be imported")
         return found

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import attrs
 
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.graph.base import content
-from stepwell.dialects.graph.control import IfOp
+from stepwell.dialects.graph.base import CONTENT_LIMIT, content, is_content_type
+from stepwell.dialects.graph.control import IfOp, RegionOp
 from stepwell.dialects.graph.shape import ShapeOp
+from stepwell.dialects.graph.symbols import DataDependentOp
 from stepwell.errors import UnknownError
 from stepwell.frontends.onnx.names import name_of
 from stepwell.ir.attributes import ArrayAttr, StringAttr
@@ -74,7 +76,15 @@ class _Search:
             if name in self.told:
                 self.sizes.add(name)
             else:
-                self.values_of(self.bearer(name))
+                self.born_at(self.bearer(name))
+
+    def born_at(self, op: Operation) -> None:
+        """What the symbols that are born at an op depend on, besides the sizes that go into them."""
+        if not isinstance(op, DataDependentOp) or isinstance(op, RegionOp):
+            self.values_of(op)
+            return
+        for value in op.deciders:
+            self.value(value)
 
     def bearer(self, name: str) -> Operation:
         """The op at which a symbol is born."""
@@ -102,8 +112,11 @@ class _Search:
             self.values_of(value.defining_op)
 
     def argument(self, value: BlockArgument) -> None:
-        """An input, which is small if it is a list."""
-        if value.block is not self.function.entry or not isinstance(value.type, TensorType) or value.type.rank > 1:
+        """An input, which is small if it is a list, or a few integers such as pairs of borders."""
+        if value.block is not self.function.entry or not isinstance(value.type, TensorType):
+            raise _Untold
+        few = is_content_type(value.type) and math.prod(value.type.static_shape) <= CONTENT_LIMIT
+        if value.type.rank > 1 and not few:
             raise _Untold
         self.values.add(name_of(value))
 

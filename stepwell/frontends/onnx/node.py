@@ -12,9 +12,10 @@ import numpy as np
 from onnx import AttributeProto
 
 from stepwell.dialects.graph.base import ConstantOp, content
-from stepwell.errors import ModelError, UnknownError
+from stepwell.errors import ModelError, StepwellError, UnknownError
 from stepwell.frontends.onnx.constants import constant_of
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, element_type, text
+from stepwell.frontends.onnx.maps import Pairs, Rows
 from stepwell.frontends.onnx.registry import Array, Unsupported
 from stepwell.frontends.onnx.schema import attribute_type_name, default_of
 from stepwell.frontends.onnx.structure import Graph, NodeInfo
@@ -82,7 +83,7 @@ class ImportNode:
         info: NodeInfo,
         version: int,
         attributes: Mapping[str, Any],
-        inputs: Sequence[Value | None],
+        inputs: Sequence[Value | Pairs | Rows | None],
         builder: Builder,
         loc: Location,
         services: Services,
@@ -123,7 +124,19 @@ class ImportNode:
 
     def optional(self, index: int) -> Value | None:
         """An input that may be absent."""
-        return self._inputs[index] if self.has_input(index) else None
+        found = self._inputs[index] if self.has_input(index) else None
+        if isinstance(found, Rows):
+            raise Unsupported(f"its input {index} is a list of maps, which can only be an output of the model")
+        if isinstance(found, Pairs):
+            raise Unsupported(f"its input {index} is a map, which only DictVectorizer and CastMap take")
+        return found
+
+    def pairs(self, index: builtins.int) -> Pairs:
+        """An input that is a map; raises Unsupported where it is none."""
+        found = self._inputs[index] if self.has_input(index) else None
+        if not isinstance(found, Pairs):
+            raise Unsupported(f"its input {index} is no map", "The model is malformed.")
+        return found
 
     def inputs(self) -> list[Value]:
         """All inputs; raises ModelError where one is absent."""
@@ -216,7 +229,11 @@ class ImportNode:
     def insert(self, op: OpT) -> OpT:
         """Put a graph op at the insertion point with the node's location. Raises VerifyError where it is not valid."""
         op.loc = self._loc
-        _verify_alone(op)
+        try:
+            _verify_alone(op)
+        except StepwellError:
+            op.drop_all_references()
+            raise
         self._builder.insert(op)
         for result in op.results:
             content(result)  # known in order, so that asking later does not recurse along the whole model

@@ -17,6 +17,7 @@ import attrs
 import numpy as np
 
 from stepwell.errors import ModelError, UnknownError
+from stepwell.frontends.onnx.maps import Pairs, Rows
 from stepwell.ir.core import OpT, Value
 from stepwell.ir.origins import note
 from stepwell.ir.types import Type
@@ -71,6 +72,9 @@ class Node(Protocol):
     def optional(self, index: int) -> Value | None:
         """An input that may be absent."""
 
+    def pairs(self, index: int) -> Pairs:
+        """An input that is a map; raises Unsupported where it is none."""
+
     def inputs(self) -> list[Value]:
         """All inputs; raises ModelError where one is absent."""
 
@@ -123,7 +127,7 @@ class Node(Protocol):
         """The error to raise for a case that is not supported."""
 
 
-Rule = Callable[[Any], "Value | Sequence[Value | None]"]
+Rule = Callable[[Any], "Value | Rows | Sequence[Value | None]"]
 RuleT = TypeVar("RuleT", bound=Rule)
 
 

@@ -9,6 +9,7 @@ import attrs
 
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.element_types import text
+from stepwell.frontends.onnx.maps import Pairs, Rows
 from stepwell.frontends.onnx.structure import NodeInfo
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Value
@@ -20,7 +21,7 @@ class Poison:
 
 POISON = Poison()
 
-Slot = Value | Poison | None  # None: an optional input that the caller of a function did not give
+Slot = Value | Pairs | Rows | Poison | None  # None: an optional input that the caller of a function did not give
 
 
 @attrs.define(eq=False)

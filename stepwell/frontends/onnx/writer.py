@@ -20,6 +20,7 @@ from stepwell.dialects.sequence_types import is_list, list_element
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx import names
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, shown, type_proto
+from stepwell.frontends.onnx.maps import Keys, keys_of
 from stepwell.frontends.onnx.operators import element_text, least_opset
 from stepwell.frontends.onnx.registry import Array, Unsupported
 from stepwell.frontends.onnx.report import Problem
@@ -175,11 +176,25 @@ class Writer:
         self._sizes.learn(*function.arguments)
         self._operations(function.entry)
         self._label = ""
-        for name, value in zip(outputs, function.returned, strict=True):
+        for index, (name, value) in enumerate(zip(outputs, function.returned, strict=True)):
+            keys = keys_of(function.result_attributes(index))
+            if keys is not None:
+                self._rows(name, value, keys)
+                continue
             if self.name(value) != name:
                 self.node("Identity", [value], [name])
             self._port("output", self._graph.output, name, value)
         return self._graph
+
+    def _rows(self, name: str, value: Value, keys: Keys) -> None:
+        """The rows of a matrix as maps, under a name."""
+        texts = isinstance(keys[0], str)
+        label: dict[str, Any] = {"classlabels_strings" if texts else "classlabels_int64s": list(keys)}
+        self.node("ZipMap", [value], [name], domain="ai.onnx.ml", **label)
+        scores = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+        key = onnx.TensorProto.STRING if texts else onnx.TensorProto.INT64
+        rows = onnx.helper.make_sequence_type_proto(onnx.helper.make_map_type_proto(key, scores))
+        self._graph.output.append(onnx.helper.make_value_info(name, rows))
 
     def _port(self, kind: str, ports: Any, name: str, value: Value) -> None:
         try:
@@ -196,7 +211,8 @@ class Writer:
             if self._names.get(value) != name or name in outputs:
                 name = self.fresh(name)
             outputs.append(name)
-            self._names.setdefault(value, name)
+            if keys_of(self._function.result_attributes(index)) is None:
+                self._names.setdefault(value, name)
         return outputs
 
     def _operations(self, block: Block) -> None:

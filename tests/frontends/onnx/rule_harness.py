@@ -88,9 +88,13 @@ def _check(result: Any, array: Any, sizes: Mapping[str, int]) -> None:
 
 
 def imported(source: Any, **options: Any) -> Imported:
-    """A model, imported and verified; options as of `import_model`."""
+    """A model, imported and verified, where nothing outside of it uses its values; options as of `import_model`."""
     module = import_model(source, **options)
     verify(module)
+    inside = set(module.walk())
+    for op in inside:
+        for result in op.results:
+            assert inside.issuperset(result.users), f"{op.op_name} is used by what was given up: {result.users}"
     return Imported(main_of(module))
 
 

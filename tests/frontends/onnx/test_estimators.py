@@ -145,9 +145,27 @@ def test_outliers() -> None:
     np.testing.assert_array_equal(labels.reshape(-1), estimator.predict(x))
 
 
-def test_labels_that_are_maps_are_refused() -> None:
+@pytest.mark.parametrize("classes", [2, 3])
+def test_linear_discriminant(classes: int) -> None:
+    """Of two classes the export is a softmax of both signs of the decision, which is the logistic function of twice the
+    decision: scikit-learn takes that of the decision itself. The model is run as it is written."""
     x = samples()
-    estimator = fitted(lambda: linear_model.LogisticRegression(), x, (x[:, 0] > 0).astype(np.int64))
-    proto = skl2onnx.to_onnx(estimator, x[:1])
-    with pytest.raises(stepwell.StepwellError, match="without ZipMap"):
-        stepwell.compile(proto)
+    y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(np.int64) + (classes == 3) * (x[:, 3] > 0.6)
+    estimator = fitted(lambda: discriminant_analysis.LinearDiscriminantAnalysis(), x, y)
+    labels, scores, *_ = compiled(estimator)(x)
+    np.testing.assert_array_equal(labels, estimator.predict(x))
+    expected = estimator.predict_proba(x)
+    if classes == 2:
+        decision = estimator.decision_function(x)
+        np.testing.assert_allclose(expected[:, 1], 1 / (1 + np.exp(-decision)), atol=2e-5)
+        expected = np.stack([1 / (1 + np.exp(2 * decision)), 1 / (1 + np.exp(-2 * decision))], 1)
+    np.testing.assert_allclose(scores, expected, atol=2e-5)
+
+
+def test_probabilities_as_maps() -> None:
+    """As skl2onnx exports them by default."""
+    x = samples()
+    estimator = fitted(lambda: linear_model.LogisticRegression(), x, np.where(x[:, 0] > 0, "yes", "no"))
+    _, found = stepwell.compile(skl2onnx.to_onnx(estimator, x[:1]))(x)
+    assert [list(row) for row in found] == [["no", "yes"]] * len(x)
+    np.testing.assert_allclose([list(row.values()) for row in found], estimator.predict_proba(x), atol=2e-5)

@@ -249,7 +249,9 @@ def test_sets() -> None:
                           "kernel_type": "COSINE"}, "kernel 'COSINE'"),
         ("Normalizer", {"norm": "L3"}, "norm 'L3'"),
         ("LabelEncoder", {"keys_floats": [1.0], "values_int64s": [1, 2]}, r"shape \[1\] for values of \[2\]"),
-        ("ZipMap", {"classlabels_int64s": [0, 1]}, "without ZipMap"),
+        ("ZipMap", {"classlabels_int64s": [0, 1, 2]}, "3 labels for 2 scores"),
+        ("ZipMap", {}, "0 labels for scores"),
+        ("DictVectorizer", {"int64_vocabulary": [1]}, "input 0 is no map"),
     ],
 )  # fmt: skip
 def test_what_is_refused(op: str, attributes: dict[str, Any], reason: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
+from stepwell.dialects.graph.base import content
 from stepwell.errors import StepwellError
 from tests.frontends.onnx.rule_harness import given, imported, node_model
 
@@ -126,6 +127,14 @@ def test_split_by_attribute(version: int) -> None:
 def test_split_into_equal_parts(version: int, attributes: dict[str, int]) -> None:
     parts = run("Split", version, [X], 3, axis=1, **attributes)
     np.testing.assert_array_equal(np.concatenate(parts, 1), X)
+
+
+def test_a_split_of_known_contents() -> None:
+    """It is sliced, so that the parts are known too."""
+    parts = run("Split", 18, [ints(7, 8, 9), ints(2, 1)], 2)
+    assert [part.tolist() for part in parts] == [[7, 8], [9]]
+    made = imported(node_model("Split", [ints(7, 8, 9), ints(2, 1)], outputs=2, version=18, constants=[0, 1]))
+    assert [content(value) for value in made.main.returned] == [(7, 8), (9,)]
 
 
 def test_split_18_leaves_the_last_part_smaller() -> None:

@@ -138,6 +138,16 @@ def test_n_grams_are_counted(of_strings: bool, least: int, most: int, skips: int
         assert compiled(x).tolist() == [counted(row, pool, least, most, skips) for row in given]
 
 
+def test_coordinates_without_n_gram_and_n_grams_of_several() -> None:
+    """An n-gram that is listed twice counts at both of its coordinates; a coordinate between may have none."""
+    told = {"pool_strings": ["a", "b", "a", "a", "b", "a", "b"], "ngram_counts": [0, 3],
+            "ngram_indexes": [6, 1, 0, 4, 2]}  # fmt: skip
+    model = one_node("TfIdfVectorizer", TensorProto.STRING, ["c"], TensorProto.FLOAT, 1, "", mode="TF",
+                     min_gram_length=1, max_gram_length=2, max_skip_count=0, **told)  # fmt: skip
+    x = array(["a", "b", "b", "a", "b", "?"], "strings")
+    assert result_of(model, x) == [2, 3, 2, 0, 2, 0, 2]
+
+
 @pytest.mark.parametrize(("mode", "expected"), [("IDF", [2.0, 3.0, 0.0]), ("TFIDF", [4.0, 3.0, 0.0])])
 def test_weights_of_coordinates(mode: str, expected: list[float]) -> None:
     told = {"pool_int64s": [7, 8, 9], "ngram_counts": [0], "ngram_indexes": [1, 0, 2], "weights": [2.0, 3.0, 4.0]}

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepwell.dialects.graph.sampling import AffineGridOp, ColToImOp, GridSampleOp, RoiAlignOp
+from stepwell.dialects.graph.sampling import AffineGridOp, ColToImOp, GridSampleOp
 from stepwell.dialects.graph.shape import ShapeOp
-from stepwell.errors import PassError
-from stepwell.ir.types import F16, F32, F64, SI32, SI64, IntegerType, Signedness, Type, numpy_dtype
-from stepwell.lowering.to_tensor.convert import ToTensor
-from tests.lowering.to_tensor.descent import M, N, check, counted, graph_module, ints, lowered, tensor
+from stepwell.ir.types import F16, F32, F64, SI32, IntegerType, Signedness, Type, numpy_dtype
+from tests.lowering.to_tensor.descent import M, N, check, counted, ints, tensor
 
 UI8 = IntegerType(8, Signedness.UNSIGNED)
 GRID = np.linspace(-1.7, 1.6, 24).reshape(1, 3, 4, 2).astype(np.float32)
@@ -58,27 +56,6 @@ def test_affine_grid(align_corners: bool) -> None:
     theta = np.linspace(-1, 1, 12).reshape(2, 2, 3).astype(np.float32)
     check([tensor(2, 2, 3), tensor(2, 1, N, M)], build, theta, counted(2, 1, 3, 4), tolerance=1e-5)
     check([tensor(2, 2, 3), tensor(2, 1, N, M)], build, theta, counted(2, 1, 1, 4), tolerance=1e-5, deep=False)
-
-
-@pytest.mark.parametrize("half_pixel", [False, True])
-@pytest.mark.parametrize("reduce", ["mean", "max"])
-def test_roi_align(reduce: str, half_pixel: bool) -> None:
-    def build(x: Any, rois: Any, images: Any) -> Any:
-        return RoiAlignOp(x, rois, images, height=2, width=3, samples=2, scale=0.5, half_pixel=half_pixel,
-                            reduce=reduce)  # fmt: skip
-
-    rois = np.array([[0, 0, 8, 8], [2.5, 3, 14, 12], [-9, -9, -4, -3]], np.float32)
-    types = [tensor(2, 2, N, 6), tensor(M, 4), tensor(M, element=SI64)]
-    check(types, build, counted(2, 2, 7, 6), rois, np.array([0, 1, 1]), tolerance=1e-4)
-
-
-def test_roi_align_of_bins_sized_by_data_is_refused_with_words() -> None:
-    module = graph_module(
-        [tensor(2, 2, 6, 6), tensor(3, 4), tensor(3, element=SI64)],
-        lambda x, rois, images: RoiAlignOp(x, rois, images, height=2, width=3, samples=0),
-    )
-    with pytest.raises(PassError, match=r"graph.roi_align.*samples.*depends on data"):
-        lowered(module, [ToTensor()])
 
 
 @pytest.mark.parametrize("element", [F32, F16, SI32])

@@ -9,9 +9,10 @@ import pytest
 
 import stepwell
 from stepwell.dialects.graph.coupling import PairwiseCouplingOp
+from stepwell.dialects.graph.logic import CompareOp
 from stepwell.dialects.graph.trees import LookupOp, TreeEnsembleOp
-from stepwell.errors import IRError
-from stepwell.ir.types import F16, F32, F64, SI32, SI64, UI8, Type, numpy_dtype
+from stepwell.errors import IRError, PassError
+from stepwell.ir.types import F16, F32, F64, SI32, SI64, UI8, StringType, Type, numpy_dtype
 from tests.lowering.to_tensor.descent import N, check, constant, f32, graph_module, tensor
 
 
@@ -73,6 +74,33 @@ def test_nan_is_a_key() -> None:
         return LookupOp(x, keys, values, constant(np.array(0)))
 
     check([tensor(N)], build, f32([np.nan, 2, -np.inf, np.inf, 0]))
+
+
+@pytest.mark.parametrize("keys", [[], ["b"], ["", "a", "c", "zz"]])
+def test_tables_of_strings(keys: list[str]) -> None:
+    """Strings of other constants, of none, and the keys themselves."""
+
+    def build(x: Any) -> Any:
+        texts = np.array(keys, object)
+        values = np.arange(len(keys), dtype=np.float32) + 0.5
+        found = LookupOp(x, constant(texts), constant(values), constant(np.float32(-1))).result
+        other = CompareOp(x, constant(np.array(["q", "b"], object)), predicate="eq")
+        return [found, other.result]
+
+    asked = np.array([["q", "a"], ["c", "?"], ["", "zz"], ["b", "zzz"]], object)
+    model = stepwell.compile(graph_module([tensor(N, 2, element=StringType())], build))
+    numbers = [keys.index(text) + 0.5 if text in keys else -1 for text in asked.reshape(-1)]
+    found, _ = model(asked)
+    assert found.reshape(-1).tolist() == numbers
+    assert model.host_calls == []
+
+
+def test_keys_that_are_strings_must_be_known() -> None:
+    def build(x: Any, keys: Any) -> Any:
+        return LookupOp(x, keys, constant(f32([1])), constant(np.float32(-1)))
+
+    with pytest.raises(PassError, match="keys that are strings must be constants"):
+        stepwell.compile(graph_module([tensor(N, element=StringType()), tensor(1, element=StringType())], build))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -49,6 +49,14 @@ def _known(value: Value, what: str) -> Array:
 def lookup(op: LookupOp, writer: Writer) -> None:
     """graph.lookup %x, %keys, %values, %default -> LabelEncoder(x) {keys, values, default}"""
     arrays = [_known(value, "tables") for value in (op.keys, op.values, op.default)]
+    if arrays[0].dtype == object:
+        names, values, default = (list(array.reshape(-1).tolist()) for array in arrays)
+        kind = "floats" if arrays[1].dtype.kind == "f" else "int64s"
+        if arrays[1].dtype not in (np.float32, np.int64):
+            raise Unsupported(f"ONNX has no table from strings to {arrays[1].dtype}")
+        writer.node("LabelEncoder", [op.x], op.results, domain=LEARNED, keys_strings=names,
+                    **{f"values_{kind}": values, f"default_{kind[:-1]}": default[0]})  # fmt: skip
+        return
     keys, values, default = (numpy_helper.from_array(array.reshape(-1)) for array in arrays)
     writer.node("LabelEncoder", [op.x], op.results, domain=LEARNED, keys_tensor=keys, values_tensor=values,
                 default_tensor=default)  # fmt: skip

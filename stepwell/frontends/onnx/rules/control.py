@@ -29,6 +29,9 @@ class Subgraph(Protocol):
         from outer graphs are captured. It may be called again, with another block, when types turn out narrower than
         a loop needs; a block that is given up is emptied by the caller."""
 
+    def import_here(self, arguments: Sequence[Value]) -> list[Value]:
+        """Emit the graph's nodes where the node itself stands."""
+
 
 ROUND, CONDITION = TensorType((), SI64), TensorType((), I1)
 
@@ -100,11 +103,12 @@ def _wider(node: Node, before: Type, after: Type, born: set[Dim]) -> Type:
 
 @rule("If")
 def if_(node: Node) -> Sequence[Value]:
-    """A constant condition leaves one branch, which then stands for both, so that their ranks may differ."""
+    """A constant condition leaves one branch, which takes the node's place: the ranks of the two may differ."""
     names = ["then_branch", "else_branch"]
     known = node.constant_input(0)
     if known is not None and known.size == 1:
-        names = [names[0 if known.reshape(-1)[0] else 1]] * 2
+        graph: Subgraph = node.subgraph(names[0 if known.reshape(-1)[0] else 1])
+        return graph.import_here([])
     then, otherwise = (branch(node.subgraph(name)) for name in names)
     for index, (a, b) in enumerate(zip(*(yielded(r) for r in (then, otherwise)), strict=False)):
         if not same_kind(a.type, b.type):

@@ -115,10 +115,3 @@ def one_hot_encoder(node: Node) -> Value:
         return node.insert(GatherOp(node.constant(np.eye(count, dtype=np.float32)), place, axis=0)).result
     column, known = reshaped(node, x, (*shape_of(x), 1)), node.constant(categories)
     return cast(node, node.insert(logic.CompareOp(column, known, predicate="eq")).result, F32)
-
-
-@rule("ZipMap", domain=DOMAIN)
-def zip_map(node: Node) -> Value:
-    """Maps are no values of the graph."""
-    raise node.unsupported("maps from labels to scores are not supported", "export the model without ZipMap "
-                           "(skl2onnx: options={'zipmap': False}); the scores are a matrix then")  # fmt: skip
