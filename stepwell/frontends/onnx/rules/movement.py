@@ -105,7 +105,7 @@ def split_by_sizes(node: Node, sizes: Sequence[Dim]) -> Sequence[Value]:
     ends = np.cumsum([0, *sizes])
     if is_content_type(x.type) and all(isinstance(size, int) for size in sizes):
         # Slices carry the contents of a shape tensor, which the second and later results of an op do not.
-        movement.SplitOp.into(x, sizes, axis)
+        movement.SplitOp.into(x, sizes, axis).erase()  # made for its checks
         return [
             sliced(node, x, int_list(node, [start]), int_list(node, [end]), [axis])
             for start, end in itertools.pairwise(ends)
