@@ -10,7 +10,13 @@ import pytest
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.graph import elementwise as e
 from stepwell.dialects.graph.contraction import MatmulOp
-from stepwell.dialects.graph.demands import demand_at_most, demand_multiple, demand_one_of, recorded
+from stepwell.dialects.graph.demands import (
+    demand_at_most,
+    demand_broadcast,
+    demand_multiple,
+    demand_one_of,
+    recorded,
+)
 from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.dialects.program_attributes import DEMANDS
@@ -70,6 +76,10 @@ N, M = symbol("n"), symbol("m")
         (lambda: demand_multiple(N, M, "it"), [{"n": 6, "m": 3}, {"n": 0, "m": 5}, {"n": 0, "m": 0}],
          [{"n": 6, "m": 4}, {"n": 3, "m": 6}, {"n": 2, "m": 0}]),
         (lambda: demand_at_most(N, M, "it"), [{"n": 2, "m": 2}, {"n": 0, "m": 3}], [{"n": 3, "m": 2}]),
+        # 0 and 1 broadcast to 0, which is not their maximum.
+        (lambda: demand_broadcast(N, M), [{"n": 3, "m": 3}, {"n": 1, "m": 5}, {"n": 4, "m": 1}, {"n": 0, "m": 0}],
+         [{"n": 3, "m": 2}, {"n": 0, "m": 1}, {"n": 1, "m": 0}, {"n": 0, "m": 2}]),
+        (lambda: demand_broadcast(N, 0), [{"n": 0}, {"n": 1}], [{"n": 2}]),
         (lambda: demand_one_of(N, (M, 2), "it"), [{"n": 2, "m": 7}, {"n": 7, "m": 7}], [{"n": 3, "m": 7}]),
     ],
 )  # fmt: skip
