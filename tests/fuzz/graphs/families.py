@@ -1,0 +1,49 @@
+"""The table of families: how a node of each operator is drawn, and how often. One place for what schemas do not say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+
+from tests.fuzz.graphs import elementwise, movement, products, windows
+from tests.fuzz.graphs.draft import Site
+
+FAMILIES: dict[str, Callable[[Site], Any]] = {
+    **elementwise.FAMILY, **movement.FAMILY, **products.FAMILY, **windows.FAMILY,
+}  # fmt: skip
+
+# Operators that fusion, layouts and schedules act on: drawn more often.
+OFTEN = {
+    **dict.fromkeys(("Conv", "MatMul", "Transpose", "Concat", "Reshape", "Slice"), 6),
+    **dict.fromkeys(("Add", "Mul", "MaxPool", "AveragePool", "Pad", "Softmax", "ReduceSum", "ReduceMax", "ReduceMean",
+                     "Relu", "Gemm", "Split", "Gather", "Where", "Cast", "LayerNormalization", "Expand"), 3),
+}  # fmt: skip
+
+# Operators that are not drawn, and why.
+LEFT_OUT = {
+    **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+                     "RandomUniformLike", "Dropout"), "random, or as the identity"),
+    **dict.fromkeys(("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"),
+                    "strings run on the host"),
+    "ImageDecoder": "runs on the host",
+    **dict.fromkeys(("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
+                     "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence", "Optional",
+                     "OptionalGetElement", "OptionalHasElement"), "values of the graph are tensors"),
+}  # fmt: skip
+
+
+@functools.cache
+def drawable(opset: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The operators that an opset has and that are drawn, and their weights."""
+    found = []
+    for name in FAMILIES:
+        try:
+            schema = onnx.defs.get_schema(name, opset)
+        except onnx.defs.SchemaError:
+            continue
+        if not schema.deprecated:
+            found.append(name)
+    return tuple(found), tuple(OFTEN.get(name, 1) for name in found)

@@ -1,0 +1,105 @@
+"""Where the reference evaluator and onnxruntime are wrong: one table, with the reason each.
+
+A flaw of the reference evaluator may come with what it should give; then that is what results are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from tests.fuzz.graphs.values import Array, is_float
+
+REFERENCE, ONNXRUNTIME = "reference", "onnxruntime"
+
+
+@attrs.frozen
+class Use:
+    """A node that is evaluated: the version of its operator, its attributes, its arrays."""
+
+    operator: str
+    version: int
+    attributes: dict[str, Any]
+    arrays: Sequence[Array]
+
+
+@attrs.frozen
+class Known:
+    """A flaw of a judge, and where it shows; `instead` gives the right results."""
+
+    who: str
+    operators: tuple[str, ...]
+    reason: str
+    where: Callable[[Use], bool]
+    instead: Callable[[Use], list[Array]] | None = None
+
+
+def _flattened(use: Use) -> list[Array]:
+    """Softmax and its kin before version 13: of rows of the matrix that the axis cuts the input into."""
+    (x,) = use.arrays
+    axis = use.attributes.get("axis", 1)
+    if not x.size:
+        return [x]
+    rows = x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
+    if use.operator == "Hardmax":
+        made = np.zeros_like(rows)
+        made[np.arange(len(rows)), np.argmax(rows, 1)] = 1
+        return [made.reshape(x.shape)]
+    wide = rows.astype(np.float64)
+    wide = wide - wide.max(1, keepdims=True)
+    sums = np.exp(wide).sum(1, keepdims=True)
+    found = wide - np.log(sums) if use.operator == "LogSoftmax" else np.exp(wide) / sums
+    return [found.reshape(x.shape).astype(x.dtype)]
+
+
+def _erf(use: Use) -> list[Array]:
+    import math
+
+    (x,) = use.arrays
+    found = [math.erf(float(value)) for value in x.reshape(-1)]
+    return [np.array(found, np.float64).reshape(x.shape).astype(x.dtype)]
+
+
+def _norm_of_one(use: Use) -> list[Array]:
+    (x,) = use.arrays
+    wide = x.astype(np.float64)
+    norm = np.abs(wide).sum(axis=use.attributes.get("axis", -1), keepdims=True)
+    return [np.where(norm == 0, 0, wide / np.where(norm == 0, 1, norm)).astype(x.dtype)]
+
+
+def _local_response(use: Use) -> list[Array]:
+    (x,), get = use.arrays, use.attributes.get
+    size, wide = get("size"), x.astype(np.float64) ** 2
+    sums = [wide[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1].sum(1) for c in range(x.shape[1])]
+    scale = get("bias", 1.0) + get("alpha", float(np.float32(1e-4))) / size * np.stack(sums, 1)
+    return [(x / scale ** get("beta", 0.75)).astype(x.dtype)]
+
+
+def _has_nan(use: Use) -> bool:
+    return is_float(use.arrays[0]) and bool(np.isnan(use.arrays[0].astype(np.float64)).any())
+
+
+def _is_stashed(use: Use) -> bool:
+    return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
+
+
+KNOWN: tuple[Known, ...] = (
+    Known(REFERENCE, ("Softmax", "LogSoftmax", "Hardmax"),
+          "takes one axis where versions before 13 flatten to two dims", lambda use: use.version < 13, _flattened),
+    Known(REFERENCE, ("Erf",), "computes in f32", lambda use: use.arrays[0].dtype == np.float64, _erf),
+    Known(REFERENCE, ("LpNormalization",), "sums elements, not their absolute values",
+          lambda use: use.attributes.get("p", 2) == 1 and is_float(use.arrays[0]), _norm_of_one),
+    Known(REFERENCE, ("LayerNormalization", "RMSNormalization", "GroupNormalization"),
+          "computes in f64 what the type of `stash_type` says to compute in f32", _is_stashed),
+    Known(REFERENCE, ("LRN",), "has results for as many channels as there are batches, of four dims alone",
+          lambda use: use.arrays[0].shape[1] > 0, _local_response),
+    Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "takes NaN for what is padded", _has_nan),
+    Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
+)  # fmt: skip
+
+
+def flaws(use: Use, who: str) -> list[Known]:
+    """The flaws of a judge that a node meets."""
+    return [known for known in KNOWN if known.who == who and use.operator in known.operators and known.where(use)]
