@@ -64,6 +64,11 @@ CASES = {
         model(ATTENTION, [2, 3, "n", 16], q=[2, 3, "n", 16], k=[2, 3, 16, "m"], v=[2, 3, "m", 16], m=[2, 1, "n", "m"]),
         [5],
     ),
+    # As many rows read the mean as one of its dims has, and it is still one kernel when these dims are made one.
+    "a mean that several rows read": (
+        model([node("ReduceMean", ["x"], ["m"]), node("Add", ["m", "w"], ["y"])], [1, 1, 1, 5], {"w": of_size(5)},
+              x=[1, 5, 2, 1]), [2],
+    ),
     "over the first axis": (model([node("Softmax", ["x"], ["y"], axis=0)], [30, 70], x=[30, 70]), [4]),
 }
 
