@@ -52,7 +52,7 @@ def two_inputs(site: Site) -> Any:
     if site.op == "Pow" and x.element not in FLOATS:
         y = site.new(1, shape=shape, kind="positive")
     site.set("direction", "LEFT", "RIGHT")
-    swapped = site.op not in ("PRelu", "Pow", "BitShift") and x.element == y.element and site.chance(0.3)
+    swapped = site.op not in ("PRelu", "Pow", "BitShift", "Mod", "Div") and x.element == y.element and site.chance(0.3)
     return site.give(*((y, x) if swapped else (x, y)))
 
 

@@ -69,6 +69,14 @@ def _norm_of_one(use: Use) -> list[Array]:
     return [np.where(norm == 0, 0, wide / np.where(norm == 0, 1, norm)).astype(x.dtype)]
 
 
+def _normalised(use: Use) -> list[Array]:
+    x, scale, bias, mean, var = (array.astype(np.float64) for array in use.arrays)
+    turned = [array.reshape(-1, *[1] * (x.ndim - 2)) for array in (scale, bias, mean, var)]
+    eps = use.attributes.get("epsilon", float(np.float32(1e-5)))
+    made = (x - turned[2]) / np.sqrt(turned[3] + eps) * turned[0] + turned[1]
+    return [made.astype(use.arrays[0].dtype)]
+
+
 def _local_response(use: Use) -> list[Array]:
     (x,), get = use.arrays, use.attributes.get
     size, wide = get("size"), x.astype(np.float64) ** 2
@@ -81,6 +89,14 @@ def _has_nan(use: Use) -> bool:
     return is_float(use.arrays[0]) and bool(np.isnan(use.arrays[0].astype(np.float64)).any())
 
 
+def _jumps(use: Use) -> bool:
+    """Whether SAME padding would be negative."""
+    kernel = use.attributes.get("kernel_shape") or use.arrays[1].shape[2:]
+    strides = use.attributes.get("strides") or [1] * len(kernel)
+    is_same = use.attributes.get("auto_pad", b"NOTSET").startswith(b"SAME")
+    return is_same and any(stride > size for stride, size in zip(strides, kernel, strict=True))
+
+
 def _is_stashed(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
 
@@ -89,13 +105,22 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("Softmax", "LogSoftmax", "Hardmax"),
           "takes one axis where versions before 13 flatten to two dims", lambda use: use.version < 13, _flattened),
     Known(REFERENCE, ("Erf",), "computes in f32", lambda use: use.arrays[0].dtype == np.float64, _erf),
+    Known(REFERENCE, ("Gelu",), "computes the error function in f32",
+          lambda use: use.arrays[0].dtype == np.float64 and use.attributes.get("approximate", b"none") == b"none",
+          lambda use: [use.arrays[0] * 0.5 * (1 + _erf(attrs.evolve(use, arrays=[use.arrays[0] / 2**0.5]))[0])]),
     Known(REFERENCE, ("LpNormalization",), "sums elements, not their absolute values",
           lambda use: use.attributes.get("p", 2) == 1 and is_float(use.arrays[0]), _norm_of_one),
     Known(REFERENCE, ("LayerNormalization", "RMSNormalization", "GroupNormalization"),
           "computes in f64 what the type of `stash_type` says to compute in f32", _is_stashed),
     Known(REFERENCE, ("LRN",), "has results for as many channels as there are batches, of four dims alone",
           lambda use: use.arrays[0].shape[1] > 0, _local_response),
+    Known(REFERENCE, ("BatchNormalization",), "mixes in the statistics of the batch before version 14",
+          lambda use: use.version < 14, _normalised),
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "takes NaN for what is padded", _has_nan),
+    Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvInteger"),
+          "crops where strides are larger than the kernel and padding is SAME", _jumps),
+    Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
+          lambda use: use.arrays[0].dtype.kind in "iu"),
     Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
 )  # fmt: skip
 
