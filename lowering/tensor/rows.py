@@ -135,6 +135,8 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
         return "it runs at another time, outside a loop or a branch"
     if len(stage.results) != 1:
         return "it has several results"
+    if 0 in rows.root.root.sizes.dims:
+        return "there is nothing to compute"
     joined = rows.joined(stage)
     if isinstance(joined, str):
         return joined

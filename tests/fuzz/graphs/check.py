@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from random import Random
@@ -35,7 +36,7 @@ from tests.onnx_conformance.suite import with_symbols
 DISPUTED = "disputed"  # ours is what one of the others gives, and not what the other one gives
 INVALID = "invalid"  # not a model: a flaw of the generator
 
-Kernel = Callable[[], Sequence[Array]]
+NUMBER = re.compile(r"_\d+")
 
 
 @attrs.frozen
@@ -174,9 +175,9 @@ class Judge:
         except ModelError as error:
             return Finding(REFUSED, way, refusal(error))
         except PassError as error:
-            if "no conversion for" not in str(error):
+            if not any(words in str(error) for words in ("no conversion for", "follows from no input")):
                 return Finding(INTERNAL, way, f"PassError: {' '.join(str(error).split())[:300]}")
-            return Finding(REFUSED, way, " ".join(str(error).split())[:200])
+            return Finding(REFUSED, way, NUMBER.sub("", " ".join(str(error).split()))[:120])
         except StepwellError as error:
             return Finding(INTERNAL, way, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         except Exception as error:  # a bug of ours, whatever it is
