@@ -18,6 +18,7 @@ from stepwell.dialects.graph.demands import (
     recorded,
 )
 from stepwell.dialects.graph.movement import ConcatOp
+from stepwell.dialects.graph.quantization import DequantizeOp
 from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.dialects.tensor import IfOp
@@ -25,6 +26,7 @@ from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.dims import evaluate, symbol
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
+from stepwell.ir.types import F32
 from stepwell.lowering.to_tensor.convert import ToTensor
 from stepwell.lowering.to_tensor.demands import keep_demands
 
@@ -49,6 +51,8 @@ def demands(build: Any, *inputs: Any) -> list[str]:
         (e.AddOp, (ROW, COLUMN), []),
         (e.AddOp, (A, B[:, :3]), ["graph.add: sizes d2 and d4 do not broadcast"]),
         (MatmulOp, (A, B), ["graph.matmul: the inner sizes of a matrix product: sizes d3 and d4 differ"]),
+        (lambda x, s: DequantizeOp(x, s, None, element=F32, axis=1), (np.zeros((2, 3), np.int8), B[0]),
+         ["graph.dequantize: the scale: sizes d5 and d3 differ"]),
         (lambda a, b: ConcatOp([a, b], axis=0), (A, A), []),
         (lambda a, b: ConcatOp([a, b], axis=1), (A, B),
          ["graph.concat: axis 0 of concatenated tensors: sizes d2 and d4 differ"]),
