@@ -32,6 +32,10 @@ LEFT_OUT = {
     **dict.fromkeys(("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
                      "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence", "Optional",
                      "OptionalGetElement", "OptionalHasElement"), "values of the graph are tensors"),
+    **dict.fromkeys(("AffineGrid", "Attention", "BlackmanWindow", "CausalConvWithState", "Constant", "DFT",
+                     "DeformConv", "GRU", "HammingWindow", "HannWindow", "If", "LSTM", "LinearAttention", "Loop",
+                     "MaxRoiPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression", "QLinearConv", "QLinearMatMul",
+                     "RNN", "RotaryEmbedding", "STFT", "Scan", "Scatter", "TensorScatter"), "has no family yet"),
 }  # fmt: skip
 
 
