@@ -215,4 +215,5 @@ def test_a_value_that_is_padded_in_another_shape_and_read_as_it_is() -> None:
         helper.make_node("AveragePool", ["t"], ["p"], kernel_shape=[2, 1], pads=[1, 0, 1, 0]),
         helper.make_node("Mul", ["t", "d"], ["m"]),
     ]
-    check(model(nodes, {"p": [2, 5, 2, 1], "m": [2, 5, 1, 1]}, [1, 16, 4, 9], w=[1, 16, 1, 5], d=[5, 1, 1]), (1, 16, 4, 9))
+    outputs = {"p": [2, 5, 2, 1], "m": [2, 5, 1, 1]}
+    check(model(nodes, outputs, [1, 16, 4, 9], w=[1, 16, 1, 5], d=[5, 1, 1]), (1, 16, 4, 9))
