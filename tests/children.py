@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import select
 import subprocess
@@ -49,10 +50,8 @@ class Child:
     def close(self) -> int:
         """End the process; its exit status."""
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         return self.process.wait()
 
 

@@ -58,7 +58,9 @@ def case_of(text: str, **feeds: Any) -> Case:
     return Case(0, onnx.parser.parse_model(header + text), feeds)
 
 
-ROUNDED = "g (float[3] x) => (float[3] y, int64[3] z) { a = Exp(x) c = Cos(x) y = Sub(a, c) b = Floor(a) z = Cast <to = 7> (b) }"
+ROUNDED = """g (float[3] x) => (float[3] y, int64[3] z) {
+    a = Exp(x) c = Cos(x) y = Sub(a, c) b = Floor(a) z = Cast <to = 7> (b)
+}"""
 
 
 def test_what_a_rounding_decides_says_nothing() -> None:

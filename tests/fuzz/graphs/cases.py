@@ -9,13 +9,12 @@ from typing import Any
 
 import attrs
 
-from tests.fuzz.graphs.draft import Draft, Rejected, Site
-from tests.fuzz.graphs.families import FAMILIES, drawable
+from tests.fuzz.graphs.draft import Draft
+from tests.fuzz.graphs.families import draw_node
 from tests.fuzz.graphs.oracle import Oracle, Unevaluated
 from tests.fuzz.graphs.values import DIMS, ELEMENT_OF, Array, draw_array
 
 NEWEST = 28
-TRIES = 12  # per node
 
 Feeds = dict[str, Array]
 
@@ -43,30 +42,12 @@ def draw(seed: int, rejected: Counter[str] | None = None, only: Collection[str] 
     opset = NEWEST if random.random() < 0.3 else random.randint(7, NEWEST)
     draft = Draft(random, opset)
     for _ in range(random.choice((1, 2, 3, 4, 5, 6, 8, 10, 12))):
-        _node(draft, rejected if rejected is not None else Counter(), only)
+        draw_node(draft, rejected, only)
     model = draft.model()
     feeds = draft.feeds(model)
     symbols = random.choice(("", "own", "alike"))
     others = [_rebound(model, feeds, random) for _ in range(2)] if symbols else []
     return Case(seed, model, feeds, tuple(other for other in others if other is not None), symbols)
-
-
-def _node(draft: Draft, rejected: Counter[str], only: Collection[str]) -> None:
-    names, weights = drawable(draft.opset)
-    for _ in range(TRIES):
-        op = draft.random.choices(names, weights)[0]
-        if only and op not in only:
-            op = draft.random.choice(sorted(only))
-            if op not in names:
-                continue
-        inputs, constants = dict(draft.inputs), dict(draft.constants)
-        values = list(draft.values)
-        try:
-            FAMILIES[op](Site(draft, op))
-            return
-        except Rejected as error:
-            rejected[f"{op}: {str(error)[:120]}"] += 1
-            draft.inputs, draft.constants, draft.values = inputs, constants, values
 
 
 def _rebound(model: Any, feeds: Feeds, random: Random) -> Feeds | None:

@@ -59,14 +59,17 @@ class Value:
 
 
 class Draft:
-    """A graph at an opset. `inputs` and `constants` are its arrays by name."""
+    """A graph at an opset. `inputs` and `constants` are its arrays by name. That of a body has the graph around it,
+    whose values it may read, a prefix of its own for names, and no inputs but those that its operator gives it."""
 
-    def __init__(self, random: Random, opset: int) -> None:
+    def __init__(self, random: Random, opset: int, outer: Draft | None = None, prefix: str = "") -> None:
         self.random = random
         self.opset = opset
+        self.outer = outer
+        self.prefix = prefix
         self.opsets = [helper.make_opsetid("", opset)]
         self.nodes: list[Any] = []
-        self.values: list[Value] = []
+        self.values: list[Value] = [] if outer is None else list(outer.values)
         """What nodes may read, the last made at the end."""
         self.made: dict[str, Value] = {}
         """What nodes gave, all of it."""
@@ -75,10 +78,10 @@ class Draft:
 
     def fresh(self, array: Array, constant: bool | None = None, shared: bool = False) -> Value:
         """A new input or constant; with `shared`, other nodes may read it too."""
-        if constant is None:
-            constant = self.random.random() < 0.5
-        place, prefix = (self.constants, "c") if constant else (self.inputs, "x")
-        value = Value(f"{prefix}{len(place)}", array)
+        if constant is None or self.outer is not None:
+            constant = self.random.random() < 0.5 or self.outer is not None
+        place, letter = (self.constants, "c") if constant else (self.inputs, "x")
+        value = Value(f"{self.prefix}{letter}{len(place)}", array)
         place[value.name] = array
         if shared:
             self.values.append(value)
@@ -97,7 +100,7 @@ class Draft:
         while names and not names[-1]:
             names.pop()
         number = len(self.nodes)
-        results = [f"v{number}" if not place else f"v{number}_{place}" for place in range(outputs)]
+        results = [f"{self.prefix}v{number}{f'_{place}' if place else ''}" for place in range(outputs)]
         node = helper.make_node(op, names, results, name=f"{op}_{number}")
         kinds = onnx.defs.get_schema(op, self.opset).attributes
         node.attribute.extend(helper.make_attribute(name, value, attr_type=int(kinds[name].type.value))
@@ -113,8 +116,9 @@ class Draft:
                 raise Rejected(f"{op} gives {type(array).__name__} {getattr(array, 'dtype', '')}")
             if array.size > MOST:
                 raise Rejected(f"{op} gives {array.size} elements")
-        if not self._is_valid(node, {name: known[name] for name in oracle.reads}, dict(zip(results, arrays, strict=True))):
-            raise Rejected(f"{op} {[known[name].dtype.name for name in oracle.reads]}: ONNX's checker refuses it")
+        given = {name: known[name] for name in oracle.reads}
+        if not self._is_valid(node, given, dict(zip(results, arrays, strict=True))):
+            raise Rejected(f"{op} {[array.dtype.name for array in given.values()]}: ONNX's checker refuses it")
         self.nodes.append(node)
         made = [Value(name, array) for name, array in zip(results, arrays, strict=True)]
         self.made.update((value.name, value) for value in made)
@@ -136,16 +140,28 @@ class Draft:
         return max(8, helper.find_min_ir_version_for(self.opsets, ignore_unknown=True))
 
     def _arrays(self) -> dict[str, Array]:
-        return {**self.inputs, **self.constants, **{name: value.array for name, value in self.made.items()}}
+        around = {} if self.outer is None else self.outer._arrays()
+        own = {name: value.array for name, value in self.made.items()}
+        return {**around, **self.inputs, **self.constants, **own}
+
+    def body(self, prefix: str) -> Draft:
+        """A draft of a body inside this graph."""
+        return Draft(self.random, self.opset, self, f"{self.prefix}{prefix}{len(self.nodes)}_")
+
+    def body_graph(self, results: Sequence[Value]) -> Any:
+        """The body as a graph with these results."""
+        ports = [port_of(name, array) for name, array in self.inputs.items()]
+        initializers = [numpy_helper.from_array(array, name) for name, array in self.constants.items()]
+        made = [helper.make_tensor_value_info(value.name, NUMBERS[value.element], None) for value in results]
+        return helper.make_graph(self.nodes, f"{self.prefix}body", ports, made, initializers)
 
     def model(self) -> Any:
         """The model, whose outputs are what no node reads, and seldom another value."""
-        read = {name for node in self.nodes for name in node.input}
+        read = {name for node in self.nodes for name in NodeOracle(node, self.opsets).reads}
         outputs = [value for value in self.made.values() if value.name not in read or self.random.random() < 0.1]
-        used = read | {name for node in self.nodes for name in NodeOracle(node, self.opsets).reads}
-        ports = [port_of(name, array) for name, array in self.inputs.items() if name in used]
+        ports = [port_of(name, array) for name, array in self.inputs.items() if name in read]
         results = [port_of(value.name, value.array) for value in outputs]
-        initializers = [numpy_helper.from_array(a, name) for name, a in self.constants.items() if name in used]
+        initializers = [numpy_helper.from_array(a, name) for name, a in self.constants.items() if name in read]
         graph = helper.make_graph(self.nodes, "drawn", ports, results, initializers)
         return helper.make_model(graph, opset_imports=self.opsets, ir_version=self._ir_version)
 

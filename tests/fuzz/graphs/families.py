@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 import onnx
 
-from tests.fuzz.graphs import elementwise, movement, products, windows
-from tests.fuzz.graphs.draft import Site
+from tests.fuzz.graphs import control, elementwise, layers, movement, products, windows
+from tests.fuzz.graphs.draft import Draft, Rejected, Site
 
 FAMILIES: dict[str, Callable[[Site], Any]] = {
-    **elementwise.FAMILY, **movement.FAMILY, **products.FAMILY, **windows.FAMILY,
+    **elementwise.FAMILY, **movement.FAMILY, **products.FAMILY, **windows.FAMILY, **layers.FAMILY, **control.FAMILY,
 }  # fmt: skip
 
 # Operators that fusion, layouts and schedules act on: drawn more often.
@@ -32,10 +33,9 @@ LEFT_OUT = {
     **dict.fromkeys(("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
                      "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence", "Optional",
                      "OptionalGetElement", "OptionalHasElement"), "values of the graph are tensors"),
-    **dict.fromkeys(("AffineGrid", "Attention", "BlackmanWindow", "CausalConvWithState", "Constant", "DFT",
-                     "DeformConv", "GRU", "HammingWindow", "HannWindow", "If", "LSTM", "LinearAttention", "Loop",
-                     "MaxRoiPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression", "QLinearConv", "QLinearMatMul",
-                     "RNN", "RotaryEmbedding", "STFT", "Scan", "Scatter", "TensorScatter"), "has no family yet"),
+    **dict.fromkeys(("AffineGrid", "CausalConvWithState", "Constant", "DeformConv", "LinearAttention", "MaxRoiPool",
+                     "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression", "RotaryEmbedding", "STFT", "Scatter",
+                     "TensorScatter"), "has no family yet"),
 }  # fmt: skip
 
 
@@ -51,3 +51,23 @@ def drawable(opset: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         if not schema.deprecated:
             found.append(name)
     return tuple(found), tuple(OFTEN.get(name, 1) for name in found)
+
+
+TRIES = 12  # per node
+
+
+def draw_node(draft: Draft, rejected: Counter[str] | None = None, only: Collection[str] = ()) -> None:
+    """Add a node, of the operators `only` where some are given; none where too many tries are rejected."""
+    names, weights = drawable(draft.opset)
+    for _ in range(TRIES):
+        op = draft.random.choice(sorted(only)) if only else draft.random.choices(names, weights)[0]
+        if op not in names:
+            continue
+        inputs, constants, values = dict(draft.inputs), dict(draft.constants), list(draft.values)
+        try:
+            FAMILIES[op](Site(draft, op))
+            return
+        except Rejected as error:
+            if rejected is not None:
+                rejected[f"{op}: {str(error)[:120]}"] += 1
+            draft.inputs, draft.constants, draft.values = inputs, constants, values

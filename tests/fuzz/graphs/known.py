@@ -97,6 +97,15 @@ def _jumps(use: Use) -> bool:
     return is_same and any(stride > size for stride, size in zip(strides, kernel, strict=True))
 
 
+def _overflows(use: Use) -> bool:
+    x, y = use.arrays
+    if x.dtype.kind not in "iu":
+        return False
+    with np.errstate(all="ignore"):
+        wide = np.abs(np.power(x.astype(np.float64), y.astype(np.float64)))
+    return bool(np.any(~(wide <= np.iinfo(x.dtype).max)))
+
+
 def _is_stashed(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
 
@@ -123,6 +132,8 @@ KNOWN: tuple[Known, ...] = (
           lambda use: use.attributes.get("ceil_mode") == 1 and any(use.attributes.get("pads", ()))),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
           lambda use: use.arrays[0].dtype.kind in "iu"),
+    Known(REFERENCE, ("RoiAlign",), "samples other places before version 16", lambda use: use.version < 16),
+    Known(REFERENCE, ("Pow",), "overflows to another integer", _overflows),
     Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
 )  # fmt: skip
 

@@ -24,7 +24,8 @@ def reduce(site: Site) -> Any:
     noop = site.set("noop_with_empty_axes", 0, 1, often=0.2)
     if x.rank == 0 or site.chance(0.2):
         return site.give(x)
-    axes = [] if noop is not None and site.chance(0.3) else site.random.sample(range(x.rank), site.random.randint(1, x.rank))
+    count = 0 if noop is not None and site.chance(0.3) else site.random.randint(1, x.rank)
+    axes = site.random.sample(range(x.rank), count)
     return site.give(x, *site.setting("axes", axes_of(site, x.rank, axes)))
 
 
@@ -95,10 +96,10 @@ def einsum(site: Site) -> Any:
     equation = site.random.choice(EQUATIONS)
     sizes: dict[str, int] = {}
     operands: list[Value] = []
-    for place, term in enumerate(equation.partition("->")[0].split(",")):
-        lead = (2, 3)[: 1] if "..." in term else ()
+    for term in equation.partition("->")[0].split(","):
+        lead = (2,) if "..." in term else ()
         shape = (*lead, *(sizes.setdefault(letter, site.random.choice((1, 2, 3, 5, 17))) for letter in term.strip(".")))
-        operands.append(site.value(0 if not place else 0, shape=shape))
+        operands.append(site.value(0, shape=shape))
     site.attributes["equation"] = equation
     return site.give(*operands)
 

@@ -1,4 +1,4 @@
-"""Shrinks a failing case: fewer outputs and nodes, smaller dims, simpler arrays, as long as it fails in the same way."""
+"""Shrinks a failing case: fewer outputs and nodes, smaller dims, simpler arrays, while it fails in the same way."""
 
 from __future__ import annotations
 

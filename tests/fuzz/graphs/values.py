@@ -1,7 +1,7 @@
 """Element types, shapes and small arrays for drawn graphs.
 
-Floats are multiples of a quarter, so that sums and products of a few are exact in every type: what differs then, differs
-for another reason than rounding."""
+Floats are multiples of a quarter, so that sums and products of a few are exact in every type: what differs then,
+differs for another reason than rounding."""
 
 from __future__ import annotations
 
