@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from onnx import helper
 
 from tests.fuzz.graphs.values import Array, is_float
 
@@ -106,6 +107,19 @@ def _overflows(use: Use) -> bool:
     return bool(np.any(~(wide <= np.iinfo(x.dtype).max)))
 
 
+def _is_not_finite(use: Use) -> bool:
+    return is_float(use.arrays[0]) and not np.isfinite(use.arrays[0].astype(np.float64)).all()
+
+
+def _is_held_by_no_integer(use: Use) -> bool:
+    """Whether a cast to integers meets a number that their type does not have."""
+    to = helper.tensor_dtype_to_np_dtype(use.attributes["to"]) if "to" in use.attributes else use.arrays[1].dtype
+    if not is_float(use.arrays[0]) or to.kind not in "iu":
+        return False
+    wide, info = use.arrays[0].astype(np.float64), np.iinfo(to)
+    return not bool(np.all((wide > info.min - 1.0) & (wide < info.max + 1.0)))
+
+
 def _is_stashed(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
 
@@ -132,6 +146,17 @@ KNOWN: tuple[Known, ...] = (
           lambda use: use.attributes.get("ceil_mode") == 1 and any(use.attributes.get("pads", ()))),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
           lambda use: use.arrays[0].dtype.kind in "iu"),
+    Known(REFERENCE, ("MaxPool",), "has index 0 where all of a window is the least number of its type",
+          lambda use: use.arrays[0].dtype.kind in "iu"
+          and bool(np.any(use.arrays[0] == np.iinfo(use.arrays[0].dtype).min))),
+    Known(REFERENCE, ("RNN", "GRU", "LSTM"), "goes on beyond the lengths of sequences",
+          lambda use: any(array.dtype == np.int32 for array in use.arrays)),
+    Known(REFERENCE, ("PRelu",), "multiplies 0 with a slope that is not finite",
+          lambda use: is_float(use.arrays[1]) and not np.isfinite(use.arrays[1].astype(np.float64)).all()),
+    Known(REFERENCE, ("DynamicQuantizeLinear", "QuantizeLinear"), "rounds what is not finite to any integer",
+          _is_not_finite),
+    Known(REFERENCE, ("Cast", "CastLike"), "makes any integer of a number that the type does not have",
+          _is_held_by_no_integer),
     Known(REFERENCE, ("RoiAlign",), "samples other places before version 16", lambda use: use.version < 16),
     Known(REFERENCE, ("Pow",), "overflows to another integer", _overflows),
     Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
