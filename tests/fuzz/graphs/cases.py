@@ -41,7 +41,7 @@ def draw(seed: int, rejected: Counter[str] | None = None, only: Collection[str] 
     random = Random(seed)
     opset = NEWEST if random.random() < 0.3 else random.randint(7, NEWEST)
     draft = Draft(random, opset)
-    for _ in range(random.choice((1, 2, 3, 4, 5, 6, 8, 10, 12))):
+    for _ in range(random.choice((1, 2, 2, 3, 3, 4, 4, 5, 6, 8, 12))):
         draw_node(draft, rejected, only)
     model = draft.model()
     feeds = draft.feeds(model)
