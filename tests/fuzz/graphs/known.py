@@ -151,6 +151,8 @@ KNOWN: tuple[Known, ...] = (
           and bool(np.any(use.arrays[0] == np.iinfo(use.arrays[0].dtype).min))),
     Known(REFERENCE, ("RNN", "GRU", "LSTM"), "goes on beyond the lengths of sequences",
           lambda use: any(array.dtype == np.int32 for array in use.arrays)),
+    Known(REFERENCE, ("ConvTranspose",), "adds the bias of the first group to all",
+          lambda use: use.attributes.get("group", 1) > 1 and len(use.arrays) == 3),
     Known(REFERENCE, ("PRelu",), "multiplies 0 with a slope that is not finite",
           lambda use: is_float(use.arrays[1]) and not np.isfinite(use.arrays[1].astype(np.float64)).all()),
     Known(REFERENCE, ("DynamicQuantizeLinear", "QuantizeLinear"), "rounds what is not finite to any integer",
