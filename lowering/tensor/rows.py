@@ -17,6 +17,7 @@ import attrs
 
 from stepwell.dialects import math as math_dialect
 from stepwell.dialects.tensor import GenericOp, JoinOp, ReadOp
+from stepwell.errors import PassError
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.tensor.candidates import candidates
@@ -145,7 +146,10 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
     if trial.windows == NEVER and windows:
         return "it is read through windows"
     if refusal is None and trial.windows != ALWAYS and (windows or rows_that_slide(joined) is not None):
-        apart, together = apart_and_together(rows, stage, joined, trial.machine, trial.costs)
+        try:
+            apart, together = apart_and_together(rows, stage, joined, trial.machine, trial.costs)
+        except PassError:
+            return "its rows are no rows of the others once dims that follow one another are one"
         name = stage.root.loc.label or stage.root.op_name
         trial.context.remark(rows.root.root, f"with {name} in its rows: {together}; apart: {apart}")
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
@@ -161,22 +165,25 @@ def through_windows(rows: Rows, stage: Stage) -> bool:
 def apart_and_together(
     rows: Rows, stage: Stage, joined: Rows, machine: Machine, costs: dict[Hashable, Terms]
 ) -> tuple[Terms, Terms]:
-    """What a stage and some rows cost as kernels of their own, and as one."""
+    """What a stage and some rows cost as kernels of their own, and as one. Raises PassError where they cannot be one."""
     alone = estimated(list(stage.ops), machine, costs) + estimated(_named(rows), machine, costs)
     return alone, estimated(_named(joined), machine, costs)
 
 
 def estimated(ops: Sequence[GenericOp], machine: Machine, costs: dict[Hashable, Terms]) -> Terms:
-    """What a kernel of these ops costs under the best schedule; `costs` are those of kernels seen before."""
+    """What a kernel of these ops costs under the best schedule; `costs` are those of kernels seen before. Raises
+    PassError for stages that cannot be computed together."""
     kernel = kernel_of(ops)
     key = structure(kernel)
-    if key not in costs:
-        collapse_kernel(kernel)
-        costs[key] = candidates(kernel, machine, 1)[0].terms
-    kernel.erase()
-    for op in ops:
-        op.stage = None
-    return costs[key]
+    try:
+        if key not in costs:
+            collapse_kernel(kernel)
+            costs[key] = candidates(kernel, machine, 1)[0].terms
+        return costs[key]
+    finally:
+        kernel.erase()
+        for op in ops:
+            op.stage = None
 
 
 def why_not_by_rows(rows: Rows, machine: Machine, *, of_any_length: bool = False) -> str | None:
