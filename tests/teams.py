@@ -1,8 +1,10 @@
-"""One model with teams of several sizes: lowered once, for no pass sees how many threads there are."""
+"""One model with teams of several sizes: compiled once, for no pass and no code sees how many threads there are."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import stepwell
@@ -18,8 +20,14 @@ def compiled_for(
     module, hints = load_source(source, None)
     options = Options(hints=hints)
     lower(module, "loop", context_of(options, machine_of(options)), instruments)
-    for count in threads:
-        yield stepwell.compile(module.clone(), threads=count)
+    first, *others = threads
+    model = stepwell.compile(module, threads=first)
+    yield model
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.engine")
+        model.save(path)
+        for count in others:
+            yield stepwell.load(path, threads=count)
 
 
 def results_of(source: Any, feeds: Sequence[Mapping[str, Any]], threads: Iterable[int]) -> list[list[Any]]:

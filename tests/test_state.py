@@ -56,9 +56,15 @@ def test_steps_are_those_of_a_model_without_state(target: str) -> None:
         assert state.length == step + 1
 
 
+@pytest.fixture(scope="module")
+def plain() -> stepwell.Model:
+    """The layer without state, for any number of rows and any batch."""
+    return stepwell.compile(attention("new", "batch"))
+
+
 @pytest.mark.parametrize("options", [{"sanitize": True}, {"capacity": 12}, {"capacity": None}, {"threads": 1}])
-def test_options(options: dict[str, Any]) -> None:
-    model, plain = kept(attention("new", "batch"), **options), stepwell.compile(attention("new", "batch"))
+def test_options(options: dict[str, Any], plain: stepwell.Model) -> None:
+    model = kept(attention("new", "batch"), **options)
     state = model.new_state(batch=3)
     k = v = np.zeros((3, 2, 0, SIZE), np.float32)
     for new in (5, 1, 0, 6):

@@ -5,15 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
-from stepwell.ir.core import Block, Operation, Region, Value
+from stepwell.ir.core import Operation
 from stepwell.ir.dominance import Dominance
 from stepwell.ir.location import fused
 from stepwell.ir.opdef import Trait, has_trait
 from stepwell.ir.passes import Pass, PassContext
+from stepwell.ir.structure import structure_of
 
 
 @attrs.frozen
@@ -87,41 +88,3 @@ def is_mergeable(op: Operation) -> bool:
         return True
     inside = (inner for region in op.regions for block in region.blocks for outer in block for inner in outer.walk())
     return all(has_trait(inner, Trait.PURE) or has_trait(inner, Trait.TERMINATOR) for inner in inside)
-
-
-def structure_of(op: Operation, inside: dict[Any, int] | None = None) -> Hashable:
-    """What an op computes, as a key: equal for ops of one kind on the same operands with equal regions."""
-    inside = {} if inside is None else inside
-    operands: list[Hashable] = [inside.get(value, value) for value in op.operands]
-    if has_trait(op, Trait.COMMUTATIVE):
-        operands.sort(key=_order)
-    return (
-        op.op_name,
-        tuple(operands),
-        tuple(result.type for result in op.results),
-        tuple(sorted(op.properties.items(), key=lambda item: item[0])),
-        tuple(inside.get(block, block) for block in op.successors),
-        tuple(_region_structure(region, inside) for region in op.regions),
-    )
-
-
-def _order(item: Any) -> tuple[bool, int]:
-    return (isinstance(item, Value), id(item) if isinstance(item, Value) else int(item))
-
-
-def _region_structure(region: Region, inside: dict[Any, int]) -> Hashable:
-    for block in region.blocks:
-        inside[block] = len(inside)
-        for argument in block.arguments:
-            inside[argument] = len(inside)
-    return tuple(_block_structure(block, inside) for block in region.blocks)
-
-
-def _block_structure(block: Block, inside: dict[Any, int]) -> Hashable:
-    types = tuple(argument.type for argument in block.arguments)
-    parts = []
-    for op in block:
-        parts.append(structure_of(op, inside))
-        for result in op.results:
-            inside[result] = len(inside)
-    return (types, tuple(parts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import attrs
@@ -53,7 +53,7 @@ class CheckEach(Quiet):
         # Whether kernels write parts of what others read whole: what lies between the parts means nothing, and launches
         # cannot be held against one another argument by argument; the program's results can.
         self._shares_memory = False
-        self._seen: tuple[Any, ...] = ()  # the module's fingerprint, below the tensor landing that of its program
+        self._seen: Hashable = ()  # the module's fingerprint, below the tensor landing that of its program
         self._kernels = KernelChecks(budget)
         self._shrunk = ShrunkKernels(context or PassContext())
 

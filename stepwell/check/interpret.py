@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,13 +16,13 @@ from stepwell.dialects.heap import read_descriptor
 from stepwell.dialects.host_calls import HostProgram
 from stepwell.dialects.tensor import GenericOp
 from stepwell.errors import StepwellError
-from stepwell.ir.attributes import ElementsAttr, StringAttr
+from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import DimExpr, evaluate, free_symbols, parse_dim
 from stepwell.ir.interpreter import Frame, Launcher, run_function
 from stepwell.ir.location import FusedLoc, Location
-from stepwell.ir.printer import print_op
 from stepwell.ir.registry import REGISTRY
+from stepwell.ir.structure import structure_of
 from stepwell.ir.types import MemRefType, TensorType
 from stepwell.lowering.pipeline import landing_of
 from stepwell.ports import (
@@ -199,10 +199,9 @@ def _longest_sum(op: Operation) -> int:
     return max((math.prod(type_.static_shape[1:]) for type_ in types), default=1)
 
 
-def fingerprint(op: Operation) -> tuple[Any, ...]:
-    """Equal before and after a pass that changed nothing: the text, and which constants it names."""
-    blobs = [value for inner in op.walk() for value in inner.properties.values() if isinstance(value, ElementsAttr)]
-    return (print_op(op), *map(id, blobs))
+def fingerprint(op: Operation) -> Hashable:
+    """Equal before and after a pass that changed nothing: what is computed, and what is attached to the ops."""
+    return structure_of(op), *(tuple(inner.attributes.items()) for inner in op.walk() if inner.attributes)
 
 
 def last_label(loc: Location) -> str:

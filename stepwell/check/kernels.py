@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,11 +13,10 @@ from stepwell.dialects.func import FuncOp
 from stepwell.errors import IRError, StepwellError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
-from stepwell.ir.printer import print_op
 from stepwell.lowering.loop.stage import kernel_functions
 
 from .compare import ResultChanged
-from .interpret import TooLong
+from .interpret import TooLong, fingerprint
 from .launches import Launch, changed_argument, copied
 from .sizes import other_sizes
 
@@ -40,7 +39,7 @@ class KernelChecks:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._texts: dict[str, str] = {}
+        self._seen: dict[str, Hashable] = {}
         self._runners: dict[str, Callable[[Sequence[Any]], None]] = {}
         self._why_not: dict[str, str] = {}
         self._kept: dict[tuple[Any, ...], Launch] = {}
@@ -68,9 +67,9 @@ class KernelChecks:
         """Make scalar code of the kernels that are new or changed; their names."""
         changed: dict[str, FuncOp] = {}
         for function in kernel_functions(module):
-            text = print_op(function)
-            if self._texts.get(function.sym_name) != text:
-                self._texts[function.sym_name] = text
+            now = fingerprint(function)
+            if self._seen.get(function.sym_name) != now:
+                self._seen[function.sym_name] = now
                 changed[function.sym_name] = function
         self._compile(changed)
         return list(changed)

@@ -10,7 +10,7 @@ through which every later pass is sent as well."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -27,11 +27,11 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.ir.printer import print_op
 from stepwell.ir.types import MemRefType, numpy_dtype
 from stepwell.lowering.loop.stage import dim_names, kernel_functions
 
 from .compare import ResultChanged, difference
+from .interpret import fingerprint
 from .launches import copied
 from .sizes import sample
 
@@ -50,7 +50,7 @@ class ShrunkKernels:
         self.count = 0  # kernels that were interpreted at the last check
         self._inputs: dict[str, tuple[Any, ...]] = {}
         self._results: dict[str, tuple[Any, ...]] = {}
-        self._texts: dict[str, str] = {}
+        self._seen: dict[str, Hashable] = {}
 
     def add(self, module: Operation) -> None:
         """Take shrunk copies of a module's kernels as they are before the first pass of the loop landing."""
@@ -65,7 +65,7 @@ class ShrunkKernels:
                 except StepwellError:
                     continue  # made-up contents do not suit it
                 self._inputs[shrunk.sym_name] = inputs
-                self._texts[shrunk.sym_name] = print_op(shrunk)
+                self._seen[shrunk.sym_name] = fingerprint(shrunk)
                 self.module.block.append(shrunk)
         self.count = len(self._results)
 
@@ -76,10 +76,10 @@ class ShrunkKernels:
             return
         pass_.run(self.module, PassContext(self.context.target, self.context.options))
         for function in kernel_functions(self.module):
-            name, text = function.sym_name, print_op(function)
-            if text == self._texts[name]:
+            name, now = function.sym_name, fingerprint(function)
+            if now == self._seen[name]:
                 continue
-            self._texts[name] = text
+            self._seen[name] = now
             self.count += 1
             before = self._results[name]
             try:

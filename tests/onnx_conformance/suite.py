@@ -131,6 +131,12 @@ def items() -> Mapping[str, Any]:
             if name.endswith("_cpu")}  # fmt: skip
 
 
+@functools.cache
+def networks() -> set[str]:
+    """The cases that are whole networks, which take seconds to compile."""
+    return {name.removesuffix("_cpu") for name in _runner()._test_items["RealModel"]}
+
+
 def outcome(name: str, mode: str = "given", **options: Any) -> Outcome:
     """What became of a case, compiled with `options`; a crash ends the process."""
     item = items()[name]

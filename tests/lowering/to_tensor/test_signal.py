@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,12 @@ def signal(*shape: int, dtype: Any = np.float32) -> Any:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
 
 
+def compiled(types: Any, build: Any) -> stepwell.Model:
+    return stepwell.compile(graph_module(types, build))
+
+
 def run(types: Any, build: Any, *arrays: Any) -> Any:
-    return stepwell.compile(graph_module(types, build))(*map(np.asarray, arrays))
+    return compiled(types, build)(*map(np.asarray, arrays))
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -97,29 +102,31 @@ FORMS = [(False, False, 1), (False, False, 2), (True, False, 2), (False, True, 1
 
 
 @pytest.mark.parametrize("inverse, onesided, parts", FORMS)
-@pytest.mark.parametrize("length", [None, 1, 12])
-def test_transforms_of_unknown_sizes(inverse: bool, onesided: bool, parts: int, length: int | None) -> None:
+@pytest.mark.parametrize("lengths", [(), (1, 12)], ids=["whole", "given"])
+def test_transforms_of_unknown_sizes(inverse: bool, onesided: bool, parts: int, lengths: Sequence[int]) -> None:
     """The axis is known, its size is a symbol or the transform's length an operand."""
     options: dict[str, Any] = {"inverse": inverse or None, "onesided": onesided or None, "axis": 1}
-    types = [tensor(N, M, parts), *([SCALAR] if length else [])]
+    types = [tensor(N, M, parts), *([SCALAR] if lengths else [])]
+    model = compiled(types, lambda x, *n: DftOp(x, *(n or (None,)), None, **options))
     x = signal(3, 9, parts)
-    given = [x, *([np.int64(length)] if length else [])]
-    made = run(types, lambda x, *n: DftOp(x, *(n or (None,)), None, **options), *given)
-    expected = transform(x, 1, length, inverse, onesided)
-    assert made.shape == expected.shape
-    np.testing.assert_allclose(made, expected, atol=2e-5)
+    for length in lengths or (None,):
+        made = model(x) if length is None else model(x, np.int64(length))
+        expected = transform(x, 1, length, inverse, onesided)
+        assert made.shape == expected.shape
+        np.testing.assert_allclose(made, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("inverse, onesided, parts", FORMS[2:])
-@pytest.mark.parametrize("axis", [0, 2, -3])
 @pytest.mark.parametrize("shape", [(4, 9, 5), (N, 9, M)])
-def test_the_axis_by_data(shape: Any, axis: int, inverse: bool, onesided: bool, parts: int) -> None:
+def test_the_axis_by_data(shape: Any, inverse: bool, onesided: bool, parts: int) -> None:
     options: dict[str, Any] = {"inverse": inverse or None, "onesided": onesided or None}
     x = signal(4, 9, 5, parts)
-    made = run([tensor(*shape, parts), SCALAR], lambda x, a: DftOp(x, None, a, **options), x, np.int64(axis))
-    expected = transform(x, axis if axis >= 0 else axis + 1, None, inverse, onesided)
-    assert made.shape == expected.shape
-    np.testing.assert_allclose(made, expected, atol=2e-5)
+    model = compiled([tensor(*shape, parts), SCALAR], lambda x, a: DftOp(x, None, a, **options))
+    for axis in (0, 2, -3):
+        made = model(x, np.int64(axis))
+        expected = transform(x, axis if axis >= 0 else axis + 1, None, inverse, onesided)
+        assert made.shape == expected.shape
+        np.testing.assert_allclose(made, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("length", [10, 100, 509, 1024])
