@@ -22,8 +22,8 @@ from tests.fuzz.graphs.oracle import Oracle, difference
 from tests.fuzz.graphs.reduction import reduced, text_of
 from tests.onnx_conformance.cases import HOST, REFUSED, SPECIALISED, WRONG
 
-# Seeds whose cases together have every kind of input: symbols, old opsets, all stages interpreted.
-SEEDS = range(40, 70)
+# Seeds of small graphs: old and new opsets, sizes with and without symbols, some with all stages interpreted.
+SEEDS = [seed for seed in range(75) if 1 < len(draw(seed).operators) < 4]
 GOOD = (OK, HOST, SPECIALISED, REFUSED, check.DISPUTED)
 
 

@@ -18,12 +18,13 @@ REFERENCE, ONNXRUNTIME = "reference", "onnxruntime"
 
 @attrs.frozen
 class Use:
-    """A node that is evaluated: the version of its operator, its attributes, its arrays."""
+    """A node that is evaluated: the version of its operator, its attributes, its arrays, how many results it gives."""
 
     operator: str
     version: int
     attributes: dict[str, Any]
     arrays: Sequence[Array]
+    outputs: int = 1
 
 
 @attrs.frozen
@@ -146,13 +147,14 @@ KNOWN: tuple[Known, ...] = (
           lambda use: use.attributes.get("ceil_mode") == 1 and any(use.attributes.get("pads", ()))),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
           lambda use: use.arrays[0].dtype.kind in "iu"),
-    Known(REFERENCE, ("MaxPool",), "has index 0 where all of a window is the least number of its type",
-          lambda use: use.arrays[0].dtype.kind in "iu"
-          and bool(np.any(use.arrays[0] == np.iinfo(use.arrays[0].dtype).min))),
+    Known(REFERENCE, ("MaxPool",), "numbers places within a batch or a channel", lambda use: use.outputs > 1),
     Known(REFERENCE, ("RNN", "GRU", "LSTM"), "goes on beyond the lengths of sequences",
           lambda use: any(array.dtype == np.int32 for array in use.arrays)),
     Known(REFERENCE, ("ConvTranspose",), "adds the bias of the first group to all",
           lambda use: use.attributes.get("group", 1) > 1 and len(use.arrays) == 3),
+    Known(REFERENCE, ("HardSwish",), "takes a sixth that is rounded to f32",
+          lambda use: use.arrays[0].dtype == np.float64,
+          lambda use: [use.arrays[0] * np.clip(use.arrays[0] / 6 + 0.5, 0, 1)]),
     Known(REFERENCE, ("PRelu",), "multiplies 0 with a slope that is not finite",
           lambda use: is_float(use.arrays[1]) and not np.isfinite(use.arrays[1].astype(np.float64)).all()),
     Known(REFERENCE, ("DynamicQuantizeLinear", "QuantizeLinear"), "rounds what is not finite to any integer",

@@ -89,7 +89,7 @@ class NodeOracle:
 
     def _known(self, given: Mapping[str, Array]) -> list[Array] | None:
         arrays = [given[name] for name in self.node.input if name]
-        use = Use(self.node.op_type, self._version, self._attributes, arrays)
+        use = Use(self.node.op_type, self._version, self._attributes, arrays, len(self.writes))
         self.peer_flaws.update(known.reason for known in flaws(use, ONNXRUNTIME))
         for known in flaws(use, REFERENCE):
             if known.instead is not None:
