@@ -165,7 +165,8 @@ def through_windows(rows: Rows, stage: Stage) -> bool:
 def apart_and_together(
     rows: Rows, stage: Stage, joined: Rows, machine: Machine, costs: dict[Hashable, Terms]
 ) -> tuple[Terms, Terms]:
-    """What a stage and some rows cost as kernels of their own, and as one. Raises PassError where they cannot be one."""
+    """What a stage and some rows cost as kernels of their own, and as one. Raises PassError where they cannot be
+    one."""
     alone = estimated(list(stage.ops), machine, costs) + estimated(_named(rows), machine, costs)
     return alone, estimated(_named(joined), machine, costs)
 

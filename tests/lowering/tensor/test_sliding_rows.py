@@ -204,7 +204,7 @@ def test_a_pool_whose_windows_lie_apart_is_counted_too() -> None:
 
 
 def test_windows_over_dims_of_one_element() -> None:
-    """A padded element of sizes 1: made one dim, its rows are not those of the pool, which stays a kernel of its own."""
+    """A padded element of sizes 1: made one dim, its rows are not those of the pool, which stays a kernel by itself."""
     source = onnx.parser.parse_model(
         '<ir_version: 9, opset_import: ["": 17]> g (float[n] x) => (float[1, 1, 2, 1] y) <int64[4] s = {1, 1, 1, 1}> '
         "{ v = Reshape(x, s) y = AveragePool <kernel_shape = [2, 1], pads = [1, 0, 1, 0]> (v) }"
