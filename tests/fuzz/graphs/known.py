@@ -143,7 +143,7 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "takes NaN for what is padded", _has_nan),
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvInteger"),
           "crops where strides are larger than the kernel and padding is SAME", _jumps),
-    Known(REFERENCE, ("MaxPool",), "places windows otherwise where `ceil_mode` meets pads",
+    Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "places windows otherwise where `ceil_mode` meets pads",
           lambda use: use.attributes.get("ceil_mode") == 1 and any(use.attributes.get("pads", ()))),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
           lambda use: use.arrays[0].dtype.kind in "iu"),
