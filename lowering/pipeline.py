@@ -87,7 +87,7 @@ PASSES = {
     "move-quantised": "stepwell.lowering.tensor.quantised:MoveQuantised",
     "lower-quant": "stepwell.lowering.tensor.lower_quant:LowerQuant",
     "affine-reads": "stepwell.lowering.tensor.affine_reads:AffineReads",
-    "assign-layouts": "stepwell.lowering.tensor.layout:AssignLayouts",
+    "assign-layouts": "stepwell.lowering.tensor.assign_layouts:AssignLayouts",
     "winograd": "stepwell.lowering.tensor.winograd:Winograd",
     "decompose-layouts": "stepwell.lowering.tensor.decompose:DecomposeLayouts",
     "place-rows": "stepwell.lowering.tensor.place_rows:PlaceRows",

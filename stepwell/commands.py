@@ -419,10 +419,8 @@ class _Job:
         check = CheckEach(self._arrays(inputs), context=context)
         items = pipeline.parse(self.args.pipeline) if self.args.pipeline else pipeline.phases(
             pipeline.landing_of(module), self.args.to if self.args.to in pipeline.LANDINGS else "loop")  # fmt: skip
-        from stepwell.ir.passes import PassManager
-
         try:
-            PassManager(items, [check, *self._instruments()]).run(module, context)
+            lower(module, "loop", context, [check, *self._instruments()], pipeline=items)
         except StepwellError as error:
             if check.failure is None:
                 raise

@@ -14,6 +14,7 @@ from stepwell.ir.core import Operation
 from stepwell.ir.passes import Instrument, Pass, PassContext, PassManager, Phase
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.precision import PRECISIONS, demand_precision
+from stepwell.lowering.tensor.sizes import usual_sizes
 from stepwell.sources import Held, Hints, Shapes, Source, Values
 
 
@@ -100,7 +101,8 @@ def lower(
     if landing_of(module) != "graph":  # there they are refused when what is known has been folded away
         refuse_host_calls(module, context.options)
     items = phases(landing_of(module), stop) if pipeline is None else pipeline
-    PassManager(items, instruments).run(module, context)
+    with usual_sizes(module, context.options.get("shapes") or {}):
+        PassManager(items, instruments).run(module, context)
 
 
 def backend() -> Any:

@@ -40,9 +40,9 @@ from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.tensor.layout import set_maps
-from stepwell.lowering.tensor.machine import size_of
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.place import copying
+from stepwell.lowering.tensor.sizes import size_of
 
 LEAST_READS = 4  # of each element of a padded copy
 

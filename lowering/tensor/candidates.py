@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import attrs
@@ -10,10 +12,11 @@ import attrs
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
 from stepwell.errors import PassError
+from stepwell.lowering.tensor.canonical import structure
 from stepwell.lowering.tensor.check_schedule import check_schedule
 from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Rows
-from stepwell.lowering.tensor.cost import estimate
+from stepwell.lowering.tensor.cost import estimate, launched
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.row_schedule import (
     Parts,
@@ -23,6 +26,7 @@ from stepwell.lowering.tensor.row_schedule import (
     sliding_blocks,
 )
 from stepwell.lowering.tensor.running import running
+from stepwell.lowering.tensor.sizes import assumed
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage, stages_of
@@ -33,17 +37,37 @@ BLOCKS = (1, 2, 4, 8, 12, 16, 24, 32, 64)  # rows computed together
 PARTS = (256, 512, 1024)  # steps of a reduction in one part
 KEYS = (512,)  # steps of a softmax in one part
 UNROLLED = (1, 2, 4)
+_known: OrderedDict[Hashable, tuple[Ranked, ...]] = OrderedDict()
+_lock = threading.Lock()
 _evolve: Any = attrs.evolve  # schedules are attrs classes, which the decorator hides from type checkers
+KNOWN = 4096  # kernels whose schedules are remembered
 LEAST_GRAINS = 16  # of a kernel, below which a tuner does not go: other machines have other teams
 
 
 def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranked]:
     """The schedules of a kernel that may be the best, at least `count` where there are as many. The first is the cost
-    model's choice. Raises PassError for stages that cannot be computed together."""
+    model's choice. Raises PassError for stages that cannot be computed together.
+
+    Layouts, fusion and schedules ask for the same kernels: the last KNOWN are remembered."""
+    key = (structure(kernel), machine, count, assumed())
+    with _lock:
+        known = _known.get(key)
+        if known is not None:
+            _known.move_to_end(key)
+            return list(known)
+    found = _candidates(kernel, machine, count)
+    with _lock:
+        _known[key] = tuple(found)
+        if len(_known) > KNOWN:
+            _known.popitem(last=False)
+    return found
+
+
+def _candidates(kernel: KernelOp, machine: Machine, count: int) -> list[Ranked]:
     stages = stages_of(kernel)
     if len(stages) == 1:
         found = candidates_of(StageWork.of_stage(stages[0]), machine, count)
-        return [Ranked(each.schedule, estimate(kernel, each.schedule, machine)) for each in found]
+        return [Ranked(each.schedule, launched(each.terms)) for each in found]
     rows = Rows.of(stages)
     if rows is None:
         raise PassError(f"{kernel.loc.label or 'a kernel'}: its stages share no rows")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable
 
-from stepwell.dialects.tensor import ConstantOp, KernelOp
+from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp
 from stepwell.ir.core import Value
 from stepwell.ir.printer import Printer, PrintOptions
 
@@ -29,22 +29,19 @@ def kernel_key(kernel: KernelOp) -> str:
     return hashlib.sha256(f"{canonical_text(kernel)}\n{constants}".encode()).hexdigest()[:32]
 
 
-def structure(kernel: KernelOp) -> Hashable:
-    """Equal for kernels of one process for which the cost model counts the same; quicker than the text."""
+def structure(op: KernelOp | GenericOp) -> Hashable:
+    """Equal for kernels, or generics, of one process for which the cost model counts the same; quicker than the
+    text."""
     numbers: dict[Value, int] = {}
-    found: list[Hashable] = [isinstance(value.defining_op, ConstantOp) for value in kernel.inputs]
-    for value in kernel.body.block.arguments:
-        numbers[value] = len(numbers)
-        found.append(value.type)
-    for op in kernel.walk():
-        if op is kernel:
-            continue
-        for block in (block for region in op.regions for block in region.blocks):
-            for argument in block.arguments:
-                numbers[argument] = len(numbers)
-        operands = tuple(numbers.get(value, -1) for value in op.operands)
-        for result in op.results:
-            numbers[result] = len(numbers)
-        types = tuple(result.type for result in op.results)
-        found.append((op.op_name, operands, tuple(op.properties.items()), types))
+    found: list[Hashable] = [isinstance(value.defining_op, ConstantOp) for value in op.operands]
+    found.append((tuple(op.properties.items()), tuple(value.type for value in (*op.operands, *op.results))))
+    for inner in op.walk():
+        if inner is not op:
+            operands = tuple(numbers.get(value, -1) for value in inner.operands)
+            for result in inner.results:
+                numbers[result] = len(numbers)
+            types = tuple(result.type for result in inner.results)
+            found.append((inner.op_name, operands, tuple(inner.properties.items()), types))
+        for argument in (a for region in inner.regions for block in region.blocks for a in block.arguments):
+            numbers[argument] = len(numbers)
     return tuple(found)

@@ -5,6 +5,7 @@ generic over (n, c, h, w), all tensors read at (n, c, h, w)  ->  generic over (n
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
 import attrs
@@ -71,14 +72,19 @@ def collapse_one(kernel: KernelOp) -> bool:
     """Merge one pair of dims throughout the kernel; returns whether there was one."""
     generics = [op for op in kernel.body.block if isinstance(op, GenericOp)]
     for op in generics:
-        for first in range(len(op.iterators)):
-            for second in range(len(op.iterators)):
-                if first != second and op.iterators[first] == op.iterators[second] and may_merge(op, first, second):
-                    choice = spread(op, (first, second), generics)
-                    if choice is not None and choice.axes:
-                        apply(choice, kernel)
-                        return True
+        for first, second in neighbours(op):
+            if op.iterators[first] == op.iterators[second] and may_merge(op, first, second):
+                choice = spread(op, (first, second), generics)
+                if choice is not None and choice.axes:
+                    apply(choice, kernel)
+                    return True
     return False
+
+
+def neighbours(op: GenericOp) -> list[Pair]:
+    """The pairs of dims that are behind each other in some operand or result."""
+    pairs = {pair for map_ in op.maps for pair in itertools.pairwise(map_.dim_results())}
+    return sorted((a, b) for a, b in pairs if a is not None and b is not None and a != b)
 
 
 def may_merge(op: GenericOp, first: int, second: int) -> bool:

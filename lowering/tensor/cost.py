@@ -92,7 +92,12 @@ def estimate(kernel: KernelOp, schedule: ScheduleAttr, target: Any = None) -> Te
         outer = list(_levels_of_root(root, schedule, spec.at, rows, stage, work, along))
         inside = outer[-1].inside if outer else tuple(work.space.sizes)
         total = total + space_terms(work.at(inside), spec.schedule, machine, outer, work.space.sizes)
-    return attrs.evolve(total, overhead=total.overhead + LAUNCH_CYCLES)
+    return launched(total)
+
+
+def launched(terms: Terms) -> Terms:
+    """What the stages of a kernel cost, and its launch."""
+    return attrs.evolve(terms, overhead=terms.overhead + LAUNCH_CYCLES)
 
 
 def _levels_of_root(

@@ -2,7 +2,8 @@
 
 %a = generic matmul; %b = generic (%a + bias); %c = generic max(%b, 0)
 ->  %c = tensor.kernel { matmul; + bias; max }
-"""
+
+A map behind that turns the result is taken along where that is counted to be faster than a kernel of its own."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.tensor.grouped import outline_kernel
+from stepwell.lowering.tensor.layout import is_copy
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import dims_through
-from stepwell.lowering.tensor.rows import COUNTED, join_rows
+from stepwell.lowering.tensor.rows import COUNTED, estimated, join_rows
 from stepwell.lowering.tensor.separate import separate_results
 
 
@@ -64,6 +67,8 @@ class Fuse(Pass):
                 if not isinstance(producer, GenericOp):
                     continue
                 refusal = why_not_fused(op, index, producer, groups)
+                if refusal is None and turns(op, index, producer) and not all(map(is_copy, groups[producer].ops)):
+                    refusal = why_apart(op, groups[producer], Machine.of(context.target))
                 if refusal is None:
                     group = groups[producer]
                     group.ops.append(op)
@@ -99,3 +104,20 @@ def covers(reader: GenericOp, producer: GenericOp) -> bool:
     """Whether a map has as many points as the producer has results, so that each result belongs to one of them."""
     made = [n for n, kind in zip(producer.sizes.dims, producer.iterators, strict=True) if kind == "parallel"]
     return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))
+
+
+def turns(op: GenericOp, index: int, producer: GenericOp) -> bool:
+    """Whether neighbours in a map's result are none in its input `index`: a transposition."""
+    through = dims_through(op.input_maps[index], producer.output_maps[0])
+    if through is None or len(op.results) != 1:
+        return False
+    made, written = ([place for place in places if place.dims] for places in (
+        producer.output_maps[0].results, op.output_maps[0].compose(through).results))  # fmt: skip
+    return bool(made and written) and not made[-1].dims & written[-1].dims
+
+
+def why_apart(op: GenericOp, group: Group, machine: Machine) -> str | None:
+    """Why a map that turns a kernel's result is not a part of it: each lane of a vector would be stored alone."""
+    together = estimated([*group.ops, op], machine)
+    apart = estimated(group.ops, machine) + estimated([op], machine)
+    return None if together.cycles <= apart.cycles else f"its stores would take longer, {together}; apart: {apart}"

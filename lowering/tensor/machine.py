@@ -6,12 +6,8 @@ from typing import Any
 
 import attrs
 
-from stepwell.ir.dims import Dim
 
-TYPICAL = 128  # the size assumed for a symbolic dim
-
-
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Machine:
     """Sizes in bytes, rates per cycle; a bandwidth is that of one core from the level named to the one above it."""
 
@@ -40,8 +36,3 @@ class Machine:
             l3_bytes=target.l3_bytes, l2_bandwidth=target.l2_bandwidth, l3_bandwidth=target.l3_bandwidth,
             memory_bandwidth=target.memory_bandwidth,
         )  # fmt: skip
-
-
-def size_of(size: Dim) -> int:
-    """A size for counting; an empty dim counts as 1."""
-    return max(1, size) if isinstance(size, int) else TYPICAL

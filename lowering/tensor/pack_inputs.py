@@ -24,8 +24,9 @@ from stepwell.ir.core import Block, BlockArgument, Operation, Region, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.grouped import outline_kernel
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.pack import scheduled_roots
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.tiles import schedule_of
 

@@ -10,8 +10,9 @@ from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Value
 from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.common_rows import Rows
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.lowering.tensor.stages import Stage
 from stepwell.lowering.tensor.streams import WRITTEN
 

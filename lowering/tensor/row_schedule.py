@@ -12,10 +12,11 @@ import attrs
 from stepwell.dialects.schedule import WHOLE_KERNEL, LoopSpec, ScheduleAttr, StageSpec
 from stepwell.lowering.tensor.choose import Ranked
 from stepwell.lowering.tensor.common_rows import Row, Rows
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.row_memory import MOST, bytes_again, reading_cycles, row_bytes
 from stepwell.lowering.tensor.running import Running
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage, shares_loads

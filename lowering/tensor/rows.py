@@ -10,7 +10,7 @@ a row's values have to fit the cache, and an operand that every row reads again 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cmp_to_key
 
 import attrs
@@ -21,17 +21,17 @@ from stepwell.errors import PassError
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.tensor.candidates import candidates
-from stepwell.lowering.tensor.canonical import structure
 from stepwell.lowering.tensor.collapse import collapse_kernel
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.cost import Terms
 from stepwell.lowering.tensor.grouped import kernel_of
 from stepwell.lowering.tensor.halo import Halo, earlier, open_halo
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import dims_through
 from stepwell.lowering.tensor.row_memory import bytes_again, cache_budget, is_worth_reading, row_bytes, stays
 from stepwell.lowering.tensor.row_schedule import rows_that_slide
 from stepwell.lowering.tensor.running import running
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.lowering.tensor.stages import INLINE, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
@@ -43,12 +43,11 @@ CHEAP = 4  # operations of a map that is rather computed again than stored
 
 @attrs.frozen
 class Trial:
-    """What joining asks: a machine, how to treat windows, and what kernels seen before cost."""
+    """What joining asks: a machine, and how to treat windows."""
 
     machine: Machine
     context: PassContext
     windows: str
-    costs: dict[Hashable, Terms] = attrs.field(factory=dict)
 
 
 def join_rows(
@@ -147,7 +146,7 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
         return "it is read through windows"
     if refusal is None and trial.windows != ALWAYS and (windows or rows_that_slide(joined) is not None):
         try:
-            apart, together = apart_and_together(rows, stage, joined, trial.machine, trial.costs)
+            apart, together = apart_and_together(rows, stage, joined, trial.machine)
         except PassError:
             return "its rows are no rows of the others once dims that follow one another are one"
         name = stage.root.loc.label or stage.root.op_name
@@ -162,25 +161,20 @@ def through_windows(rows: Rows, stage: Stage) -> bool:
     return any(row.margins[stage] != (0, 0) or row.units[stage] > row.units[rows.root] for row in rows.rows)
 
 
-def apart_and_together(
-    rows: Rows, stage: Stage, joined: Rows, machine: Machine, costs: dict[Hashable, Terms]
-) -> tuple[Terms, Terms]:
+def apart_and_together(rows: Rows, stage: Stage, joined: Rows, machine: Machine) -> tuple[Terms, Terms]:
     """What a stage and some rows cost as kernels of their own, and as one. Raises PassError where they cannot be
     one."""
-    alone = estimated(list(stage.ops), machine, costs) + estimated(_named(rows), machine, costs)
-    return alone, estimated(_named(joined), machine, costs)
+    alone = estimated(list(stage.ops), machine) + estimated(_named(rows), machine)
+    return alone, estimated(_named(joined), machine)
 
 
-def estimated(ops: Sequence[GenericOp], machine: Machine, costs: dict[Hashable, Terms]) -> Terms:
-    """What a kernel of these ops costs under the best schedule; `costs` are those of kernels seen before. Raises
-    PassError for stages that cannot be computed together."""
+def estimated(ops: Sequence[GenericOp], machine: Machine) -> Terms:
+    """What a kernel of these ops costs under the best schedule. Raises PassError for stages that cannot be computed
+    together."""
     kernel = kernel_of(ops)
-    key = structure(kernel)
     try:
-        if key not in costs:
-            collapse_kernel(kernel)
-            costs[key] = candidates(kernel, machine, 1)[0].terms
-        return costs[key]
+        collapse_kernel(kernel)
+        return candidates(kernel, machine)[0].terms
     finally:
         kernel.erase()
         for op in ops:

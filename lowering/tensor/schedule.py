@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import ClassVar
 
 import attrs
@@ -12,7 +11,6 @@ from stepwell.dialects.tensor import KernelOp
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.tensor.candidates import candidates
-from stepwell.lowering.tensor.canonical import structure
 from stepwell.lowering.tensor.choose import Ranked, why_lost
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.tuned import TUNED, TunedSchedules
@@ -29,13 +27,9 @@ class Schedule(Pass):
         tuned = context.options.get(TUNED) or TunedSchedules({})
         if tuned.foreign:
             context.remark(module, f"{tuned.source}: {tuned.foreign} schedules are for other targets")
-        known: dict[Hashable, list[Ranked]] = {}
         for kernel in module.walk_of(KernelOp):
             if kernel.schedule is None:
-                key = structure(kernel)
-                if key not in known:
-                    known[key] = candidates(kernel, machine)
-                choice = known[key]
+                choice = candidates(kernel, machine)
                 found = tuned.find(kernel, choice[0].schedule)
                 kernel.schedule = found or choice[0].schedule
                 if found is not None:

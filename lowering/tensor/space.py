@@ -12,8 +12,9 @@ from stepwell.ir.affine_expr import dim
 from stepwell.ir.core import BlockArgument, Value
 from stepwell.ir.types import bit_width
 from stepwell.lowering.precision import is_strict
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.sizes import size_of
 
 LEAST_BLOCK = 4  # elements: one vector of the narrowest registers
 

@@ -13,7 +13,7 @@ from stepwell.dialects.tensor import GenericOp, KernelOp, ReadOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import bit_width, element_of
-from stepwell.lowering.tensor.machine import size_of
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.lowering.tensor.space import Space, is_constant, moves_in_strides, without_unit_ends
 from stepwell.lowering.tensor.stages import Stage, stages_of
 
@@ -32,19 +32,21 @@ POLYNOMIAL = 24
 @attrs.frozen(eq=False)
 class Access:
     """Where a stage reads or writes a tensor: the map from the dims of its root, the tensor's sizes, the bytes of an
-    element. A constant will be laid out as it is read; what is `local` is made by another stage of the kernel."""
+    element. A constant will be laid out as it is read; what is `local` is made by another stage of the kernel; `others`
+    are the maps by which the same tensor is read besides."""
 
     map: AffineMap
     shape: Sequence[int]
     item: int
     is_constant: bool = False
     is_local: bool = False
+    others: Sequence[AffineMap] = ()
     used: frozenset[int] = attrs.field(init=False)
     _factors: Sequence[Mapping[int, int] | None] = attrs.field(init=False)
 
     @used.default
     def _used(self) -> frozenset[int]:
-        return frozenset(self.map.used_dims())
+        return frozenset().union(*(map_.used_dims() for map_ in self.maps))
 
     @_factors.default
     def _linear(self) -> Sequence[Mapping[int, int] | None]:
@@ -58,9 +60,18 @@ class Access:
         shape = [size_of(n) for n in tensor_type(value).shape][: len(map_.results)]
         return Access(map_, shape, max(1, bit_width(tensor_type(value).element) // 8), is_constant(value), is_local)
 
+    @property
+    def maps(self) -> Sequence[AffineMap]:
+        """All places that it reaches."""
+        return (self.map, *self.others)
+
     def is_contiguous(self, d: int) -> bool:
         """Whether neighbours along a dim that it moves along are neighbours in memory, or will be."""
-        return d in self.used and (self.is_constant or not moves_in_strides(self.map, d))
+        return d in self.used and (self.is_constant or not any(moves_in_strides(map_, d) for map_ in self.maps))
+
+    def is_linear(self, d: int) -> bool:
+        """Whether steps along a dim lead equally far in memory, all of them."""
+        return all(place.linear_form() is not None for map_ in self.maps for place in map_.results if d in place.dims)
 
     def step_bytes(self, d: int) -> int:
         """How far a step along a dim leads in memory, at most."""
@@ -72,6 +83,8 @@ class Access:
 
     def box(self, sizes: Sequence[int]) -> list[int]:
         """How many indices of each axis are reached from so many points along each dim, at most."""
+        if self.others:
+            return self._box_around(sizes)
         found = []
         for place, factors, axis in zip(self.map.results, self._factors, self.shape, strict=True):
             if factors is None:
@@ -82,6 +95,17 @@ class Access:
                 reach = min(reach, math.prod(sizes[d] for d in factors))
             found.append(min(axis, reach))
         return found
+
+    def _box_around(self, sizes: Sequence[int]) -> list[int]:
+        """The box that holds what all maps reach."""
+        ranges = [(0, size - 1) for size in sizes]
+        found = []
+        for axis, *places in zip(self.shape, *(map_.results for map_ in self.maps), strict=True):
+            lows, highs = zip(*(place.bounds(ranges) for place in places), strict=True)
+            known = None not in lows and None not in highs
+            found.append(min(axis, max(highs) - min(lows) + 1) if known else axis)
+        return found
+
 
 @attrs.frozen(eq=False)
 class StageWork:
@@ -105,23 +129,26 @@ class StageWork:
         local = {result for other in stages if other is not stage for result in other.results}
         members = list(stage.ops)
         late = set(members[members.index(root) + 1 :]) if root.has_reduction else set()
-        reads: list[Access] = []
-        late_reads: list[Access] = []
+        reads: dict[tuple[Value, bool], Access] = {}
         for op in members:
             if op not in dims:
                 continue
             for value, map_ in zip(op.inputs, op.input_maps, strict=True):
                 if value.defining_op not in members:
                     access = Access.of(value, map_.compose(dims[op]), value in local)
-                    (late_reads if op in late else reads).append(access)
+                    key = (value, op in late)
+                    reads[key] = also_at(reads[key], access.map) if key in reads else access
         last = members[-1]
         written = [m.compose(dims[last]) if last in dims else m for m in last.output_maps]
         writes = [Access.of(v, m, bool(local) and stage is not stages[-1])
                   for v, m in zip(last.results, written, strict=True)]  # fmt: skip
         early = [op for op in members if op not in late]
+        early_reads = [access for (_, is_late), access in reads.items() if not is_late]
+        late_reads = [access for (_, is_late), access in reads.items() if is_late]
         return StageWork(
-            Space.of(root), reads, late_reads, writes, sum(map(_instructions, early)), sum(map(_instructions, late)),
-            sum(isinstance(inner, ReadOp) for op in early for inner in op.walk()), max(1, len(root.identities)),
+            Space.of(root), early_reads, late_reads, writes, sum(map(_instructions, early)),
+            sum(map(_instructions, late)), sum(isinstance(inner, ReadOp) for op in early for inner in op.walk()),
+            max(1, len(root.identities)),
         )  # fmt: skip
 
     @staticmethod
@@ -143,6 +170,12 @@ class StageWork:
         return max(1, -(-lanes * item // vector_bytes))
 
 
+def also_at(access: Access, map_: AffineMap) -> Access:
+    """An access that reaches the same tensor by one more map."""
+    known = map_ in access.maps
+    return access if known else attrs.evolve(access, others=(*access.others, map_))
+
+
 def _instructions(op: GenericOp) -> float:
     """Vector instructions of a body and of the reduction's operation at one point; a sum of products is one."""
     total = sum(_weight(inner) for region in op.regions for inner in region.block)
@@ -150,12 +183,23 @@ def _instructions(op: GenericOp) -> float:
 
 
 def _weight(op: Operation) -> float:
+    if _is_index(op):
+        return 0
     if op.op_name in INSTRUCTIONS:
         return INSTRUCTIONS[op.op_name]
+    if op.op_name == "arith.select" and _is_of_places(op.operands[0]):
+        return -1 if all(value.has_one_use and value.defining_op is not None for value in op.operands[1:]) else 0
     if op.dialect == math_dialect.DIALECT.name:
         return POLYNOMIAL
-    return 1 if op.dialect == "arith" and not _is_index(op) else 0
+    return 1 if op.dialect == "arith" else 0
 
 
 def _is_index(op: Operation) -> bool:
-    return any(str(element_of(result.type)) == "index" for result in op.results)
+    return any(str(element_of(value.type)) == "index" for value in (*op.results, *op.operands))
+
+
+def _is_of_places(condition: Value) -> bool:
+    """Whether a condition is one of places: what it chooses is known where the code of a tile is made, and only that is
+    computed."""
+    made = condition.defining_op
+    return made is not None and made.op_name == "arith.cmpi" and _is_index(made)

@@ -21,6 +21,7 @@ LINE = 64  # bytes of a cache line
 OPERANDS = 2  # registers that a step needs beside its accumulators, at least
 TILE_CYCLES = 6.0  # to begin a tile: addresses, a branch
 LOOP_CYCLES = 2.0  # to enter the innermost loop of a reduction once more
+LANE_CYCLES = 0.7  # of the unit that moves lanes, for each that is loaded alone
 STREAMS = 10  # places of an operand that are followed at once; beyond, lines are waited for
 NEAR = 512  # bytes between places that are one stream
 STREAM_CYCLES, NEAR_CYCLES = 0.3, 0.04  # of each further place, for each step
@@ -54,18 +55,19 @@ class Tile:
         """Steps along each dim: vectors along that of the lanes."""
         return {d: -(-size // self.lanes) if d == self.vector else size for d, size in self.sizes.items()}
 
-    def places(self, map_: AffineMap) -> int:
+    def places(self, *maps: AffineMap) -> int:
         """How many different places of an operand the tile reads in one step of the reduction: vectors, or elements."""
-        counts = {d: n for d, n in self.counts().items() if n > 1 and d in map_.used_dims()}
-        if all(len(place.dims & counts.keys()) < 2 for place in map_.results):
+        used = set().union(*(map_.used_dims() for map_ in maps))
+        counts = {d: n for d, n in self.counts().items() if n > 1 and d in used}
+        if len(maps) == 1 and all(len(place.dims & counts.keys()) < 2 for place in maps[0].results):
             return math.prod(counts.values())
         ranges = [range(0, self.sizes[d], self.lanes if d == self.vector else 1) for d in counts]
-        found = set()
+        found: set[tuple[object, ...]] = set()
         for point in itertools.product(*ranges):
-            dims = [0] * map_.num_dims
+            dims = [0] * maps[0].num_dims
             for d, at in zip(counts, point, strict=True):
                 dims[d] = at
-            found.add(map_.evaluate(dims, ()))
+            found.update(map_.evaluate(dims, ()) for map_ in maps)
         return len(found)
 
 
@@ -109,16 +111,17 @@ def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
 
 def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, float, int]:
     """(loads, shuffles, registers held) of one operand in a step."""
-    places = tile.places(access.map)
+    places = tile.places(*access.maps)
     if tile.vector not in access.used:
         return places, 0, 1
     held = min(places, tile.vectors + 1)
     if access.is_contiguous(tile.vector):
         crosses = not access.is_constant and crosses_lines(access.map, tile)
         return places * (1 + machine.vector_bytes / LINE if crosses else 1), 0, held
-    if any(size >= tile.lanes > 1 and d != tile.vector and access.is_contiguous(d) for d, size in tile.sizes.items()):
+    squares = access.is_linear(tile.vector) and tile.lanes > 1
+    if squares and any(n >= tile.lanes and d != tile.vector and access.is_contiguous(d) for d, n in tile.sizes.items()):
         return places, places * math.log2(tile.lanes), held  # a square is turned in registers
-    return places * tile.lanes, places * tile.lanes, held
+    return places * tile.lanes, places * tile.lanes * LANE_CYCLES, held
 
 
 def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
@@ -137,7 +140,7 @@ def _kept_for_the_next(access: Access, work: StageWork, tile: Tile) -> int:
     if step not in access.used:
         return 0
     slides = any(step in place.dims and place.dims & tile.sizes.keys() for place in access.map.results)
-    return tile.places(access.map) if slides else 0
+    return tile.places(*access.maps) if slides else 0
 
 
 def step_cycles(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) -> float:
@@ -157,17 +160,19 @@ def step_cycles(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) 
 
 
 def finish_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
-    """Cycles of a tile besides its steps: what comes behind the sums, and the stores."""
+    """Cycles of a tile besides the steps of its reduction: what comes behind the sums, or the whole of a map, and the
+    stores."""
     late = attrs.evolve(work, reads=work.late_reads, operations=work.late_operations, gathers=0)
-    step = step_of(late, tile, machine)
+    step = step_of(late if work.space.reduction else work, tile, machine)
     stores, waiting = 0.0, 0.0
     for access in work.writes:
         is_vector = tile.vector not in access.used or access.is_contiguous(tile.vector)
         stores += tile.accumulators * (1 if is_vector else tile.lanes)
         waiting += 0.0 if is_vector else _set_cycles(access, tile)
     return TILE_CYCLES + waiting + max(
-        step.operations / machine.fma_per_cycle, step.loads / machine.loads_per_cycle, stores / machine.stores_per_cycle
-    )
+        step.operations / machine.fma_per_cycle, step.loads / machine.loads_per_cycle,
+        step.shuffles / machine.shuffles_per_cycle, stores / machine.stores_per_cycle,
+    )  # fmt: skip
 
 
 def _set_cycles(access: Access, tile: Tile) -> float:

@@ -51,7 +51,8 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import F32, F64, TensorType, bit_width, numpy_dtype
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.layout import split_index
-from stepwell.lowering.tensor.machine import Machine, size_of
+from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.sizes import size_of
 from stepwell.memory import aligned_empty, forget
 
 Array = np.ndarray[Any, Any]
@@ -126,6 +127,12 @@ def windows_of(op: GenericOp) -> list[Window]:
     return found if op.iterators.count("reduction") > len(found) else []  # else the products alone would be left
 
 
+def chosen_windows(op: GenericOp, machine: Machine) -> list[Window]:
+    """The windows that fewer products are used for: all of them, or none where that takes longer."""
+    windows = windows_of(op)
+    return windows if windows and cycles(op, windows, machine) < cycles(op, (), machine) else []
+
+
 def cycles(op: GenericOp, windows: Sequence[Window], machine: Machine) -> float:
     """Cycles that a convolution takes on one core: its multiply-adds, the loads of the sums, and what the products make
     pass through the caches.
@@ -181,12 +188,8 @@ class Rewrite:
 
     def covering_data(self, tiles: dict[int, Dim]) -> Value:
         """x, with a border behind it where the last tile reaches over its end."""
-        x = self.op.inputs[0]
+        x, high = self.op.inputs[0], self.missing(tiles)
         type_ = tensor_type(x)
-        high = [0] * type_.rank
-        for window in self.windows:
-            missing = tiles[window.place] * OUTPUTS + (TAPS - 1) - type_.shape[window.axis]
-            high[window.axis] = max(0, missing) if isinstance(missing, int) else OUTPUTS - 1
         if not any(high):
             return x
         pad = x.defining_op
@@ -196,6 +199,15 @@ class Rewrite:
         else:
             low = [0] * type_.rank
         return self.builder.insert(PadOp(x, low=low, high=high, value=zero)).result
+
+    def missing(self, tiles: dict[int, Dim]) -> list[int]:
+        """How far the last tile reaches over the end of each axis of x."""
+        shape = tensor_type(self.op.inputs[0]).shape
+        high = [0] * len(shape)
+        for window in self.windows:
+            missing = tiles[window.place] * OUTPUTS + (TAPS - 1) - shape[window.axis]
+            high[window.axis] = max(0, missing) if isinstance(missing, int) else OUTPUTS - 1
+        return high
 
     def sums_of_data(self, x: Value, tiles: dict[int, Dim]) -> Value:
         """v[xi, .., 2 t + ..] = x[.., 2 t + xi] + s(xi) x[.., 2 t + 2 - xi floordiv 2], along each window"""

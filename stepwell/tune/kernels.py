@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from stepwell.compiler import Options, context_of, machine_of, profiler
+from stepwell.compiler import Options, context_of, lower, machine_of, profiler
 from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.schedule import ScheduleAttr
@@ -12,11 +12,11 @@ from stepwell.dialects.tensor import ConstantOp, KernelOp
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import free_symbols
-from stepwell.ir.passes import Pass, PassManager
+from stepwell.ir.passes import Pass
 from stepwell.lowering.pipeline import landing_of, phases
 from stepwell.lowering.tensor.canonical import kernel_key
-from stepwell.lowering.tensor.machine import TYPICAL
 from stepwell.lowering.tensor.schedule import Schedule
+from stepwell.lowering.tensor.sizes import TYPICAL, usual_of
 from stepwell.ports import main_function, ports_of, sample_inputs, tensor_ports
 
 
@@ -39,7 +39,7 @@ def lone_kernels(module: Operation, options: Options) -> list[LoneKernel]:
     """The kernels of a module that have no schedule yet, equal ones once. The module is brought to where schedules are
     written, in place. Raises what passes raise."""
     before, _ = _around_schedules(module)
-    PassManager(before).run(module, context_of(options, machine_of(options)))
+    lower(module, "tensor", context_of(options, machine_of(options)), pipeline=before)
     found: dict[str, LoneKernel] = {}
     for kernel in module.walk_of(KernelOp):
         if kernel.schedule is None:
@@ -83,10 +83,10 @@ class Timed:
         module = lone.module.clone()
         next(iter(module.walk_of(KernelOp))).schedule = schedule
         _, passes = _around_schedules(module)
-        PassManager(passes).run(module, context_of(options, machine_of(options)))
+        lower(module, "loop", context_of(options, machine_of(options)), pipeline=passes)
         ports = ports_of(main_function(module))[0]
         sizes = {name: TYPICAL for port in tensor_ports(ports) for dim in port.type.shape for name in free_symbols(dim)}
-        sizes.update((name, usual) for name, (_, usual, _) in options.hints.items())
+        sizes.update(usual_of(module, options.hints))
         self._arrays = sample_inputs(ports, sizes)
         self._profiler = profiler(module, options)
 

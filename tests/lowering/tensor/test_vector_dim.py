@@ -15,7 +15,7 @@ from stepwell.lowering.pipeline import phases
 
 
 @pytest.mark.parametrize(
-    ("channels", "size", "expected"), [(17, 1, "ic"), (17, 7, "oh"), (1000, 7, "oh"), (1000, 3, "oc"), (64, 1, "oc")]
+    ("channels", "size", "expected"), [(17, 1, "ic"), (17, 7, "oh"), (1000, 7, "oh"), (1000, 3, "oh"), (64, 1, "ic")]
 )
 def test_a_convolution_of_one_pixel_is_no_scalar_code(channels: int, size: int, expected: str) -> None:
     x, w = f"tensor<1x1024x{size}x{size}xf32>", f"tensor<{channels}x1024x1x1xf32>"

@@ -162,7 +162,7 @@ def test_where_it_pays(channels: int, outputs: int, size: int, pays: bool) -> No
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_all_kernels_of_groups_have_vectors(groups: int) -> None:
     """What follows sees groups and channels as one dim, as it is in memory."""
-    proto = conv([1, 64, 13, 13], (64, 64 // groups, 3, 3), group=groups, pads=[1, 1, 1, 1])
+    proto = conv([1, 128, 13, 13], (128, 128 // groups, 3, 3), group=groups, pads=[1, 1, 1, 1])
     proto.graph.node[0].output[0] = "c"
     proto.graph.node.append(helper.make_node("Relu", ["c"], ["r"]))
     proto.graph.node.append(helper.make_node("MaxPool", ["r"], ["y"], kernel_shape=[3, 3], strides=[2, 2]))
