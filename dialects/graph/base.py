@@ -171,8 +171,8 @@ def content_of(array: Any) -> Content:
 
 
 def broadcast_dim(a: Dim, b: Dim) -> Dim:
-    """The size of a dim of NumPy's broadcasting. Two symbolic sizes that are not equal give their maximum: valid
-    programs have them equal or one of them 1. Raises IRError where they cannot fit."""
+    """The size of a dim of NumPy's broadcasting. Two symbolic sizes that are not equal give their maximum, and demand
+    that they are equal or the smaller one is 1. Raises IRError where they cannot fit."""
     if a == b or b == 1:
         return a
     if a == 1:

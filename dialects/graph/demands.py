@@ -57,10 +57,14 @@ def demand_equal(a: Dim, b: Dim, what: str) -> None:
 
 
 def demand_broadcast(a: Dim, b: Dim) -> None:
-    """Two sizes must be equal, or one of them 1."""
+    """Two sizes must be equal, or one of them 1.
+
+    Of two symbolic sizes the smaller one must be 1, for their maximum to be what they broadcast to: 0 and 1, which
+    broadcast to 0, are refused with those that do not broadcast."""
     record = _record.get()
     if record is not None and _is_open(a, b) and not proven_equal(a, b):
-        record.append(Demand((a - b) * (a - 1) * (b - 1), f"sizes {a} and {b} do not broadcast"))
+        is_one = dim_min(a, b) - 1 if isinstance(a, DimExpr) and isinstance(b, DimExpr) else (a - 1) * (b - 1)
+        record.append(Demand((a - b) * is_one, f"sizes {a} and {b} do not broadcast"))
 
 
 def demand_stretch(size: Dim, wanted: Dim, what: str) -> None:

@@ -28,7 +28,7 @@ from stepwell.ir.constraints import INT_TENSOR, NUMERIC_TENSOR, TENSOR
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import attr, operand, result
-from stepwell.ir.types import Type
+from stepwell.ir.types import Type, numpy_dtype
 
 
 def checked_indices(indices: Array, size: int, axis: int) -> Array:
@@ -263,13 +263,14 @@ class OneHotOp(DataDependentOp):
         values, places, size = content(self.values), known_integers(self.indices), scalar_dim(self.depth)
         if values is None or places is None or not isinstance(size, int) or not is_content_type(self.result.type):
             return None
-        array = np.array(places, np.int64).reshape(tensor_type(self.indices).static_shape)
+        array = np.array(places, numpy_dtype(tensor_type(self.indices))).reshape(tensor_type(self.indices).static_shape)
         return content_of(self._chosen(array, size, np.array(values, object)))
 
     def compute(self, frame: Any, *args: Any) -> Any:
         indices, depth, values = args
         size = int(np.asarray(depth).reshape(-1)[0])
-        return self._chosen(np.asarray(indices).astype(np.int64), size, values)
+        places = np.asarray(indices)
+        return self._chosen(places if places.dtype.kind == "u" else places.astype(np.int64), size, values)
 
     def _chosen(self, indices: Array, size: int, values: Array) -> Array:
         wrapped = np.expand_dims(np.where(indices < 0, indices + size, indices), self.axis)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, INT, type_attr_of
@@ -49,6 +50,10 @@ class ScaledOp(GraphOp):
             expected = (*x[: self.axis], ceildiv(x[self.axis], self.block_size), *x[self.axis + 1 :])
         if not _fits(scale, expected):
             raise IRError(f"the scale needs shape [{_show(expected)}], not [{_show(scale)}]")
+        zero = scale if self.zero is None else shape_of(self.zero)
+        for size, zeros, wanted in zip(scale, zero, expected, strict=True):
+            demand_equal(size, wanted, "the scale")
+            demand_equal(zeros, wanted, "the zero point")
 
     def spread(self, values: Any, shape: Sequence[int]) -> Array:
         """A scale or zero point so that it broadcasts over an array of `shape`."""

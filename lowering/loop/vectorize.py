@@ -74,15 +74,15 @@ class RegisterTile:
         self.fuses = sums and not is_strict(stage)
 
     def emit(self) -> None:
-        """Replace the stage by its code."""
+        """Replace the stage by its code: none where a size is 0."""
         points = self._points()
-        if self.parts.combine is None:
+        if points and self.parts.combine is None:
             memory = Memory(self._indexer(self.builder), self.lanes)
             self._load_turned(memory, points)
             for point in points:
                 values = self._body_values(self.builder, memory, point, {})
                 self._store(memory, point, values)
-        else:
+        elif points:
             self._reduce(points)
         self.stage.erase()
 
@@ -284,13 +284,15 @@ class RegisterTile:
 
     def _steps_of_part(self, dims: Sequence[int]) -> int | None:
         """How many steps of the first dim make one partial sum; None where this dim is not cut: it is short, or a dim
-        inside it is cut already."""
+        inside it is cut already, or empty."""
         sizes = [constant_int(self.parts.sizes[d]) for d in dims]
         inner = 1
         for size in sizes[1:]:
             if size is None:
                 return None
             inner *= size
+        if inner == 0:
+            return None
         part = max(1, self.partial // inner)
         if not self.partial or inner > self.partial or (sizes[0] is not None and sizes[0] <= part):
             return None

@@ -11,7 +11,6 @@ What is read through windows has rows in common that overlap: neighbouring ones 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -19,7 +18,7 @@ import attrs
 from stepwell.dialects.tensor import GenericOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import FLOORDIV, MOD, AffineExpr, dim
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, is_multiple_of
 from stepwell.lowering.tensor.maps import dims_through, window_dims
 from stepwell.lowering.tensor.stages import Stage, panel_dims, reduction_dims
 
@@ -163,7 +162,8 @@ class Rows:
         return any(row.overlaps for row in self.rows)
 
     def _may_be_shared(self, lost: Sequence[Row], reader: Stage, op: GenericOp, stage: Stage) -> bool:
-        """Whether several rows may read one result."""
+        """Whether several rows may read one result: where it sums as many elements as rows read it, or a multiple. That
+        stays so when dims that follow one another are made one."""
         root = reader.root
         if root.has_reduction and (op is root or reader is self.root):
             along = panel_dims(root)
@@ -171,9 +171,10 @@ class Rows:
                 along = set().union(*(expr.dims for map_ in root.output_maps for expr in map_.results[-1:]))
             if {row.dims[reader] for row in lost} <= along | window_dims(root):
                 return True
-        reduced = Counter(str(stage.root.sizes.dims[d]) for d in reduction_dims(stage.root))
-        wanted = Counter(str(reader.root.sizes.dims[row.dims[reader]]) for row in lost)
-        return wanted <= reduced
+        reduced = reduction_dims(stage.root)
+        elements = math.prod(stage.root.sizes.dims[d] for d in reduced)
+        wanted = math.prod(reader.root.sizes.dims[row.dims[reader]] for row in lost)
+        return bool(reduced) and is_multiple_of(elements, wanted)
 
 
 @attrs.frozen

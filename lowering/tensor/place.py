@@ -206,11 +206,12 @@ def shifted(map_: AffineMap, starts: Sequence[int]) -> AffineMap:
 
 
 def starts_of(copy: GenericOp) -> list[int] | None:
-    """Where a placed copy begins; None where it merges dims."""
+    """Where a placed copy begins; None where it merges dims, or has others in their places."""
     if len(copy.output_maps[0].results) != len(copy.input_maps[0].results):
         return None
     pairs = zip(copy.output_maps[0].results, copy.input_maps[0].results, strict=True)
-    return [(there - here).constant for there, here in pairs]
+    steps = [there - here for there, here in pairs]
+    return [step.constant for step in steps] if all(step.is_constant for step in steps) else None
 
 
 def settle_value(copy: GenericOp) -> bool:

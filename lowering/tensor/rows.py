@@ -17,6 +17,7 @@ import attrs
 
 from stepwell.dialects import math as math_dialect
 from stepwell.dialects.tensor import GenericOp, JoinOp, ReadOp
+from stepwell.errors import PassError
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.tensor.candidates import candidates
@@ -134,6 +135,8 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
         return "it runs at another time, outside a loop or a branch"
     if len(stage.results) != 1:
         return "it has several results"
+    if 0 in rows.root.root.sizes.dims:
+        return "there is nothing to compute"
     joined = rows.joined(stage)
     if isinstance(joined, str):
         return joined
@@ -142,7 +145,10 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
     if trial.windows == NEVER and windows:
         return "it is read through windows"
     if refusal is None and trial.windows != ALWAYS and (windows or rows_that_slide(joined) is not None):
-        apart, together = apart_and_together(rows, stage, joined, trial.machine)
+        try:
+            apart, together = apart_and_together(rows, stage, joined, trial.machine)
+        except PassError:
+            return "its rows are no rows of the others once dims that follow one another are one"
         name = stage.root.loc.label or stage.root.op_name
         trial.context.remark(rows.root.root, f"with {name} in its rows: {together}; apart: {apart}")
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
@@ -156,20 +162,23 @@ def through_windows(rows: Rows, stage: Stage) -> bool:
 
 
 def apart_and_together(rows: Rows, stage: Stage, joined: Rows, machine: Machine) -> tuple[Terms, Terms]:
-    """What a stage and some rows cost as kernels of their own, and as one."""
+    """What a stage and some rows cost as kernels of their own, and as one. Raises PassError where they cannot be
+    one."""
     alone = estimated(list(stage.ops), machine) + estimated(_named(rows), machine)
     return alone, estimated(_named(joined), machine)
 
 
 def estimated(ops: Sequence[GenericOp], machine: Machine) -> Terms:
-    """What a kernel of these ops costs under the best schedule."""
+    """What a kernel of these ops costs under the best schedule. Raises PassError for stages that cannot be computed
+    together."""
     kernel = kernel_of(ops)
-    collapse_kernel(kernel)
-    terms = candidates(kernel, machine)[0].terms
-    kernel.erase()
-    for op in ops:
-        op.stage = None
-    return terms
+    try:
+        collapse_kernel(kernel)
+        return candidates(kernel, machine)[0].terms
+    finally:
+        kernel.erase()
+        for op in ops:
+            op.stage = None
 
 
 def why_not_by_rows(rows: Rows, machine: Machine, *, of_any_length: bool = False) -> str | None:

@@ -153,10 +153,14 @@ def _product(
 ) -> Value:  # fmt: skip
     """result[d0 .. d3] = sum over d4 of lhs[left] * rhs[right]"""
     accumulator = accumulator_type(result.element)
+
+    def multiplied(z: Scalars, x: Value, y: Value) -> Value:
+        return z.mul(z.narrowed(x, accumulator), z.narrowed(y, accumulator))
+
     return reduce_generic(
         c, [lhs.tensor, rhs.tensor], result, sizes=[*result.shape, depth], iterators=["parallel"] * 4 + ["reduction"],
         maps=[AffineMap(5, 0, lhs.at(left)), AffineMap(5, 0, rhs.at(right)), AffineMap(5, 0, dims(4))],
-        names=["b", "h", "m", "n", "k"], body=lambda z, x, y: z.mul(x, y), combine=lambda z, x, y: z.add(x, y),
+        names=["b", "h", "m", "n", "k"], body=multiplied, combine=lambda z, x, y: z.add(x, y),
         identity=attribute_of(0, accumulator), accumulator=accumulator,
     )  # fmt: skip
 
@@ -212,7 +216,8 @@ def _mask_places(mask: Sequence[Dim], scores: Sequence[Dim]) -> list[AffineExpr]
 def _masked(p: Places, op: AttentionOp, mask: Value, score: Value, allowed: list[Value]) -> Value:
     """A mask of truths that forbid keys joins `allowed`, another one fills scores in; one of floats is added."""
     if mask.type is not I1:
-        return p.narrowed(p.add(p.widened(score), p.widened(mask)), score.type)
+        wide = p.widened(score)
+        return p.narrowed(p.add(wide, p.narrowed(mask, wide.type)), score.type)
     if op.fill != MINUS_INFINITY:
         return p.select(mask, score, p.constant(op.fill, score.type))
     allowed.append(mask)

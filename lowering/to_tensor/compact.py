@@ -44,7 +44,7 @@ def _running_sums(c: Conversion, x: Value, level: int) -> Value:
         return _sums_of_rows(c, reshaped(c, x, [1, size]), None)
     blocks = _in_blocks(c, x)
     count = tensor_type(blocks).shape[0]
-    if count == 1:
+    if count in (0, 1):
         return _sums_of_rows(c, blocks, None)
     totals = reduced(
         c, TensorType((count,), I64), [BLOCK], lambda p, value: value, lambda p, a, b: p.add(a, b),

@@ -109,7 +109,9 @@ def one_hot(op: OneHotOp, c: Conversion) -> Value:
             wide = p.widened(index)
             place = p.wrapped(p.whole_of(wide), p.size(size))
         else:
-            place = p.wrapped(p.index_of(index, reads_unsigned(op.indices)), p.size(size))
+            place = p.index_of(index, reads_unsigned(op.indices))
+            if not reads_unsigned(op.indices):  # large ones look negative, and are at no place
+                place = p.wrapped(place, p.size(size))
         return p.select(p.compare("eq", place, p.at(axis)), on, off)
 
     values = reshaped(c, c.new(op.values), [2])

@@ -170,7 +170,7 @@ class AffineMapAttr(Attribute):
 
 
 class Blob:
-    """A named array that lives outside the IR text: a model's weights, memory-mapped or in memory.
+    """A named array that lives outside the IR text: a model's weights, memory-mapped or in memory; row-major and dense.
 
     `digest` is the BLAKE2b hash (16 bytes, hex) of its bytes in row-major order, computed once on demand."""
 
@@ -178,14 +178,14 @@ class Blob:
 
     def __init__(self, name: str, array: Array) -> None:
         self.name = name
-        self.array = array
+        self.array = np.asanyarray(array, order="C")
         self._digest: str | None = None
 
     @property
     def digest(self) -> str:
         """The content hash."""
         if self._digest is None:
-            data = np.ascontiguousarray(self.array).reshape(-1)
+            data = self.array.reshape(-1)
             if data.dtype == object:
                 raise IRError(f"resource {self.name!r} holds objects, which have no bytes")
             self._digest = hashlib.blake2b(data.view(np.uint8).data, digest_size=16).hexdigest()

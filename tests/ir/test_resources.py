@@ -32,6 +32,14 @@ def constants() -> Operation:
     return module
 
 
+def test_blobs_are_dense() -> None:
+    """What folding a transpose gives is a view; what reads a constant's memory reads row after row."""
+    turned = Blob("w", np.arange(6, dtype=np.float32).reshape(2, 3).T)
+    assert turned.array.flags.c_contiguous and turned.array.tolist() == [[0, 3], [1, 4], [2, 5]]
+    whole = np.arange(6, dtype=np.float32)
+    assert Blob("w", whole).array is whole and Blob("w", np.array(2.0)).array.shape == ()
+
+
 def written(folder: Path) -> Path:
     path = folder / "m.mlir"
     path.write_text(module_text(constants(), WeightsFile(folder / "weights.bin")))

@@ -9,59 +9,20 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import queue
-import select
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
 
 from tests import emulation
+from tests.children import Died, answers, serve
 from tests.onnx_conformance.cases import CRASH, HANG, OK, OUTCOMES, REFUSED, RIGHT, Outcome, table
 from tests.onnx_conformance.page import page
 from tests.onnx_conformance.suite import MODES, items, outcome
 
 SECONDS = 120.0  # for one case, compiled and run, two at a time
-
-
-class Child:
-    """A process that runs case after case; it is replaced when one of them kills it."""
-
-    def __init__(self, options: Sequence[str]) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", __spec__.name, "--child", *options],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
-
-    def run(self, name: str) -> Outcome | None:
-        """The outcome, or None where the process has ended or was ended."""
-        process = self.process
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(name + "\n")
-        process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], SECONDS)
-        line = process.stdout.readline() if ready else ""
-        self.timed_out = not ready
-        if line:
-            return Outcome(**json.loads(line))
-        process.kill()
-        return None
-
-    def close(self) -> int:
-        """The exit status."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        return self.process.wait()
-
-
-def serve(run: Callable[[str], Outcome]) -> None:
-    """The child's side: names come in, outcomes go out."""
-    for line in sys.stdin:
-        made = run(line.strip())
-        sys.stdout.write(json.dumps(attrs.asdict(made)) + "\n")
-        sys.stdout.flush()
 
 
 def emulated(name: str, mode: str) -> Outcome:
@@ -72,36 +33,16 @@ def emulated(name: str, mode: str) -> Outcome:
 
 def sweep(names: Sequence[str], jobs: int, options: Sequence[str] = ()) -> Iterator[Outcome]:
     """The outcomes of the cases, in the order in which they are ready."""
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for name in names:
-        waiting.put(name)
-    done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-    threads = [threading.Thread(target=_work, args=(waiting, done, options), daemon=True) for _ in range(jobs)]
-    for thread in threads:
-        thread.start()
-    for _ in names:
-        made = done.get()
-        assert made is not None
-        yield made
+    for name, made in answers(__spec__.name, names, jobs, options, SECONDS):
+        if isinstance(made, Died):
+            yield Outcome(name, "(died)", HANG if made.hangs else CRASH, f"exit status {made.status}")
+        else:
+            yield Outcome(**json.loads(made))
 
 
-def _work(
-    waiting: queue.SimpleQueue[str], done: queue.SimpleQueue[Outcome | None], options: Sequence[str]
-) -> None:
-    child = Child(options)
-    while True:
-        try:
-            name = waiting.get_nowait()
-        except queue.Empty:
-            child.close()
-            return
-        made = child.run(name)
-        if made is None:
-            status = child.close()
-            kind = HANG if child.timed_out else CRASH
-            made = Outcome(name, "(died)", kind, f"exit status {status}")
-            child = Child(options)
-        done.put(made)
+def answer(name: str, run: Callable[[str], Outcome]) -> str:
+    """The child's answer to a name."""
+    return json.dumps(attrs.asdict(run(name)))
 
 
 def clean_operators(outcomes: Sequence[Outcome]) -> list[str]:
@@ -121,7 +62,8 @@ def main() -> int:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        serve(functools.partial(emulated if args.emulated else outcome, mode=args.mode))
+        run = functools.partial(emulated if args.emulated else outcome, mode=args.mode)
+        serve(functools.partial(answer, run=run))
         return 0
     if args.emulated and emulation.missing():
         parser.error(f"--emulated: {emulation.missing()}")

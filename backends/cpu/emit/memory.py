@@ -247,12 +247,26 @@ def masked_load(e: FunctionEmitter, op: vector.MaskedLoadOp) -> None:
     e.bind(op.result, to_register(e, loaded, element, lane_count(type_)))
 
 
+def lone_lane(mask: str) -> int | None:
+    """The one lane of a constant mask, `<i1 true, i1 false>`; None of any other one."""
+    lanes = mask.strip("<>").split(", ")
+    return lanes.index("i1 true") if lanes.count("i1 true") == 1 else None
+
+
 @emits(vector.MaskedStoreOp)
 def masked_store(e: FunctionEmitter, op: vector.MaskedStoreOp) -> None:
-    """Consecutive elements under a mask."""
+    """Consecutive elements under a mask; a lone lane by itself: LLVM 22 has x86 store four bytes of an element that was
+    truncated to two."""
     type_ = op.value.type
     stored = stored_type(type_)
     pointer, given = address(e, op.base, op.indices, run=True), to_memory(e, op.value)
+    lane = lone_lane(e.value(op.mask))
+    if lane is not None:
+        element = memory_type(element_of(type_))
+        one = e.emit(f"extractelement {given}, i64 {lane}")
+        place = e.emit(f"getelementptr {element}, ptr {pointer}, i64 {lane}") if lane else pointer
+        e.line(f"store {element} {one}, ptr {place}, align {element_bytes(element_of(type_))}")
+        return
     e.effect(
         f"llvm.masked.store.{suffix(type_)}.p0", (stored, given.removeprefix(stored + " ")), ("ptr", pointer),
         ("i32", str(element_bytes(element_of(type_)))), (register_type(op.mask.type), e.value(op.mask)),

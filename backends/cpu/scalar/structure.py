@@ -9,7 +9,7 @@ from stepwell.dialects import arith, func, loop
 from stepwell.ir.affine_expr import AffineExpr
 from stepwell.ir.core import Region, Value
 
-from .memory import load, store
+from .memory import Memory, load, store
 from .writer import Writer, writes
 
 
@@ -136,11 +136,27 @@ def select(w: Writer, op: arith.SelectOp) -> None:
 
 @writes(loop.StageOp)
 def stage(w: Writer, op: loop.StageOp) -> None:
-    """One loop per dim, the parallel ones outside; at each point the body, as `loop.stage` describes it."""
+    """One loop per dim, the parallel ones outside; at each point the body, as `loop.stage` describes it. Where there is
+    a border, the outputs hold it before."""
+    if op.border is not None:
+        for value in op.outputs:
+            memory = w.memory[value]
+            _fill(w, op, memory, constant_literal(op.border, memory.type.element))
     outside, w.dims = w.dims, [w.value(offset) for offset in op.offsets]
     parallel = [dim for dim in range(len(op.iterators)) if dim not in op.reduction_dims]
     _loops(w, op, parallel, lambda: _map_point(w, op) if op.combine is None else _reduction_point(w, op))
     w.dims = outside
+
+
+def _fill(w: Writer, op: loop.StageOp, memory: Memory, text: str, place: Sequence[str] = ()) -> None:
+    """Every element of a buffer becomes one value."""
+    axis = len(place)
+    if axis == len(memory.sizes):
+        store(w, op, memory, place, text)
+        return
+    base = memory.bases[axis]
+    upper = w.emit(f"add i64 {base}, {memory.sizes[axis]}")
+    counted(w, base, upper, "1", lambda index: _fill(w, op, memory, text, [*place, index]))
 
 
 def _loops(w: Writer, op: loop.StageOp, dims: Sequence[int], body: Callable[[], None]) -> None:

@@ -170,8 +170,9 @@ class ImportNode:
         return int(self._get(name, AttributeProto.INT, default, lambda a: a.i))
 
     def float(self, name: str, default: builtins.float | None = None) -> builtins.float:
-        """A float attribute."""
-        return float(self._get(name, AttributeProto.FLOAT, default, lambda a: a.f))
+        """A float attribute: a number of f32, its default too."""
+        found = self._get(name, AttributeProto.FLOAT, default, lambda a: a.f)
+        return float(np.float32(found))
 
     def string(self, name: str, default: str | None = None) -> str:
         """A string attribute."""

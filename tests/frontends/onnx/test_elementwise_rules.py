@@ -265,3 +265,8 @@ def test_dropout_without_a_seed() -> None:
 def test_a_missing_input_is_named() -> None:
     with refused("it has 1 inputs, and Add takes 2", ModelError):
         imported(node_model("Add", [f32(1)], version=14))
+
+
+def test_defaults_are_numbers_of_f32() -> None:
+    """A float attribute is an f32, whatever type it is used in."""
+    assert node("LeakyRelu", np.array([-1.0]), version=16)[0] == -float(np.float32(0.01))

@@ -215,3 +215,9 @@ def test_run_time_misfit(name: str, known: bool) -> None:
     op, version, arrays, attributes, words = ERRORS[name]
     with pytest.raises(StepwellError, match=words):
         run(op, version, arrays, 2 if op == "TopK" else 1, known=known, **attributes)
+
+
+def test_a_split_of_what_may_be_a_shape_leaves_no_op_behind() -> None:
+    """Integers are split by slices; the op that checks the sizes reads nothing afterwards."""
+    made = imported(node_model("Split", [np.arange(4)], outputs=2, version=11))
+    assert [op.op_name for use in made.main.arguments for op in use.users] == ["graph.slice", "graph.slice"]

@@ -100,3 +100,24 @@ def test_integers_are_summed_at_once() -> None:
 def test_a_length_below_zero_is_refused() -> None:
     with pytest.raises(IRError, match="partial"):
         ScheduleAttr((), (), "none", partial=-1)
+
+
+def test_sums_of_nothing() -> None:
+    """A dim of 0 inside: there is nothing to cut into parts."""
+    module = parse_module(
+        "builtin.module { func.func @main(%x: tensor<17x0x2xf32>) -> tensor<f32> { %y = graph.reduce %x {axes = "
+        'array<i64: 0, 1, 2>, keepdims = false, kind = "sum", none_if_empty = false} : (tensor<17x0x2xf32>) -> '
+        "tensor<f32> func.return %y : tensor<f32> } }"
+    )
+    assert stepwell.compile(module)(np.zeros((17, 0, 2), np.float32)) == 0
+
+
+def test_no_sums_at_all() -> None:
+    """A batch of 0: there is no sum whose parts could be added."""
+    a, b, c = 'tensor<0x5x?xf32, #graph.shape<["k"]>>', 'tensor<0x?x3xf32, #graph.shape<["k"]>>', "tensor<0x5x3xf32>"
+    module = parse_module(
+        f"builtin.module {{ func.func @main(%a: {a}, %b: {b}) -> {c} {{ %c = graph.matmul %a, %b : ({a}, {b}) -> {c} "
+        f"func.return %c : {c} }} }}"
+    )
+    found = stepwell.compile(module)(np.zeros((0, 5, 4), np.float32), np.zeros((0, 4, 3), np.float32))
+    assert found.shape == (0, 5, 3)

@@ -205,3 +205,15 @@ def test_a_channel_shuffle_before_a_border_moves_once(size: tuple[int | str, int
             proto.graph.node.insert(1 + place, joined)
     module = check(proto, (1, 12, 16, 16))
     assert copies(module) == 1
+
+
+def test_a_value_that_is_padded_in_another_shape_and_read_as_it_is() -> None:
+    """The copy behind the border has as many dims as the value, in other places: other readers read the value."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], strides=[2, 1]),
+        helper.make_node("Transpose", ["c"], ["t"], perm=[2, 3, 0, 1]),
+        helper.make_node("AveragePool", ["t"], ["p"], kernel_shape=[2, 1], pads=[1, 0, 1, 0]),
+        helper.make_node("Mul", ["t", "d"], ["m"]),
+    ]
+    outputs = {"p": [2, 5, 2, 1], "m": [2, 5, 1, 1]}
+    check(model(nodes, outputs, [1, 16, 4, 9], w=[1, 16, 1, 5], d=[5, 1, 1]), (1, 16, 4, 9))

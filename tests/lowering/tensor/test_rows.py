@@ -74,6 +74,24 @@ def test_one_kernel(name: str) -> None:
     assert [len(stages_of(kernel)) for kernel in kernels(source)] == stages
 
 
+def test_a_mean_that_several_rows_read() -> None:
+    """As many rows as one of its dims has; it is still one kernel when these dims are made one."""
+    nodes, added = [node("ReduceMean", ["x"], ["m"]), node("Add", ["m", "w"], ["y"])], of_size(5)
+    source = model(nodes, [1, 1, 1, 5], {"w": added}, x=[1, 5, 2, 1])
+    assert [len(stages_of(kernel)) for kernel in kernels(source)] == [2]
+    x = of_size(1, 5, 2, 1)
+    np.testing.assert_allclose(stepwell.compile(source)(x).reshape(5), x.mean() + added, rtol=2e-5, atol=2e-6)
+
+
+def test_what_has_no_elements_takes_nothing_along() -> None:
+    cut = {"s": 2, "e": 3}
+    nodes = [node("Gather", ["x", "i"], ["p"]), node("Slice", ["p", "s", "e"], ["y"])]
+    source = model(nodes, [0, 1], {"x": [[1]]})
+    source.graph.initializer.extend(numpy_helper.from_array(np.array([n]), name) for name, n in cut.items())
+    source.graph.input.append(helper.make_tensor_value_info("i", TensorProto.INT64, [1]))
+    assert [len(stages_of(kernel)) for kernel in kernels(source)][-1] == 1
+
+
 def test_weights_that_every_block_of_rows_would_read_again() -> None:
     weights = {"a": of_size(256, 2048), "b": of_size(256, 2048)}
     source = model(GATED, ["n", 2048], weights, x=["n", 256])

@@ -201,3 +201,12 @@ def test_a_pool_whose_windows_lie_apart_is_counted_too() -> None:
     source = model(nodes, (1, 512, 28, 28), w=np.ones((512, 512, 3, 3), np.float32))
     assert stage_counts(lowered(source, COUNTED)) == stage_counts(lowered(source, NEVER))
     assert stage_counts(lowered(source, ALWAYS)) != stage_counts(lowered(source, NEVER))
+
+
+def test_windows_over_dims_of_one_element() -> None:
+    """A padded element of sizes 1: made one dim, its rows are not those of the pool, which stays a kernel by itself."""
+    source = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 17]> g (float[n] x) => (float[1, 1, 2, 1] y) <int64[4] s = {1, 1, 1, 1}> '
+        "{ v = Reshape(x, s) y = AveragePool <kernel_shape = [2, 1], pads = [1, 0, 1, 0]> (v) }"
+    )
+    assert stepwell.compile(source)(np.array([3], np.float32)).tolist() == [[[[3], [3]]]]

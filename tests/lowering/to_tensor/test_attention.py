@@ -44,6 +44,12 @@ def test_masks(shape: tuple[int, ...], dtype: Any) -> None:
     descend(lambda q, k, v, m: AttentionOp(q, k, v, m, scale=0.5), Q, K, V, mask, native=True)
 
 
+@pytest.mark.parametrize(("scored", "others"), [(np.float64, np.float32), (np.float32, np.float64)])
+def test_values_and_masks_of_another_type(scored: Any, others: Any) -> None:
+    q, k, v, mask = Q.astype(scored), K.astype(scored), V.astype(others), normal(3, 5).astype(others)
+    descend(lambda q, k, v, m: AttentionOp(q, k, v, m, scale=0.5), q, k, v, mask, native=True)
+
+
 def test_rows_without_keys_are_zeros() -> None:
     mask = np.array([[False] * 5, [True] * 5, [False] * 5])
     results = descend(lambda q, k, v, m: AttentionOp(q, k, v, m, scale=0.5), Q, K, V, mask, native=True).results

@@ -10,8 +10,15 @@ import pytest
 from stepwell.dialects.check import RequireOp
 from stepwell.dialects.graph import elementwise as e
 from stepwell.dialects.graph.contraction import MatmulOp
-from stepwell.dialects.graph.demands import demand_at_most, demand_multiple, demand_one_of, recorded
+from stepwell.dialects.graph.demands import (
+    demand_at_most,
+    demand_broadcast,
+    demand_multiple,
+    demand_one_of,
+    recorded,
+)
 from stepwell.dialects.graph.movement import ConcatOp
+from stepwell.dialects.graph.quantization import DequantizeOp
 from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.dialects.tensor import IfOp
@@ -19,6 +26,7 @@ from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.dims import evaluate, symbol
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
+from stepwell.ir.types import F32
 from stepwell.lowering.to_tensor.convert import ToTensor
 from stepwell.lowering.to_tensor.demands import keep_demands
 
@@ -43,6 +51,8 @@ def demands(build: Any, *inputs: Any) -> list[str]:
         (e.AddOp, (ROW, COLUMN), []),
         (e.AddOp, (A, B[:, :3]), ["graph.add: sizes d2 and d4 do not broadcast"]),
         (MatmulOp, (A, B), ["graph.matmul: the inner sizes of a matrix product: sizes d3 and d4 differ"]),
+        (lambda x, s: DequantizeOp(x, s, None, element=F32, axis=1), (np.zeros((2, 3), np.int8), B[0]),
+         ["graph.dequantize: the scale: sizes d5 and d3 differ"]),
         (lambda a, b: ConcatOp([a, b], axis=0), (A, A), []),
         (lambda a, b: ConcatOp([a, b], axis=1), (A, B),
          ["graph.concat: axis 0 of concatenated tensors: sizes d2 and d4 differ"]),
@@ -70,6 +80,10 @@ N, M = symbol("n"), symbol("m")
         (lambda: demand_multiple(N, M, "it"), [{"n": 6, "m": 3}, {"n": 0, "m": 5}, {"n": 0, "m": 0}],
          [{"n": 6, "m": 4}, {"n": 3, "m": 6}, {"n": 2, "m": 0}]),
         (lambda: demand_at_most(N, M, "it"), [{"n": 2, "m": 2}, {"n": 0, "m": 3}], [{"n": 3, "m": 2}]),
+        # 0 and 1 broadcast to 0, which is not their maximum.
+        (lambda: demand_broadcast(N, M), [{"n": 3, "m": 3}, {"n": 1, "m": 5}, {"n": 4, "m": 1}, {"n": 0, "m": 0}],
+         [{"n": 3, "m": 2}, {"n": 0, "m": 1}, {"n": 1, "m": 0}, {"n": 0, "m": 2}]),
+        (lambda: demand_broadcast(N, 0), [{"n": 0}, {"n": 1}], [{"n": 2}]),
         (lambda: demand_one_of(N, (M, 2), "it"), [{"n": 2, "m": 7}, {"n": 7, "m": 7}], [{"n": 3, "m": 7}]),
     ],
 )  # fmt: skip

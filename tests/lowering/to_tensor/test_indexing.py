@@ -12,6 +12,7 @@ from stepwell.ir.types import F64, SI8, SI32, SI64, IntegerType, Signedness, Typ
 from tests.lowering.to_tensor.descent import M, N, check, constant, counted, ints, tensor
 
 UI8 = IntegerType(8, Signedness.UNSIGNED)
+UI64 = IntegerType(64, Signedness.UNSIGNED)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -83,3 +84,9 @@ def test_one_hot_along_the_first_axis() -> None:
 def test_one_hot_of_floats_that_are_no_index() -> None:
     check([tensor(4, element=F64), tensor(2)], lambda i, values: OneHotOp(i, ints(3), values, axis=1),
           np.array([2.7, np.inf, -np.inf, 1e300]), counted(2))  # fmt: skip
+
+
+def test_one_hot_of_unsigned_numbers_that_are_large() -> None:
+    """As signed ones they would count from the back."""
+    check([tensor(2, element=UI64), tensor(2)], lambda i, values: OneHotOp(i, ints(5), values, axis=1),
+          np.array([1, 2**64 - 3], np.uint64), counted(2))  # fmt: skip

@@ -58,6 +58,7 @@ def test_positions_of_what_is_not_zero(x: Any) -> None:
 def test_positions_of_truths_and_of_scalars() -> None:
     check_by_data([tensor(4, element=I1)], lambda x: NonZeroOp(x), np.array([True, False, True, True]))
     check_by_data([tensor()], lambda x: NonZeroOp(x), np.float32(2), others=[[np.float32(0)]])
+    check_by_data([tensor(0)], lambda x: NonZeroOp(x), np.zeros(0, np.float32))
 
 
 @pytest.mark.parametrize("largest", [True, False])

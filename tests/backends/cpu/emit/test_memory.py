@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import stepwell
 from stepwell.backends.cpu import model, target
 from stepwell.errors import TargetError
 from stepwell.ir.parser import parse_module
@@ -518,3 +519,18 @@ def test_room_is_the_memory_behind_an_argument() -> None:
     rows = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     (out,) = model.build(module, target.host()).run([rows[:, :1]])
     np.testing.assert_array_equal(out, rows[1, 2])
+
+
+@pytest.mark.parametrize(("element", "dtype"), [("si8", np.int8), ("si16", np.int16), ("bf16", ml_dtypes.bfloat16)])
+@pytest.mark.parametrize("columns", [17, 18, 33])
+def test_a_tail_of_narrow_elements_leaves_the_next_row_alone(element: str, dtype: Any, columns: int) -> None:
+    """Rows that end in one lane of a vector, whose elements were computed wider than they are stored."""
+    wide = "f32" if element == "bf16" else "si32"
+    x = np.arange(3 * columns, dtype=np.float32 if wide == "f32" else np.int32).reshape(3, columns)
+    add = np.array([[1], [2], [3]], x.dtype)
+    text = f"""builtin.module {{ func.func @main(%x: tensor<3x{columns}x{wide}>, %c: tensor<3x1x{wide}>)
+      -> tensor<3x{columns}x{element}> {{
+        %s = graph.add %x, %c : (tensor<3x{columns}x{wide}>, tensor<3x1x{wide}>) -> tensor<3x{columns}x{wide}>
+        %y = graph.cast %s {{to = {element}}} : (tensor<3x{columns}x{wide}>) -> tensor<3x{columns}x{element}>
+        func.return %y : tensor<3x{columns}x{element}> }} }}"""
+    np.testing.assert_array_equal(stepwell.compile(text)(x, add), (x + add).astype(dtype))

@@ -260,3 +260,24 @@ def test_arrays_are_dense() -> None:
     compile_kernels([made])
     with pytest.raises(InputError, match="dense"):
         made([np.zeros(8, np.float32)[::2]])
+
+
+def test_a_border_is_written_before_the_elements() -> None:
+    text = """builtin.module {
+      func.func @main(%x: memref<2x2xf32>, %y: memref<3x4xf32>) {
+        %c0 = arith.constant 0 : index
+        %c2 = arith.constant 2 : index
+        loop.stage %c0, %c0, %c2, %c2, %x, %y {border = -1.0 : f32, identities = [],
+          iterators = ["parallel", "parallel"], label = "", names = ["h", "w"],
+          maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1 + 1)>],
+          operandSegmentSizes = array<i32: 2, 2, 1, 0, 1, 0, 0>
+        } : (index, index, index, index, memref<2x2xf32>, memref<3x4xf32>) -> () {
+        ^bb0(%e: f32):
+          loop.yield %e : f32
+        }
+        func.return
+      }
+    }"""
+    x = np.array([[1, 2], [3, 4]], np.float32)
+    _, y = run_both(text, [x, np.full((3, 4), np.nan, np.float32)])
+    assert y.tolist() == [[-1, 1, 2, -1], [-1, 3, 4, -1], [-1, -1, -1, -1]]

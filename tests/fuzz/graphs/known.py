@@ -1,0 +1,172 @@
+"""Where the reference evaluator and onnxruntime are wrong: one table, with the reason each.
+
+A flaw of the reference evaluator may come with what it should give; then that is what results are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from onnx import helper
+
+from tests.fuzz.graphs.values import Array, is_float
+
+REFERENCE, ONNXRUNTIME = "reference", "onnxruntime"
+
+
+@attrs.frozen
+class Use:
+    """A node that is evaluated: the version of its operator, its attributes, its arrays, how many results it gives."""
+
+    operator: str
+    version: int
+    attributes: dict[str, Any]
+    arrays: Sequence[Array]
+    outputs: int = 1
+
+
+@attrs.frozen
+class Known:
+    """A flaw of a judge, and where it shows; `instead` gives the right results."""
+
+    who: str
+    operators: tuple[str, ...]
+    reason: str
+    where: Callable[[Use], bool]
+    instead: Callable[[Use], list[Array]] | None = None
+
+
+def _flattened(use: Use) -> list[Array]:
+    """Softmax and its kin before version 13: of rows of the matrix that the axis cuts the input into."""
+    (x,) = use.arrays
+    axis = use.attributes.get("axis", 1)
+    if not x.size:
+        return [x]
+    rows = x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
+    if use.operator == "Hardmax":
+        made = np.zeros_like(rows)
+        made[np.arange(len(rows)), np.argmax(rows, 1)] = 1
+        return [made.reshape(x.shape)]
+    wide = rows.astype(np.float64)
+    wide = wide - wide.max(1, keepdims=True)
+    sums = np.exp(wide).sum(1, keepdims=True)
+    found = wide - np.log(sums) if use.operator == "LogSoftmax" else np.exp(wide) / sums
+    return [found.reshape(x.shape).astype(x.dtype)]
+
+
+def _erf(use: Use) -> list[Array]:
+    import math
+
+    (x,) = use.arrays
+    found = [math.erf(float(value)) for value in x.reshape(-1)]
+    return [np.array(found, np.float64).reshape(x.shape).astype(x.dtype)]
+
+
+def _norm_of_one(use: Use) -> list[Array]:
+    (x,) = use.arrays
+    wide = x.astype(np.float64)
+    norm = np.abs(wide).sum(axis=use.attributes.get("axis", -1), keepdims=True)
+    return [np.where(norm == 0, 0, wide / np.where(norm == 0, 1, norm)).astype(x.dtype)]
+
+
+def _normalised(use: Use) -> list[Array]:
+    x, scale, bias, mean, var = (array.astype(np.float64) for array in use.arrays)
+    turned = [array.reshape(-1, *[1] * (x.ndim - 2)) for array in (scale, bias, mean, var)]
+    eps = use.attributes.get("epsilon", float(np.float32(1e-5)))
+    made = (x - turned[2]) / np.sqrt(turned[3] + eps) * turned[0] + turned[1]
+    return [made.astype(use.arrays[0].dtype)]
+
+
+def _local_response(use: Use) -> list[Array]:
+    (x,), get = use.arrays, use.attributes.get
+    size, wide = get("size"), x.astype(np.float64) ** 2
+    sums = [wide[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1].sum(1) for c in range(x.shape[1])]
+    scale = get("bias", 1.0) + get("alpha", float(np.float32(1e-4))) / size * np.stack(sums, 1)
+    return [(x / scale ** get("beta", 0.75)).astype(x.dtype)]
+
+
+def _has_nan(use: Use) -> bool:
+    return is_float(use.arrays[0]) and bool(np.isnan(use.arrays[0].astype(np.float64)).any())
+
+
+def _jumps(use: Use) -> bool:
+    """Whether SAME padding would be negative."""
+    kernel = use.attributes.get("kernel_shape") or use.arrays[1].shape[2:]
+    strides = use.attributes.get("strides") or [1] * len(kernel)
+    is_same = use.attributes.get("auto_pad", b"NOTSET").startswith(b"SAME")
+    return is_same and any(stride > size for stride, size in zip(strides, kernel, strict=True))
+
+
+def _overflows(use: Use) -> bool:
+    x, y = use.arrays
+    if x.dtype.kind not in "iu":
+        return False
+    with np.errstate(all="ignore"):
+        wide = np.abs(np.power(x.astype(np.float64), y.astype(np.float64)))
+    return bool(np.any(~(wide <= np.iinfo(x.dtype).max)))
+
+
+def _is_not_finite(use: Use) -> bool:
+    return is_float(use.arrays[0]) and not np.isfinite(use.arrays[0].astype(np.float64)).all()
+
+
+def _is_held_by_no_integer(use: Use) -> bool:
+    """Whether a cast to integers meets a number that their type does not have."""
+    to = helper.tensor_dtype_to_np_dtype(use.attributes["to"]) if "to" in use.attributes else use.arrays[1].dtype
+    if not is_float(use.arrays[0]) or to.kind not in "iu":
+        return False
+    wide, info = use.arrays[0].astype(np.float64), np.iinfo(to)
+    return not bool(np.all((wide > info.min - 1.0) & (wide < info.max + 1.0)))
+
+
+def _is_stashed(use: Use) -> bool:
+    return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
+
+
+KNOWN: tuple[Known, ...] = (
+    Known(REFERENCE, ("Softmax", "LogSoftmax", "Hardmax"),
+          "takes one axis where versions before 13 flatten to two dims", lambda use: use.version < 13, _flattened),
+    Known(REFERENCE, ("Erf",), "computes in f32", lambda use: use.arrays[0].dtype == np.float64, _erf),
+    Known(REFERENCE, ("Gelu",), "computes the error function in f32",
+          lambda use: use.arrays[0].dtype == np.float64 and use.attributes.get("approximate", b"none") == b"none",
+          lambda use: [use.arrays[0] * 0.5 * (1 + _erf(attrs.evolve(use, arrays=[use.arrays[0] / 2**0.5]))[0])]),
+    Known(REFERENCE, ("LpNormalization",), "sums elements, not their absolute values",
+          lambda use: use.attributes.get("p", 2) == 1 and is_float(use.arrays[0]), _norm_of_one),
+    Known(REFERENCE, ("LayerNormalization", "RMSNormalization", "GroupNormalization"),
+          "computes in f64 what the type of `stash_type` says to compute in f32", _is_stashed),
+    Known(REFERENCE, ("LRN",), "has results for as many channels as there are batches, of four dims alone",
+          lambda use: use.arrays[0].shape[1] > 0, _local_response),
+    Known(REFERENCE, ("BatchNormalization",), "mixes in the statistics of the batch before version 14",
+          lambda use: use.version < 14, _normalised),
+    Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "takes NaN for what is padded", _has_nan),
+    Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvInteger"),
+          "crops where strides are larger than the kernel and padding is SAME", _jumps),
+    Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "places windows otherwise where `ceil_mode` meets pads",
+          lambda use: use.attributes.get("ceil_mode") == 1 and any(use.attributes.get("pads", ()))),
+    Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
+          lambda use: use.arrays[0].dtype.kind in "iu"),
+    Known(REFERENCE, ("MaxPool",), "numbers places within a batch or a channel", lambda use: use.outputs > 1),
+    Known(REFERENCE, ("RNN", "GRU", "LSTM"), "goes on beyond the lengths of sequences",
+          lambda use: any(array.dtype == np.int32 for array in use.arrays)),
+    Known(REFERENCE, ("ConvTranspose",), "adds the bias of the first group to all",
+          lambda use: use.attributes.get("group", 1) > 1 and len(use.arrays) == 3),
+    Known(REFERENCE, ("HardSwish",), "takes a sixth that is rounded to f32",
+          lambda use: use.arrays[0].dtype == np.float64,
+          lambda use: [use.arrays[0] * np.clip(use.arrays[0] / 6 + 0.5, 0, 1)]),
+    Known(REFERENCE, ("PRelu",), "multiplies 0 with a slope that is not finite",
+          lambda use: is_float(use.arrays[1]) and not np.isfinite(use.arrays[1].astype(np.float64)).all()),
+    Known(REFERENCE, ("DynamicQuantizeLinear", "QuantizeLinear"), "rounds what is not finite to any integer",
+          _is_not_finite),
+    Known(REFERENCE, ("Cast", "CastLike"), "makes any integer of a number that the type does not have",
+          _is_held_by_no_integer),
+    Known(REFERENCE, ("RoiAlign",), "samples other places before version 16", lambda use: use.version < 16),
+    Known(REFERENCE, ("Pow",), "overflows to another integer", _overflows),
+    Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
+)  # fmt: skip
+
+
+def flaws(use: Use, who: str) -> list[Known]:
+    """The flaws of a judge that a node meets."""
+    return [known for known in KNOWN if known.who == who and use.operator in known.operators and known.where(use)]

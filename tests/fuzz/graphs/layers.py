@@ -1,0 +1,105 @@
+"""Families of whole layers: recurrent ones, attention, quantised products, transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tests.fuzz.graphs.draft import Site, Value
+from tests.fuzz.graphs.values import DTYPES, broadcastable
+from tests.fuzz.graphs.windows import image, window
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+def recurrent(site: Site) -> Any:
+    """RNN, GRU, LSTM: directions, layouts, lengths of sequences, optional inputs left out."""
+    steps, batch, width, hidden = (site.random.choice((1, 2, 3, 5)) for _ in range(4))
+    direction = site.set("direction", "forward", "reverse", "bidirectional", often=0.4)
+    ways, gates = 2 if direction == "bidirectional" else 1, GATES[site.op]
+    layout = site.set("layout", 0, 1, often=0.3)
+    site.attributes["hidden_size"] = hidden
+    site.set("linear_before_reset", 0, 1)
+    x = site.value(0, shape=(batch, steps, width) if layout else (steps, batch, width))
+    w = site.new(1, shape=(ways, gates * hidden, width), kind="weight")
+    r = site.new(2, shape=(ways, gates * hidden, hidden), kind="weight")
+    bias = site.new(3, shape=(ways, 2 * gates * hidden), kind="weight") if site.chance(0.6) else None
+    lengths = None
+    if site.chance(0.3):
+        given = [site.random.randint(1, steps) for _ in range(batch)]
+        lengths = site.draft.fresh(np.array(given, np.int32))
+    state = (batch, ways, hidden) if layout else (ways, batch, hidden)
+    states = [site.new(5, shape=state, kind="weight") if site.chance(0.5) else None for _ in range(gates // 4 + 1)]
+    return site.give(x, w, r, bias, lengths, *states, outputs=site.random.choice((1, 2, gates // 4 + 2)))
+
+
+def attention(site: Site) -> Any:
+    """Attention of four dims, with grouped heads, masks, causal or not."""
+    batch, groups, shared = (site.random.choice((1, 2)) for _ in range(3))
+    queries, keys, width, depth = (site.random.choice((1, 2, 3, 5, 8, 17)) for _ in range(4))
+    q = site.value(0, shape=(batch, groups * shared, queries, width))
+    k = site.value(1, shape=(batch, groups, keys, width))
+    v = site.value(2, shape=(batch, groups, keys, depth))
+    site.set("is_causal", 0, 1, often=0.4)
+    site.set("scale", 0.5, 1.0, often=0.3)
+    site.set("softcap", 0.0, 2.0, often=0.2)
+    mask = None
+    if site.chance(0.4):
+        mask = site.new(3, shape=broadcastable(site.random, (batch, groups * shared, queries, keys))[-4:])
+        if mask.rank < 2 or mask.shape[-1] != keys:
+            mask = site.new(3, shape=(queries, keys))
+    return site.give(q, k, v, mask)
+
+
+def quantised_matmul(site: Site) -> Any:
+    """QLinearMatMul with one scale for each matrix."""
+    rows, inner, columns = (site.random.choice((1, 2, 3, 5, 17)) for _ in range(3))
+    a, b = site.value(0, shape=(rows, inner)), site.value(3, shape=(inner, columns))
+    y = site.draft.fresh(np.array(site.random.randrange(4), DTYPES[site.element(7)]), constant=True)
+    return site.give(a, *_scaled(site, a), b, *_scaled(site, b), _scale(site), y)
+
+
+def quantised_conv(site: Site) -> Any:
+    """QLinearConv."""
+    x = image(site, (4,))
+    kernel = window(site, x.shape[2:])
+    w = site.new(3, shape=(site.random.choice((1, 2, 3, 16)), x.shape[1], *kernel), constant=True)
+    y = site.draft.fresh(np.array(site.random.randrange(4), DTYPES[site.element(7)]), constant=True)
+    return site.give(x, *_scaled(site, x), w, *_scaled(site, w), _scale(site), y)
+
+
+def _scaled(site: Site, value: Value) -> tuple[Value, Value]:
+    zero = site.draft.fresh(np.array(site.random.randrange(4), value.array.dtype), constant=True)
+    return _scale(site), zero
+
+
+def _scale(site: Site) -> Value:
+    return site.draft.fresh(np.array(site.random.choice((0.25, 0.5, 1.0, 2.0)), np.float32), constant=True)
+
+
+def fourier(site: Site) -> Any:
+    """DFT of real or complex signals along an axis."""
+    parts = site.random.choice((1, 2))
+    x = site.value(0, shape=(site.random.choice((1, 2)), site.random.choice((1, 2, 5, 8)), parts))
+    onesided = site.set("onesided", 0, *([1] if parts == 1 else []), often=0.4)
+    if not onesided:
+        site.set("inverse", 0, 1, often=0.4)
+    length = site.numbers(1, site.random.choice((2, 5, 8))) if site.chance(0.3) else None
+    if site.version < 20:
+        site.attributes["axis"] = 1
+        return site.give(x, length)
+    return site.give(x, length, site.numbers(2, 1))
+
+
+def window_function(site: Site) -> Any:
+    """HannWindow and its kin; of 1 element the standard divides 0 by 0."""
+    site.set("periodic", 0, 1)
+    return site.give(site.numbers(0, site.random.choice((2, 5, 16))))
+
+
+FAMILY = {
+    **dict.fromkeys(GATES, recurrent),
+    **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow"), window_function),
+    "Attention": attention, "DFT": fourier, "QLinearConv": quantised_conv, "QLinearMatMul": quantised_matmul,
+}  # fmt: skip

@@ -1,0 +1,120 @@
+"""A short, seeded run of the graph fuzzer, and what its parts do; longer runs by its command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import onnx
+import pytest
+
+from stepwell.frontends.onnx.registry import RULES
+from tests.fuzz import fuzz_graphs
+from tests.fuzz.fuzz_graphs import main, report_of
+from tests.fuzz.graphs import check
+from tests.fuzz.graphs.cases import NEWEST, Case, draw
+from tests.fuzz.graphs.check import OK, Finding, examine
+from tests.fuzz.graphs.families import FAMILIES, LEFT_OUT
+from tests.fuzz.graphs.known import KNOWN
+from tests.fuzz.graphs.oracle import Oracle, difference
+from tests.fuzz.graphs.reduction import reduced, text_of
+from tests.onnx_conformance.cases import HOST, REFUSED, SPECIALISED, WRONG
+
+# Seeds of small graphs: old and new opsets, sizes with and without symbols, some with all stages interpreted.
+SEEDS = [seed for seed in range(75) if 1 < len(draw(seed).operators) < 4]
+GOOD = (OK, HOST, SPECIALISED, REFUSED, check.DISPUTED)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_drawn_graphs_give_what_is_expected(seed: int) -> None:
+    found = examine(draw(seed), check_each=0.1)
+    assert found.kind in GOOD, found
+
+
+def test_a_seed_is_one_case() -> None:
+    one, other = draw(7), draw(7)
+    assert one.model == other.model and one.feeds.keys() == other.feeds.keys()
+    assert one.model != draw(8).model
+
+
+@pytest.mark.parametrize("first", range(0, 300, 100))
+def test_drawn_models_are_valid(first: int) -> None:
+    for seed in range(first, first + 100):
+        onnx.checker.check_model(draw(seed).model, full_check=True)
+
+
+def test_every_operator_has_a_family_or_a_reason() -> None:
+    known = {schema.name for schema in onnx.defs.get_all_schemas_with_history()
+             if not schema.domain and RULES.since("", schema.name)}  # fmt: skip
+    assert known - {*FAMILIES, *LEFT_OUT} == set()
+    assert not FAMILIES.keys() & LEFT_OUT.keys()
+
+
+def case_of(text: str, **feeds: Any) -> Case:
+    """A case from ONNX's own text form."""
+    header = f'<ir_version: 10, opset_import: ["": {NEWEST - 8}]>'
+    return Case(0, onnx.parser.parse_model(header + text), feeds)
+
+
+ROUNDED = """g (float[3] x) => (float[3] y, int64[3] z) {
+    a = Exp(x) c = Cos(x) y = Sub(a, c) b = Floor(a) z = Cast <to = 7> (b)
+}"""
+
+
+def test_what_a_rounding_decides_says_nothing() -> None:
+    """exp(0) is 1, or just below it, of which the floor is 0; exp(0) - cos(0) may be a rounding."""
+    oracle = Oracle(case_of(ROUNDED).model)
+    y, z = oracle.expected({"x": np.array([0, 1, -1], np.float32)})
+    assert z.undecided.tolist() == [True, False, False]
+    off = [np.array([error, 0, 0], np.float32) + y.array for error in (1e-7, 1e-2)]
+    assert difference(off[0], y) is None and difference(off[1], y) is not None
+    assert difference(np.array([5, 2, 0]), z) is None and difference(np.array([1, 3, 0]), z) is not None
+
+
+def test_exact_arithmetic_is_held_to_the_bit() -> None:
+    case = case_of("g (float[2] x) => (float[2] y) { y = Mul(x, x) }")
+    (y,) = Oracle(case.model).expected({"x": np.array([1.5, -2], np.float32)})
+    assert not y.allowed.any()
+
+
+def test_a_failing_case_is_shrunk_to_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of(
+        "g (float[4,6] x, float[6] w) => (float[6,4] y, float[4,6] z) "
+        "{ a = Relu(x) b = Add(a, w) z = Tanh(b) y = Transpose <perm = [1, 0]> (z) }",
+        x=np.ones((4, 6), np.float32), w=np.ones(6, np.float32),
+    )  # fmt: skip
+    least = reduced(case, lambda one: "Tanh" in one.operators, seconds=20)
+    assert least.operators == ["Tanh"] and "Tanh" in text_of(least)
+    assert sum(array.size for array in [*least.feeds.values(), *Oracle(least.model).constants.values()]) == 1
+
+
+def test_a_wrong_result_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_graphs, "draw", lambda seed, only=(): case_of(
+        "g (float[2] x) => (float[2] y) { a = Neg(x) y = Abs(a) }", x=np.array([1, 2], np.float32)))  # fmt: skip
+    wrong = Finding(WRONG, "plain", "as the test says")
+    monkeypatch.setattr(fuzz_graphs, "examine", lambda case, often: wrong if "Abs" in case.operators else Finding(OK))
+    report = report_of(3, 0.0, (), tmp_path)
+    assert report.is_bad and report.operators == ("Abs",) and "as the test says" in (tmp_path / "3.txt").read_text()
+    assert onnx.load(tmp_path / "3.onnx").graph.node[0].op_type == "Abs"
+
+
+def test_other_results_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of("g (float[2] x) => (float[2] y) { y = Abs(x) }", x=np.array([1, -2], np.float32))
+    assert examine(case, 0.0).kind == OK
+    expected = Oracle.expected
+    monkeypatch.setattr(check, "onnxruntime_results", lambda model, feeds: None)
+    monkeypatch.setattr(Oracle, "expected", lambda self, feeds: [
+        attrs.evolve(one, array=one.array + 1) for one in expected(self, feeds)])  # fmt: skip
+    assert examine(case, 0.0).kind == WRONG
+
+
+def test_the_command_reports(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--seconds", "0.1", "--only", "Abs,Neg", "--check-each", "0", "--findings", str(tmp_path / "findings")]
+    assert main(arguments) == 0
+    assert "0 findings of 0 kinds" in capfd.readouterr().out and not (tmp_path / "findings").exists()
+
+
+def test_flaws_of_the_judges_have_reasons() -> None:
+    assert all(known.reason and known.operators for known in KNOWN)
