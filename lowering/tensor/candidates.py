@@ -12,6 +12,7 @@ import attrs
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
 from stepwell.errors import PassError
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.canonical import structure
 from stepwell.lowering.tensor.check_schedule import check_schedule
 from stepwell.lowering.tensor.choose import Ranked
@@ -49,7 +50,7 @@ def candidates(kernel: KernelOp, machine: Machine, count: int = 2) -> list[Ranke
     model's choice. Raises PassError for stages that cannot be computed together.
 
     Layouts, fusion and schedules ask for the same kernels: the last KNOWN are remembered."""
-    key = (structure(kernel), machine, count, assumed())
+    key = (structure(kernel), is_strict(kernel), machine, count, assumed())
     with _lock:
         known = _known.get(key)
         if known is not None:

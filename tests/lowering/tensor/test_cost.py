@@ -11,12 +11,15 @@ import pytest
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
+from stepwell.ir.attributes import StringAttr
 from stepwell.ir.parser import parse_module
+from stepwell.lowering.precision import ATTRIBUTE, STRICT
 from stepwell.lowering.tensor.candidates import candidates, grains, neighbours
 from stepwell.lowering.tensor.check_schedule import check_schedule
 from stepwell.lowering.tensor.choose import Ranked, why_lost
 from stepwell.lowering.tensor.cost import Terms, estimate
 from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.sizes import usual_sizes
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import stages_of
@@ -170,6 +173,38 @@ def test_candidates_come_best_first_and_once() -> None:
     cycles = [each.terms.cycles for each in found]
     assert cycles == sorted(cycles)
     assert candidates(product(), MACHINE)[0] == found[0]
+
+
+SUM_OF_ROWS = """
+func.func @main(%x: tensor<?x4096xf32, #graph.shape<["n"]>>) -> tensor<?xf32, #graph.shape<["n"]>> {
+  %y = tensor.kernel %x : (tensor<?x4096xf32, #graph.shape<["n"]>>) -> tensor<?xf32, #graph.shape<["n"]>> {
+  ^bb0(%a: tensor<?x4096xf32, #graph.shape<["n"]>>):
+    %s = tensor.generic %a {identities = [0.0 : f32], iterators = ["parallel", "reduction"], maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0)>], names = ["m", "k"], operandSegmentSizes = array<i32: 1, 0>, sizes = #tensor.dims<["n", 4096]>} : (tensor<?x4096xf32, #graph.shape<["n"]>>) -> tensor<?xf32, #graph.shape<["n"]>> {
+    ^bb1(%v: f32):
+      tensor.yield %v : f32
+    } {
+    ^bb2(%p: f32, %q: f32):
+      %r = arith.addf %p, %q : f32
+      tensor.yield %r : f32
+    }
+    tensor.yield %s : tensor<?xf32, #graph.shape<["n"]>>
+  }
+  func.return %y : tensor<?xf32, #graph.shape<["n"]>>
+}
+"""  # noqa: E501 - one op to a line
+
+
+def test_what_is_remembered_is_for_one_precision_and_one_assumption_of_sizes() -> None:
+    def found(precision: str = "f32", **hints: tuple[int, int, int]) -> Ranked:
+        module = parse_module(SUM_OF_ROWS)
+        module.attributes[ATTRIBUTE] = StringAttr(precision)
+        with usual_sizes(module, hints):
+            return candidates(next(iter(module.walk_of(KernelOp))), MACHINE)[0]
+
+    usual, strict = found(), found(STRICT)
+    assert usual.schedule != strict.schedule
+    assert found(n=(1, 3, 9)).terms.cycles < usual.terms.cycles
+    assert (found(), found(STRICT)) == (usual, strict)
 
 
 def test_neighbours_differ_and_suit_the_kernel() -> None:
