@@ -19,7 +19,7 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.lowering.tensor.grouped import outline_kernel
 from stepwell.lowering.tensor.layout import is_copy
 from stepwell.lowering.tensor.machine import Machine
-from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.maps import dims_through, turns
 from stepwell.lowering.tensor.rows import COUNTED, estimated, join_rows
 from stepwell.lowering.tensor.separate import separate_results
 
@@ -104,16 +104,6 @@ def covers(reader: GenericOp, producer: GenericOp) -> bool:
     """Whether a map has as many points as the producer has results, so that each result belongs to one of them."""
     made = [n for n, kind in zip(producer.sizes.dims, producer.iterators, strict=True) if kind == "parallel"]
     return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))
-
-
-def turns(op: GenericOp, index: int, producer: GenericOp) -> bool:
-    """Whether neighbours in a map's result are none in its input `index`: a transposition."""
-    through = dims_through(op.input_maps[index], producer.output_maps[0])
-    if through is None or len(op.results) != 1:
-        return False
-    made, written = ([place for place in places if place.dims] for places in (
-        producer.output_maps[0].results, op.output_maps[0].compose(through).results))  # fmt: skip
-    return bool(made and written) and not made[-1].dims & written[-1].dims
 
 
 def why_apart(op: GenericOp, group: Group, machine: Machine) -> str | None:

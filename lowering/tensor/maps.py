@@ -76,6 +76,16 @@ def _matching_terms(
         yield from pairs
 
 
+def turns(op: GenericOp, index: int, producer: GenericOp) -> bool:
+    """Whether neighbours in a map's result are none in its input `index`: a transposition."""
+    through = dims_through(op.input_maps[index], producer.output_maps[0])
+    if through is None or len(op.results) != 1:
+        return False
+    made, written = ([place for place in places if place.dims] for places in (
+        producer.output_maps[0].results, op.output_maps[0].compose(through).results))  # fmt: skip
+    return bool(made and written) and not made[-1].dims & written[-1].dims
+
+
 def window_dims(op: GenericOp) -> set[int]:
     """The parallel dims along whose sum a reduction reads an operand's last axis: (n, h, k, w - d) -> {w, d}.
 

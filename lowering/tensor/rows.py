@@ -27,7 +27,7 @@ from stepwell.lowering.tensor.cost import Terms
 from stepwell.lowering.tensor.grouped import kernel_of
 from stepwell.lowering.tensor.halo import Halo, earlier, open_halo
 from stepwell.lowering.tensor.machine import Machine
-from stepwell.lowering.tensor.maps import dims_through
+from stepwell.lowering.tensor.maps import dims_through, turns
 from stepwell.lowering.tensor.row_memory import bytes_again, cache_budget, is_worth_reading, row_bytes, stays
 from stepwell.lowering.tensor.row_schedule import rows_that_slide
 from stepwell.lowering.tensor.running import running
@@ -144,7 +144,9 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
     windows = through_windows(joined, stage)
     if trial.windows == NEVER and windows:
         return "it is read through windows"
-    if refusal is None and trial.windows != ALWAYS and (windows or rows_that_slide(joined) is not None):
+    if refusal is None and trial.windows != ALWAYS and (
+        windows or rows_that_slide(joined) is not None or is_turned(rows, stage)
+    ):
         try:
             apart, together = apart_and_together(rows, stage, joined, trial.machine)
         except PassError:
@@ -152,13 +154,22 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
         name = stage.root.loc.label or stage.root.op_name
         trial.context.remark(rows.root.root, f"with {name} in its rows: {together}; apart: {apart}")
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
-            refusal = "it would take longer, with what the windows have in common computed or read again"
+            refusal = "it would take longer"
     return refusal or joined
 
 
 def through_windows(rows: Rows, stage: Stage) -> bool:
     """Whether a stage is read through windows: rows are several of its places, or reach into one another."""
     return any(row.margins[stage] != (0, 0) or row.units[stage] > row.units[rows.root] for row in rows.rows)
+
+
+def is_turned(rows: Rows, stage: Stage) -> bool:
+    """Whether a map in the rows transposes what a stage gives."""
+    readers = {user for result in stage.results for user in result.users if isinstance(user, GenericOp)}
+    return any(
+        value.defining_op is stage.ops[-1] and not op.has_reduction and turns(op, index, stage.ops[-1])
+        for other in rows.stages for op in other.ops if op in readers for index, value in enumerate(op.inputs)
+    )  # fmt: skip
 
 
 def apart_and_together(rows: Rows, stage: Stage, joined: Rows, machine: Machine) -> tuple[Terms, Terms]:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import stepwell
 from stepwell.backends.cpu.target import named
 from stepwell.dialects import func
-from stepwell.dialects.tensor import GenericOp, tensor_type
+from stepwell.dialects.tensor import GenericOp, KernelOp, tensor_type
 from stepwell.errors import VerifyError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
@@ -20,6 +20,7 @@ from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.ir.verifier import verify
 from stepwell.lowering import pipeline
+from stepwell.lowering.tensor.stages import stages_of
 from stepwell.sources import load_source
 
 
@@ -158,3 +159,15 @@ def test_unpack_drops_what_fills_the_last_block() -> None:
 def test_blocks_that_do_not_hold_the_size(size: int) -> None:
     with pytest.raises(VerifyError, match="do not hold"):
         verify(parse_module(BLOCKS.replace("size = 5", f"size = {size}")))
+
+
+def test_a_turned_result_is_not_computed_channel_by_channel() -> None:
+    """Rows of one channel would compute a block of 16 for each: the copy to planes is a kernel of its own."""
+    weights = numpy_helper.from_array(np.ones((256, 256, 3, 3), np.float32), "w")
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 256, 14, 14]) for n in ("x", "y")]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:], [weights])
+    module = lowered(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    *_, last = module.walk_of(KernelOp)
+    assert tensor_type(last.results[0]).shape == (1, 256, 14, 14)
+    assert len(stages_of(last)) == 1
