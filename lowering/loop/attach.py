@@ -12,7 +12,7 @@ from R on are filled with the border's value, and only those between are compute
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -28,6 +28,7 @@ from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.types import DYNAMIC, MemRefType
 from stepwell.lowering.loop.index import IndexBuilder, known_multiple
 from stepwell.lowering.loop.stage import StageParts
+from stepwell.lowering.tensor.maps import dims_through
 
 
 @attrs.frozen
@@ -76,12 +77,9 @@ def parts_of(
             for value, read in zip(reader.inputs, reader.input_maps, strict=True):
                 for output, written in zip(stage.outputs, stage.output_maps, strict=True):
                     if value is output:
-                        for made, place in zip(written.results, read.results, strict=True):
-                            moved = shifted_dim(made)
-                            if moved is not None:
-                                d, shift = moved
-                                interval = _interval(place - shift, part.inside, index) or most[d]
-                                needed[d] = most[d] if interval is most[d] else _union(needed[d], interval, index)
+                        for d, place in _places_of_dims(written, read):
+                            interval = _interval(place, part.inside, index) if place is not None else None
+                            needed[d] = most[d] if interval is None else _union(needed[d], interval, index)
         around = [part or all_ for part, all_ in zip(needed, most, strict=True)]
         inside = [
             part if limit is all_ else _clipped(part, all_, index)
@@ -92,6 +90,23 @@ def parts_of(
             inside[d] = around[d] = extent
         found[stage] = Part(inside, around)
     return found
+
+
+def _places_of_dims(written: AffineMap, read: AffineMap) -> Iterator[tuple[int, AffineExpr | None]]:
+    """Where a reader's places lead along each dim that an output is written by: (i, e) says that dim i of the writer is
+    at e, an expression of the reader's dims; None where that is not known.
+
+    written (d0) -> (d0 + 1), read (e0) -> (e0 * 2): 0 at e0 * 2 - 1
+    written (d0) -> (d0 floordiv 16, d0 mod 16), read (e0) -> (e0 floordiv 16, e0 mod 16): 0 at e0"""
+    left = set(written.used_dims())
+    for made, place in zip(written.results, read.results, strict=True):
+        moved = shifted_dim(made)
+        if moved is not None:
+            left.discard(moved[0])
+            yield moved[0], place - moved[1]
+    through = dims_through(written, read) if left else None
+    for d in sorted(left):
+        yield d, None if through is None else through.results[d]
 
 
 def shifted_dim(place: AffineExpr) -> tuple[int, int] | None:
@@ -232,7 +247,12 @@ def box_of(output: Value, written: AffineMap, extents: list[Extent], index: Inde
     for size, place in zip(axis_sizes(output, index), written.results, strict=True):
         moved = shifted_dim(place)
         if moved is None:
-            found.append(Extent(index.constant(0), size, None, 0, constant_int(size)))
+            blocks = place.quotient
+            d = blocks[0].dim_index if blocks is not None else None
+            if blocks is not None and d is not None:
+                found.append(_quotients(extents[d], blocks[1], index))
+            else:
+                found.append(Extent(index.constant(0), size, None, 0, constant_int(size)))
         else:
             extent = extents[moved[0]]
             low = index.add(extent.offset, index.constant(moved[1])) if moved[1] else extent.offset

@@ -145,7 +145,7 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
     if trial.windows == NEVER and windows:
         return "it is read through windows"
     if refusal is None and trial.windows != ALWAYS and (
-        windows or rows_that_slide(joined) is not None or is_turned(rows, stage)
+        windows or rows_that_slide(joined) is not None or is_turned(rows, stage) or has_windows(stage)
     ):
         try:
             apart, together = apart_and_together(rows, stage, joined, trial.machine)
@@ -161,6 +161,14 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
 def through_windows(rows: Rows, stage: Stage) -> bool:
     """Whether a stage is read through windows: rows are several of its places, or reach into one another."""
     return any(row.margins[stage] != (0, 0) or row.units[stage] > row.units[rows.root] for row in rows.rows)
+
+
+def has_windows(stage: Stage) -> bool:
+    """Whether a stage is a convolution or a pool: neighbouring results sum up some elements both."""
+    root = stage.root
+    summed = {d for d, kind in enumerate(root.iterators) if kind != "parallel"}
+    places = (place for map_ in root.input_maps for place in map_.results if place.linear_form() is not None)
+    return any(place.dims & summed and place.dims - summed for place in places)
 
 
 def is_turned(rows: Rows, stage: Stage) -> bool:

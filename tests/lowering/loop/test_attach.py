@@ -59,6 +59,25 @@ def test_the_memory_of_what_is_needed_there(tile: int, at: str, memory: str) -> 
     assert [str(local.result.type) for local in module.walk_of(buffer.LocalOp)] == [memory]
 
 
+IN_BLOCKS = SUM_AND_SCALE.replace("memref<12xf32>", "memref<3x4xf32>").replace(
+    "affine_map<(d0, d1) -> (d0)>", "affine_map<(d0, d1) -> (d0 floordiv 4, d0 mod 4)>"
+)
+
+
+@pytest.mark.parametrize(("tile", "memory"), [(4, "memref<1x4xf32>"), (8, "memref<2x4xf32>")])
+def test_what_is_kept_in_blocks_is_needed_like_anything_else(tile: int, memory: str) -> None:
+    """A stage that writes (d0 floordiv 4, d0 mod 4) is computed for the rows that are read there, not for all."""
+    module = parse_module(IN_BLOCKS.format(tile=tile, stages=f"s0: at r0 {INNER}"))
+    x = np.arange(480, dtype=np.float32).reshape(12, 40)
+    expected = x * x.sum(1, keepdims=True)
+    Tile().run(module, PassContext())
+    verify(module)
+    assert [str(local.result.type) for local in module.walk_of(buffer.LocalOp)] == [memory]
+    made = np.zeros_like(x)
+    run_function(next(module.walk_of(func.FuncOp)), [x, made])
+    np.testing.assert_allclose(made, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [

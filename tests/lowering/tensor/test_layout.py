@@ -171,3 +171,16 @@ def test_a_turned_result_is_not_computed_channel_by_channel() -> None:
     *_, last = module.walk_of(KernelOp)
     assert tensor_type(last.results[0]).shape == (1, 256, 14, 14)
     assert len(stages_of(last)) == 1
+
+
+def test_a_convolution_joins_a_pool_where_that_is_faster() -> None:
+    """256 channels of 13 x 13 pixels in 16 grains: their border and their turn would be computed with them."""
+    weights = numpy_helper.from_array(np.ones((256, 1, 3, 3), np.float32), "w")
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 256, 13, 13]), ("y", None))]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1], group=256),
+        helper.make_node("GlobalAveragePool", ["a"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], [weights])
+    module = lowered(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    assert max(len(stages_of(kernel)) for kernel in module.walk_of(KernelOp)) == 1
