@@ -48,7 +48,10 @@ class ResultMemory:
         return np.asarray(_Lease(self, memory))[:size].view(dtype).reshape(shape)
 
     def take_back(self, memory: Bytes) -> None:
-        """Keep memory that is not used any more; what is too much goes, and what is kept of other sizes with it."""
+        """Keep memory that is not used any more, where one call's results could need it; where that would be too much,
+        what was kept before goes."""
+        if len(memory) > self._most:
+            return
         kept = sum(room * len(pieces) for room, pieces in list(self._free.items()))
         if kept + len(memory) > self._most:
             self._free = {}
@@ -70,5 +73,5 @@ class _Lease:
 
 def rounded(size: int) -> int:
     """Up to an eighth more, so that results that grow by a row from call to call find the memory of earlier ones."""
-    step = max(1, 1 << (size.bit_length() - 1)) // PARTS
-    return -(-size // step) * step if step else size
+    step = max(1, (1 << (size.bit_length() - 1)) // PARTS)
+    return -(-size // step) * step

@@ -246,17 +246,14 @@ def box_of(output: Value, written: AffineMap, extents: list[Extent], index: Inde
     found = []
     for size, place in zip(axis_sizes(output, index), written.results, strict=True):
         moved = shifted_dim(place)
-        if moved is None:
-            blocks = place.quotient
-            d = blocks[0].dim_index if blocks is not None else None
-            if blocks is not None and d is not None:
-                found.append(_quotients(extents[d], blocks[1], index))
-            else:
-                found.append(Extent(index.constant(0), size, None, 0, constant_int(size)))
-        else:
+        if moved is not None:
             extent = extents[moved[0]]
             low = index.add(extent.offset, index.constant(moved[1])) if moved[1] else extent.offset
             found.append(attrs.evolve(extent, offset=low))
+        elif place.quotient is not None and (d := place.quotient[0].dim_index) is not None:
+            found.append(_quotients(extents[d], place.quotient[1], index))
+        else:
+            found.append(Extent(index.constant(0), size, None, 0, constant_int(size)))
     return found
 
 

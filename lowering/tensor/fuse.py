@@ -41,7 +41,8 @@ class Fuse(Pass):
     """Group tileable ops into kernels.
 
     `rows`: kernels that work on the same rows are joined. `windows`: so are those that are read through windows,
-    "counted" where the cost model counts that to be faster, "always" or "never"."""
+    "counted" where the cost model counts that to be faster, "always" or "never"; unless it is "always", the model is
+    asked about convolutions, and about what is turned, too."""
 
     name: ClassVar[str] = "fuse"
     enabled: bool = True

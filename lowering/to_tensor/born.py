@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stepwell.dialects.graph.symbols import DataDependentOp
+from stepwell.dialects.graph.symbols import DataDependentOp, fresh_name
 from stepwell.dialects.tensor import BornOp, DimsAttr, tensor_type
 from stepwell.ir.affine_expr import const
 from stepwell.ir.attributes import UnitAttr
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation, Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, symbol
 from stepwell.ir.types import I64, IntegerType, TensorType
 from stepwell.lowering.to_tensor.places import BORN, Places, moved, reads_unsigned, reshaped
 from stepwell.lowering.to_tensor.rules import lowers
@@ -55,6 +55,13 @@ def bear(op: Operation, c: Conversion, sizes: Sizes) -> None:
         attribute = DimsAttr((most,)) if most is not None else None
         c.insert(BornOp(reshaped(c, size, ()), symbol=name, at_most=attribute))
     op.attributes[BORN] = UnitAttr()
+
+
+def born_size(op: Operation, c: Conversion, number: Value, prefix: str) -> Dim:
+    """A new symbol, named after `prefix`, for the number in a tensor of one i64, which an op brings for its own use."""
+    name = fresh_name(prefix)
+    bear(op, c, {name: (number, None)})
+    return symbol(name)
 
 
 def as_size(c: Conversion, value: Value) -> Value:

@@ -13,14 +13,13 @@ from stepwell.dialects import math
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.signal import DftOp, StftOp, scalar_content
-from stepwell.dialects.graph.symbols import fresh_name
 from stepwell.dialects.tensor import IfOp, YieldOp
 from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Block, Region, Value
-from stepwell.ir.dims import Dim, free_symbols, symbol
+from stepwell.ir.dims import Dim, free_symbols
 from stepwell.ir.types import F64, I1, I64, TensorType, Type
-from stepwell.lowering.to_tensor.born import COUNT, Sizes, as_size, bear, sizes_by_data
+from stepwell.lowering.to_tensor.born import COUNT, Sizes, as_size, born_size, sizes_by_data
 from stepwell.lowering.to_tensor.data_sizes import NO_SIZE
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reduced, result_type
 from stepwell.lowering.to_tensor.rules import accumulator_type
@@ -185,7 +184,7 @@ def dft_by_data(op: DftOp, c: Conversion) -> Value:
     result = result_type(op)
     axis = None if op.where is None else _axis(op, c)
     known = transform_length(op, op.axis or 0) if op.axis is not None or op.length is not None else None
-    length = _born(op, c, _length(op, c, axis)) if known is None else known
+    length = born_size(op, c, _length(op, c, axis), "transform") if known is None else known
     rank, mirrored = len(shape_of(op.x)), op.onesided and op.inverse
 
     def here(p: Places, place: int, given: Sequence[Value]) -> Value | bool:
@@ -214,13 +213,6 @@ def _chosen(p: Places, condition: Value | bool, a: Value, b: Value) -> Value:
     if isinstance(condition, bool):
         return a if condition else b
     return p.select(condition, a, b)
-
-
-def _born(op: DftOp | StftOp, c: Conversion, number: Value) -> Dim:
-    """A symbol that is bound to a number."""
-    name = fresh_name("transform")
-    bear(op, c, {name: (number, None)})
-    return symbol(name)
 
 
 @attrs.frozen
@@ -274,7 +266,7 @@ def stft_by_data(op: StftOp, c: Conversion) -> Value:
     if op.window is not None:
         length = shape_of(op.window)[0]
     if length is None:
-        length = _born(op, c, cut.length)
+        length = born_size(op, c, cut.length, "transform")
     windows = [] if op.window is None else [c.new(op.window)]
 
     def sample(p: Places, j: Value, part: int, given: Sequence[Value]) -> Value:

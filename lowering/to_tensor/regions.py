@@ -15,14 +15,13 @@ from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.indexing import out_of_range
 from stepwell.dialects.graph.pooling import MaxRoiPoolOp
 from stepwell.dialects.graph.sampling import RoiAlignOp
-from stepwell.dialects.graph.symbols import fresh_name
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Operation, Value
-from stepwell.ir.dims import Dim, symbol
+from stepwell.ir.dims import Dim
 from stepwell.ir.types import F64, I64, FloatType
-from stepwell.lowering.to_tensor.born import COUNT, bear
+from stepwell.lowering.to_tensor.born import COUNT, born_size
 from stepwell.lowering.to_tensor.places import Places, PlacesBody, dims, lowest, moved, reduced, result_type
 from stepwell.lowering.to_tensor.proofs import checked_place
 from stepwell.lowering.to_tensor.rules import lowers
@@ -39,9 +38,7 @@ def largest_count(op: Operation, c: Conversion, over: Sequence[Dim], inputs: Seq
         c, COUNT, over, lambda p, *args: p.integer_of(count(p, *args), I64), lambda p, a, b: p.maximum(a, b),
         attribute_of(0, I64), inputs=inputs, maps=maps,
     )  # fmt: skip
-    name = fresh_name("region")
-    bear(op, c, {name: (number, None)})
-    return symbol(name)
+    return born_size(op, c, number, "region")
 
 
 @attrs.frozen

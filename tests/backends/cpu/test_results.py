@@ -77,6 +77,14 @@ def test_what_is_kept_is_bounded() -> None:
     assert kept <= 3 * rounded(4 << 18) + LEAST
 
 
+def test_what_is_larger_than_a_calls_results_is_not_kept() -> None:
+    memory = ResultMemory()
+    (large,) = made(memory, 1 << 22)
+    (small,) = made(memory, LEAST)
+    del large, small
+    assert [size for size, pieces in memory._free.items() if pieces] == [rounded(4 * LEAST)]
+
+
 @pytest.mark.parametrize("size", [1, 63, LEAST, LEAST + 1, (1 << 24) - 1, 5 << 30])
 def test_rounding(size: int) -> None:
     assert size <= rounded(size) <= size * 9 / 8 + 1

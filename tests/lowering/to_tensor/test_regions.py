@@ -16,13 +16,14 @@ from tests.frontends.onnx.rule_harness import node_model
 from tests.lowering.to_tensor.descent import M, N, check, counted, tensor
 
 
+def roi_align(samples: int, **parts: Any) -> Any:
+    return lambda x, rois, images: RoiAlignOp(x, rois, images, height=2, width=3, samples=samples, scale=0.5, **parts)
+
+
 @pytest.mark.parametrize("half_pixel", [False, True])
 @pytest.mark.parametrize("reduce", ["mean", "max"])
 def test_roi_align(reduce: str, half_pixel: bool) -> None:
-    def build(x: Any, rois: Any, images: Any) -> Any:
-        return RoiAlignOp(x, rois, images, height=2, width=3, samples=2, scale=0.5, half_pixel=half_pixel,
-                            reduce=reduce)  # fmt: skip
-
+    build = roi_align(2, half_pixel=half_pixel, reduce=reduce)
     rois = np.array([[0, 0, 8, 8], [2.5, 3, 14, 12], [-9, -9, -4, -3]], np.float32)
     types = [tensor(2, 2, N, 6), tensor(M, 4), tensor(M, element=SI64)]
     check(types, build, counted(2, 2, 7, 6), rois, np.array([0, 1, 1]), tolerance=1e-4)
@@ -37,12 +38,7 @@ ADAPTIVE = np.array(
 @pytest.mark.parametrize("reduce", ["mean", "max"])
 def test_roi_align_with_a_sample_per_element(reduce: str, half_pixel: bool) -> None:
     """As many samples as a bin has elements: none of a region turned about, most of a large one outside."""
-
-    def build(x: Any, rois: Any, images: Any) -> Any:
-        return RoiAlignOp(x, rois, images, height=2, width=3, samples=0, scale=0.5, half_pixel=half_pixel,
-                          reduce=reduce)  # fmt: skip
-
-    rois = ADAPTIVE
+    build, rois = roi_align(0, half_pixel=half_pixel, reduce=reduce), ADAPTIVE
     images = np.arange(len(rois)) % 2
     x = np.cos(np.arange(2 * 2 * 7 * 6)).reshape(2, 2, 7, 6).astype(np.float32)
     check([tensor(2, 2, N, 6), tensor(M, 4), tensor(M, element=SI64)], build, x, rois, images, tolerance=1e-4)
