@@ -93,11 +93,15 @@ def constant(value: float, type_: Type) -> ConstantOp:
     """The constant of a scalar type, or of a vector type in all lanes."""
     element = element_of(type_)
     if isinstance(type_, VectorType):
-        array = np.full(type_.shape, value, numpy_dtype(element))
-        return ConstantOp(value=DenseAttr(type_, array.tobytes()))
+        return lanes_constant(np.full(type_.shape, value), type_)
     if isinstance(element, FloatType):
         return ConstantOp(value=FloatAttr(float(value), element))
     return ConstantOp(value=IntegerAttr(int(value), element))
+
+
+def lanes_constant(values: Any, type_: VectorType) -> ConstantOp:
+    """The constant vector with these lanes, each rounded to the type."""
+    return ConstantOp(value=DenseAttr(type_, np.asarray(values).astype(numpy_dtype(type_)).tobytes()))
 
 
 def index_constant(value: int) -> ConstantOp:
@@ -117,7 +121,7 @@ def _make_constant(attribute: Attribute, type_: Type) -> Operation | None:
     return ConstantOp(value=attribute) if isinstance(attribute, (IntegerAttr, FloatAttr, DenseAttr)) else None
 
 
-for _dialect in ("arith", "math", "vector", "loop", "buffer"):
+for _dialect in ("arith", "math", "isa", "vector", "loop", "buffer"):
     CONSTANT_MAKERS[_dialect] = _make_constant
 
 

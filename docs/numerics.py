@@ -31,16 +31,16 @@ numbers of a column are for targets with and without fused multiply-add. Strict 
 
 MEASURED = f"""
 Of f16 and bf16 the error is at most {NARROW_BOUND} ulp. f32 functions of one argument were run on all 2^32 arguments,
-against NumPy's in f64, with fused multiply-add: `python -m tests.math.exhaustive FUNCTION`. `--unfused` does it
-without. Without it, in f64, and for two arguments they were measured on every exponent, around every branch of the
-algorithm and next to multiples of pi/2, f64 against mpmath with 50 digits (`tests/math/test_bounds.py`). Functions that
-ONNX has and the table lacks are made of these: a sigmoid is 1 / (1 + e^-x), GELU is its formula. Softmax multiplies
-with 1 / sum(e), which adds one rounding to that of a division. The sum is at least 1, so that neither it nor its
-inverse leaves the range of normal numbers. Attention sums up e v and multiplies the result with 1 / sum(e): it
-overflows where the values of a row's keys are so large that their sum does, although their mean does not. With many
-keys e is taken relative to the largest score so far, and what has been summed up is multiplied with e^(old - new)
-whenever that grows: one more rounding for each part of 512 keys, by a number that is exactly 1 while the largest
-score stays.
+against NumPy's in f64, with fused multiply-add: `python -m tests.math.exhaustive FUNCTION`; `--means` tells it what
+the target has. Without it, in f64, and for two arguments they were measured on every exponent, around every branch of
+the algorithm and next to multiples of pi/2, f64 against mpmath with 50 digits (`tests/math/test_bounds.py`).
+Exponentials by tables (AVX-512) keep the same bounds. Functions that ONNX has and the table lacks are made of these:
+a sigmoid is 1 / (1 + e^-x), GELU is its formula. Softmax multiplies with 1 / sum(e), which adds one rounding to that
+of a division. The sum is at least 1, so that neither it nor its inverse leaves the range of normal numbers. Attention
+sums up e v and multiplies the result with 1 / sum(e): it overflows where the values of a row's keys are so large that
+their sum does, although their mean does not. With many keys e is taken relative to the largest score so far, and what
+has been summed up is multiplied with e^(old - new) whenever that grows: one more rounding for each part of 512 keys,
+by a number that is exactly 1 while the largest score stays.
 
 `erf` of f32 is the one above 4 ulp. 1 - 2^(x p(x)) has a third of its error, and takes 1.35 times as long, which is
 the time of a GELU.

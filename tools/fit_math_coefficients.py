@@ -151,11 +151,12 @@ def rational(
 
 NOTES: list[str] = []
 DEGREES: dict[int, dict[str, int]] = {
-    32: {"exp": 5, "exp2": 6, "expm1": 5, "log": 2, "pow": 2, "sin": 2, "cos": 2, "asin": 4, "atan": 4, "sinh": 3,
-         "cbrt": 4},
-    64: {"exp": 11, "exp2": 12, "expm1": 10, "log": 6, "pow": 8, "sin": 5, "cos": 5, "asin": 12, "atan": 10,
-         "sinh": 7, "erf": 12, "erfcx": 15, "cbrt": 4},
+    32: {"exp": 5, "exp2": 6, "exp_part": 2, "exp2_part": 2, "expm1": 5, "log": 2, "pow": 2, "sin": 2, "cos": 2,
+         "asin": 4, "atan": 4, "sinh": 3, "cbrt": 4},
+    64: {"exp": 11, "exp2": 12, "exp_part": 6, "exp2_part": 6, "expm1": 10, "log": 6, "pow": 8, "sin": 5, "cos": 5,
+         "asin": 12, "atan": 10, "sinh": 7, "erf": 12, "erfcx": 15, "cbrt": 4},
 }  # fmt: skip
+ROOTS = {32: 16, 64: 8}  # of two, in the table of the exponential
 ERF_RATIONAL_DEGREES = (5, 5)
 ERFCX_CENTRE = 3
 ERFCX_RANGE = (mpf(1), mpf(6))  # from where 1 - erfc is taken to where erf is 1
@@ -190,6 +191,7 @@ def _polynomials(width: int) -> dict[str, list[mpf]]:
     bits, degree = PRECISION[width], DEGREES[width]
     ln2, near, quarter = mp.log(2), mpf("1e-4"), (mp.pi / 4 * mpf("1.01")) ** 2
     widest = ln2 * mpf("1.01")
+    part = 1 / (2 * mpf(ROOTS[width])) * mpf("1.01")
     root = mp.sqrt(2)
     log_limit = ((root - 1) / (root + 1)) ** 2 * mpf("1.001")
 
@@ -202,7 +204,13 @@ def _polynomials(width: int) -> dict[str, list[mpf]]:
     def exp2_tail(r: mpf) -> mpf:
         return mp.expm1(r * ln2) / r if abs(r) > mpf("1e-15") else ln2 + r * ln2**2 / 2
 
+    def exp_part(r: mpf) -> mpf:
+        return mp.expm1(r) / r if abs(r) > mpf("1e-15") else 1 + r / 2
+
     return {
+        "roots_of_two": [rounded(mpf(2) ** (mpf(j) / ROOTS[width]), bits) for j in range(ROOTS[width])],
+        "exp_part": fit("exp_part", exp_part, lambda r: mp.exp(r) / max(abs(r), near), -part * ln2, part * ln2),
+        "exp2_part": fit("exp2_part", exp2_tail, lambda r: mpf(2) ** r / max(abs(r), near), -part, part),
         "exp": fit("exp", expm1_tail, lambda r: mp.exp(r) / max(r * r, near), -widest, widest),
         "exp2": fit("exp2", exp2_tail, lambda r: mpf(2) ** r / max(abs(r), near), -mpf(1), mpf(1)),
         "expm1": fit(

@@ -65,6 +65,7 @@ class CpuTarget:
     vector_registers: int
     has_fma: bool
     has_masks: bool
+    has_tables: bool
     has_vnni: bool
     has_avx512_vnni: bool
     has_bf16: bool
@@ -201,6 +202,7 @@ def _x86(
         vector_registers=32 if avx512 else 16,
         has_fma="fma" in on or avx512,
         has_masks=avx512,
+        has_tables=avx512,
         has_vnni="avxvnni" in on or (avx512 and "avx512vnni" in on),
         has_avx512_vnni=avx512 and "avx512vnni" in on,
         has_bf16=avx512 and "avx512bf16" in on,
@@ -231,6 +233,7 @@ def _aarch64(
         vector_registers=32,
         has_fma=True,
         has_masks=False,
+        has_tables=False,
         has_vnni="dotprod" in on,
         has_avx512_vnni=False,
         has_bf16="bf16" in on,

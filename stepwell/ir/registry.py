@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Dialects that come with Stepwell, imported when their name is first met.
 BUILTIN_DIALECTS = (
-    "builtin", "func", "arith", "math", "check", "vector", "graph", "tensor", "quant", "loop", "buffer", "heap",
+    "builtin", "func", "arith", "math", "isa", "check", "vector", "graph", "tensor", "quant", "loop", "buffer", "heap",
     "kernel", "host", "cpu", "gpu",
 )  # fmt: skip
 

@@ -2,10 +2,10 @@
 
     python -m tests.math.exhaustive                 # all functions, some minutes each
     python -m tests.math.exhaustive erf tanh        # some
-    python -m tests.math.exhaustive --unfused exp   # where a fused multiply-add is a multiplication and an addition
+    python -m tests.math.exhaustive --means fma exp # as a target computes it that has fused multiply-add, but no tables
 
-The function is the kernel that is compiled for this machine, the reference NumPy's in f64. The exit status says whether
-all errors are within their bounds."""
+The function is a kernel that is compiled for the newest target that has the means, the reference NumPy's in f64. The
+exit status says whether all errors are within their bounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 
 from stepwell.lowering.loop.math.recipes import FUNCTIONS
-from tests.math.kernels import compiled
+from tests.math.kernels import TARGETS, compiled
 from tests.math.references import IN_F64, ulp_errors
 
 CHUNK = 1 << 16  # arguments at once: what is computed of them stays in the cache
@@ -42,9 +42,9 @@ def chunks(start: int, stop: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np
         yield np.arange(low, min(low + CHUNK, stop), dtype=np.uint32)
 
 
-def worst_of(name: str, *, has_fma: bool = True, start: int = 0, stop: int = 1 << 32) -> Worst:
+def worst_of(name: str, means: str, *, start: int = 0, stop: int = 1 << 32) -> Worst:
     """The largest error over the arguments with bit patterns from `start` to `stop`."""
-    kernel = compiled(name, "f32", has_fma=has_fma, threads=1)
+    kernel = compiled(name, "f32", means, threads=1)
     worst = Worst(0.0, start)
     with np.errstate(all="ignore"):
         for bits in chunks(start, stop):
@@ -59,14 +59,15 @@ def worst_of(name: str, *, has_fma: bool = True, start: int = 0, stop: int = 1 <
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("functions", nargs="*", metavar="FUNCTION", help=f"of {', '.join(UNARY)} (default: all)")
-    parser.add_argument("--unfused", action="store_true", help="as on a target without fused multiply-add")
+    parser.add_argument("--means", choices=list(TARGETS), default="tables",
+                        help=f"of {', '.join(f'{target} ({means})' for means, target in TARGETS.items())}")  # fmt: skip
     args = parser.parse_args(argv)
     if unknown := sorted({*args.functions} - {*UNARY}):
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(UNARY)}")
     good = True
     for name in args.functions or UNARY:
-        began, bound = time.monotonic(), FUNCTIONS[name].bound(32, not args.unfused)
-        worst = worst_of(name, has_fma=not args.unfused)
+        began, bound = time.monotonic(), FUNCTIONS[name].bound(32, args.means != "plain")
+        worst = worst_of(name, args.means)
         good &= worst.error <= bound
         verdict = "within" if worst.error <= bound else "BEYOND"
         print(f"{name}: {worst}, {verdict} {bound} ({time.monotonic() - began:.0f} s)", flush=True)

@@ -35,6 +35,10 @@ def text_of(name: str, element: str) -> str:
 """
 
 
-def compiled(name: str, element: str, *, has_fma: bool = True, threads: int | None = None) -> stepwell.Model:
-    """The function for this machine; without FMA as the oldest target has it."""
-    return stepwell.compile(text_of(name, element), target="cpu" if has_fma else "x86-64", threads=threads)
+TARGETS = {"tables": "x86-64-v4", "fma": "x86-64-v3", "plain": "x86-64"}
+"""By what they have: nothing, fused multiply-add, and that with tables in registers."""
+
+
+def compiled(name: str, element: str, means: str, threads: int | None = None) -> stepwell.Model:
+    """The function for the target with those means. Raises TargetError where this machine lacks them."""
+    return stepwell.compile(text_of(name, element), target=TARGETS[means], threads=threads)

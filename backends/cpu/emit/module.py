@@ -18,7 +18,7 @@ from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.types import MemRefType
 
-from . import control, floats, heap, host, integers, memory, reductions, vectors  # noqa: F401  (they fill the table)
+from . import control, floats, heap, host, integers, isa, memory, reductions, vectors  # noqa: F401  (they fill a table)
 from .function import TRACED_TASK, FunctionEmitter, flat_types, task_symbol
 from .memory import Memory
 from .types import parameter_types

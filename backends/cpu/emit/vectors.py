@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepwell.dialects import vector
 from stepwell.dialects.arith import constant_int
 from stepwell.errors import TargetError
@@ -52,7 +54,7 @@ def shuffle(e: FunctionEmitter, op: vector.ShuffleOp) -> None:
     scalar = scalar_type(element_of(op.v1.type))
     first, second = lane_count(op.v1.type) or 0, lane_count(op.v2.type) or 0
     length = max(first, second)
-    texts = [_padded(e, scalar, e.value(v), lane_count(v.type) or 0, length) for v in (op.v1, op.v2)]
+    texts = [padded(e, scalar, e.value(v), lane_count(v.type) or 0, length) for v in (op.v1, op.v2)]
     places = [lane if lane < first else lane - first + length for lane in op.mask]
     if not all(0 <= place < 2 * length for place in places):
         raise TargetError(f"shuffle positions {list(op.mask)} leave {op.v1.type} and {op.v2.type}")
@@ -61,12 +63,35 @@ def shuffle(e: FunctionEmitter, op: vector.ShuffleOp) -> None:
     e.bind(op.result, e.emit(f"shufflevector {type_} {texts[0]}, {type_} {texts[1]}, {mask}"))
 
 
-def _padded(e: FunctionEmitter, scalar: str, text: str, lanes: int, length: int) -> str:
-    if lanes == length:
+def shuffled(e: FunctionEmitter, scalar: str, text: str, lanes: int, places: Sequence[int | None]) -> str:
+    """The lanes of one vector at some places, anything where there is None."""
+    if list(places) == list(range(lanes)):
         return text
-    places = ", ".join(f"i32 {lane}" if lane < lanes else "i32 poison" for lane in range(length))
+    mask = ", ".join("i32 poison" if place is None else f"i32 {place}" for place in places)
     type_ = f"<{lanes} x {scalar}>"
-    return e.emit(f"shufflevector {type_} {text}, {type_} poison, <{length} x i32> <{places}>")
+    return e.emit(f"shufflevector {type_} {text}, {type_} poison, <{len(places)} x i32> <{mask}>")
+
+
+def padded(e: FunctionEmitter, scalar: str, text: str, lanes: int, length: int) -> str:
+    """A vector with lanes of any content behind its own."""
+    return shuffled(e, scalar, text, lanes, [*range(lanes), *[None] * (length - lanes)])
+
+
+def sliced(e: FunctionEmitter, scalar: str, text: str, lanes: int, first: int, length: int) -> str:
+    """Neighbouring lanes of a vector."""
+    return shuffled(e, scalar, text, lanes, range(first, first + length))
+
+
+def joined(e: FunctionEmitter, scalar: str, parts: Sequence[str], lanes: int) -> str:
+    """Vectors of so many lanes each, one after the other."""
+    text, length = parts[0], lanes
+    for part in parts[1:]:
+        more = padded(e, scalar, part, lanes, length)
+        places = ", ".join(f"i32 {lane}" for lane in range(length + lanes))
+        type_ = f"<{length} x {scalar}>"
+        text = e.emit(f"shufflevector {type_} {text}, {type_} {more}, <{length + lanes} x i32> <{places}>")
+        length += lanes
+    return text
 
 
 @emits(vector.ExtractOp)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepwell.backends.cpu.functions import LIBM, ROUNDINGS
-from stepwell.dialects import arith, math, vector
+from stepwell.dialects import arith, isa, math, vector
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.types import VectorType, bit_width, element_of
 
@@ -35,13 +35,18 @@ CASTS: dict[Any, str] = {
 
 def lane_by_lane(w: Writer, op: Operation, make: Callable[..., str]) -> None:
     """`make(*scalars)` writes one lane of the op's one result."""
+    over_lanes(w, op, op.operands, make)
+
+
+def over_lanes(w: Writer, op: Operation, operands: Sequence[Value], make: Callable[..., str]) -> None:
+    """The same with the lanes of some of the operands."""
     result, made = op.results[0], "poison"
     if not isinstance(result.type, VectorType):
-        w.values[result] = make(*(w.value(value) for value in op.operands))
+        w.values[result] = make(*(w.value(value) for value in operands))
         return
     type_, scalar = text_type(result.type), text_type(element_of(result.type))
     for lane in range(lanes_of(result)):
-        parts = [w.emit(f"extractelement {w.typed(value)}, i64 {lane}") for value in op.operands]
+        parts = [w.emit(f"extractelement {w.typed(value)}, i64 {lane}") for value in operands]
         made = w.emit(f"insertelement {type_} {made}, {scalar} {make(*parts)}, i64 {lane}")
     w.values[result] = made
 
@@ -97,6 +102,32 @@ def reciprocal_root(w: Writer, op: math.UnaryOp) -> None:
     def one(x: str) -> str:
         root = w.call(f"llvm.sqrt.{'f64' if scalar == 'double' else 'f32'}", scalar, (scalar, x))
         return w.emit(f"fdiv {scalar} 1.0, {root}")
+
+    lane_by_lane(w, op, one)
+
+
+@writes(isa.LookupOp)
+def lookup(w: Writer, op: isa.LookupOp) -> None:
+    """The lane that the low bits name."""
+    integer, table, last = _scalar(op.index), w.typed(op.table), lanes_of(op.table) - 1
+
+    def one(index: str) -> str:
+        return w.emit(f"extractelement {table}, {integer} {w.emit(f'and {integer} {index}, {last}')}")
+
+    over_lanes(w, op, [op.index], one)
+
+
+@writes(isa.ScaleOp)
+def scale(w: Writer, op: isa.ScaleOp) -> None:
+    """llvm.ldexp, and NaN for NaN"""
+    scalar = _scalar(op.result)
+    short = "f64" if scalar == "double" else "f32"
+
+    def one(x: str, n: str) -> str:
+        whole = w.call(f"llvm.floor.{short}", scalar, (scalar, n))
+        power = w.call(f"llvm.fptosi.sat.i32.{short}", "i32", (scalar, whole))
+        made = w.call(f"llvm.ldexp.{short}.i32", scalar, (scalar, x), ("i32", power))
+        return w.emit(f"select i1 {w.emit(f'fcmp uno {scalar} {n}, {n}')}, {scalar} {n}, {scalar} {made}")
 
     lane_by_lane(w, op, one)
 

@@ -36,6 +36,10 @@ class MathBuilder(Protocol[V, I, M]):
     def has_fma(self) -> bool:
         """Whether `fma` rounds once. If not, it is a multiplication and an addition."""
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether `lookup` and `scale` may be used: one instruction each."""
+
     def const(self, value: float) -> V: ...
     def iconst(self, value: int) -> I: ...
 
@@ -50,6 +54,12 @@ class MathBuilder(Protocol[V, I, M]):
     def copysign(self, magnitude: V, sign: V) -> V: ...
     def floor(self, a: V) -> V: ...
     def roundeven(self, a: V) -> V: ...
+
+    def lookup(self, table: tuple[float, ...], index: I) -> V:
+        """The constant at the place that the low bits of `index` name; 2**n constants fill a register of 64 bytes."""
+
+    def scale(self, a: V, n: V) -> V:
+        """a * 2**floor(n), rounded once; n is finite or NaN."""
 
     def cmp(self, predicate: str, a: V, b: V) -> M: ...
     def select(self, mask: M, a: V, b: V) -> V: ...

@@ -13,6 +13,8 @@ class Constants:
 
     With z the square of the reduced argument, `q` the named polynomial:
     exp, expm1: e**r = 1 + r + r**2 q(r), |r| <= ln 2 and ln 2 / 2;  exp2: 2**r = 1 + r q(r), |r| <= 1;
+    exp_part: e**r = 1 + r q(r), |r| <= ln 2 / (2 n);  exp2_part: 2**r = 1 + r q(r), |r| <= 1 / (2 n), where n is the
+    length of `roots_of_two`, 2**(j / n) for j from 0: as many as a register of 64 bytes holds;
     log: log((1 + s) / (1 - s)) = 2 s + s z q(z);  pow: atanh(s) = s + s z / 3 + s z**2 q(z);
     sin, asin, atan, sinh: f(t) = t + t z q(z);  cos: 1 - z / 2 + z**2 q(z);
     erf (f64 only): f(t) = t + t q(z);  erfcx (f64 only): e**(x**2) erfc(x) = q((x - 3) / (x + 3)) / (1 + 2 x);
@@ -32,6 +34,9 @@ class Constants:
     two_over_pi: Coefficients
     exp: Coefficients
     exp2: Coefficients
+    roots_of_two: Coefficients
+    exp_part: Coefficients
+    exp2_part: Coefficients
     expm1: Coefficients
     log: Coefficients
     pow: Coefficients

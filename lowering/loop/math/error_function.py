@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepwell.lowering.loop.math.builder import I, M, MathBuilder, V, at_most, constants, horner, two_product
-from stepwell.lowering.loop.math.exponential import exp_factors
+from stepwell.lowering.loop.math.exponential import power
 
 
 def erf(b: MathBuilder[V, I, M], x: V) -> V:
@@ -33,5 +33,4 @@ def _complement(b: MathBuilder[V, I, M], a: V) -> V:
     t = b.div(b.sub(a, three), b.add(a, three))
     scaled = b.div(horner(b, t, constants(b).erfcx), b.fma(a, b.const(2.0), b.const(1.0)))
     square, error = two_product(b, a, a)
-    p, scale = exp_factors(b, b.neg(square), b.neg(error))
-    return b.mul(b.mul(b.mul(p, scaled), scale), scale)
+    return power(b, b.neg(square), b.neg(error), factor=scaled)

@@ -2,6 +2,10 @@
 
 The argument is cut as x = 2 j ln 2 + r with |r| <= ln 2, so that 2**j is a normal number wherever e**x is not 0 or
 infinite, and e**x = e**r * 2**j * 2**j rounds a denormal result once.
+
+A target that holds a table in a register has 2**(j / n) there for the n places of an octave: x = (i + j / n) ln 2 + r
+with |r| <= ln 2 / (2 n), and e**x = 2**i * 2**(j / n) * e**r with a short polynomial (P. T. P. Tang, "Table-driven
+implementation of the exponential function in IEEE floating-point arithmetic", ACM TOMS 15, 1989).
 """
 
 from __future__ import annotations
@@ -23,28 +27,55 @@ def exp_limits(b: MathBuilder[V, I, M]) -> tuple[float, float]:
     return (-104.0, 89.0) if b.width == 32 else (-745.5, 710.0)
 
 
-def exp_factors(b: MathBuilder[V, I, M], x: V, low: V | None = None) -> tuple[V, V]:
-    """p, s with e**(x + low) = p * s * s, for x within `exp_limits` and |low| far below 1."""
+def power(b: MathBuilder[V, I, M], x: V, low: V | None = None, offset: int = 0, factor: V | None = None) -> V:
+    """e**(x + low) * 2**offset * factor, for x within `exp_limits`, |low| far below 1 and a factor near 1."""
     k = constants(b)
+    if b.has_tables:
+        n, root = parts_of_octave(b, b.fma(x, b.const(k.log2_e[0] + k.log2_e[1]), b.const(part_magic(b))))
+        r = b.fma(n, b.const(-k.ln2[1]), b.fma(n, b.const(-k.ln2[0]), x))
+        return _by_parts(b, n, root, r, low, k.exp_part, offset, factor)
     n, scale = power_of_two(b, x, 0.5 * k.log2_e[0] + 0.5 * k.log2_e[1])
     r = b.fma(n, b.const(-2 * k.ln2[0]), x)
     r = b.fma(n, b.const(-2 * k.ln2[1]), r)
     if low is not None:
         r = b.add(r, low)
-    return horner(b, r, (1.0, 1.0, *k.exp)), scale
+    p = horner(b, r, (1.0, 1.0, *k.exp))
+    first = b.mul(p, scale) if factor is None else b.mul(b.mul(p, factor), scale)
+    return b.mul(first, b.mul(scale, b.const(2.0**offset)) if offset else scale)
+
+
+def part_magic(b: MathBuilder[V, I, M]) -> float:
+    """Added to a number it rounds that to a multiple of 1 / n, n being the length of the table of roots of two; the low
+    bits are then the place of the root."""
+    return constants(b).magic / len(constants(b).roots_of_two)
+
+
+def parts_of_octave(b: MathBuilder[V, I, M], shifted: V) -> tuple[V, V]:
+    """n, and 2**(n - floor(n)), of n + `part_magic`."""
+    return b.sub(shifted, b.const(part_magic(b))), b.lookup(constants(b).roots_of_two, b.to_bits(shifted))
+
+
+def _by_parts(
+    b: MathBuilder[V, I, M], n: V, root: V, r: V, low: V | None, part: tuple[float, ...], offset: int, factor: V | None
+) -> V:
+    """2**floor(n + offset) * root * (1 + (r + low) q(r + low)) * factor, q being the polynomial `part`."""
+    if low is not None:
+        r = b.add(r, low)
+    p = b.fma(b.mul(root, r), horner(b, r, part), root)
+    if factor is not None:
+        p = b.mul(p, factor)
+    return b.scale(p, b.add(n, b.const(float(offset))) if offset else n)
 
 
 def exp(b: MathBuilder[V, I, M], x: V) -> V:
     """e**x."""
     low, high = exp_limits(b)
-    p, scale = exp_factors(b, at_most(b, at_least(b, x, low), high))
-    return b.mul(b.mul(p, scale), scale)
+    return power(b, at_most(b, at_least(b, x, low), high))
 
 
 def exp_of_negative(b: MathBuilder[V, I, M], x: V, low: V | None = None) -> V:
     """e**(x + low) for x <= 0 (x may be NaN or -inf): `exp` without the upper limit."""
-    p, scale = exp_factors(b, at_least(b, x, exp_limits(b)[0]), low)
-    return b.mul(b.mul(p, scale), scale)
+    return power(b, at_least(b, x, exp_limits(b)[0]), low)
 
 
 def exp2(b: MathBuilder[V, I, M], x: V) -> V:
@@ -55,11 +86,15 @@ def exp2(b: MathBuilder[V, I, M], x: V) -> V:
 
 def exp2_sum(b: MathBuilder[V, I, M], x: V, low: V | None) -> V:
     """2**(x + low) for x in the limits of `exp2` and |low| far below 1."""
+    k = constants(b)
+    if b.has_tables:
+        n, root = parts_of_octave(b, b.add(x, b.const(part_magic(b))))
+        return _by_parts(b, n, root, b.sub(x, n), low, k.exp2_part, 0, None)
     n, scale = power_of_two(b, x, 0.5)
     r = b.fma(n, b.const(-2.0), x)
     if low is not None:
         r = b.add(r, low)
-    p = horner(b, r, (1.0, *constants(b).exp2))
+    p = horner(b, r, (1.0, *k.exp2))
     return b.mul(b.mul(p, scale), scale)
 
 

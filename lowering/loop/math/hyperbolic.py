@@ -13,7 +13,7 @@ from stepwell.lowering.loop.math.builder import (
     constants,
     horner,
 )
-from stepwell.lowering.loop.math.exponential import exp_factors, expm1_scaled
+from stepwell.lowering.loop.math.exponential import expm1_scaled, power
 from stepwell.lowering.loop.math.logarithm import log1p, log_of_doubled
 
 
@@ -31,8 +31,7 @@ def tanh(b: MathBuilder[V, I, M], x: V) -> V:
 
 def _half_power(b: MathBuilder[V, I, M], a: V) -> V:
     """e**a / 2 for a >= 0, finite wherever sinh and cosh are."""
-    p, scale = exp_factors(b, at_most(b, a, 90.0 if b.width == 32 else 712.0))
-    return b.mul(b.mul(p, scale), b.mul(scale, b.const(0.5)))
+    return power(b, at_most(b, a, 90.0 if b.width == 32 else 712.0), offset=-1)
 
 
 def sinh(b: MathBuilder[V, I, M], x: V) -> V:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from stepwell.dialects import arith, loop, math, vector
+from stepwell.dialects import arith, isa, loop, math, vector
 from stepwell.errors import IRError
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Value
@@ -23,14 +23,19 @@ class SharedConstants:
 
     def get(self, value: float, type_: Type, key: bytes | int, loc: Location) -> Value:
         """`value` in all lanes of the type; `key` tells apart what compares equal (-0.0 and 0.0)."""
-        found = self._known.get((type_, key))
-        if found is None:
-            made = arith.constant(value, type_)
-            made.loc = loc
-            self._block.insert_before(self._last.next if self._last else self._block.first, made)
-            self._last = made
-            found = self._known[type_, key] = made.result
-        return found
+        return self._known.get((type_, key)) or self._add(arith.constant(value, type_), key, loc)
+
+    def table(self, values: tuple[float, ...], element: FloatType, loc: Location) -> Value:
+        """A vector with these lanes."""
+        type_, key = VectorType((len(values),), element), struct.pack(f"<{len(values)}d", *values)
+        return self._known.get((type_, key)) or self._add(arith.lanes_constant(values, type_), key, loc)
+
+    def _add(self, made: arith.ConstantOp, key: bytes | int, loc: Location) -> Value:
+        made.loc = loc
+        self._block.insert_before(self._last.next if self._last else self._block.first, made)
+        self._last = made
+        self._known[made.result.type, key] = made.result
+        return made.result
 
 
 class IrMath:
@@ -40,7 +45,14 @@ class IrMath:
     that are still to be vectorised."""
 
     def __init__(
-        self, builder: Builder, constants: SharedConstants, type_: Type, *, has_fma: bool = True, branches: bool = True
+        self,
+        builder: Builder,
+        constants: SharedConstants,
+        type_: Type,
+        *,
+        has_fma: bool = True,
+        has_tables: bool = False,
+        branches: bool = True,
     ) -> None:
         element = element_of(type_)
         if not isinstance(element, FloatType) or element.width not in (32, 64):
@@ -48,8 +60,10 @@ class IrMath:
         self.builder = builder
         self.type = type_
         self.int_type = arith.with_element(type_, I32 if element.width == 32 else I64)
+        self.element = element
         self.width = element.width
         self.has_fma = has_fma
+        self.has_tables = has_tables
         self._constants = constants
         self._branches = branches and (not isinstance(type_, VectorType) or len(type_.shape) == 1)
 
@@ -101,6 +115,12 @@ class IrMath:
 
     def roundeven(self, a: Value) -> Value:
         return self._result(math.RoundEvenOp(a))
+
+    def lookup(self, table: tuple[float, ...], index: Value) -> Value:
+        return self._result(isa.LookupOp(self._constants.table(table, self.element, self.builder.loc), index))
+
+    def scale(self, a: Value, n: Value) -> Value:
+        return self._result(isa.ScaleOp(a, n))
 
     def cmp(self, predicate: str, a: Value, b: Value) -> Value:
         return self._result(arith.CmpFOp(a, b, predicate=predicate))

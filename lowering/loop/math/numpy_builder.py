@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stepwell.dialects.isa import scaled
+
 Array = npt.NDArray[Any]
 
 _COMPARE: dict[str, Callable[[Array, Array], Array]] = {
@@ -32,9 +34,10 @@ class NumpyMath:
     Run it under `numpy.errstate(all="ignore")`: recipes compute lanes that a later select throws away.
     """
 
-    def __init__(self, width: int, has_fma: bool = True) -> None:
+    def __init__(self, width: int, has_fma: bool = True, has_tables: bool = False) -> None:
         self.width = width
         self.has_fma = has_fma
+        self.has_tables = has_tables
         self.float_type = np.dtype(f"f{width // 8}")
         self.int_type = np.dtype(f"u{width // 8}")
         self.operations: Counter[str] = Counter()
@@ -96,6 +99,14 @@ class NumpyMath:
     def roundeven(self, a: Array) -> Array:
         self._count("roundeven")
         return np.asarray(np.rint(a))
+
+    def lookup(self, table: tuple[float, ...], index: Array) -> Array:
+        self._count("lookup")
+        return np.asarray(np.asarray(table, self.float_type)[index & self.int_type.type(len(table) - 1)])
+
+    def scale(self, a: Array, n: Array) -> Array:
+        self._count("scale")
+        return np.asarray(scaled(a, n))
 
     def cmp(self, predicate: str, a: Array, b: Array) -> Array:
         self._count("cmp")

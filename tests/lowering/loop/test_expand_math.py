@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stepwell.backends.cpu.target import named
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
 from stepwell.ir.parser import parse_module
@@ -74,18 +75,18 @@ def assert_within(name: str, got: Any, x: Any, y: Any, bound: float) -> None:
     assert errors.max() <= bound + (0.5 if name == "erf" else 0), f"{name}: {errors}"
 
 
-@pytest.mark.parametrize("has_fma", [True, False])
+@pytest.mark.parametrize(("has_fma", "has_tables"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_vectors(name: str, width: int, has_fma: bool) -> None:
+def test_vectors(name: str, width: int, has_fma: bool, has_tables: bool) -> None:
     x, y = operands_of(name, f"f{width // 8}")
-    module = expanded(name, f"vector<{x.size}xf{width}>", has_fma=has_fma)
+    module = expanded(name, f"vector<{x.size}xf{width}>", has_fma=has_fma, has_tables=has_tables)
     assert f"math.{name}" not in names(module)
     assert ("vector.fma" in names(module)) == (has_fma and name != "rsqrt")
     (got,) = run_function(module, [x, y])
     function = FUNCTIONS[name]
     assert_within(name, got, x, y, function.bound(width, has_fma))
-    same = function.recipe(NumpyMath(width, has_fma), *([x, y] if name in BINARY else [x]))
+    same = function.recipe(NumpyMath(width, has_fma, has_tables), *([x, y] if name in BINARY else [x]))
     np.testing.assert_array_equal(got, same)
 
 
@@ -96,6 +97,26 @@ def test_scalars_give_the_bits_of_vectors(name: str) -> None:
     module = expanded(name, "f32")
     got = [run_function(module, [a, b])[0] for a, b in zip(x, y, strict=True)]
     np.testing.assert_array_equal(np.array(got, np.float32), lanes)
+
+
+@pytest.mark.parametrize("type_", ["f32", "vector<8xf32>", "vector<8xf64>"])
+def test_exponentials_by_tables(type_: str) -> None:
+    """16 roots of two in f32, 8 in f64, whatever the type that looks one up."""
+    module = expanded("exp", type_, has_tables=True)
+    lookup, scale = (next(op for op in module.walk() if op.op_name == name) for name in ("isa.lookup", "isa.scale"))
+    table = lookup.operands[0].defining_op
+    count, element = (8, "f64") if "64" in type_ else (16, "f32")
+    assert str(table.first_result.type) == f"vector<{count}x{element}>"
+    roots = np.exp2(np.arange(count) / count).astype(f"f{int(element[1:]) // 8}")
+    np.testing.assert_array_equal(table.value.numpy(), roots)
+    assert scale.op_name == list(module.walk())[-2].op_name  # the last thing before the return
+
+
+def test_targets_say_what_they_have() -> None:
+    for target, expected in [("x86-64-v4", True), ("x86-64-v3", False), ("x86-64", False), ("aarch64", False)]:
+        module = parse_module(text_of("exp", "vector<16xf32>"))
+        ExpandMath().run(module, PassContext(named(target)))
+        assert ("isa.lookup" in names(module)) == expected, target
 
 
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])

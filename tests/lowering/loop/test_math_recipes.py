@@ -57,8 +57,14 @@ DENSE: dict[str, list[tuple[float, float]]] = {
     "tan": [(-60, 60)], "tanh": [(-2, 2), (0, 20)], "cbrt": [(-1, 9), (0.3, 0.4), (2.8, 2.9)], "rsqrt": [(0, 4)],
 }  # fmt: skip
 
-MODES = [(width, has_fma) for width in (32, 64) for has_fma in (True, False)]
+# What a target has: nothing, fused multiply-add, and that with tables in registers.
+MEANS = ["plain", "fma", "tables"]
+MODES = [(width, means) for width in (32, 64) for means in MEANS]
 UNARY = sorted(DENSE)
+
+
+def builder(width: int, means: str) -> NumpyMath:
+    return NumpyMath(width, has_fma=means != "plain", has_tables=means == "tables")
 
 
 def float_type(width: int) -> Any:
@@ -96,30 +102,30 @@ def ulp_errors(result: Any, exact: Any, width: int) -> Any:
     return np.where(np.isnan(errors), INF, errors)
 
 
-def bound(name: str, width: int, has_fma: bool) -> float:
-    return FUNCTIONS[name].bound(width, has_fma)
+def bound(name: str, width: int, means: str) -> float:
+    return FUNCTIONS[name].bound(width, means != "plain")
 
 
-def assert_within(name: str, width: int, has_fma: bool, *operands: Any) -> None:
-    result = FUNCTIONS[name].recipe(NumpyMath(width, has_fma), *operands)
+def assert_within(name: str, width: int, means: str, *operands: Any) -> None:
+    result = FUNCTIONS[name].recipe(builder(width, means), *operands)
     assert result.dtype == float_type(width)
     wide = LD if width == 64 or name.startswith("erf") else np.float64
     errors = ulp_errors(result, REFERENCES[name](*(x.astype(wide) for x in operands)), width)
     worst = int(np.argmax(errors))
     at = [x[worst] for x in operands]
-    assert errors[worst] <= bound(name, width, has_fma), f"{name}{at!r} gives {result[worst]!r}: {errors[worst]} ulp"
+    assert errors[worst] <= bound(name, width, means), f"{name}{at!r} gives {result[worst]!r}: {errors[worst]} ulp"
 
 
 @needs_extended
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
+@pytest.mark.parametrize(("width", "means"), MODES)
 @pytest.mark.parametrize("name", UNARY)
-def test_error_stays_in_its_bound(name: str, width: int, has_fma: bool) -> None:
-    assert_within(name, width, has_fma, samples(name, width))
+def test_error_stays_in_its_bound(name: str, width: int, means: str) -> None:
+    assert_within(name, width, means, samples(name, width))
 
 
 @needs_extended
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
-def test_pow_stays_in_its_bound(width: int, has_fma: bool) -> None:
+@pytest.mark.parametrize(("width", "means"), MODES)
+def test_pow_stays_in_its_bound(width: int, means: str) -> None:
     rng = np.random.default_rng(3)
     near_one = rng.uniform(0.99, 1.01, 4000).astype(float_type(width))
     x = np.concatenate([np.abs(every_exponent(width, 24 if width == 32 else 4, rng)), near_one])
@@ -127,32 +133,32 @@ def test_pow_stays_in_its_bound(width: int, has_fma: bool) -> None:
     logarithm = np.where((x == 0) | (x == 1), 1, np.log2(x.astype(LD)))
     wanted = rng.uniform(-150, 128, x.size) * (1 if width == 32 else 7.9)
     y = np.where(np.arange(x.size) % 4 == 0, rng.uniform(-4, 4, x.size), wanted / logarithm).astype(float_type(width))
-    assert_within("powf", width, has_fma, x, y)
+    assert_within("powf", width, means, x, y)
 
 
 @needs_extended
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
-def test_atan2_stays_in_its_bound(width: int, has_fma: bool) -> None:
+@pytest.mark.parametrize(("width", "means"), MODES)
+def test_atan2_stays_in_its_bound(width: int, means: str) -> None:
     rng = np.random.default_rng(4)
     wide = [rng.permutation(every_exponent(width, 12 if width == 32 else 2, rng)) for _ in range(2)]
     near = [rng.uniform(-2, 2, 8000).astype(float_type(width)) for _ in range(2)]
-    assert_within("atan2", width, has_fma, *(np.concatenate(pair) for pair in zip(wide, near, strict=True)))
+    assert_within("atan2", width, means, *(np.concatenate(pair) for pair in zip(wide, near, strict=True)))
 
 
 @needs_extended
-@pytest.mark.parametrize("has_fma", [True, False])
+@pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])
 @pytest.mark.parametrize("width", [32, 64])
-def test_angles_next_to_multiples_of_half_pi(width: int, name: str, has_fma: bool) -> None:
+def test_angles_next_to_multiples_of_half_pi(width: int, name: str, means: str) -> None:
     """The float32 and float64 closest to a multiple of pi/2, small multiples rounded, and both sides of the limits."""
     hardest = {32: [16367173.0 * 2.0**72], 64: [6381956970095103.0 * 2.0**797, 6411027962775774.0 * 2.0**-48]}[width]
     multiples = [n * np.pi / 2 for n in (*range(1, 400), *range(1000, 2**30, 2**20 + 1))]
     limits = [s * 2.0**e for e in (9, 17, 20, 24, 30, 49, 73, 97, 107, 121) for s in (1 - 2.0**-24, 1, 1 + 2.0**-23)]
-    assert_within(name, width, has_fma, np.array(hardest + multiples + limits, float_type(width)))
+    assert_within(name, width, means, np.array(hardest + multiples + limits, float_type(width)))
 
 
-def results(name: str, width: int, has_fma: bool, *operands: Sequence[float]) -> Any:
-    return FUNCTIONS[name].recipe(NumpyMath(width, has_fma), *(np.array(x, float_type(width)) for x in operands))
+def results(name: str, width: int, means: str, *operands: Sequence[float]) -> Any:
+    return FUNCTIONS[name].recipe(builder(width, means), *(np.array(x, float_type(width)) for x in operands))
 
 
 SPECIAL: dict[str, list[tuple[float, float]]] = {
@@ -181,11 +187,11 @@ SPECIAL: dict[str, list[tuple[float, float]]] = {
 }
 
 
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
+@pytest.mark.parametrize(("width", "means"), MODES)
 @pytest.mark.parametrize("name", UNARY)
-def test_special_values(name: str, width: int, has_fma: bool) -> None:
+def test_special_values(name: str, width: int, means: str) -> None:
     arguments, expected = zip(*SPECIAL[name], (NAN, NAN), strict=True)
-    got = results(name, width, has_fma, list(arguments))
+    got = results(name, width, means, list(arguments))
     wanted = np.array(expected, float_type(width))
     np.testing.assert_array_equal(got, wanted)
     numbers = ~np.isnan(wanted)
@@ -196,12 +202,12 @@ PAIRS = [0.0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 1.5, -2.5, INF, -INF, NAN, 1
 PAIRS += [16777217.0, 2.0**60, -(2.0**60), 1 + 2.0**-20, 1 - 2.0**-20]
 
 
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
+@pytest.mark.parametrize(("width", "means"), MODES)
 @pytest.mark.parametrize("name", ["powf", "atan2"])
-def test_special_pairs(name: str, width: int, has_fma: bool) -> None:
+def test_special_pairs(name: str, width: int, means: str) -> None:
     """Every pair of special values: zeros, infinities, NaN, odd, even and broken exponents, and their signs."""
     x, y = (grid.ravel().tolist() for grid in np.meshgrid(PAIRS, PAIRS))
-    got = results(name, width, has_fma, x, y)
+    got = results(name, width, means, x, y)
     wanted = REFERENCES[name](np.array(x, float_type(width)), np.array(y, float_type(width)))
     np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
     np.testing.assert_allclose(got, wanted, rtol=2.0 ** (-21 if width == 32 else -50))
@@ -209,26 +215,26 @@ def test_special_pairs(name: str, width: int, has_fma: bool) -> None:
     np.testing.assert_array_equal(np.signbit(got[numbers]), np.signbit(wanted[numbers]))
 
 
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
+@pytest.mark.parametrize(("width", "means"), MODES)
 @pytest.mark.parametrize(("name", "low", "high"), [("tanh", -1, 1), ("erf", -1, 1)])
-def test_results_never_leave_their_range(name: str, low: float, high: float, width: int, has_fma: bool) -> None:
-    got = FUNCTIONS[name].recipe(NumpyMath(width, has_fma), np.linspace(-12, 22, 40001).astype(float_type(width)))
+def test_results_never_leave_their_range(name: str, low: float, high: float, width: int, means: str) -> None:
+    got = FUNCTIONS[name].recipe(builder(width, means), np.linspace(-12, 22, 40001).astype(float_type(width)))
     assert got.min() >= low
     assert got.max() <= high
 
 
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
-def test_powers_of_two_are_exact(width: int, has_fma: bool) -> None:
+@pytest.mark.parametrize(("width", "means"), MODES)
+def test_powers_of_two_are_exact(width: int, means: str) -> None:
     n = np.arange(-149, 128) if width == 32 else np.arange(-1074, 1024)
     powers = np.ldexp(np.ones(n.size, float_type(width)), n)
-    np.testing.assert_array_equal(results("exp2", width, has_fma, n.tolist()), powers)
-    np.testing.assert_array_equal(results("log2", width, has_fma, powers.tolist()), n)
-    np.testing.assert_array_equal(results("powf", width, has_fma, [2.0] * n.size, n.tolist()), powers)
+    np.testing.assert_array_equal(results("exp2", width, means, n.tolist()), powers)
+    np.testing.assert_array_equal(results("log2", width, means, powers.tolist()), n)
+    np.testing.assert_array_equal(results("powf", width, means, [2.0] * n.size, n.tolist()), powers)
 
 
-@pytest.mark.parametrize(("width", "has_fma"), MODES)
-def test_products_and_sums_are_exact(width: int, has_fma: bool) -> None:
-    b, rng = NumpyMath(width, has_fma), np.random.default_rng(6)
+@pytest.mark.parametrize(("width", "means"), MODES)
+def test_products_and_sums_are_exact(width: int, means: str) -> None:
+    b, rng = builder(width, means), np.random.default_rng(6)
     x, y = (rng.integers(1, 2**20, 200) + rng.random(200) for _ in range(2))
     x, y = x.astype(float_type(width)), y.astype(float_type(width))
     for operation, exact in ((two_sum, Fraction.__add__), (two_product, Fraction.__mul__)):
@@ -250,6 +256,13 @@ def test_every_recipe_has_bounds_and_references() -> None:
 @pytest.mark.parametrize(("name", "expected"), [("exp", 18), ("exp2", 17), ("tanh", 21), ("erf", 19)])
 def test_hot_functions_stay_short_in_f32(name: str, expected: int) -> None:
     assert count_operations(name, 32).total() == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("exp", 14), ("exp2", 13)])
+def test_tables_shorten_exponentials(name: str, expected: int) -> None:
+    counts = count_operations(name, 32, has_tables=True)
+    assert (counts["lookup"], counts["scale"]) == (1, 1)
+    assert counts.total() == expected
 
 
 @pytest.mark.parametrize("name", [name for name in UNARY if name != "rsqrt"])  # which needs no constants
