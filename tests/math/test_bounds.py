@@ -166,7 +166,8 @@ def test_ulp_errors() -> None:
 def test_the_exhaustive_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a part of the range: a function within its bound, and one that is not."""
     whole = exhaustive.worst_of
-    monkeypatch.setattr(exhaustive, "worst_of", lambda name, means: whole(name, means, start=1 << 29, stop=(1 << 29) + 1000))
+    few = {"start": 1 << 29, "stop": (1 << 29) + 1000}
+    monkeypatch.setattr(exhaustive, "worst_of", lambda name, means: whole(name, means, **few))
     assert exhaustive.main(["exp", "log"]) == 0
     assert ", within 0.9" in capsys.readouterr().out
     monkeypatch.setitem(IN_F64, "exp", np.cos)
