@@ -15,6 +15,7 @@ from stepwell.dialects import arith, buffer, heap, kernel, loop
 from stepwell.dialects.func import FuncOp
 from stepwell.errors import PassError
 from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Value
+from stepwell.ir.dim_largest import largest
 from stepwell.ir.dims import Dim, bounds, ceildiv, dim_max, dim_min, floordiv, free_symbols, parse_dim
 from stepwell.ir.symbols import lookup
 from stepwell.ir.types import DYNAMIC, MemRefType, bit_width
@@ -27,14 +28,14 @@ Range = tuple[Dim | None, Dim | None]
 
 
 def scratch_bytes(program: FuncOp) -> Dim:
-    """Bytes for one thread, a multiple of 64: the most that any launch takes. Raises PassError where the size of a
-    local buffer follows from no input."""
+    """Bytes for one thread, a multiple of 64: the most that any launch takes, or more. Raises PassError where the size
+    of a local buffer follows from no input."""
     signature = Signature.of(program)
     dims = [dim for port in signature.inputs for dim in port.dims]
     sizes = Sizes(symbols=frozenset(name for dim in dims for name in free_symbols(dim)))
     for argument, port in zip(program.arguments, (*signature.inputs, *signature.outputs), strict=False):
         sizes.shapes[argument] = [(dim, dim) for dim in port.dims]
-    most: Dim = 0
+    peaks: list[Dim] = []
     for launch in program.walk_of(kernel.LaunchOp):
         function = lookup(launch, launch.callee)
         assert isinstance(function, FuncOp)
@@ -44,22 +45,21 @@ def scratch_bytes(program: FuncOp) -> Dim:
                 inner.shapes[argument] = sizes.shape(given)
             else:
                 inner.known[argument] = sizes.range(given)
-        most = dim_max(most, _peak(function.body.block, inner))
-    return most
+        peaks.append(_peak(function.body.block, inner))
+    return largest(peaks)
 
 
 def _peak(block: Block, sizes: Sizes) -> Dim:
     """What a block's local buffers take at most at one time; those of an inner region go when it is left."""
     taken: Dim = 0
-    peak: Dim = 0
+    peaks: list[Dim] = []
     for op in block:
         if isinstance(op, buffer.LocalOp):
             taken = taken + _padded_bytes(op, sizes)
-            peak = dim_max(peak, taken)
+            peaks.append(taken)
         for region in op.regions:
-            for inner in region.blocks:
-                peak = dim_max(peak, taken + _peak(inner, sizes))
-    return peak
+            peaks.extend(taken + _peak(inner, sizes) for inner in region.blocks)
+    return largest(peaks)
 
 
 def _padded_bytes(op: buffer.LocalOp, sizes: Sizes) -> Dim:

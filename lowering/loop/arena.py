@@ -24,8 +24,9 @@ from typing import TypeAlias
 import attrs
 
 from stepwell.errors import IRError
-from stepwell.ir.dim_poly import ONE, Monomial, from_coefficients, terms_of
-from stepwell.ir.dims import Dim, ceildiv, dim_max, divide_exact, evaluate, free_symbols, proven_non_negative
+from stepwell.ir.dim_largest import largest
+from stepwell.ir.dim_poly import terms_of
+from stepwell.ir.dims import Dim, ceildiv, divide_exact, evaluate, free_symbols
 
 ALIGNMENT = 64  # bytes; the start of every buffer
 ROUNDED_FACTOR = 64 * ALIGNMENT  # from here on rounding a symbol's factor up to the alignment wastes little
@@ -94,7 +95,7 @@ def plan_arena(buffers: Sequence[Planned], points: Sequence[Point] = ({},)) -> P
         planned.number = number
     above = {id(lower) for planned in order for lower in planned.below}
     ends = [planned.offset + planned.room for planned in order if id(planned) not in above]
-    return Plan(order, _largest(ends))
+    return Plan(order, largest(ends, LONGEST))
 
 
 def _stack(order: Sequence[Planned]) -> None:
@@ -107,7 +108,7 @@ def _stack(order: Sequence[Planned]) -> None:
         direct = [m for m in lower if not farther >> m & 1]
         reached.append(farther | sum(1 << m for m in direct))
         planned.below = tuple(order[m] for m in direct)
-        planned.offset = _largest([order[m].offset + order[m].room for m in direct])
+        planned.offset = largest([order[m].offset + order[m].room for m in direct], LONGEST)
 
 
 def neighbours_of(buffers: Sequence[Planned]) -> list[list[int]]:
@@ -121,31 +122,6 @@ def neighbours_of(buffers: Sequence[Planned]) -> list[list[int]]:
             found[n].append(m)
         alive.append(n)
     return found
-
-
-def _largest(ends: Sequence[Dim]) -> Dim:
-    """The maximum of sizes, none of which is negative; where its text would be too long to be of use, a sum that is no
-    smaller."""
-    known = [end for end in ends if isinstance(end, int)]
-    open_ = dict.fromkeys(end for end in ends if not isinstance(end, int))
-    least = max(known, default=0)
-    try:
-        exact: Dim = least
-        for end in open_:
-            exact = dim_max(exact, end)
-        if len(str(exact)) <= LONGEST:
-            return exact
-    except IRError:  # no expression can be so large
-        pass
-    factors: dict[Monomial, int] = {ONE: least}
-    others: Dim = 0
-    for end in open_:
-        terms = terms_of(end)
-        if all(proven_non_negative(from_coefficients({monomial: 1})) for monomial, _ in terms):
-            factors.update({monomial: max(factors.get(monomial, 0), factor) for monomial, factor in terms})
-        else:
-            others = others + end
-    return from_coefficients(factors) + others
 
 
 @attrs.frozen(eq=False)
