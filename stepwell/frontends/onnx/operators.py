@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS
 from stepwell.frontends.onnx.registry import Unsupported
+from stepwell.frontends.onnx.versions import history
 from stepwell.ir.types import Type
 
 Elements = Sequence["str | None"]  # of each input or output; None: absent or not known
@@ -27,22 +28,12 @@ def element_text(element: Type) -> str:
     return str(TensorProto.DataType.Name(number)).lower()
 
 
-@functools.cache
-def _schemas() -> dict[tuple[str, str], list[Any]]:
-    """(domain, operator) -> its schemas from the oldest to the newest."""
-    found: dict[tuple[str, str], list[Any]] = {}
-    for schema in sorted(onnx.defs.get_all_schemas_with_history(), key=lambda schema: schema.since_version):
-        found.setdefault((schema.domain, schema.name), []).append(schema)
-    return found
-
-
 def least_opset(
     domain: str, op_type: str, base: int, attributes: Sequence[str], inputs: Elements, outputs: Elements
 ) -> int:
     """The least opset from `base` on under which a node with these attributes and element types is well formed; `base`
     for an operator without schemas (of a domain that is not ONNX's). Raises Unsupported with what no version allows."""
-    schemas = _schemas().get((domain, op_type))
-    if schemas is None:
+    if not history(domain, op_type):
         return base
     return _least(domain, op_type, base, frozenset(attributes), tuple(inputs), tuple(outputs))
 
@@ -52,7 +43,7 @@ def _least(
     domain: str, op_type: str, base: int, attributes: frozenset[str], inputs: tuple[str | None, ...],
     outputs: tuple[str | None, ...],
 ) -> int:  # fmt: skip
-    schemas = _schemas()[domain, op_type]
+    schemas = history(domain, op_type)
     start = max((i for i, schema in enumerate(schemas) if schema.since_version <= base), default=0)
     reason = ""
     for schema in schemas[start:]:

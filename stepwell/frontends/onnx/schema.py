@@ -14,6 +14,7 @@ from onnx import AttributeProto
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.element_types import text, type_proto
 from stepwell.frontends.onnx.structure import NodeInfo
+from stepwell.frontends.onnx.versions import schema_of
 from stepwell.ir.types import Type
 
 # What the onnx package raises where a node does not suit it.
@@ -23,15 +24,6 @@ _ONNX_ERRORS = (
 )  # fmt: skip
 
 Attributes = Mapping[str, Any]  # name -> AttributeProto, references to a function's attributes resolved
-
-
-@functools.lru_cache(maxsize=1024)
-def schema_of(domain: str, op_type: str, version: int) -> Any:
-    """The OpSchema of an operator at an opset version, None where there is none."""
-    try:
-        return onnx.defs.get_schema(op_type, version, domain)
-    except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond 32 bits
-        return None
 
 
 @functools.lru_cache(maxsize=1024)
