@@ -9,12 +9,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
 from onnx import TensorProto
 
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS
 from stepwell.frontends.onnx.registry import Unsupported
-from stepwell.frontends.onnx.versions import history
+from stepwell.frontends.onnx.versions import history, misfit
 from stepwell.ir.types import Type
 
 Elements = Sequence["str | None"]  # of each input or output; None: absent or not known
@@ -61,17 +60,8 @@ def _misfit(
     unknown = sorted(attributes - set(schema.attributes))
     if unknown:
         return f"has no attribute {', '.join(unknown)}"
-    for what, given, declared in (("input", inputs, schema.inputs), ("output", outputs, schema.outputs)):
-        for index, element in enumerate(given):
-            if element is None:
-                continue
-            if index >= len(declared) and not (declared and _is_variadic(declared[-1])):
-                return f"has no {what} {index}"
-            formal = declared[min(index, len(declared) - 1)]
-            if f"tensor({element})" not in formal.types:
-                return f"does not allow {element} as {what} {index} ({formal.name})"
-    return ""
+    return misfit(schema, _tensors(inputs), _tensors(outputs))
 
 
-def _is_variadic(formal: Any) -> bool:
-    return bool(formal.option == onnx.defs.OpSchema.FormalParameterOption.Variadic)
+def _tensors(elements: Elements) -> list[str | None]:
+    return [element and f"tensor({element})" for element in elements]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -21,6 +22,12 @@ TAKEN_EARLIER = {
 STANDING = {
     ("", "GroupNormalization", 18),  # marked three opsets later, for a scale per group that models of its time have
 }
+
+# Versions of operators that are taken with other types than their schemas say.
+LOOSE = {
+    ("", "Split", 1), ("", "Tile", 1),  # sizes and counts of the type of the data: integers do as well
+    ("ai.onnx.ml", "FeatureVectorizer", 1),  # all of one type, although each becomes f32 by itself
+}  # fmt: skip
 
 
 @functools.cache
@@ -69,3 +76,57 @@ def absence(domain: str, op_type: str, version: int) -> tuple[str, str] | None:
     first = versions[0].since_version
     reason = f"{opset} has no {op_type}, which came with opset {first}"
     return reason, f"convert the model to opset {first} or newer with onnx.version_converter, or export it so"
+
+
+Types = Sequence["str | None"]  # of inputs or outputs, as in schemas: `tensor(float)`; None: absent, not known
+
+
+def misfit(schema: Any, inputs: Types, outputs: Types) -> str:
+    """What a version of an operator has against these types, empty where it has nothing."""
+    bound: dict[str, tuple[str, str]] = {}  # a type variable of the schema -> its type, and who has it
+    for what, given, declared in (("input", inputs, schema.inputs), ("output", outputs, schema.outputs)):
+        for index, type_ in enumerate(given):
+            if type_ is None:
+                continue
+            if index >= len(declared) and not (declared and _is_variadic(declared[-1])):
+                return f"has no {what} {index}"
+            formal = declared[min(index, len(declared) - 1)]
+            if type_ not in formal.types:
+                return f"does not allow {_short(type_)} as {what} {index} ({formal.name})"
+            if _is_variadic(formal) and not formal.is_homogeneous:
+                continue
+            other, where = bound.setdefault(formal.type_str, (type_, f"{what} {index}"))
+            if other != type_:
+                pair = f"{_short(other)} and {_short(type_)}"
+                return f"wants {where} and {what} {index} ({formal.name}) of one type, not {pair}"
+    return ""
+
+
+def _short(type_: str) -> str:
+    return type_[len("tensor(") : -1] if type_.startswith("tensor(") else type_
+
+
+def _is_variadic(formal: Any) -> bool:
+    return bool(formal.option == onnx.defs.OpSchema.FormalParameterOption.Variadic)
+
+
+@functools.lru_cache(maxsize=4096)
+def type_misfit(
+    domain: str, op_type: str, version: int, inputs: tuple[str | None, ...], outputs: tuple[str | None, ...] = ()
+) -> str:
+    """What an operator has in an opset against these types, empty where it has nothing, or is none of ONNX's.
+
+    Types that another version takes for the same inputs and outputs are taken as well: versions widen what is allowed,
+    which says nothing new of what was allowed before, and exporters are ahead of them."""
+    schema = schema_of(domain, op_type, version)
+    found = "" if schema is None else misfit(schema, inputs, outputs)
+    if not found or (domain, op_type, schema.since_version) in LOOSE:
+        return ""
+    names = _names(schema)
+    if any(not misfit(other, inputs, outputs) for other in history(domain, op_type) if _names(other) == names):
+        return ""
+    return found
+
+
+def _names(schema: Any) -> tuple[list[str], list[str]]:
+    return [formal.name for formal in schema.inputs], [formal.name for formal in schema.outputs]
