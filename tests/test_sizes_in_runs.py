@@ -132,3 +132,38 @@ def test_operands_of_which_the_run_makes_one(rest: Any, size: int) -> None:
     with pytest.raises(RuntimeError, match="the_node"):
         compiled(more, z)
     assert np.array_equal(compiled(x, z), expected)  # the next call is as good as ever
+
+
+def _broadcasting() -> list[tuple[str, list[Any]]]:
+    make = helper.make_node
+    return [
+        ("one op", [make("Add", ["a", "b"], ["y"])]),
+        ("ops in a row",
+         [make("Mul", ["a", "b"], ["p"]), make("Sub", ["p", "a"], ["q"]), make("Add", ["b", "q"], ["y"])]),
+        ("a choice", [make("Less", ["a", "b"], ["c"]), make("Where", ["c", "b", "a"], ["y"])]),
+        ("a sum of what broadcasts", [make("Add", ["a", "b"], ["p"]), make("ReduceSum", ["p"], ["y"], keepdims=1)]),
+        ("rows that are joined", [make("Max", ["a", "b"], ["p"]), make("Concat", ["p", "a"], ["y"], axis=0)]),
+        ("a softmax", [make("Add", ["a", "b"], ["p"]), make("Softmax", ["p"], ["y"], axis=1)]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(_broadcasting())), ids=[name for name, _ in _broadcasting()])
+def test_a_size_that_turns_out_to_be_one_or_none(case: int) -> None:
+    """Two symbols broadcast at the call, 0 with 1 too."""
+    made = model(_broadcasting()[case][1], {"a": ["n", 4], "b": ["m", 4]}, ["y"])
+    compiled, session = stepwell.compile(made), onnxruntime.InferenceSession(made.SerializeToString())
+    for n, m in ((3, 3), (1, 3), (3, 1), (1, 1), (0, 1), (1, 0), (0, 0)):
+        a, b = arrays((n, 4), (m, 4))
+        (expected,) = session.run(None, {"a": a, "b": b})
+        np.testing.assert_allclose(compiled(a, b), expected, rtol=1e-5, atol=1e-6, strict=True)
+    for n, m in ((3, 2), (0, 2), (2, 0)):
+        with pytest.raises(InputError, match="do not broadcast"):
+            compiled(*arrays((n, 4), (m, 4)))
+
+
+def test_batches_of_a_product_that_turn_out_to_be_one_or_none() -> None:
+    made = model([helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": ["n", 3, 4], "b": ["m", 4, 5]}, ["y"])
+    compiled = stepwell.compile(made)
+    for n, m in ((2, 2), (1, 2), (2, 1), (0, 1), (1, 0)):
+        a, b = arrays((n, 3, 4), (m, 4, 5))
+        np.testing.assert_allclose(compiled(a, b), a @ b, rtol=1e-4, atol=1e-5, strict=True)

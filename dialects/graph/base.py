@@ -14,7 +14,7 @@ from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ELEMENTS
 from stepwell.ir.constraints import TENSOR
 from stepwell.ir.core import Operation, Value
-from stepwell.ir.dims import Dim, dim_max
+from stepwell.ir.dims import Dim, dim_broadcast
 from stepwell.ir.opdef import CONSTANT, PURE, Op, attr, result
 from stepwell.ir.rewrite import CONSTANT_MAKERS
 from stepwell.ir.types import IndexType, IntegerType, TensorType, Type, numpy_dtype
@@ -171,8 +171,8 @@ def content_of(array: Any) -> Content:
 
 
 def broadcast_dim(a: Dim, b: Dim) -> Dim:
-    """The size of a dim of NumPy's broadcasting. Two symbolic sizes that are not equal give their maximum, and demand
-    that they are equal or the smaller one is 1. Raises IRError where they cannot fit."""
+    """The size of a dim of NumPy's broadcasting. Two symbolic sizes that are not equal demand that they are so when the
+    model runs, or one of them 1. Raises IRError where they cannot fit."""
     if a == b or b == 1:
         return a
     if a == 1:
@@ -182,7 +182,7 @@ def broadcast_dim(a: Dim, b: Dim) -> Dim:
     demand_broadcast(a, b)
     if isinstance(a, int) or isinstance(b, int):
         return a if isinstance(a, int) else b
-    return dim_max(a, b)
+    return dim_broadcast(a, b)
 
 
 def broadcast_shapes(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:

@@ -57,13 +57,11 @@ def demand_equal(a: Dim, b: Dim, what: str) -> None:
 
 
 def demand_broadcast(a: Dim, b: Dim) -> None:
-    """Two sizes must be equal, or one of them 1.
-
-    Of two symbolic sizes the smaller one must be 1, for their maximum to be what they broadcast to: 0 and 1, which
-    broadcast to 0, are refused with those that do not broadcast."""
+    """Two sizes must be equal, or one of them 1."""
     record = _record.get()
     if record is not None and _is_open(a, b) and not proven_equal(a, b):
-        is_one = dim_min(a, b) - 1 if isinstance(a, DimExpr) and isinstance(b, DimExpr) else (a - 1) * (b - 1)
+        # In terms of the larger and the smaller one, which are one term each, however long the sizes are.
+        is_one = (dim_max(a, b) - 1) * (dim_min(a, b) - 1)
         record.append(Demand((a - b) * is_one, f"sizes {a} and {b} do not broadcast"))
 
 

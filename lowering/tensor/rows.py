@@ -19,6 +19,7 @@ from stepwell.dialects import math as math_dialect
 from stepwell.dialects.tensor import GenericOp, JoinOp, ReadOp
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation, Value
+from stepwell.ir.dims import free_symbols
 from stepwell.ir.passes import PassContext
 from stepwell.lowering.tensor.candidates import candidates
 from stepwell.lowering.tensor.collapse import collapse_kernel
@@ -31,7 +32,7 @@ from stepwell.lowering.tensor.maps import dims_through, turns
 from stepwell.lowering.tensor.row_memory import bytes_again, cache_budget, is_worth_reading, row_bytes, stays
 from stepwell.lowering.tensor.row_schedule import rows_that_slide
 from stepwell.lowering.tensor.running import running
-from stepwell.lowering.tensor.sizes import size_of
+from stepwell.lowering.tensor.sizes import size_of, unbounded_symbols
 from stepwell.lowering.tensor.stages import INLINE, Stage
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
@@ -43,11 +44,12 @@ CHEAP = 4  # operations of a map that is rather computed again than stored
 
 @attrs.frozen
 class Trial:
-    """What joining asks: a machine, and how to treat windows."""
+    """What joining asks: a machine, how to treat windows, and which symbols no input bounds."""
 
     machine: Machine
     context: PassContext
     windows: str
+    unbounded: frozenset[str] = frozenset()
 
 
 def join_rows(
@@ -59,7 +61,7 @@ def join_rows(
     stages = [Stage(ops) for ops in kernels]
     owner = {op: stage for stage in stages for op in stage.ops}
     halos = open_halos(kernels)
-    trial = Trial(machine, context, windows)
+    trial = Trial(machine, context, windows, unbounded_symbols(kernels[0][0]) if kernels else frozenset())
     joined: set[Stage] = set()
     made: list[list[GenericOp]] = []
     for root in reversed(stages):
@@ -140,7 +142,9 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
     joined = rows.joined(stage)
     if isinstance(joined, str):
         return joined
-    refusal = why_not_by_rows(joined, trial.machine, of_any_length=of_any_length)
+    refusal = why_not_kept(joined, trial.unbounded) or why_not_by_rows(
+        joined, trial.machine, of_any_length=of_any_length
+    )
     windows = through_windows(joined, stage)
     if trial.windows == NEVER and windows:
         return "it is read through windows"
@@ -156,6 +160,18 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
             refusal = "it would take longer"
     return refusal or joined
+
+
+def why_not_kept(rows: Rows, unbounded: frozenset[str]) -> str | None:
+    """Why there may be no room for what passes between the stages: threads have theirs before the program runs."""
+    for stage in rows.stages if unbounded else ():
+        if stage is rows.root or is_cheap(stage, rows):
+            continue
+        kept = [stage.root.sizes.dims[d] for d in rows.inner(stage) if stage.root.iterators[d] == "parallel"]
+        born = sorted(name for size in kept for name in free_symbols(size) & unbounded)
+        if born:
+            return f"its rows are as long as data tell ({', '.join(born)}), which no input bounds"
+    return None
 
 
 def through_windows(rows: Rows, stage: Stage) -> bool:

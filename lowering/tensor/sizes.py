@@ -16,6 +16,7 @@ from contextvars import ContextVar
 import attrs
 
 from stepwell.dialects.func import FuncOp
+from stepwell.dialects.tensor_born import BornOp, MeasureOp
 from stepwell.errors import IRError
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, evaluate, free_symbols
@@ -83,3 +84,18 @@ def usual_of(module: Operation, hints: Hints) -> dict[str, int]:
                         found[name] = min(found.get(name, TYPICAL), max(1, TYPICAL // step))
     found.update((name, usual) for name, (_, usual, _) in hints.items())
     return found
+
+
+def unbounded_symbols(op: Operation) -> frozenset[str]:
+    """The symbols that are born in an op's function as sizes which nothing that its arguments tell bounds."""
+    function = op
+    while not isinstance(function, FuncOp):
+        assert function.parent_op is not None
+        function = function.parent_op
+    shapes = (getattr(type_, "shape", ()) for type_ in function.function_type.inputs)
+    given = {name for shape in shapes for dim in shape for name in free_symbols(dim)}
+    found = {measure.symbol for measure in function.walk_of(MeasureOp)}
+    for born in function.walk_of(BornOp):
+        if born.at_most is None or not free_symbols(born.at_most.dims[0]) <= given:
+            found.add(born.symbol)
+    return frozenset(found)

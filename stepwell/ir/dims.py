@@ -13,7 +13,20 @@ nodes in `dim_nodes`, the reader in `dim_text`.
 
 from __future__ import annotations
 
-from stepwell.ir.dim_nodes import Ranges, ceildiv, dim_max, dim_min, divide_exact, floordiv, interval, mod
+from functools import lru_cache, reduce
+from math import gcd
+
+from stepwell.ir.dim_nodes import (
+    Ranges,
+    ceildiv,
+    common_factor,
+    dim_max,
+    dim_min,
+    divide_exact,
+    floordiv,
+    interval,
+    mod,
+)
 from stepwell.ir.dim_poly import (
     ONE,
     Dim,
@@ -22,6 +35,7 @@ from stepwell.ir.dim_poly import (
     evaluate,
     fold,
     free_symbols,
+    from_atom,
     make_symbol_expr,
     substitute,
     terms_of,
@@ -35,6 +49,7 @@ __all__ = [
     "as_dim",
     "bounds",
     "ceildiv",
+    "dim_broadcast",
     "dim_max",
     "dim_min",
     "divide_exact",
@@ -61,6 +76,31 @@ __all__ = [
 def symbol(name: str) -> DimExpr:
     """The dimension symbol `name` (any non-empty text); the same object for the same name. Raises IRError if empty."""
     return make_symbol_expr(name)
+
+
+@lru_cache(maxsize=1 << 14)
+def dim_broadcast(a: Dim, b: Dim) -> Dim:
+    """n, m  ->  max(n, m) * min(n, m, 1): what two sizes broadcast to that are equal, or one of them 1.
+
+    That is the larger one, but 0 where 1 meets 0; sizes that are never 0 have their plain maximum. What is broadcast
+    once more grows by nothing but new sizes."""
+    (largest_a, any_a), (largest_b, any_b) = _broadcast_parts(a), _broadcast_parts(b)
+    return dim_max(largest_a, largest_b) * dim_min(any_a, any_b)
+
+
+def _broadcast_parts(dim: Dim) -> tuple[Dim, Dim]:
+    """(size, 1 where there is none of size 0 among those that made it, else 0), of which a size is the product."""
+    if isinstance(dim, int):
+        return dim, min(dim, 1)
+    flags = [atom for atom, _ in reduce(common_factor, [m for m, _ in terms_of(dim)]).factors
+             if atom.kind == "min" and 1 in atom.args]  # fmt: skip
+    found: Dim = 1
+    for atom in flags:
+        rest = divide_exact(dim, from_atom(atom))
+        if rest is not None:
+            dim, found = rest, dim_min(found, from_atom(atom))
+    scale = gcd(*(coefficient for _, coefficient in terms_of(dim)))
+    return dim, dim_min(found, divide_exact(dim, scale) if scale > 1 else dim)
 
 
 def bounds(dim: Dim, ranges: Ranges | None = None) -> tuple[int | None, int | None]:

@@ -67,7 +67,7 @@ SOURCES: dict[str, tuple[bytes, str]] = {
     "an absolute external file": (external("/etc/passwd"), "relative to the model's folder"),
     "an unknown op": (model([node("Frobnicate", "x", "y")], {"x": [3]}).SerializeToString(), "no such operator"),
     "a wrong element type": (
-        model([node("Add", "x z", "y")], {"x": [3], "z": (TensorProto.INT64, [3])}).SerializeToString(), "differ"),
+        model([node("Add", "x z", "y")], {"x": [3], "z": (TensorProto.INT64, [3])}).SerializeToString(), "of one type"),
     "an unknown element type": (model([node("Relu", "x", "y")], {"x": (77, [3])}).SerializeToString(), "number 77"),
     "a petabyte in the header": (weighted(petabyte), "4503599627370496 bytes, and there are 4"),
     "an index that is never in range": (

@@ -18,6 +18,7 @@ from stepwell.ir.dims import (
     DimExpr,
     bounds,
     ceildiv,
+    dim_broadcast,
     dim_max,
     dim_min,
     divide_exact,
@@ -512,6 +513,33 @@ def test_substitution_commutes_with_evaluation(pair: Pair, values: dict[str, int
         return
     numbers: dict[str, Dim] = dict(values)
     assert substitute(pair[0], numbers) == evaluate(pair[0], values)
+
+
+@pytest.mark.parametrize(
+    ("dim", "text"),
+    [
+        (dim_broadcast(n, m), "max(m, n)*min(1, m, n)"),
+        (dim_broadcast(4 * n, 4 * m), "4*max(m, n)*min(1, m, n)"),
+        (dim_broadcast(n + 1, m + 2), "max(m + 1, n) + 1"),
+        (dim_broadcast(n, 3), "max(3, n)*min(1, n)"),
+        (dim_broadcast(n, 1), "max(1, n)*min(1, n)"),
+        (dim_broadcast(0, 1), "0"),
+    ],
+)
+def test_sizes_that_broadcast(dim: Dim, text: str) -> None:
+    assert str(dim) == text
+
+
+SIZES = st.sampled_from([n, m, k, 2 * n, 3 * m, n + 1, n + m, n * m, n // 2, 4 * n + 4 * m, 1, 7])
+
+
+@given(SIZES, SIZES, SIZES, st.fixed_dictionaries({name: st.integers(0, 3) for name in ("n", "m", "k")}))
+def test_a_size_that_was_broadcast_is_what_it_was_made_of(a: Dim, b: Dim, c: Dim, values: dict[str, int]) -> None:
+    made = dim_broadcast(dim_broadcast(a, b), c)
+    assert all(dim_broadcast(made, part) == made for part in (a, b, c, made, dim_broadcast(a, b)))
+    found = [evaluate(size, values) for size in (a, b, c)]
+    if len({*found} - {1}) <= 1:
+        assert evaluate(made, values) == np.broadcast_shapes(*((size,) for size in found))[0]
 
 
 def test_a_sum_of_many_minima_does_not_multiply_out() -> None:

@@ -18,6 +18,7 @@ from stepwell.frontends.onnx.registry import RuleTable, Unsupported
 from stepwell.frontends.onnx.report import Problem
 from stepwell.frontends.onnx.scope import POISON, Scope, Slot
 from stepwell.frontends.onnx.structure import NodeInfo
+from stepwell.frontends.onnx.versions import absence, schema_of
 from stepwell.ir.core import UnregisteredOp, Value
 
 # What a rule may raise by a fault of its own on a model that it did not expect: reported like the rest, never a crash.
@@ -33,6 +34,9 @@ def check_importable(node: NodeInfo, version: int, table: RuleTable) -> None:
     """Raise Unsupported where neither a rule nor the schema can import a node, whatever its inputs are."""
     if not version:
         raise Unsupported(f"the model does not import the domain {node.domain or 'ai.onnx'!r}", "export it again")
+    absent = absence(node.domain, node.op_type, version)
+    if absent is not None:
+        raise Unsupported(*absent)
     if table.find(node.domain, node.op_type, version) or schema.has_function_body(node, version):
         return
     since = table.since(node.domain, node.op_type)
@@ -41,7 +45,7 @@ def check_importable(node: NodeInfo, version: int, table: RuleTable) -> None:
             f"opset {version} is too old: {node.op_type} is known from opset {since[0]} on",
             f"convert the model to opset {max(since[0], 13)} or newer with onnx.version_converter, or export it so",
         )
-    if schema.schema_of(node.domain, node.op_type, version) is None:
+    if schema_of(node.domain, node.op_type, version) is None:
         raise Unsupported("this opset has no such operator", "write an import rule for it, or export it otherwise")
     raise Unsupported("it has no import rule", "write one, or express the node by other operators")
 

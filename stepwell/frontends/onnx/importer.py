@@ -29,6 +29,7 @@ from stepwell.frontends.onnx import rules as _rules  # registers the rules
 from stepwell.frontends.onnx.declared import fits, fresh_dims, plain_dims
 from stepwell.frontends.onnx.element_types import Port, shown, text, value_type
 from stepwell.frontends.onnx.failures import RULE_FAULTS, check_importable, placeholders, problem_of
+from stepwell.frontends.onnx.fitting import check_node, check_results
 from stepwell.frontends.onnx.input_shapes import Shapes, input_types, symbol_prefix
 from stepwell.frontends.onnx.maps import Keys, Pairs, Rows, described_parts, described_rows
 from stepwell.frontends.onnx.model import Model, load_model
@@ -332,7 +333,7 @@ class _Importer:
         function = self.functions.get(node.function_key)
         if function is not None:
             return self._inline(node, function, {**function.defaults, **attributes}, inputs(), scope)
-        schema.check_node(node, version, attributes)
+        check_node(node, version, attributes, view.input_types)
         rule = self.table.find(node.domain, node.op_type, version)
         if rule is None:
             return self._expand(node, version, attributes, inputs(), scope)
@@ -341,6 +342,7 @@ class _Importer:
         for index, name in enumerate(node.outputs):
             if name and (index >= len(results) or results[index] is None):
                 raise Unsupported(f"its output {index} ({name!r}) is not supported", "remove what uses it")
+        check_results(node, version, view.input_types, [_type_of(slot) for slot in results[: len(node.outputs)]])
         return results
 
     def _is_bad(self, slot: Slot) -> bool:
@@ -484,3 +486,7 @@ class _Importer:
             except Unsupported:
                 found.append(None)
         return found
+
+
+def _type_of(slot: Slot) -> Type | None:
+    return slot.type if isinstance(slot, Value) else None

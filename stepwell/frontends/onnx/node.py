@@ -47,6 +47,8 @@ class Services(Protocol):
         """The types that a subgraph declares for its inputs; None where it declares none."""
 
 
+_SCALARS = (AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING)
+
 ImportGraph = Callable[[Graph, Block, Sequence[Value]], "list[Value]"]
 
 
@@ -107,6 +109,11 @@ class ImportNode:
 
     # Inputs and outputs
 
+    @property
+    def input_types(self) -> list[Type | None]:
+        """The types of the inputs as written; None for what is absent, or a map."""
+        return [found.type if isinstance(found, Value) else None for found in self._inputs]
+
     def has_input(self, index: int) -> bool:
         """Whether an optional input is present."""
         return 0 <= index < len(self._inputs) and self._inputs[index] is not None
@@ -159,7 +166,7 @@ class ImportNode:
             self.asked_tainted = True
         return array
 
-    # Attributes
+    # Attributes: where one is not given, the schema of the node's version says what it is, then the rule
 
     def has(self, name: str) -> bool:
         """Whether an attribute is given."""
@@ -215,9 +222,11 @@ class ImportNode:
     def _get(self, name: str, number: builtins.int, default: Any, read: Callable[[Any], Any]) -> Any:
         given = self._attributes.get(name)
         if given is None:
-            if default is not None:
+            declared = default_of(self.domain, self.op_type, self.version, name)
+            # Lists by default are as long as one case wants them: two activations, for an RNN of both directions.
+            given = declared if default is None or number in _SCALARS else None
+            if given is None and default is not None:
                 return default
-            given = default_of(self.domain, self.op_type, self.version, name)
             if given is None:
                 raise ModelError(f"it lacks its attribute {name!r}")
         if given.type != number:

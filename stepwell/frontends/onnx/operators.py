@@ -9,11 +9,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
 from onnx import TensorProto
 
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS
 from stepwell.frontends.onnx.registry import Unsupported
+from stepwell.frontends.onnx.versions import history, misfit
 from stepwell.ir.types import Type
 
 Elements = Sequence["str | None"]  # of each input or output; None: absent or not known
@@ -27,22 +27,12 @@ def element_text(element: Type) -> str:
     return str(TensorProto.DataType.Name(number)).lower()
 
 
-@functools.cache
-def _schemas() -> dict[tuple[str, str], list[Any]]:
-    """(domain, operator) -> its schemas from the oldest to the newest."""
-    found: dict[tuple[str, str], list[Any]] = {}
-    for schema in sorted(onnx.defs.get_all_schemas_with_history(), key=lambda schema: schema.since_version):
-        found.setdefault((schema.domain, schema.name), []).append(schema)
-    return found
-
-
 def least_opset(
     domain: str, op_type: str, base: int, attributes: Sequence[str], inputs: Elements, outputs: Elements
 ) -> int:
     """The least opset from `base` on under which a node with these attributes and element types is well formed; `base`
     for an operator without schemas (of a domain that is not ONNX's). Raises Unsupported with what no version allows."""
-    schemas = _schemas().get((domain, op_type))
-    if schemas is None:
+    if not history(domain, op_type):
         return base
     return _least(domain, op_type, base, frozenset(attributes), tuple(inputs), tuple(outputs))
 
@@ -52,7 +42,7 @@ def _least(
     domain: str, op_type: str, base: int, attributes: frozenset[str], inputs: tuple[str | None, ...],
     outputs: tuple[str | None, ...],
 ) -> int:  # fmt: skip
-    schemas = _schemas()[domain, op_type]
+    schemas = history(domain, op_type)
     start = max((i for i, schema in enumerate(schemas) if schema.since_version <= base), default=0)
     reason = ""
     for schema in schemas[start:]:
@@ -70,17 +60,8 @@ def _misfit(
     unknown = sorted(attributes - set(schema.attributes))
     if unknown:
         return f"has no attribute {', '.join(unknown)}"
-    for what, given, declared in (("input", inputs, schema.inputs), ("output", outputs, schema.outputs)):
-        for index, element in enumerate(given):
-            if element is None:
-                continue
-            if index >= len(declared) and not (declared and _is_variadic(declared[-1])):
-                return f"has no {what} {index}"
-            formal = declared[min(index, len(declared) - 1)]
-            if f"tensor({element})" not in formal.types:
-                return f"does not allow {element} as {what} {index} ({formal.name})"
-    return ""
+    return misfit(schema, _tensors(inputs), _tensors(outputs))
 
 
-def _is_variadic(formal: Any) -> bool:
-    return bool(formal.option == onnx.defs.OpSchema.FormalParameterOption.Variadic)
+def _tensors(elements: Elements) -> list[str | None]:
+    return [element and f"tensor({element})" for element in elements]

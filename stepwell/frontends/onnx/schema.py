@@ -1,5 +1,5 @@
-"""What the onnx package knows of an operator: which attributes and how many inputs it takes, the function that defines
-it, and the types of its results."""
+"""What the onnx package knows of an operator: its attributes and their defaults, the function that defines it, and the
+types of its results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto
 
-from stepwell.errors import ModelError
 from stepwell.frontends.onnx.element_types import text, type_proto
 from stepwell.frontends.onnx.structure import NodeInfo
+from stepwell.frontends.onnx.versions import schema_of
 from stepwell.ir.types import Type
 
 # What the onnx package raises where a node does not suit it.
@@ -26,16 +26,7 @@ Attributes = Mapping[str, Any]  # name -> AttributeProto, references to a functi
 
 
 @functools.lru_cache(maxsize=1024)
-def schema_of(domain: str, op_type: str, version: int) -> Any:
-    """The OpSchema of an operator at an opset version, None where there is none."""
-    try:
-        return onnx.defs.get_schema(op_type, version, domain)
-    except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond 32 bits
-        return None
-
-
-@functools.lru_cache(maxsize=1024)
-def _declared(domain: str, op_type: str, version: int) -> Mapping[str, tuple[int, bool, Any]]:
+def declared_attributes(domain: str, op_type: str, version: int) -> Mapping[str, tuple[int, bool, Any]]:
     """Attribute name -> (type number, required, default AttributeProto or None)."""
     found = {}
     for name, attribute in schema_of(domain, op_type, version).attributes.items():
@@ -53,37 +44,11 @@ def attribute_type_name(number: int) -> str:
         return f"type number {number}"
 
 
-def check_node(node: NodeInfo, version: int, attributes: Attributes) -> None:
-    """Raise ModelError where a node does not fit its operator's schema; nothing where there is no schema."""
-    schema = schema_of(node.domain, node.op_type, version)
-    if schema is None:
-        return
-    for what, count, least, most in (
-        ("inputs", len(node.inputs), schema.min_input, schema.max_input),
-        ("outputs", len(node.outputs), schema.min_output, schema.max_output),
-    ):
-        # Trailing absent ones are not counted, so that an operator may have fewer than its minimum, all of them absent.
-        if count > most or (what == "inputs" and count < least):
-            wanted = str(least) if least == most else f"{least} to {most}"
-            raise ModelError(f"it has {count} {what}, and {node.op_type} takes {wanted}")
-    declared = _declared(node.domain, node.op_type, version)
-    for name, given in attributes.items():
-        if name not in declared and not name.startswith("__"):
-            known = ", ".join(sorted(declared)) or "none"
-            raise ModelError(f"{node.op_type} has no attribute {name!r} in opset {version} (it has: {known})")
-        if name in declared and given.type != declared[name][0]:
-            wanted = attribute_type_name(declared[name][0])
-            raise ModelError(f"its attribute {name!r} is of type {attribute_type_name(given.type)}, not {wanted}")
-    for name, (_, required, _) in declared.items():
-        if required and name not in attributes:
-            raise ModelError(f"it lacks its attribute {name!r}")
-
-
 def default_of(domain: str, op_type: str, version: int, name: str) -> Any:
     """The AttributeProto that holds an attribute's default, None where there is none."""
     if schema_of(domain, op_type, version) is None:
         return None
-    return _declared(domain, op_type, version).get(name, (0, False, None))[2]
+    return declared_attributes(domain, op_type, version).get(name, (0, False, None))[2]
 
 
 def function_body(node: NodeInfo, version: int, attributes: Attributes, types: Sequence[Type | None]) -> Any:
@@ -127,7 +92,7 @@ def _best(versions: Sequence[int], version: int) -> int:
 
 def function_attributes(node: NodeInfo, version: int, attributes: Attributes) -> Attributes:
     """The node's attributes, with the schema's defaults for those not given."""
-    declared = _declared(node.domain, node.op_type, version)
+    declared = declared_attributes(node.domain, node.op_type, version)
     defaults = {name: default for name, (_, _, default) in declared.items() if default is not None}
     return {**defaults, **attributes}
 

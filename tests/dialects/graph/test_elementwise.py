@@ -15,7 +15,7 @@ from stepwell.dialects.graph.conversion import BitcastOp, CastOp
 from stepwell.errors import IRError, VerifyError
 from stepwell.ir.attributes import ElementsAttr, elements
 from stepwell.ir.core import Block, Operation, Value
-from stepwell.ir.dims import Dim, dim_max, symbol
+from stepwell.ir.dims import Dim, dim_broadcast, dim_max, symbol
 from stepwell.ir.parser import parse_module
 from stepwell.ir.types import BF16, F32, F64, I1, SI8, SI32, SI64, StringType, TensorType, Type
 from stepwell.ir.verifier import verify
@@ -44,7 +44,8 @@ def type_of(op: Operation) -> TensorType:
     ("left", "right", "shape"),
     [
         ((2, 3), (3,), (2, 3)), ((N, 3), (1, 1), (N, 3)), ((N, 1), (M,), (N, M)), ((), (N,), (N,)),
-        ((N, 4), (N, 4), (N, 4)), ((N,), (7,), (7,)), ((N,), (M,), (dim_max(N, M),)), ((0, 3), (1, 3), (0, 3)),
+        ((N, 4), (N, 4), (N, 4)), ((N,), (7,), (7,)), ((N,), (M,), (dim_broadcast(N, M),)), ((0, 3), (1, 3), (0, 3)),
+        ((N + 1,), (M + 2,), (dim_max(N + 1, M + 2),)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("cls", [graph.AddOp, graph.PowOp, graph.ModOp, graph.RemOp, graph.MaxOp])

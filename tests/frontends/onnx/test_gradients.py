@@ -180,6 +180,6 @@ def test_momentum(time: int, mode: str) -> None:
 def test_optimisers_that_are_malformed() -> None:
     with pytest.raises(StepwellError, match="groups of 3"):
         run("Adagrad", [np.float64(1), np.int64(0), A, A], 2)
-    with pytest.raises(StepwellError, match="mode 'wild'"):
+    with pytest.raises(StepwellError, match="'mode' is 'wild'"):
         run("Momentum", [np.float64(1), np.int64(0), A, A, A], 2, alpha=0.5, beta=0.5, norm_coefficient=0.0,
             mode="wild")  # fmt: skip

@@ -148,7 +148,7 @@ def test_what_is_no_such_map(x: Any, words: str) -> None:
 @pytest.mark.parametrize(("made", "words"), [
     (of_map("DictVectorizer", S, F, int64_vocabulary=[1]), "1 keys for"),
     (of_map("DictVectorizer", S, F), "0 keys for"),
-    (of_map("CastMap", L, F, cast_to="TO_INT8"), "cast_to 'TO_INT8'"),
+    (of_map("CastMap", L, F, cast_to="TO_INT8"), "'cast_to' is 'TO_INT8'"),
     (of_map("CastMap", L, F, map_form="SPARSE", max_map=0), "0 places"),
     (of_map("DictVectorizer", F, F, int64_vocabulary=[1]), "map from f32"),
     (of_map("Scaler", L, F), "input 0 is a map"),

@@ -246,12 +246,12 @@ def test_sets() -> None:
         ("TreeEnsemble", ensemble([6], [0], membership_values=tensor([1], np.float32)), "0 sets for 1 nodes"),
         ("LinearRegressor", {"coefficients": [1.0, 2.0, 3.0], "targets": 2}, "3 coefficients for 2 targets"),
         ("SVMRegressor", {"coefficients": [1.0], "rho": [0.0], "n_supports": 1, "support_vectors": [1.0, 2.0],
-                          "kernel_type": "COSINE"}, "kernel 'COSINE'"),
-        ("Normalizer", {"norm": "L3"}, "norm 'L3'"),
+                          "kernel_type": "COSINE"}, "'kernel_type' is 'COSINE'"),
+        ("Normalizer", {"norm": "L3"}, "'norm' is 'L3'"),
         ("LabelEncoder", {"keys_floats": [1.0], "values_int64s": [1, 2]}, r"shape \[1\] for values of \[2\]"),
         ("ZipMap", {"classlabels_int64s": [0, 1, 2]}, "3 labels for 2 scores"),
         ("ZipMap", {}, "0 labels for scores"),
-        ("DictVectorizer", {"int64_vocabulary": [1]}, "input 0 is no map"),
+        ("DictVectorizer", {"int64_vocabulary": [1]}, "does not allow float as input 0"),
     ],
 )  # fmt: skip
 def test_what_is_refused(op: str, attributes: dict[str, Any], reason: str) -> None:

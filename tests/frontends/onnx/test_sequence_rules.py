@@ -107,9 +107,9 @@ def test_nothing_is_left_of_it(name: str) -> None:
 
 REFUSED: dict[str, tuple[list[Any], str]] = {
     "a place beyond": ([PAIR, node("SequenceAt", "s far", "y")], "place 7 of a sequence of 2"),
-    "two element types": ([node("SequenceConstruct", "x one", "s"), node("SequenceAt", "s one", "y")], "does not hold"),
+    "two element types": ([node("SequenceConstruct", "x one", "s"), node("SequenceAt", "s one", "y")], "of one type"),
     "an empty one": ([node("SequenceEmpty", "", "s"), node("ConcatFromSequence", "s", "y", axis=0)], "empty sequence"),
-    "no sequence": ([node("SequenceAt", "x one", "y")], "no sequence"),
+    "no sequence": ([node("SequenceAt", "x one", "y")], "does not allow float as input 0"),
     "a value that is not there": (
         [node("Optional", "", "o", type=helper.make_tensor_type_proto(F, [2])), node("OptionalGetElement", "o", "y")],
         "absent",

@@ -244,7 +244,7 @@ def test_reshape_by_data() -> None:
         ("y = Reshape(x, t)", {"t": [3, 4, 0]}, "does not have"),
         ("y = Squeeze(x, t)", {"t": [0]}, "size 3"),
         ("y = Unsqueeze(x, t)", {"t": [1, 1]}, "twice"),
-        ("y = Concat(x, t) axis=2", {"t": [[1]]}, "out of range"),
+        ("y = Concat(t, t) axis=2", {"t": [[1]]}, "out of range"),
         ("y = Slice(x, t, t, t, t)", {"t": [0]}, "steps of 0"),
         ("a, b = Split(x, t) axis=1", {"t": [1, 2]}, "cannot be split"),
         ("a, b, c = Split(x) axis=1", {}, "3 equal parts"),
@@ -254,7 +254,7 @@ def test_reshape_by_data() -> None:
         ("v, i = TopK(x, t)", {"t": [5]}, "top 5 of 4"),
         ("y = Transpose(x) perm=[0,0]", {}, "permutation"),
         ("y = Expand(x, t)", {"t": [2, 4]}, "do not broadcast"),
-        ('y = Pad(x, t) mode="mirror"', {"t": [0] * 4}, "mode 'mirror'"),
+        ('y = Pad(x, t) mode="mirror"', {"t": [0] * 4}, "'mode' is 'mirror'"),
         ('y = Resize(x, , t) mode="nearest"', {"t": 2.0}, "scales must be a list"),
     ],
 )  # fmt: skip

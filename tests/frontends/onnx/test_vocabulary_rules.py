@@ -165,7 +165,7 @@ def test_weights_of_coordinates(mode: str, expected: list[float]) -> None:
         ({"ngram_indexes": [0, 1]}, "7 n-grams have 2 coordinates"),
         ({"min_gram_length": 4, "max_gram_length": 5}, "no n-gram of its list has a length"),
         ({"min_gram_length": 0}, "n-grams of 0 to 2 parts"),
-        ({"mode": "BM25"}, "mode 'BM25'"),
+        ({"mode": "BM25"}, "'mode' is 'BM25'"),
         ({"mode": "IDF", "weights": [1.0]}, "1 weights for 7 coordinates"),
     ],
 )

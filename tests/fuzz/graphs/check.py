@@ -23,7 +23,7 @@ import onnx
 import stepwell
 from stepwell.check import CheckEach, ResultChanged
 from stepwell.compiler import Options, context_of, lower, machine_of
-from stepwell.errors import InputError, ModelError, PassError, StepwellError
+from stepwell.errors import ModelError, PassError, StepwellError
 from stepwell.frontends.onnx.importer import import_model
 from stepwell.frontends.onnx.report import ImportFailed
 from tests.frontends.onnx.rule_harness import onnxruntime_session
@@ -178,10 +178,6 @@ class Judge:
             if not any(words in str(error) for words in ("no conversion for", "follows from no input")):
                 return Finding(INTERNAL, way, f"PassError: {' '.join(str(error).split())[:300]}")
             return Finding(REFUSED, way, NUMBER.sub("", " ".join(str(error).split()))[:120])
-        except InputError as error:
-            if not re.search(r"do not broadcast \(with (\w+ = 0, \w+ = 1|\w+ = 1, \w+ = 0)\)", str(error)):
-                return Finding(INTERNAL, way, f"InputError: {' '.join(str(error).split())[:300]}")
-            return Finding(REFUSED, way, "two symbols of 0 and 1, which broadcast to 0")
         except StepwellError as error:
             return Finding(INTERNAL, way, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         except Exception as error:  # a bug of ours, whatever it is

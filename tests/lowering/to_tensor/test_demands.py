@@ -80,9 +80,9 @@ N, M = symbol("n"), symbol("m")
         (lambda: demand_multiple(N, M, "it"), [{"n": 6, "m": 3}, {"n": 0, "m": 5}, {"n": 0, "m": 0}],
          [{"n": 6, "m": 4}, {"n": 3, "m": 6}, {"n": 2, "m": 0}]),
         (lambda: demand_at_most(N, M, "it"), [{"n": 2, "m": 2}, {"n": 0, "m": 3}], [{"n": 3, "m": 2}]),
-        # 0 and 1 broadcast to 0, which is not their maximum.
-        (lambda: demand_broadcast(N, M), [{"n": 3, "m": 3}, {"n": 1, "m": 5}, {"n": 4, "m": 1}, {"n": 0, "m": 0}],
-         [{"n": 3, "m": 2}, {"n": 0, "m": 1}, {"n": 1, "m": 0}, {"n": 0, "m": 2}]),
+        (lambda: demand_broadcast(N, M),
+         [{"n": 3, "m": 3}, {"n": 1, "m": 5}, {"n": 4, "m": 1}, {"n": 0, "m": 0}, {"n": 0, "m": 1}, {"n": 1, "m": 0}],
+         [{"n": 3, "m": 2}, {"n": 0, "m": 2}, {"n": 2, "m": 0}]),
         (lambda: demand_broadcast(N, 0), [{"n": 0}, {"n": 1}], [{"n": 2}]),
         (lambda: demand_one_of(N, (M, 2), "it"), [{"n": 2, "m": 7}, {"n": 7, "m": 7}], [{"n": 3, "m": 7}]),
     ],
