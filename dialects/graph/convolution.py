@@ -313,7 +313,7 @@ class DeformConvOp(WindowedOp):
         demand_multiple(x[1], self.offset_groups, "the channels split into offset groups")
         for what, value, channels in (("offset", self.offset, taps * window.rank), ("mask", self.mask, taps)):
             given = shape_of(value)[1] if value is not None and len(shape_of(value)) == len(x) else None
-            if value is not None and (given is None or (isinstance(given, int) and given != channels)):
+            if value is not None and (given is None or proven_different(given, channels)):
                 raise IRError(f"the {what} needs rank {len(x)} and {channels} channels")
             if value is not None:
                 for a, b in zip(shape_of(value), (x[0], channels, *window.places(x[2:])), strict=True):

@@ -87,6 +87,66 @@ def _local_response(use: Use) -> list[Array]:
     return [(x / scale ** get("beta", 0.75)).astype(x.dtype)]
 
 
+def _grid(use: Use) -> list[Array]:
+    theta, size = use.arrays
+    if theta.shape != (size[0], len(size) - 2, len(size) - 1):
+        raise ValueError("no affine map")
+    sides = [int(dim) for dim in size[2:]]
+    ends = [1.0 if use.attributes.get("align_corners", 0) else 1 - 1 / dim for dim in sides]
+    lines = [np.linspace(-end, end, dim) for end, dim in zip(ends, sides, strict=True)]
+    places = np.meshgrid(*lines, indexing="ij")[::-1]
+    made = np.einsum("...k,njk->n...j", np.stack([*places, np.ones(sides)], -1), theta.astype(np.float64))
+    return [made.astype(theta.dtype)]
+
+
+def _pooled_boxes(use: Use) -> list[Array]:
+    x, boxes = use.arrays
+    pooled, scale = use.attributes["pooled_shape"], use.attributes.get("spatial_scale", 1.0)
+    found = np.zeros((len(boxes), x.shape[1], *pooled), x.dtype)
+    for number, (batch, *corners) in enumerate(boxes.astype(np.float64)):
+        left, top, right, bottom = (int(np.floor(corner * scale + 0.5)) for corner in corners)
+        for cell in np.ndindex(*pooled):
+            places = [slice(*np.clip([np.floor(n * size / count) + low, np.ceil((n + 1) * size / count) + low], 0, most)
+                            .astype(int))
+                      for n, count, low, size, most in zip(
+                          cell, pooled, (top, left), (max(bottom - top + 1, 1), max(right - left + 1, 1)),
+                          x.shape[2:], strict=True)]  # fmt: skip
+            part = x[int(batch), :, places[0], places[1]]
+            if part.size:
+                found[(number, slice(None), *cell)] = part.max((1, 2))
+    return [found]
+
+
+def _scattered(use: Use) -> list[Array]:
+    x, places, updates = use.arrays
+    made = x.copy()
+    np.put_along_axis(made, places, updates, use.attributes.get("axis", 0))
+    return [made]
+
+
+def _one_hot(use: Use) -> list[Array]:
+    places, depth, values = use.arrays
+    count, axis = int(depth.reshape(-1)[0]), use.attributes.get("axis", -1)
+    whole = np.expand_dims(np.trunc(places.astype(np.float64)), axis)
+    rows = np.arange(count).reshape([-1, *[1] * (places.ndim - (axis % (places.ndim + 1)))])
+    return [np.where((whole == rows) | (whole + count == rows), values[1], values[0])]
+
+
+def _unsorted(use: Use) -> list[Array]:
+    (x,), axis = use.arrays, use.attributes.get("axis")
+    _, first, inverse, counts = np.unique(x, True, True, True, axis=axis)
+    order = np.argsort(first)
+    taken = x.reshape(-1)[first[order]] if axis is None else np.take(x, first[order], axis)
+    found = [taken, first[order], np.argsort(order)[inverse.reshape(-1)], counts[order]]
+    return [found[0], *(array.astype(np.int64) for array in found[1:])][: use.outputs]
+
+
+def _inserted(use: Use) -> list[Any]:
+    sequence, x, place = use.arrays
+    at = int(place) + (len(sequence) if place < 0 else 0)
+    return [[*sequence[:at], x, *sequence[at:]]]
+
+
 def _has_nan(use: Use) -> bool:
     return is_float(use.arrays[0]) and bool(np.isnan(use.arrays[0].astype(np.float64)).any())
 
@@ -163,6 +223,22 @@ KNOWN: tuple[Known, ...] = (
           _is_held_by_no_integer),
     Known(REFERENCE, ("RoiAlign",), "samples other places before version 16", lambda use: use.version < 16),
     Known(REFERENCE, ("Pow",), "overflows to another integer", _overflows),
+    Known(REFERENCE, ("AffineGrid",), "gives f32", lambda use: use.arrays[0].dtype != np.float32, _grid),
+    Known(REFERENCE, ("MaxRoiPool",), "does not have it", lambda use: True, _pooled_boxes),
+    Known(REFERENCE, ("Scatter",), "does not have it", lambda use: True, _scattered),
+    Known(REFERENCE, ("OneHot",), "takes indices modulo the depth, with their fractions", lambda use: True, _one_hot),
+    Known(REFERENCE, ("Unique",), "sorts where one result is asked for, takes slices where there is no axis",
+          lambda use: use.attributes.get("sorted", 1) == 0, _unsorted),
+    Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
+          lambda use: any(array.dtype == np.float64 for array in use.arrays)),
+    Known(REFERENCE, ("DFT", "STFT"), "takes the parts of real signals apart, where NaN reaches all of ours",
+          lambda use: not np.isfinite(use.arrays[0].astype(np.float64)).all()),
+    Known(REFERENCE, ("QLinearConv", "QLinearMatMul"), "rounds after the zero point is added, and 0 / 0 to any integer",
+          lambda use: bool(np.any(use.arrays[7] % 2)) or not np.all(use.arrays[6])),
+    Known(REFERENCE, ("OptionalGetElement",), "gives the list of one element that stands for an optional",
+          lambda use: isinstance(use.arrays[0], list), lambda use: [use.arrays[0][0]]),
+    Known(REFERENCE, ("SequenceInsert",), "inserts at the front where the place is the end",
+          lambda use: len(use.arrays) == 3, _inserted),
     Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
 )  # fmt: skip
 
