@@ -363,15 +363,16 @@ def _sample(x: Array, coordinates: Array, mask: Array | None) -> Array:
     for corner in itertools.product((0, 1), repeat=len(sizes)):
         weight = np.ones(coordinates[:, :, 0].shape, x.dtype)
         index = []
+        is_there = np.ones(weight.shape, bool)
         for axis, side in enumerate(corner):
             at = below[:, :, axis] + side
             inside = (at >= 0) & (at < sizes[axis])
-            part = fraction[:, :, axis] if side else 1 - fraction[:, :, axis]
-            weight = np.where(inside, weight * part, 0).astype(x.dtype)
+            is_there &= inside
+            weight *= fraction[:, :, axis] if side else 1 - fraction[:, :, axis]
             index.append(np.where(inside, at, 0).astype(np.int64))
         for n in range(x.shape[0]):
             picked = x[n][(slice(None), *(i[n] for i in index))]
-            total[n] += np.where(weight[n] != 0, picked * weight[n], 0)
+            total[n] += np.where(is_there[n], picked, 0) * weight[n]
     if mask is not None:
         total = total * mask[:, None]
     return np.moveaxis(total, 2, -1)

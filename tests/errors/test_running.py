@@ -162,7 +162,7 @@ def test_equal_kernels_name_their_own_nodes() -> None:
     ports += [helper.make_tensor_value_info(name, INT64, [5]) for name in "ij"]
     results = [helper.make_tensor_value_info(f"y_{name}", FLOAT, None) for name in "ij"]
     graph = helper.make_graph(nodes, "g", ports, results)
-    compiled = stepwell.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8))
+    compiled = stepwell.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     good, bad = np.arange(5), np.arange(6, 11)
     for arrays, where in (((bad, good), "pick_i"), ((good, bad), "pick_j")):
         with pytest.raises(stepwell.RuntimeError, match=f"^{where}: "):
