@@ -90,6 +90,7 @@ def ones(*shape: int) -> Any:
 
 ANY = (FLOAT, ["n"]), (FLOAT, ["m"])
 MATRICES = {"x": (FLOAT, ["n", "k"]), "z": (FLOAT, ["l", "m"])}
+PLACES = np.zeros((3, 3), np.int64)
 KERNEL = {"w": np.ones((2, 1, 3, 3), np.float32)}
 
 # name -> (model, arrays that fit, arrays that do not, what is wrong)
@@ -103,6 +104,10 @@ SIZES: dict[str, tuple[Any, Any, Any, str]] = {
                 r"\(with n = 7\)"),
     "split": (model("Split", {"x": ANY[0]}, 2, {"s": np.array([2, 3])}), [ones(5)], [ones(4)], "sizes 5 and n differ"),
     "whole": (model("Split", {"x": ANY[0]}, 1, {"s": np.array([3])}), [ones(3)], [ones(4)], "sizes 3 and n differ"),
+    "places": (model("GatherElements", {"x": (FLOAT, ["n", 3]), "i": (INT64, ["m", 3])}, axis=1),
+               [ones(2, 3), PLACES[:2]], [ones(2, 3), PLACES], "m is more than n"),
+    "cache": (model("TensorScatter", {"x": (FLOAT, [1, "n", 2]), "u": (FLOAT, [1, "m", 2])}, opset=24),
+              [ones(1, 4, 2), ones(1, 3, 2)], [ones(1, 4, 2), ones(1, 5, 2)], "m is more than n"),
     "grid": (model("GridSample", {"x": (FLOAT, [1, 1, "h", "w"]), "g": (FLOAT, [1, 1, 1, "k"])}),
              [ones(1, 1, 2, 2), ones(1, 1, 1, 2)], [ones(1, 1, 2, 2), ones(1, 1, 1, 3)], "sizes k and 2 differ"),
     "affine": (model("AffineGrid", {"t": (FLOAT, [1, "k", "m"])}, constants={"s": np.array([1, 1, 2, 2])}, opset=20),

@@ -125,7 +125,7 @@ def optional(site: Site) -> Any:
     value = made(site, "Optional", [x])
     if site.op != "OptionalHasElement":
         made(site, "OptionalGetElement", [value])
-    if site.op != "OptionalGetElement" and site.chance(0.6):
+    if site.op == "OptionalHasElement" or site.chance(0.3):
         made(site, "OptionalHasElement", [value])
 
 
