@@ -48,12 +48,6 @@ def drawable(opset: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return tuple(found), tuple(OFTEN.get(name, 1) for name in found)
 
 
-def first_opset(op: str) -> int:
-    """The oldest opset that has an operator."""
-    known = onnx.defs.get_all_schemas_with_history()
-    return min(schema.since_version for schema in known if schema.name == op and not schema.domain)
-
-
 TRIES = 12  # per node
 
 
