@@ -175,6 +175,11 @@ def _overflows(use: Use) -> bool:
     return bool(np.any(~(wide <= np.iinfo(x.dtype).max)))
 
 
+def _is_wide(use: Use) -> bool:
+    """Whether there are integers that f64 does not hold."""
+    return use.arrays[0].dtype.kind in "iu" and bool(np.any(np.abs(use.arrays[0].astype(np.float64)) >= 2**53))
+
+
 def _is_not_finite(use: Use) -> bool:
     return is_float(use.arrays[0]) and not np.isfinite(use.arrays[0].astype(np.float64)).all()
 
@@ -240,6 +245,8 @@ KNOWN: tuple[Known, ...] = (
           lambda use: not np.isfinite(use.arrays[0].astype(np.float64)).all()),
     Known(REFERENCE, ("QLinearConv", "QLinearMatMul"), "rounds after the zero point is added, and 0 / 0 to any integer",
           lambda use: bool(np.any(use.arrays[7] % 2)) or not np.all(use.arrays[6])),
+    *(Known(who, ("Shrink",), "computes integers in f64, and makes any integer of what it rounds up", _is_wide)
+      for who in (REFERENCE, ONNXRUNTIME)),
     Known(REFERENCE, ("OptionalGetElement",), "gives the list of one element that stands for an optional",
           lambda use: isinstance(use.arrays[0], list), lambda use: [use.arrays[0][0]]),
     Known(REFERENCE, ("SequenceInsert",), "inserts at the front where the place is the end",
