@@ -133,9 +133,9 @@ def _reduction(op: GenericOp, frame: Any, values: Sequence[Any], sizes: Sequence
 
 def _placed(op: GenericOp, index: int, value: Any, sizes: Sequence[int], frame: Any) -> Any:
     """The elements of a result laid out as its map says."""
-    from stepwell.dialects.tensor import tensor_type, zeros
+    from stepwell.dialects.tensor import tensor_type, unwritten, zeros
 
-    made = zeros(tensor_type(op.results[index]), frame)  # a map may leave the ends of blocks out
+    made = unwritten(zeros(tensor_type(op.results[index]), frame))  # a map may leave the ends of blocks out
     if op.border is not None:
         made[...] = typed_constant(op.border)  # type: ignore[arg-type]
     parallel = [n if kind == "parallel" else 1 for n, kind in zip(sizes, op.iterators, strict=True)]
@@ -143,5 +143,6 @@ def _placed(op: GenericOp, index: int, value: Any, sizes: Sequence[int], frame: 
     place = op.output_maps[index].evaluate(grids, ())
     if not place:
         return np.asarray(value, made.dtype).reshape(())
-    made[tuple(place)] = np.broadcast_to(value, parallel)
+    first = np.broadcast_to(place[0], parallel)  # a map of constants alone has a place, not places
+    made[(first, *place[1:])] = np.broadcast_to(value, parallel)
     return made

@@ -360,7 +360,7 @@ class JoinOp(Op):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         parts = args[len(self.base) :]
-        made = args[0].copy() if self.base else np.zeros_like(parts[0])
+        made = args[0].copy() if self.base else unwritten(parts[0])
         for k, part in enumerate(parts):
             starts, sizes = self.box(k)
             box = tuple(slice(s, s + n) for s, n in zip(starts, concrete_shape(sizes, frame), strict=True))
@@ -500,6 +500,31 @@ class KernelOp(Op):
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return frame.launch(self, args, lambda: frame.run_region(self.body, args))
+
+
+# Bits of floats of 2, 4 and 8 bytes that stand for 'not written': NaNs that no arithmetic makes.
+NOT_WRITTEN = {2: 0x7E55, 4: 0x7FD55555, 8: 0x7FFD555555555555}
+
+
+def unwritten(array: Any) -> Any:
+    """An array of that shape and type whose contents stand for 'not written': a NaN, or a large number."""
+    made = np.empty(array.shape, array.dtype)
+    parts = array.dtype.itemsize // (2 if array.dtype.kind == "c" else 1)
+    if array.dtype.kind in "fc" and parts in NOT_WRITTEN:
+        made.reshape(-1).view(f"u{parts}").fill(NOT_WRITTEN[parts])
+    else:
+        made.reshape(-1).view(np.uint8).fill(0x55 if array.dtype.kind != "b" else 0)
+    return made
+
+
+def is_written(array: Any) -> Any:
+    """Where an array holds something else than `unwritten` does; everywhere for bools, which have no value to spare."""
+    if array.dtype.kind == "b":
+        return np.ones(array.shape, bool)
+    size = array.dtype.itemsize
+    now, then = (np.ascontiguousarray(a).reshape(-1).view(np.uint8).reshape(-1, size)
+                 for a in (array, unwritten(array)))  # fmt: skip
+    return (now != then).any(axis=1).reshape(array.shape)
 
 
 def zeros(type_: TensorType, frame: Any) -> Any:

@@ -313,7 +313,7 @@ class DeformConvOp(WindowedOp):
         demand_multiple(x[1], self.offset_groups, "the channels split into offset groups")
         for what, value, channels in (("offset", self.offset, taps * window.rank), ("mask", self.mask, taps)):
             given = shape_of(value)[1] if value is not None and len(shape_of(value)) == len(x) else None
-            if value is not None and (given is None or (isinstance(given, int) and given != channels)):
+            if value is not None and (given is None or proven_different(given, channels)):
                 raise IRError(f"the {what} needs rank {len(x)} and {channels} channels")
             if value is not None:
                 for a, b in zip(shape_of(value), (x[0], channels, *window.places(x[2:])), strict=True):
@@ -363,15 +363,16 @@ def _sample(x: Array, coordinates: Array, mask: Array | None) -> Array:
     for corner in itertools.product((0, 1), repeat=len(sizes)):
         weight = np.ones(coordinates[:, :, 0].shape, x.dtype)
         index = []
+        is_there = np.ones(weight.shape, bool)
         for axis, side in enumerate(corner):
             at = below[:, :, axis] + side
             inside = (at >= 0) & (at < sizes[axis])
-            part = fraction[:, :, axis] if side else 1 - fraction[:, :, axis]
-            weight = np.where(inside, weight * part, 0).astype(x.dtype)
+            is_there &= inside
+            weight *= fraction[:, :, axis] if side else 1 - fraction[:, :, axis]
             index.append(np.where(inside, at, 0).astype(np.int64))
         for n in range(x.shape[0]):
             picked = x[n][(slice(None), *(i[n] for i in index))]
-            total[n] += np.where(weight[n] != 0, picked * weight[n], 0)
+            total[n] += np.where(is_there[n], picked, 0) * weight[n]
     if mask is not None:
         total = total * mask[:, None]
     return np.moveaxis(total, 2, -1)

@@ -19,6 +19,7 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
+from stepwell.dialects.graph.demands import demand_at_most
 from stepwell.dialects.graph.movement import agree, check_axis
 from stepwell.dialects.graph.shape import check_list, show_shape
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
@@ -162,8 +163,11 @@ def check_element_indices(shape: Sequence[Dim], indices: Sequence[Dim], axis: in
     if len(shape) != len(indices):
         raise IRError(f"data of rank {len(shape)} and indices of rank {len(indices)}")
     for other, (dim, size) in enumerate(zip(shape, indices, strict=True)):
-        if other != axis and isinstance(dim, int) and isinstance(size, int) and size > dim:
+        if other == axis:
+            continue
+        if isinstance(dim, int) and isinstance(size, int) and size > dim:
             raise IRError(f"indices of shape {show_shape(indices)} reach beyond data of shape {show_shape(shape)}")
+        demand_at_most(size, dim, f"indices and data along axis {other}")
 
 
 def element_indices(indices: Array, size: int, axis: int) -> tuple[Array, ...]:

@@ -172,7 +172,8 @@ class SplitOp(ShapedByTypeOp):
         return part_types(self.x, sizes, self.axis)
 
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
-        return [self.x] if len(self.parts) == 1 else super().fold(constants)
+        is_whole = len(self.parts) == 1 and self.parts[0].type == self.x.type  # else its size is asked for, or read
+        return [self.x] if is_whole else super().fold(constants)
 
     def verify_op(self) -> None:
         part_types(self.x, [shape_of(part)[self.axis] for part in self.parts], self.axis)

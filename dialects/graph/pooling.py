@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.indexing import checked_indices
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.dialects.graph.windows import PADDING, Window, sliding_view, static_sizes
@@ -15,6 +16,7 @@ from stepwell.errors import IRError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INTS
 from stepwell.ir.constraints import FLOAT_TENSOR, INT_TENSOR, NUMERIC_TENSOR
 from stepwell.ir.core import Value
+from stepwell.ir.dims import proven_different
 from stepwell.ir.opdef import attr, operand, result
 from stepwell.ir.types import SI64, TensorType, Type, numpy_dtype
 
@@ -200,8 +202,9 @@ class MaxRoiPoolOp(GraphOp):
 
     def infer_types(self) -> Sequence[Type]:
         x, rois = shape_of(self.x), shape_of(self.rois)
-        if len(x) != 4 or len(rois) != 2 or (isinstance(rois[1], int) and rois[1] != 5):
+        if len(x) != 4 or len(rois) != 2 or proven_different(rois[1], 5):
             raise IRError("data needs rank 4 and regions the shape [regions, 5]")
+        demand_equal(rois[1], 5, "numbers of a region")
         if len(self.pooled) != 2 or min(self.pooled) < 1:
             raise IRError(f"the pooled grid needs two positive sizes, not {list(self.pooled)}")
         return [TensorType((rois[0], x[1], *self.pooled), same_element(self.x, self.rois))]

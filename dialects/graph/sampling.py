@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, content, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.indexing import checked_indices
 from stepwell.dialects.graph.movement import agree
 from stepwell.dialects.graph.resize import cubic
@@ -53,6 +54,7 @@ class GridSampleOp(GraphOp):
         shape, grid = shape_of(self.x), shape_of(self.grid)
         if len(shape) < 3 or len(grid) != len(shape) or proven_different(grid[-1], len(shape) - 2):
             raise IRError(f"a grid {show_shape(grid)} does not address the spatial axes of {show_shape(shape)}")
+        demand_equal(grid[-1], len(shape) - 2, "coordinates of a place in the grid")
         batch = agree(shape[0], grid[0], "batches of image and grid")
         return [tensor_type(self.x).with_shape((batch, shape[1], *grid[1:-1]))]
 
@@ -143,6 +145,8 @@ class AffineGridOp(DataDependentOp):
         rank = length - 2
         if len(theta) != 3 or proven_different(theta[1], rank) or proven_different(theta[2], rank + 1):
             raise IRError(f"theta must be [n, {rank}, {rank + 1}], is {self.theta.type}")
+        demand_equal(theta[1], rank, "rows of theta")
+        demand_equal(theta[2], rank + 1, "columns of theta")
         size = content(self.size)
         spatial = size[2:] if size is not None else [fresh_dim(self, "affine_grid", axis) for axis in range(rank)]
         return [tensor_type(self.theta).with_shape((theta[0], *spatial, rank))]
@@ -196,6 +200,7 @@ class RoiAlignOp(GraphOp):
             raise IRError(f"regions of interest need an image [n, c, h, w], not {self.x.type}")
         if len(rois) != 2 or proven_different(rois[1], 4):
             raise IRError(f"regions must be [r, 4], is {self.rois.type}")
+        demand_equal(rois[1], 4, "numbers of a region")
         same_element(self.x, self.rois)
         if self.height < 1 or self.width < 1 or self.samples < 0:
             raise IRError(f"{self.height} x {self.width} bins of {self.samples} samples")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, Content, GraphOp, content, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_at_most
 from stepwell.dialects.graph.indexing import (
     check_element_indices,
     element_indices,
@@ -174,6 +175,8 @@ class TensorScatterOp(GraphOp):
         for axis, (dim, other) in enumerate(zip(cache, update, strict=True)):
             if axis != self.axis:
                 agree(dim, other, f"axis {axis} of cache and update")
+            else:
+                demand_at_most(other, dim, "the update and its cache")
         if self.write_indices is not None:
             agree(cache[0], list_size(self.write_indices, "write_indices"), "batch and write indices")
         return [self.cache.type]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, blank, constant_array, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_equal
 from stepwell.dialects.graph.indexing import check_one_element, scalar_dim
 from stepwell.dialects.graph.movement import agree, check_axis
 from stepwell.dialects.graph.shape import known_scalar, product
@@ -196,6 +197,7 @@ class NonMaxSuppressionOp(DataDependentOp):
         boxes, scores = shape_of(self.boxes), shape_of(self.scores)
         if len(boxes) != 3 or proven_different(boxes[2], 4):
             raise IRError(f"boxes must be [batches, n, 4], is {self.boxes.type}")
+        demand_equal(boxes[2], 4, "numbers of a box")
         if len(scores) != 3:
             raise IRError(f"scores must be [batches, classes, n], is {self.scores.type}")
         agree(boxes[0], scores[0], "batches of boxes and scores")

@@ -380,8 +380,7 @@ class KernelBuilder:
         function.attributes["kernel"] = UnitAttr()
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
-        function.attributes[work.FLOPS] = StringAttr(str(work.flops(op)))
-        function.attributes[work.BYTES] = StringAttr(str(work.bytes_moved(op)))
+        work.note(function, op)
         count = len(op.inputs)
         buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():

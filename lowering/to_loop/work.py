@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from stepwell.dialects import arith, math
 from stepwell.dialects.tensor import GenericOp, KernelOp, ReshapeOp, tensor_type
+from stepwell.ir.attributes import StringAttr
 from stepwell.ir.core import Operation, Value
+from stepwell.ir.dim_poly import TooLarge
 from stepwell.ir.dims import Dim, dim_min
 from stepwell.ir.types import FloatType, IntegerType, bit_width, element_of
 
@@ -16,6 +18,15 @@ BYTES = "sw.bytes"
 """A kernel's attribute: the bytes that it reads and writes, likewise."""
 
 _COUNTED = (arith.BinaryOp, arith.NegFOp, math.UnaryOp, math.FmaOp)
+
+
+def note(function: Operation, kernel: KernelOp) -> None:
+    """Keep how much a kernel does as attributes of its function; what has too many terms to be said is left out."""
+    for name, count in ((FLOPS, flops), (BYTES, bytes_moved)):
+        try:
+            function.attributes[name] = StringAttr(str(count(kernel)))
+        except TooLarge:
+            continue
 
 
 def flops(kernel: KernelOp) -> Dim:

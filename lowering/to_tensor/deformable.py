@@ -55,13 +55,13 @@ def displaced(c: Conversion, op: DeformConvOp, taps: Dim) -> Value:
     def body(p: Places, *args: Value) -> Value:
         *given, source = args
         sides = [_sides(p, window, axis, type_.shape[2:], given[axis], wide) for axis in range(rank)]
-        total, zero = p.constant(0.0, wide), p.constant(0.0, wide)
+        total = p.constant(0.0, wide)
         for corner in itertools.product(*sides):
             weight = corner[0][1]
             for _, other in corner[1:]:
                 weight = p.mul(weight, other)
             read = p.widened(p.read(source, [p.at(0), p.at(1), p.at(2), *(place for place, _ in corner)]))
-            total = p.add(total, p.select(p.compare("ne", weight, zero), p.mul(read, weight), zero))
+            total = p.add(total, p.mul(read, weight))
         if op.mask is not None:
             total = p.mul(total, p.widened(given[rank]))
         return p.narrowed(total, result.element)

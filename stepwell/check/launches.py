@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects import kernel
-from stepwell.dialects.tensor import GenericOp, KernelOp, tensor_type
+from stepwell.dialects.tensor import GenericOp, KernelOp, is_written, tensor_type, unwritten
 from stepwell.ir.core import Operation
 from stepwell.ir.types import TensorType
 from stepwell.lowering.to_loop.outline import kernel_symbols
@@ -124,7 +124,7 @@ class Outlined:
         given, results = arguments[: len(made.inputs)], arguments[len(made.inputs) :][: len(made.results)]
         where = f"@{op.callee} (launched for {op.loc.label or 'an op without a location'})"
         _same_on_entry(where, given, made.inputs)
-        before = [*copied(given), *(_unwritten(array) for array in results), *arguments[len(given) + len(results) :]]
+        before = [*copied(given), *(unwritten(array) for array in results), *arguments[len(given) + len(results) :]]
         for place, result in zip(results, made.results, strict=True):
             if place.shape != result.shape:
                 raise ResultChanged(f"{where} writes {list(place.shape)} in place of {list(result.shape)}")
@@ -137,21 +137,20 @@ class Outlined:
         return ()
 
 
-def _unwritten(array: Array) -> Array:
-    """Contents that stand for 'not written': NaN, or a large number."""
-    made = np.empty_like(array)
-    made.reshape(-1).view(np.uint8).fill(0x55 if array.dtype.kind != "b" else 0)
-    if array.dtype.kind in "fc":
-        made.fill(np.nan)
-    return made
-
-
 def _same_on_entry(where: str, given: Sequence[Any], expected: Sequence[Any]) -> None:
     for number, (now, then) in enumerate(zip(given, expected, strict=True)):
         if isinstance(now, np.ndarray) and not is_constant(now):
-            found = difference(np.asarray(then), now, 1)
+            found = _difference(np.asarray(then), now, 1)
             if found is not None:
                 raise ResultChanged(f"{where} does not read what it read before: argument {number}: {found}")
+
+
+def _difference(kept: Array, now: Array, accumulation: int) -> str | None:
+    """How contents differ from the kept ones; what was not written then may hold anything."""
+    if kept.shape != now.shape:
+        return difference(kept, now, accumulation)
+    known = is_written(kept)
+    return difference(kept[known], now[known], accumulation) if not known.all() else difference(kept, now, accumulation)
 
 
 class Replay:
@@ -192,7 +191,7 @@ def changed_argument(kept: Launch, arguments: Sequence[Any], which: Sequence[int
     """The first of some arguments whose contents after a launch are not the kept ones."""
     for n in which:
         if isinstance(arguments[n], np.ndarray) and not is_constant(arguments[n]):
-            found = difference(np.asarray(kept.after[n]), arguments[n], kept.accumulation)
+            found = _difference(np.asarray(kept.after[n]), arguments[n], kept.accumulation)
             if found is not None:
                 return f"argument {n}: {found}"
     return None

@@ -222,8 +222,13 @@ Dim: TypeAlias = int | DimExpr
 NODE_BUILDERS: dict[str, Callable[[Dim, Dim], Dim]] = {}
 
 
-def too_large() -> IRError:
-    return IRError(f"a dimension expression grows beyond {MAX_SIZE} terms and factors; name its parts with symbols")
+class TooLarge(IRError):
+    """An expression would have more terms and factors than one may have."""
+
+
+def too_large() -> TooLarge:
+    """What to raise for such an expression."""
+    return TooLarge(f"a dimension expression grows beyond {MAX_SIZE} terms and factors; name its parts with symbols")
 
 
 def _index(value: SupportsIndex) -> int | None:

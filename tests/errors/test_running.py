@@ -20,16 +20,21 @@ from stepwell.errors import InputError
 FLOAT, INT64, INT32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
 
 
-def model(op: str, inputs: dict[str, tuple[int, list[Any]]], outputs: int = 1, constants: Any = None, **kw: Any) -> Any:
-    """A model of one node called `op`_0 whose operands are the inputs, then the constants."""
+def model(
+    op: str, inputs: dict[str, tuple[int, list[Any]]], outputs: int = 1, constants: Any = None, opset: int = 17,
+    result: int | None = None, **kw: Any,
+) -> Any:  # fmt: skip
+    """A model of one node called `op`_0 whose operands are the inputs, then the constants; its results have the element
+    type of the first input, or `result`."""
     constants = constants or {}
     names = [f"y{n}" for n in range(outputs)]
     made = helper.make_node(op, [*inputs, *constants], names, f"{op}_0", **kw)
     ports = [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()]
-    results = [helper.make_tensor_value_info(name, next(iter(inputs.values()))[0], None) for name in names]
+    element = result or next(iter(inputs.values()))[0]
+    results = [helper.make_tensor_value_info(name, element, None) for name in names]
     weights = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
     graph = helper.make_graph([made], "g", ports, results, weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,7 @@ def ones(*shape: int) -> Any:
 
 ANY = (FLOAT, ["n"]), (FLOAT, ["m"])
 MATRICES = {"x": (FLOAT, ["n", "k"]), "z": (FLOAT, ["l", "m"])}
+PLACES = np.zeros((3, 3), np.int64)
 KERNEL = {"w": np.ones((2, 1, 3, 3), np.float32)}
 
 # name -> (model, arrays that fit, arrays that do not, what is wrong)
@@ -97,6 +103,19 @@ SIZES: dict[str, tuple[Any, Any, Any, str]] = {
     "reshape": (model("Reshape", {"x": ANY[0]}, constants={"s": np.array([-1, 4])}), [ones(8)], [ones(7)],
                 r"\(with n = 7\)"),
     "split": (model("Split", {"x": ANY[0]}, 2, {"s": np.array([2, 3])}), [ones(5)], [ones(4)], "sizes 5 and n differ"),
+    "whole": (model("Split", {"x": ANY[0]}, 1, {"s": np.array([3])}), [ones(3)], [ones(4)], "sizes 3 and n differ"),
+    "places": (model("GatherElements", {"x": (FLOAT, ["n", 3]), "i": (INT64, ["m", 3])}, axis=1),
+               [ones(2, 3), PLACES[:2]], [ones(2, 3), PLACES], "m is more than n"),
+    "cache": (model("TensorScatter", {"x": (FLOAT, [1, "n", 2]), "u": (FLOAT, [1, "m", 2])}, opset=24),
+              [ones(1, 4, 2), ones(1, 3, 2)], [ones(1, 4, 2), ones(1, 5, 2)], "m is more than n"),
+    "grid": (model("GridSample", {"x": (FLOAT, [1, 1, "h", "w"]), "g": (FLOAT, [1, 1, 1, "k"])}),
+             [ones(1, 1, 2, 2), ones(1, 1, 1, 2)], [ones(1, 1, 2, 2), ones(1, 1, 1, 3)], "sizes k and 2 differ"),
+    "affine": (model("AffineGrid", {"t": (FLOAT, [1, "k", "m"])}, constants={"s": np.array([1, 1, 2, 2])}, opset=20),
+               [ones(1, 2, 3)], [ones(1, 2, 1)], "columns of theta: sizes m and 3 differ"),
+    "boxes": (model("NonMaxSuppression", {"b": (FLOAT, [1, "n", "k"]), "s": (FLOAT, [1, 1, "n"])}, result=INT64),
+              [ones(1, 2, 4), ones(1, 1, 2)], [ones(1, 2, 3), ones(1, 1, 2)], "sizes k and 4 differ"),
+    "regions": (model("MaxRoiPool", {"x": (FLOAT, [1, 1, 2, 2]), "r": (FLOAT, ["n", "k"])}, pooled_shape=[1, 1]),
+                [ones(1, 1, 2, 2), 0 * ones(1, 5)], [ones(1, 1, 2, 2), 0 * ones(1, 4)], "sizes k and 5 differ"),
     "expand": (model("Expand", {"x": ANY[0]}, constants={"s": np.array([6])}), [ones(1)], [ones(3)], "n and 6 do not"),
     "window": (model("Conv", {"x": (FLOAT, ["n", 1, "h", "w"])}, constants=KERNEL), [ones(1, 1, 3, 4)],
                [ones(1, 1, 1, 4)], "size h - 2, below 0"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stepwell.dialects.func import FuncOp
 from stepwell.dialects.tensor import KernelOp
+from stepwell.ir.attributes import StringAttr
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.lowering.pipeline import phases
@@ -37,3 +39,21 @@ def test_counts(line: str, result: str, inputs: list[str], flops: str, moved: st
     kernels = list(module.walk_of(KernelOp))
     assert str(sum(work.flops(kernel) for kernel in kernels)) == flops
     assert str(sum(work.bytes_moved(kernel) for kernel in kernels)) == moved
+
+
+def test_what_has_too_many_terms_is_left_out() -> None:
+    sides = [" + ".join(f"{letter}{n}" for n in range(40)) for letter in "abc"]
+    type_ = f'tensor<?x?x?xf32, #graph.shape<["{sides[0]}", "{sides[1]}", "{sides[2]}"]>>'
+    module = parse_module(f"""builtin.module {{
+      func.func @main(%x: {type_}) -> {type_} {{
+        %r = tensor.kernel %x : ({type_}) -> {type_} {{
+        ^bb0(%y: {type_}):
+          tensor.yield %y : {type_}
+        }}
+        func.return %r : {type_}
+      }}
+    }}""")
+    (kernel,) = module.walk_of(KernelOp)
+    function = FuncOp.declare("k", [])
+    work.note(function, kernel)
+    assert function.attributes[work.FLOPS] == StringAttr("0") and work.BYTES not in function.attributes

@@ -110,6 +110,19 @@ def test_deformable_convolution_wants_an_offset_per_tap_and_axis() -> None:
         DeformConvOp(value("1 1 3 3"), value("1 1 2 2"), value("1 4 2 2"), **ONES)
 
 
+def test_offsets_of_symbolic_kernels_are_asked_for() -> None:
+    op = DeformConvOp(value("1 1 h w"), value("1 1 i j"), value("1 2*i*j oh ow"), **ONES)
+    assert shown(op.result.type) == "1 1 h-i+1 -j+w+1"
+
+
+def test_infinity_reaches_samples_beside_it() -> None:
+    """A place between two elements reads both, also where all the weight is on one."""
+    op = DeformConvOp(value("1 1 1 3"), value("1 1 1 1"), value("1 2 1 3"), **ONES)
+    x = np.array([[[[1, np.inf, 2]]]], np.float32)
+    made = op.interpret(None, x, np.ones((1, 1, 1, 1), np.float32), np.zeros((1, 2, 1, 3), np.float32))
+    np.testing.assert_array_equal(made, [[[[np.nan, np.inf, 2]]]])
+
+
 def test_infinity_in_the_data_meets_no_padding() -> None:
     """Zero weights times infinity is NaN only in windows that hold the infinity."""
     op = ConvOp(value("1 1 4"), value("1 1 2"), strides=[1], dilations=[1], pads=[0, 1])

@@ -210,6 +210,11 @@ def test_identities_fold_to_their_operand() -> None:
         assert op.fold([None] * len(op.operands)) == [x]
 
 
+def test_a_part_whose_size_is_asked_for_is_no_identity() -> None:
+    op = movement.SplitOp.into(tensor(N, 3), [3], 0)
+    assert op.fold([None]) is None
+
+
 def test_known_sizes_fold_to_constants() -> None:
     (found,) = shape.ShapeOp(tensor(N, 3, 4), start=1, end=3).fold([None]) or [None]
     assert isinstance(found, ElementsAttr)

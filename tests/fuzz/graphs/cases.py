@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from tests.fuzz.graphs.draft import Draft
-from tests.fuzz.graphs.families import draw_node
+from tests.fuzz.graphs.families import draw_node, drawable
 from tests.fuzz.graphs.oracle import Oracle, Unevaluated
-from tests.fuzz.graphs.values import DIMS, ELEMENT_OF, Array, draw_array
+from tests.fuzz.graphs.values import DIMS, ELEMENT_OF, Array, draw_array, kind_of
 
 NEWEST = 28
 
@@ -39,7 +39,8 @@ class Case:
 def draw(seed: int, rejected: Counter[str] | None = None, only: Collection[str] = ()) -> Case:
     """The case of a seed, of the operators `only` where some are given; `rejected` counts why nodes were not made."""
     random = Random(seed)
-    opset = NEWEST if random.random() < 0.3 else random.randint(7, NEWEST)
+    opsets = [opset for opset in range(7, NEWEST + 1) if not only or {*only} & {*drawable(opset)[0]}]
+    opset = opsets[-1] if random.random() < 0.3 else random.choice(opsets)
     draft = Draft(random, opset)
     for _ in range(random.choice((1, 2, 2, 3, 3, 4, 4, 5, 6, 8, 12))):
         draw_node(draft, rejected, only)
@@ -69,7 +70,7 @@ def _rebound(model: Any, feeds: Feeds, random: Random) -> Feeds | None:
             elif element.startswith(("int", "uint")):
                 return None  # indices and sizes may not be drawn anew
             else:
-                made[name] = draw_array(random, element, shape)
+                made[name] = draw_array(random, element, shape, kind_of(array))
         try:
             oracle.values(made)
             return made

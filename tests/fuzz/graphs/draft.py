@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tests.fuzz.graphs.oracle import NodeOracle, Unevaluated
+from tests.fuzz.graphs.oracle import NodeOracle, Unevaluated, tensors_of
 from tests.fuzz.graphs.values import (
     DTYPES,
     ELEMENT_OF,
@@ -37,10 +37,15 @@ class Rejected(Exception):
 
 @attrs.frozen(eq=False)
 class Value:
-    """A tensor of the graph."""
+    """A tensor of the graph; or a sequence of tensors, a list, which its family alone reads."""
 
     name: str
-    array: Array = attrs.field(repr=False)
+    array: Any = attrs.field(repr=False)
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether it is no sequence."""
+        return isinstance(self.array, np.ndarray)
 
     @property
     def element(self) -> str:
@@ -75,6 +80,17 @@ class Draft:
         """What nodes gave, all of it."""
         self.inputs: dict[str, Array] = {}
         self.constants: dict[str, Array] = {}
+
+    def undoing(self) -> Callable[[], None]:
+        """Takes back what is drawn from now on."""
+        fields = ("nodes", "values", "made", "inputs", "constants")
+        kept = {field: type(getattr(self, field))(getattr(self, field)) for field in fields}
+
+        def undo() -> None:
+            for field, state in kept.items():
+                setattr(self, field, state)
+
+        return undo
 
     def fresh(self, array: Array, constant: bool | None = None, shared: bool = False) -> Value:
         """A new input or constant; with `shared`, other nodes may read it too."""
@@ -111,21 +127,23 @@ class Draft:
             arrays = oracle.run({name: known[name] for name in oracle.reads})
         except Unevaluated as error:
             raise Rejected(str(error)) from error
-        for array in arrays:
+        for array in tensors_of(arrays):
             if not isinstance(array, np.ndarray) or array.dtype not in ELEMENT_OF:
                 raise Rejected(f"{op} gives {type(array).__name__} {getattr(array, 'dtype', '')}")
             if array.size > MOST:
                 raise Rejected(f"{op} gives {array.size} elements")
         given = {name: known[name] for name in oracle.reads}
         if not self._is_valid(node, given, dict(zip(results, arrays, strict=True))):
-            raise Rejected(f"{op} {[array.dtype.name for array in given.values()]}: ONNX's checker refuses it")
+            raise Rejected(f"{op} {[a.dtype.name for a in tensors_of(given.values())]}: ONNX's checker refuses it")
         self.nodes.append(node)
         made = [Value(name, array) for name, array in zip(results, arrays, strict=True)]
         self.made.update((value.name, value) for value in made)
-        self.values += [value for value in made if is_tame(value.array)]
+        self.values += [value for value in made if value.is_tensor and is_tame(value.array)]
         return made
 
     def _is_valid(self, node: Any, given: Mapping[str, Array], made: Mapping[str, Array]) -> bool:
+        if not all(isinstance(array, np.ndarray) for array in (*given.values(), *made.values())):
+            return True  # what holds a sequence or an optional is told by the model alone
         ports, results = ([port_of(name, array) for name, array in some.items()] for some in (given, made))
         model = helper.make_model(helper.make_graph([node], "node", ports, results), opset_imports=self.opsets,
                                   ir_version=self._ir_version)  # fmt: skip
@@ -158,7 +176,8 @@ class Draft:
     def model(self) -> Any:
         """The model, whose outputs are what no node reads, and seldom another value."""
         read = {name for node in self.nodes for name in NodeOracle(node, self.opsets).reads}
-        outputs = [value for value in self.made.values() if value.name not in read or self.random.random() < 0.1]
+        outputs = [value for value in self.made.values()
+                   if value.is_tensor and (value.name not in read or self.random.random() < 0.1)]  # fmt: skip
         ports = [port_of(name, array) for name, array in self.inputs.items() if name in read]
         results = [port_of(value.name, value.array) for value in outputs]
         initializers = [numpy_helper.from_array(a, name) for name, a in self.constants.items() if name in read]

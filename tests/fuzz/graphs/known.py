@@ -64,6 +64,15 @@ def _erf(use: Use) -> list[Array]:
     return [np.array(found, np.float64).reshape(x.shape).astype(x.dtype)]
 
 
+def _gelu(use: Use) -> list[Array]:
+    (x,) = (array.astype(np.float64) for array in use.arrays)
+    if use.attributes.get("approximate", b"none") == b"tanh":
+        made = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    else:
+        made = x * 0.5 * (1 + _erf(attrs.evolve(use, arrays=[x / 2**0.5]))[0])
+    return [made.astype(use.arrays[0].dtype)]
+
+
 def _norm_of_one(use: Use) -> list[Array]:
     (x,) = use.arrays
     wide = x.astype(np.float64)
@@ -87,6 +96,66 @@ def _local_response(use: Use) -> list[Array]:
     return [(x / scale ** get("beta", 0.75)).astype(x.dtype)]
 
 
+def _grid(use: Use) -> list[Array]:
+    theta, size = use.arrays
+    if theta.shape != (size[0], len(size) - 2, len(size) - 1):
+        raise ValueError("no affine map")
+    sides = [int(dim) for dim in size[2:]]
+    ends = [1.0 if use.attributes.get("align_corners", 0) else 1 - 1 / dim for dim in sides]
+    lines = [np.linspace(-end, end, dim) for end, dim in zip(ends, sides, strict=True)]
+    places = np.meshgrid(*lines, indexing="ij")[::-1]
+    made = np.einsum("...k,njk->n...j", np.stack([*places, np.ones(sides)], -1), theta.astype(np.float64))
+    return [made.astype(theta.dtype)]
+
+
+def _pooled_boxes(use: Use) -> list[Array]:
+    x, boxes = use.arrays
+    pooled, scale = use.attributes["pooled_shape"], use.attributes.get("spatial_scale", 1.0)
+    found = np.zeros((len(boxes), x.shape[1], *pooled), x.dtype)
+    for number, (batch, *corners) in enumerate(boxes.astype(np.float64)):
+        left, top, right, bottom = (int(np.floor(corner * scale + 0.5)) for corner in corners)
+        for cell in np.ndindex(*pooled):
+            places = [slice(*np.clip([np.floor(n * size / count) + low, np.ceil((n + 1) * size / count) + low], 0, most)
+                            .astype(int))
+                      for n, count, low, size, most in zip(
+                          cell, pooled, (top, left), (max(bottom - top + 1, 1), max(right - left + 1, 1)),
+                          x.shape[2:], strict=True)]  # fmt: skip
+            part = x[int(batch), :, places[0], places[1]]
+            if part.size:
+                found[(number, slice(None), *cell)] = part.max((1, 2))
+    return [found]
+
+
+def _scattered(use: Use) -> list[Array]:
+    x, places, updates = use.arrays
+    made = x.copy()
+    np.put_along_axis(made, places, updates, use.attributes.get("axis", 0))
+    return [made]
+
+
+def _one_hot(use: Use) -> list[Array]:
+    places, depth, values = use.arrays
+    count, axis = int(depth.reshape(-1)[0]), use.attributes.get("axis", -1)
+    whole = np.expand_dims(np.trunc(places.astype(np.float64)), axis)
+    rows = np.arange(count).reshape([-1, *[1] * (places.ndim - (axis % (places.ndim + 1)))])
+    return [np.where((whole == rows) | (whole + count == rows), values[1], values[0])]
+
+
+def _unsorted(use: Use) -> list[Array]:
+    (x,), axis = use.arrays, use.attributes.get("axis")
+    _, first, inverse, counts = np.unique(x, True, True, True, axis=axis)
+    order = np.argsort(first)
+    taken = x.reshape(-1)[first[order]] if axis is None else np.take(x, first[order], axis)
+    found = [taken, first[order], np.argsort(order)[inverse.reshape(-1)], counts[order]]
+    return [found[0], *(array.astype(np.int64) for array in found[1:])][: use.outputs]
+
+
+def _inserted(use: Use) -> list[Any]:
+    sequence, x, place = use.arrays
+    at = int(place) + (len(sequence) if place < 0 else 0)
+    return [[*sequence[:at], x, *sequence[at:]]]
+
+
 def _has_nan(use: Use) -> bool:
     return is_float(use.arrays[0]) and bool(np.isnan(use.arrays[0].astype(np.float64)).any())
 
@@ -106,6 +175,11 @@ def _overflows(use: Use) -> bool:
     with np.errstate(all="ignore"):
         wide = np.abs(np.power(x.astype(np.float64), y.astype(np.float64)))
     return bool(np.any(~(wide <= np.iinfo(x.dtype).max)))
+
+
+def _is_wide(use: Use) -> bool:
+    """Whether there are integers that f64 does not hold."""
+    return use.arrays[0].dtype.kind in "iu" and bool(np.any(np.abs(use.arrays[0].astype(np.float64)) >= 2**53))
 
 
 def _is_not_finite(use: Use) -> bool:
@@ -129,9 +203,8 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("Softmax", "LogSoftmax", "Hardmax"),
           "takes one axis where versions before 13 flatten to two dims", lambda use: use.version < 13, _flattened),
     Known(REFERENCE, ("Erf",), "computes in f32", lambda use: use.arrays[0].dtype == np.float64, _erf),
-    Known(REFERENCE, ("Gelu",), "computes the error function in f32",
-          lambda use: use.arrays[0].dtype == np.float64 and use.attributes.get("approximate", b"none") == b"none",
-          lambda use: [use.arrays[0] * 0.5 * (1 + _erf(attrs.evolve(use, arrays=[use.arrays[0] / 2**0.5]))[0])]),
+    Known(REFERENCE, ("Gelu",), "computes with constants of f32, and cancels digits in narrow types",
+          lambda use: is_float(use.arrays[0]), _gelu),
     Known(REFERENCE, ("LpNormalization",), "sums elements, not their absolute values",
           lambda use: use.attributes.get("p", 2) == 1 and is_float(use.arrays[0]), _norm_of_one),
     Known(REFERENCE, ("LayerNormalization", "RMSNormalization", "GroupNormalization"),
@@ -163,6 +236,24 @@ KNOWN: tuple[Known, ...] = (
           _is_held_by_no_integer),
     Known(REFERENCE, ("RoiAlign",), "samples other places before version 16", lambda use: use.version < 16),
     Known(REFERENCE, ("Pow",), "overflows to another integer", _overflows),
+    Known(REFERENCE, ("AffineGrid",), "gives f32", lambda use: use.arrays[0].dtype != np.float32, _grid),
+    Known(REFERENCE, ("MaxRoiPool",), "does not have it", lambda use: True, _pooled_boxes),
+    Known(REFERENCE, ("Scatter",), "does not have it", lambda use: True, _scattered),
+    Known(REFERENCE, ("OneHot",), "takes indices modulo the depth, with their fractions", lambda use: True, _one_hot),
+    Known(REFERENCE, ("Unique",), "sorts where one result is asked for, takes slices where there is no axis",
+          lambda use: use.attributes.get("sorted", 1) == 0, _unsorted),
+    Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
+          lambda use: any(array.dtype == np.float64 for array in use.arrays)),
+    Known(REFERENCE, ("DFT", "STFT"), "takes the parts of real signals apart, where NaN reaches all of ours",
+          lambda use: not np.isfinite(use.arrays[0].astype(np.float64)).all()),
+    Known(REFERENCE, ("QLinearConv", "QLinearMatMul"), "rounds after the zero point is added, and 0 / 0 to any integer",
+          lambda use: bool(np.any(use.arrays[7] % 2)) or not np.all(use.arrays[6])),
+    *(Known(who, ("Shrink",), "computes integers in f64, and makes any integer of what it rounds up", _is_wide)
+      for who in (REFERENCE, ONNXRUNTIME)),
+    Known(REFERENCE, ("OptionalGetElement",), "gives the list of one element that stands for an optional",
+          lambda use: isinstance(use.arrays[0], list), lambda use: [use.arrays[0][0]]),
+    Known(REFERENCE, ("SequenceInsert",), "inserts at the front where the place is the end",
+          lambda use: len(use.arrays) == 3, _inserted),
     Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
 )  # fmt: skip
 

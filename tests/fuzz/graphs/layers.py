@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.graphs.draft import Site, Value
+from tests.fuzz.graphs.draft import Rejected, Site, Value
 from tests.fuzz.graphs.values import DTYPES, broadcastable
 from tests.fuzz.graphs.windows import image, window
 
@@ -23,7 +23,7 @@ def recurrent(site: Site) -> Any:
     site.set("linear_before_reset", 0, 1)
     x = site.value(0, shape=(batch, steps, width) if layout else (steps, batch, width))
     w = site.new(1, shape=(ways, gates * hidden, width), kind="weight")
-    r = site.new(2, shape=(ways, gates * hidden, hidden), kind="weight")
+    r = site.new(2, shape=(ways, gates * hidden, hidden), kind="recurrent")
     bias = site.new(3, shape=(ways, 2 * gates * hidden), kind="weight") if site.chance(0.6) else None
     lengths = None
     if site.chance(0.3):
@@ -92,6 +92,98 @@ def fourier(site: Site) -> Any:
     return site.give(x, length, site.numbers(2, 1))
 
 
+def short_fourier(site: Site) -> Any:
+    """STFT of real or complex signals, with a window, a length, or both."""
+    parts = site.random.choice((1, 1, 2))
+    x = site.value(0, shape=(site.random.choice((1, 2)), site.random.choice((5, 8, 16)), parts))
+    site.set("onesided", 0, *([1] if parts == 1 else []), often=1 if parts == 2 else 0.5)
+    length = site.random.choice((2, 3, 4, 5))
+    window = site.new(2, shape=(length,), kind="positive") if site.chance(0.6) else None
+    if site.attributes.get("onesided", 1) and site.draft.outer is not None:
+        raise Rejected("STFT: what ONNX infers of one side is wrong where it knows the sizes")
+    late = float(site.attributes.get("onesided", 1))
+    given = site.numbers(3, length, late) if window is None or site.chance(0.5) else None
+    return site.give(x, site.numbers(1, site.random.choice((1, 2, 3)), late), window, given)
+
+
+def mel(site: Site) -> Any:
+    """MelWeightMatrix of short transforms."""
+    low = site.draft.fresh(np.array(site.random.choice((0, 20, 250)), DTYPES[site.element(3)]), constant=True)
+    high = site.draft.fresh(np.array(site.random.choice((1900, 3000)), low.array.dtype), constant=True)
+    site.set("output_datatype", 1, 10, 11)
+    return site.give(site.numbers(0, site.random.choice((2, 4, 8))), site.numbers(1, site.random.choice((16, 32, 64))),
+                     site.numbers(2, site.random.choice((4000, 8192))), low, high)  # fmt: skip
+
+
+def causal(site: Site) -> Any:
+    """CausalConvWithState, with and without what it kept."""
+    batch, channels = site.random.choice((1, 2)), site.random.choice((1, 2, 3, 16))
+    length, kernel = site.random.choice((1, 2, 5, 17)), site.random.choice((1, 2, 3, 4))
+    x = site.value(0, shape=(batch, channels, length))
+    w = site.new(1, shape=(channels, 1, kernel), kind="weight")
+    bias = site.new(2, shape=(channels,), kind="weight") if site.chance(0.5) else None
+    past = site.value(3, shape=(batch, channels, kernel - 1)) if site.chance(0.5) else None
+    site.set("activation", "none", "silu", "swish")
+    return site.give(x, w, bias, past, outputs=2)
+
+
+def linear_attention(site: Site) -> Any:
+    """LinearAttention by all its rules, with shared heads."""
+    batch, steps = site.random.choice((1, 2)), site.random.choice((1, 2, 3, 5))
+    heads, shared = site.random.choice((1, 2)), site.random.choice((1, 2))
+    width, depth = (site.random.choice((1, 2, 3, 8)) for _ in range(2))
+    rule = site.set("update_rule", "linear", "gated", "delta", "gated_delta", often=0.8) or "gated_delta"
+    site.attributes.update(q_num_heads=heads * shared, kv_num_heads=heads)
+    site.set("scale", 0.5, 1.0, often=0.4)
+    site.set("chunk_size", 1, 2, often=0.2)
+    q = site.value(0, shape=(batch, steps, heads * shared * width), kind="unit")
+    k = site.new(1, shape=(batch, steps, heads * width), kind="unit")
+    v = site.value(2, shape=(batch, steps, heads * depth))
+    past = site.new(3, shape=(batch, heads, width, depth), kind="unit") if site.chance(0.5) else None
+    decay = beta = None
+    if "gated" in rule:
+        decay = site.new(4, shape=(batch, steps, heads * site.random.choice((1, width))), kind="weight")
+    if "delta" in rule:
+        beta = site.new(5, shape=(batch, steps, site.random.choice((1, heads))), kind="unit")
+    return site.give(q, k, v, past, decay, beta, outputs=2)
+
+
+def rotary(site: Site) -> Any:
+    """RotaryEmbedding of three and four dims, of all or some of each head, by positions or without."""
+    batch, heads, steps = (site.random.choice((1, 2, 3)) for _ in range(3))
+    width = site.random.choice((2, 4, 8, 16))
+    rotated = site.random.choice((width, max(2, width // 2)))
+    if rotated < width or site.chance(0.3):
+        site.attributes["rotary_embedding_dim"] = rotated
+    site.set("interleaved", 0, 1)
+    flat = site.chance(0.4)
+    if flat or (rotated < width or site.chance(0.3)):
+        site.attributes["num_heads"] = heads
+    x = site.value(0, shape=(batch, steps, heads * width) if flat else (batch, heads, steps, width))
+    if site.chance(0.5):
+        table, places = (7, rotated // 2), [[site.random.randrange(7) for _ in range(steps)] for _ in range(batch)]
+        given = [site.numbers(3, places, runtime=0.5)]
+    else:
+        table, given = (batch, steps, rotated // 2), []
+    return site.give(x, *(site.new(place, shape=table, kind="unit") for place in (1, 2)), *given)
+
+
+def dropout(site: Site) -> Any:
+    """Dropout: as the identity, or in training mode by a seed."""
+    x = site.value(0, range(5))
+    outputs = site.random.choice((1, 2))
+    if site.has("ratio"):
+        site.set("ratio", 0.0, 0.25, 0.5)
+        return site.give(x, outputs=outputs)
+    training = site.draft.fresh(np.array(site.chance(0.6)), site.chance(0.85))
+    seeded = bool(training.array) and site.chance(0.8)
+    if seeded:
+        site.attributes["seed"] = site.random.randrange(2**31)
+    ratio = site.random.choice((0.0, 0.25, 0.5, 0.75)) if seeded or not training.array else 0.0
+    given = site.draft.fresh(np.array(ratio, x.array.dtype), site.chance(0.85))
+    return site.give(x, given, training, outputs=outputs)
+
+
 def window_function(site: Site) -> Any:
     """HannWindow and its kin; of 1 element the standard divides 0 by 0."""
     site.set("periodic", 0, 1)
@@ -101,5 +193,7 @@ def window_function(site: Site) -> Any:
 FAMILY = {
     **dict.fromkeys(GATES, recurrent),
     **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow"), window_function),
-    "Attention": attention, "DFT": fourier, "QLinearConv": quantised_conv, "QLinearMatMul": quantised_matmul,
+    "Attention": attention, "CausalConvWithState": causal, "DFT": fourier, "Dropout": dropout,
+    "LinearAttention": linear_attention, "MelWeightMatrix": mel, "QLinearConv": quantised_conv,
+    "QLinearMatMul": quantised_matmul, "RotaryEmbedding": rotary, "STFT": short_fourier,
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.graphs.draft import Rejected, Site, Value
-from tests.fuzz.graphs.values import DTYPES, NUMBERS, draw_array, draw_element, integers
+from tests.fuzz.graphs.values import DTYPES, NUMBERS, draw_array, draw_element, draw_shape, integers
 
 
 def transpose(site: Site) -> Any:
@@ -224,6 +224,23 @@ def scatter_elements(site: Site) -> Any:
     return site.give(x, at, site.value(2, shape=tuple(shape)))
 
 
+def cached(site: Site) -> Any:
+    """TensorScatter of a few steps into a cache, at a place for every batch."""
+    x = site.value(0, range(2, 5), suits=lambda value: 0 not in value.shape)
+    axis = site.set("axis", *range(1, x.rank), *range(1 - x.rank, 0)) or -2
+    if x.rank == 2 and axis == -2:
+        axis = site.attributes["axis"] = 1
+    size = x.shape[axis]
+    steps = site.random.randint(1, size)
+    shape = list(x.shape)
+    shape[axis] = steps
+    mode = site.set("mode", "linear", "circular")
+    most = size - 1 if mode == "circular" else size - steps
+    at = [site.random.randint(0, most) for _ in range(x.shape[0])]
+    given = site.numbers(2, at, runtime=0.5) if site.chance(0.7) else None
+    return site.give(x, site.value(1, shape=tuple(shape)), given)
+
+
 def scatter_nd(site: Site) -> Any:
     """ScatterND; without a reduction every place is written once."""
     x = site.value(0, range(1, 4), suits=lambda value: 0 not in value.shape)
@@ -341,6 +358,21 @@ def range_(site: Site) -> Any:
     return site.give(*(site.bind(n, site.draft.fresh(np.array(limit, dtype))) for n, limit in enumerate(limits)))
 
 
+def constant(site: Site) -> Any:
+    """Constant, in all the ways that a version has to say it."""
+    from onnx import numpy_helper
+
+    forms = {"value_int": 3, "value_float": 0.5, "value_ints": [2, -1], "value_floats": [0.5, -1.0, 2.0]}
+    form = site.random.choice(["value", *(name for name in forms if site.has(name))])
+    if form == "value":
+        element = draw_element(site.random, [name for name in DTYPES if name != "bfloat16" or site.version >= 13])
+        array = draw_array(site.random, element, draw_shape(site.random, range(4), 64))
+        site.attributes["value"] = numpy_helper.from_array(array)
+    else:
+        site.attributes[form] = forms[form]
+    return site.give()
+
+
 def constant_of_shape(site: Site) -> Any:
     """ConstantOfShape of a drawn type."""
     from onnx import numpy_helper
@@ -368,11 +400,13 @@ def plain(site: Site) -> Any:
 
 
 FAMILY = {
-    "CenterCropPad": center_crop_pad, "Compress": compress, "Concat": concat, "ConstantOfShape": constant_of_shape,
+    "CenterCropPad": center_crop_pad, "Compress": compress, "Concat": concat, "Constant": constant,
+    "ConstantOfShape": constant_of_shape,
     "CumProd": running, "CumSum": running, "DepthToSpace": blocks, "Expand": expand, "EyeLike": eye_like,
     "Flatten": flatten, "Gather": gather, "GatherElements": gather, "GatherND": gather_nd, "NonZero": plain,
     "OneHot": one_hot, "Pad": pad, "Range": range_, "Reshape": reshape, "ReverseSequence": reverse_sequence,
-    "ScatterElements": scatter_elements, "ScatterND": scatter_nd, "Shape": about_shape, "Size": about_shape,
-    "Slice": slice_, "SpaceToDepth": blocks, "Split": split, "Squeeze": squeeze, "Tile": tile, "TopK": top_k,
-    "Transpose": transpose, "Trilu": trilu, "Unique": unique, "Unsqueeze": unsqueeze,
+    "Scatter": scatter_elements, "ScatterElements": scatter_elements, "ScatterND": scatter_nd, "Shape": about_shape,
+    "Size": about_shape, "Slice": slice_, "SpaceToDepth": blocks, "Split": split, "Squeeze": squeeze,
+    "TensorScatter": cached, "Tile": tile, "TopK": top_k, "Transpose": transpose,
+    "Trilu": trilu, "Unique": unique, "Unsqueeze": unsqueeze,
 }  # fmt: skip

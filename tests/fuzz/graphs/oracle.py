@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -27,19 +27,26 @@ EXACT = frozenset((
     "Cast", "CastLike", "Ceil", "CenterCropPad", "Clip", "Compress", "Concat", "Constant", "ConstantOfShape",
     "DepthToSpace", "Equal", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND",
     "GlobalMaxPool", "Greater", "GreaterOrEqual", "Hardmax", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Max",
-    "MaxPool", "MaxUnpool", "Min", "Neg", "NonZero", "Not", "OneHot", "Or", "Pad", "ReduceMax", "ReduceMin", "Relu",
-    "Reshape", "ReverseSequence", "Round", "Shape", "Sign", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
-    "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Where", "Xor",
+    "MaxPool", "MaxRoiPool", "MaxUnpool", "Min", "Neg", "NonMaxSuppression", "NonZero", "Not", "OneHot", "Or", "Pad",
+    "ReduceMax", "ReduceMin", "Relu", "Reshape", "ReverseSequence", "Round", "Scatter", "Shape", "Sign", "Size",
+    "Slice", "SpaceToDepth", "Split", "Squeeze", "TensorScatter", "Tile", "TopK", "Transpose", "Trilu", "Unique",
+    "Unsqueeze", "Where", "Xor", "ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty",
+    "SequenceErase", "SequenceInsert", "SequenceLength", "SplitToSequence", "Optional", "OptionalGetElement",
+    "OptionalHasElement",
 ))  # fmt: skip
 
 # Operators whose results are exact where nothing was rounded, which evaluating them in f64 tells.
 ARITHMETIC = frozenset((
     "Add", "Sub", "Mul", "Sum", "MatMul", "Gemm", "Conv", "ConvTranspose", "ReduceSum", "ReduceSumSquare", "ReduceL1",
     "CumSum", "Einsum", "PRelu", "LeakyRelu", "Col2Im", "ScatterElements", "ScatterND", "ReduceProd", "CumProd", "Div",
+    "RotaryEmbedding",
 ))  # fmt: skip
 
-# Operators that add a logarithm of about 0 to something of about 1: they are off by steps of 1.
-LOGARITHMIC = frozenset(("LogSoftmax", "ReduceLogSum", "ReduceLogSumExp", "SoftmaxCrossEntropyLoss"))
+# Operators that add a logarithm of about 0, or a cosine, to something of about 1: they are off by steps of 1.
+OFF_BY_STEPS_OF_1 = frozenset((
+    "LogSoftmax", "ReduceLogSum", "ReduceLogSumExp", "SoftmaxCrossEntropyLoss", "BlackmanWindow", "HammingWindow",
+    "HannWindow",
+))  # fmt: skip
 
 UNITS = 4  # in the last place, that one operator may be off by; more for long sums
 
@@ -66,6 +73,11 @@ def reads(node: Any) -> list[str]:
     bodies = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
     names = [name for name in node.input if name]
     return list(dict.fromkeys([*names, *(name for body in bodies for name in captured(body))]))
+
+
+def tensors_of(values: Iterable[Any]) -> list[Array]:
+    """The tensors among values, those of sequences one by one."""
+    return [array for value in values for array in (value if isinstance(value, list) else [value])]
 
 
 class NodeOracle:
@@ -97,6 +109,19 @@ class NodeOracle:
             self.flaws.add(f"{self.node.op_type} {known.reason}")
         return None
 
+    def _branch(self, given: Mapping[str, Array]) -> list[Array]:
+        """The results of the side that an If takes, node by node."""
+        from onnx import numpy_helper
+
+        side = self._attributes["then_branch" if given[self.node.input[0]] else "else_branch"]
+        found = {**given, **{tensor.name: numpy_helper.to_array(tensor) for tensor in side.initializer}}
+        for node in side.node:
+            inner = NodeOracle(node, self._model.opset_import)
+            found.update(zip(inner.writes, inner.run({name: found[name] for name in inner.reads}), strict=True))
+            self.flaws |= inner.flaws
+            self.peer_flaws |= inner.peer_flaws
+        return [found[port.name] for port in side.output]
+
     @functools.cached_property
     def _evaluator(self) -> Any:
         return ReferenceEvaluator(self._model)
@@ -106,22 +131,23 @@ class NodeOracle:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
+                if self.node.op_type == "If":
+                    return self._branch(given)
                 found = self._known(given) or self._evaluator.run(None, dict(given))
             except Exception as error:  # whatever it raises: the node is not evaluated
                 raise Unevaluated(f"{self.node.op_type}: {type(error).__name__}: {error}"[:200]) from error
-        return [value if isinstance(value, list) or value is None else np.asarray(value) for value in found]
+        return [list(map(np.asarray, value)) if isinstance(value, list) else np.asarray(value) for value in found]
 
     def rounds(self, given: Mapping[str, Array], results: Sequence[Array]) -> bool:
         """Whether roundings have a part in the results."""
         if self.node.op_type in EXACT or not any(isinstance(a, np.ndarray) and is_float(a)
-                                                 for a in (*given.values(), *results)):  # fmt: skip
+                                                 for a in tensors_of((*given.values(), *results))):  # fmt: skip
             return False
         exact = self._exact(given)
         if exact is None:
             return True
         return not all(np.array_equal(a.astype(np.float64), b, equal_nan=True)
                        for a, b in zip(results, exact, strict=True))  # fmt: skip
-
 
     def _exact(self, given: Mapping[str, Array]) -> list[Array] | None:
         """The results of arithmetic in f64."""
@@ -136,7 +162,7 @@ class NodeOracle:
         """Moved results, with NaN where only the order of a sum or a product says whether it overflows on the way."""
         made = []
         for base, wide, other in zip(results, self._exact(given) or results, others, strict=True):
-            if is_float(base):
+            if isinstance(base, np.ndarray) and is_float(base):
                 differs = np.isfinite(base.astype(np.float64)) != np.isfinite(wide.astype(np.float64))
                 nan = np.where(np.isfinite(base.astype(np.float64)), np.nan, 0).astype(base.dtype)
                 other = np.where(differs, nan, other) if differs.shape == other.shape else other
@@ -153,8 +179,10 @@ def accumulated(given: Mapping[str, Array], results: Sequence[Array]) -> float:
     return max(one, two, 1.0)
 
 
-def moved(array: Array, step: float, numbers: np.random.Generator) -> Array:
+def moved(array: Any, step: float, numbers: np.random.Generator) -> Any:
     """Every element off by a relative step, up or down."""
+    if isinstance(array, list):
+        return [moved(one, step, numbers) for one in array]
     if not (isinstance(array, np.ndarray) and is_float(array)):
         return array
     signs = numbers.choice((-1.0, 1.0), array.shape)
@@ -208,11 +236,11 @@ class Oracle:
         self, node: NodeOracle, given: Mapping[str, Array], results: Sequence[Array], numbers: np.random.Generator
     ) -> list[Array]:
         units = UNITS * accumulated(given, results) ** 0.5
-        floats = [array.dtype for array in (*given.values(), *results)
+        floats = [array.dtype for array in tensors_of((*given.values(), *results))
                   if isinstance(array, np.ndarray) and is_float(array)]  # fmt: skip
         step = units * max(map(epsilon, floats))
         other = node.run({name: moved(array, step, numbers) for name, array in given.items()})
-        if node.node.op_type in LOGARITHMIC:
+        if node.node.op_type in OFF_BY_STEPS_OF_1:
             other = [array + (step * numbers.choice((-1.0, 1.0), array.shape)).astype(array.dtype) for array in other]
         return [moved(array, step, numbers) for array in node.overflown(given, results, other)]
 

@@ -65,6 +65,11 @@ class Parts:
         return attrs.evolve(self.case, model=model, feeds=live.inputs, others=kept)
 
 
+def is_drawable(value: Any) -> bool:
+    """Whether a value can be an input or an output: a tensor of a drawn element type."""
+    return isinstance(value, np.ndarray) and value.dtype in ELEMENT_OF
+
+
 def reduced(case: Case, fails: Callable[[Case], bool], seconds: float = 60.0) -> Case:
     """The smallest case found in that time that still fails."""
     end = time.monotonic() + seconds
@@ -119,8 +124,9 @@ def _fewer_outputs(parts: Parts, values: dict[str, Array]) -> Iterator[Parts]:
         for other in parts.others:
             yield attrs.evolve(parts, others=(other,))
     for node in parts.nodes:
-        for name in filter(None, node.output):
-            yield attrs.evolve(parts, outputs=(name,))
+        for name in node.output:
+            if name and is_drawable(values[name]):
+                yield attrs.evolve(parts, outputs=(name,))
     if len(parts.outputs) > 1:
         for name in parts.outputs:
             yield attrs.evolve(parts, outputs=tuple(other for other in parts.outputs if other != name))
@@ -130,7 +136,7 @@ def _cut_above(parts: Parts, values: dict[str, Array]) -> Iterator[Parts]:
     """What a node gives becomes an input or a constant."""
     for node in reversed(parts.nodes):
         names = [name for name in node.output if name]
-        if set(names) <= set(parts.outputs) or any(values[name].dtype not in ELEMENT_OF for name in names):
+        if set(names) <= set(parts.outputs) or not all(is_drawable(values[name]) for name in names):
             continue
         left = tuple(other for other in parts.nodes if other is not node)
         given = {name: values[name] for name in names}
@@ -144,7 +150,9 @@ def _bypassed(parts: Parts, values: dict[str, Array]) -> Iterator[Parts]:
     for node in parts.nodes:
         for name in node.input:
             result = values[node.output[0]]
-            same = name and (values[name].dtype, values[name].shape) == (result.dtype, result.shape)
+            if not (name and is_drawable(result) and is_drawable(values[name])):
+                continue
+            same = (values[name].dtype, values[name].shape) == (result.dtype, result.shape)
             if same and node.output[0] not in parts.outputs:
                 yield _renamed(parts, node, name)
 

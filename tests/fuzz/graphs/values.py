@@ -61,8 +61,16 @@ def broadcastable(random: Random, shape: Sequence[int]) -> Shape:
 
 # What an array is for -> the least and the largest of its elements.
 RANGES: dict[str, tuple[float, float]] = {
-    "any": (-4, 4), "positive": (0.25, 4), "unit": (-1, 1), "above one": (1, 4), "weight": (-1, 1), "scale": (0.25, 2),
+    "scale": (0.25, 2), "above one": (1, 4), "positive": (0.25, 4), "recurrent": (-0.25, 0.25), "unit": (-1, 1),
+    "weight": (-1, 1), "any": (-4, 4),
 }  # fmt: skip
+
+
+def kind_of(array: Array) -> str:
+    """A purpose that a drawn array of floats may have been drawn for: the first whose range it keeps."""
+    wide = array.astype(np.float64)
+    fitting = (kind for kind, (low, high) in RANGES.items() if np.all((low <= wide) & (wide <= high)))
+    return next(fitting, "any")
 
 
 def draw_array(random: Random, element: str, shape: Sequence[int], kind: str = "any") -> Array:
@@ -71,14 +79,14 @@ def draw_array(random: Random, element: str, shape: Sequence[int], kind: str = "
     numbers = np.random.default_rng(random.getrandbits(64))
     dtype = DTYPES[element]
     if element == "bool":
-        return numbers.integers(0, 2, shape).astype(bool)
+        return np.asarray(numbers.integers(0, 2, shape)).astype(bool)
     low, high = RANGES[kind]
     if element in FLOATS:
-        found = (numbers.integers(round(low * 4), round(high * 4) + 1, shape) / 4).astype(dtype)
+        found = np.asarray(numbers.integers(round(low * 4), round(high * 4) + 1, shape) / 4).astype(dtype)
         extremes: list[Any] = [np.nan, np.inf, -np.inf, -0.0]
     else:
         least = 0 if element in UNSIGNED else -9
-        found = numbers.integers(1 if low > 0 else least, 10, shape).astype(dtype)
+        found = np.asarray(numbers.integers(1 if low > 0 else least, 10, shape)).astype(dtype)
         extremes = [np.iinfo(dtype).min, np.iinfo(dtype).max]
     if kind == "any" and found.size and random.random() < 0.06:
         flat = found.reshape(-1)

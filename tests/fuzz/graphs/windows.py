@@ -155,26 +155,10 @@ def grid_sample(site: Site) -> Any:
     return site.give(x, site.draft.fresh(grid))
 
 
-def max_roi(site: Site) -> Any:
-    """RoiAlign of a few boxes."""
-    x = image(site, (4,))
-    count = site.random.choice((1, 2))
-    numbers = np.random.default_rng(site.random.getrandbits(64))
-    low = numbers.uniform(0, 2, (count, 2))
-    boxes = np.concatenate([low, low + numbers.uniform(0.5, 3, (count, 2))], 1).astype(x.array.dtype)
-    site.set("output_height", 1, 2, 3)
-    site.set("output_width", 1, 2)
-    site.set("sampling_ratio", 0, 1, 2)
-    site.set("mode", "avg", "max", often=0.3)
-    site.set("coordinate_transformation_mode", "half_pixel", "output_half_pixel")
-    batch = numbers.integers(0, x.shape[0], count)
-    return site.give(x, site.bind(1, site.draft.fresh(boxes)), site.draft.fresh(batch.astype(np.int64)))
-
-
 FAMILY = {
     **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose"), conv),
     **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), pool),
     **dict.fromkeys(("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"), global_pool),
     **dict.fromkeys(("Resize", "Upsample"), resize),
-    "Col2Im": columns, "GridSample": grid_sample, "RoiAlign": max_roi,
+    "Col2Im": columns, "GridSample": grid_sample,
 }  # fmt: skip

@@ -124,7 +124,9 @@ def dropout_by_attribute(node: Node) -> list[Value]:
 
 @rule("Dropout", since=12)
 def dropout(node: Node) -> list[Value]:
-    """Dropout(x, ratio, training_mode) -> where(u >= ratio, x / (1 - ratio), 0), u >= ratio; in inference x, true"""
+    """Dropout(x, ratio, training_mode) -> x * (1 / (1 - ratio)) * m, m = u >= ratio; in inference x, true
+
+    By the product, as the standard says it, a NaN stays where it is dropped."""
     training, ratio = node.constant_input(2), node.constant_input(1)
     is_known = not node.has_input(2) or training is not None
     keeps_all = ratio is not None and float(ratio.reshape(-1)[0]) == 0
@@ -142,7 +144,7 @@ def dropout(node: Node) -> list[Value]:
         off = node.insert(logic.NotOp(mode)).result
         kept = node.insert(logic.OrOp(kept, off)).result
         factor = node.insert(logic.WhereOp(mode, factor, scalar(node, 1, wide))).result
-    made = node.insert(logic.WhereOp(kept, binary(node, graph.MulOp, wide, factor), scalar(node, 0, wide))).result
+    made = binary(node, graph.MulOp, binary(node, graph.MulOp, wide, factor), cast(node, kept, element))
     return [cast(node, made, tensor_type(x).element), kept]
 
 
