@@ -15,7 +15,8 @@ from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, ReshapeOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
-from stepwell.ir.attributes import AffineMapAttr, ArrayAttr, Blob, DenseResourceAttr, ElementsAttr
+from stepwell.ir.attributes import AffineMapAttr, ArrayAttr, DenseResourceAttr, ElementsAttr
+from stepwell.ir.blobs import Blob
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import BlockArgument, Operation, Value
 from stepwell.ir.passes import Pass, PassContext

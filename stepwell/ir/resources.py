@@ -14,7 +14,8 @@ import attrs
 import numpy as np
 
 from stepwell.errors import IRError, ParseError
-from stepwell.ir.attributes import Array, Blob, DenseResourceAttr
+from stepwell.ir.attributes import DenseResourceAttr
+from stepwell.ir.blobs import Array, Blob
 from stepwell.ir.core import Operation
 from stepwell.ir.parser import Parser
 from stepwell.ir.printer import PrintOptions, blobs_of, print_op, resource_key, resources_text
