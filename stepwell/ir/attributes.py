@@ -182,6 +182,10 @@ class ElementsAttr(Attribute):
         """The elements as a read-only array of the tensor's shape."""
         raise NotImplementedError
 
+    def view(self) -> Array:
+        """As `numpy`, but the elements may lie in another order than row after row: a transpose copies nothing."""
+        return self.numpy()
+
 
 def _check_plain(type_: TensorType | VectorType) -> None:
     """Raise IRError for a constant of a type that only conversions make."""
@@ -226,9 +230,16 @@ class DenseResourceAttr(ElementsAttr):
 
     def numpy(self) -> Array:
         """The blob's array. Raises IRError where the blob's contents are not known."""
+        self._check_size()
+        return self.blob.array.reshape(self.type.static_shape)
+
+    def view(self) -> Array:
+        self._check_size()
+        return self.blob.view.reshape(self.type.static_shape)
+
+    def _check_size(self) -> None:
         if self.blob.size != math.prod(self.type.static_shape):
             raise IRError(f"resource {self.blob.name!r} has {self.blob.size} elements, not those of {self.type}")
-        return self.blob.array.reshape(self.type.static_shape)
 
 
 @interned
@@ -270,10 +281,11 @@ def lazy_elements(
     few. Pages of mapped files that `make` read are given back. `make` must not fail, and give the same each time."""
 
     def made() -> Array:
-        arrays = [source.numpy() for source in sources]
-        array = np.ascontiguousarray(make(*arrays)).reshape(type_.static_shape)
+        arrays = [source.view() for source in sources]
+        array = make(*arrays)
         for source in arrays:
-            forget(source)
+            if not np.may_share_memory(array, source):  # what does is given back by whoever reads it
+                forget(source)
         return array
 
     if math.prod(type_.static_shape) <= INLINE_ELEMENTS:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.errors import IRError
+from stepwell.memory import forget
 
 Array = np.ndarray[Any, Any]
 
@@ -36,9 +37,14 @@ class Blob:
         assert self._array is not None
         return self._array
 
-    @array.setter
-    def array(self, array: Array) -> None:
-        self._array = array
+    def fill(self, array: Array) -> None:
+        """Give it an array, which it keeps."""
+        self._array = np.asanyarray(array, order="C")
+
+    @property
+    def view(self) -> Array:
+        """The elements where they lie, perhaps not row after row."""
+        return self.array
 
     @property
     def size(self) -> int:
@@ -61,7 +67,7 @@ class LazyBlob(Blob):
 
     What stands in the IR between the weights that came in and those that machine code reads is read once, where the
     latter are made; until then it would be one more copy of the model. `make` gives the array, always the same one; it
-    must not fail. An array that is assigned is kept as that of any blob."""
+    must not fail. Filled with an array, it is as any other."""
 
     __slots__ = ("_make", "_shape")
 
@@ -74,16 +80,20 @@ class LazyBlob(Blob):
 
     @property
     def array(self) -> Array:
+        made = self.view
+        dense = np.asanyarray(made, order="C")
+        if dense is not made:
+            forget(made)
+        return dense
+
+    @property
+    def view(self) -> Array:
         if self._array is not None:
             return self._array
-        made = np.asanyarray(self._make(), order="C")
+        made = self._make()
         if made.shape != self._shape:
             raise IRError(f"resource {self.name!r} was made as {list(made.shape)}, not {list(self._shape)}")
         return made
-
-    @array.setter
-    def array(self, array: Array) -> None:
-        self._array = array
 
     @property
     def size(self) -> int:

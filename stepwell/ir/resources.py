@@ -152,6 +152,6 @@ def _fill(blob: Blob, types: Sequence[TensorType], data: Array, digest: str) -> 
         expected = int(np.prod(type_.static_shape)) * numpy_dtype(type_).itemsize
         if expected != data.size:
             raise IRError(f"{data.size} bytes for {type_}, which has {expected}")
-    blob.array = data.view(numpy_dtype(types[0])).reshape(types[0].static_shape)
+    blob.fill(data.view(numpy_dtype(types[0])).reshape(types[0].static_shape))
     if blob.digest != digest:
         raise IRError(f"the bytes have the hash {blob.digest}: the file was changed or is another model's")
