@@ -1,4 +1,4 @@
-"""The garbage collector pauses while a model is compiled.
+"""The garbage collector pauses while a model is compiled or loaded, and while the compiler itself is.
 
 IR is a web of references both ways, all of it alive while passes work on it: searching it for garbage again and again
 takes a third of the time and finds next to nothing."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import __version__
 from stepwell.api import Model
+from stepwell.collector import paused_collector
 from stepwell.errors import EngineError, InputError, StepwellError, TargetError
 from stepwell.way import LaterWay
 
@@ -100,7 +101,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: st
     constants = file.all("constant")
     if verify == "load":
         check(file.path, constants)
-    program = started(file, threads)
+    with paused_collector():
+        program = started(file, threads)
     if verify == "call":
         program.before_first_call = lambda: check(file.path, constants)
     return EngineModel(program)

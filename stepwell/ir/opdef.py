@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import attrs
 from attrs import field
@@ -58,8 +58,7 @@ class Arity(Enum):
     MANY = "many"
 
 
-@attrs.frozen(eq=False)
-class ValueGroup:
+class ValueGroup(NamedTuple):
     """A declared operand or result group; as a descriptor, a value, None or a tuple of values."""
 
     constraint: TypeConstraint
@@ -82,8 +81,7 @@ class ValueGroup:
         return values[start] if size else None
 
 
-@attrs.frozen(eq=False)
-class AttrField:
+class AttrField(NamedTuple):
     """A declared attribute; as a descriptor, the Python value it stands for."""
 
     kind: AttrKind
@@ -107,8 +105,7 @@ class AttrField:
             op.properties[self.name] = self.kind.encode(value)
 
 
-@attrs.frozen(eq=False)
-class RegionField:
+class RegionField(NamedTuple):
     """A declared region; as a descriptor, the region (a tuple of all further ones where variadic)."""
 
     variadic: bool = False
@@ -121,8 +118,7 @@ class RegionField:
         return tuple(op.regions[self.position :]) if self.variadic else op.regions[self.position]
 
 
-@attrs.frozen(eq=False)
-class SuccessorField:
+class SuccessorField(NamedTuple):
     """A declared successor block."""
 
     name: str = ""
@@ -186,8 +182,7 @@ Counts: TypeAlias = tuple["str | None", int, bool]
 """The property that holds the sizes of groups where several vary, how many are one value, whether any varies."""
 
 
-@attrs.frozen
-class OpSpec:
+class OpSpec(NamedTuple):
     """What an op class declares, for the parser, printer, verifier and documentation."""
 
     name: str
@@ -214,11 +209,11 @@ class OpSpec:
         groups = [(n, f) for n, f in fields.items() if isinstance(f, ValueGroup)]
         operand_groups = _bind_groups(cls, [(n, f) for n, f in groups if f.is_operand])
         result_groups = _bind_groups(cls, [(n, f) for n, f in groups if not f.is_operand])
-        attr_fields = {n: attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, AttrField)}
-        region_fields = [attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, RegionField)]
-        region_fields = [attrs.evolve(f, position=i) for i, f in enumerate(region_fields)]
-        successor_fields = [attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, SuccessorField)]
-        successor_fields = [attrs.evolve(f, position=i) for i, f in enumerate(successor_fields)]
+        attr_fields = {n: f._replace(name=n) for n, f in fields.items() if isinstance(f, AttrField)}
+        region_fields = [f._replace(name=n) for n, f in fields.items() if isinstance(f, RegionField)]
+        region_fields = [f._replace(position=i) for i, f in enumerate(region_fields)]
+        successor_fields = [f._replace(name=n) for n, f in fields.items() if isinstance(f, SuccessorField)]
+        successor_fields = [f._replace(position=i) for i, f in enumerate(successor_fields)]
         bound_fields: list[Any] = [
             *operand_groups, *result_groups, *attr_fields.values(), *region_fields, *successor_fields
         ]  # fmt: skip
@@ -243,7 +238,7 @@ def _bind_groups(cls: type, groups: list[tuple[str, ValueGroup]]) -> tuple[Value
     bound, fixed = [], True
     for position, (name, group) in enumerate(groups):
         fixed = fixed and group.arity is Arity.ONE
-        bound.append(attrs.evolve(group, name=name, position=position, fixed_index=position if fixed else -1))
+        bound.append(group._replace(name=name, position=position, fixed_index=position if fixed else -1))
     return tuple(bound)
 
 
