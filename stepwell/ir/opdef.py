@@ -19,7 +19,6 @@ from enum import Enum
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import attrs
-from attrs import field
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, DenseArrayAttr
@@ -193,12 +192,8 @@ class OpSpec(NamedTuple):
     attrs: Mapping[str, AttrField]
     regions: tuple[RegionField, ...]
     successors: tuple[SuccessorField, ...]
-    operand_counts: Counts = field(init=False)
-    result_counts: Counts = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "operand_counts", _counts(self.operands, SEGMENTS[0]))
-        object.__setattr__(self, "result_counts", _counts(self.results, SEGMENTS[1]))
+    operand_counts: Counts
+    result_counts: Counts
 
     @staticmethod
     def of(cls: type[Operation]) -> OpSpec:
@@ -222,6 +217,7 @@ class OpSpec(NamedTuple):
         return OpSpec(
             cls.name, cls.__doc__ or "", frozenset(getattr(cls, "traits", ())), operand_groups, result_groups,
             attr_fields, tuple(region_fields), tuple(successor_fields),
+            _counts(operand_groups, SEGMENTS[0]), _counts(result_groups, SEGMENTS[1]),
         )  # fmt: skip
 
     def segments_name(self, of_operands: bool) -> str | None:
