@@ -150,7 +150,7 @@ def test_a_load_imports_little(digits: Path, tmp_path: Path) -> None:
     )
     environment = {**os.environ, "STEPWELL_CACHE": str(tmp_path / "cache")}
     for _ in range(2):  # the first one leaves there what LLVM says of this machine
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     found = done.stdout.split()
     own = [name for name in found if name.partition(".")[0] == "stepwell"]
     assert "stepwell.engine.model" in own, done.stderr
