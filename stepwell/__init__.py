@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
     from stepwell.collector import paused_collector
 
-    with paused_collector():
+    with paused_collector(lasting=True):
         return getattr(importlib.import_module(_LAZY[name]), name)
 
 
