@@ -5,14 +5,13 @@ A segment is made larger when more is asked of it, and kept for the calls to com
 
 from __future__ import annotations
 
-import ctypes
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stepwell.dialects.buffer import check_sizes, full_shape, memref_type
+from stepwell.dialects.descriptors import SEGMENT_WORDS
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, INT, STRING
 from stepwell.ir.constraints import INDEX_TYPE, MEMREF
@@ -20,9 +19,6 @@ from stepwell.ir.core import Value
 from stepwell.ir.opdef import Op, attr, operand, operands, result
 from stepwell.ir.registry import Dialect
 from stepwell.ir.types import DYNAMIC, I8, I64, INDEX, MemRefType, Type, numpy_dtype
-
-SEGMENT_WORDS = 2
-"""Words of the heap's table for each segment: its address, its capacity in bytes."""
 
 MOST = 1 << 40
 """No size that data tell is larger: beyond, the number of a buffer's bytes might not be representable."""
@@ -218,15 +214,6 @@ def checked_size(label: str, symbol: str, size: int, most: int = MOST) -> int:
 def size_message(symbol: str) -> str:
     """What is said of a number that is no size."""
     return f"the size {symbol!r}, which is decided by data, is negative or too large"
-
-
-def read_descriptor(words: Any, dtype: np.dtype[Any]) -> Any:
-    """The array that a descriptor (address, dims) tells of, in memory of its own."""
-    address, *shape = (int(word) for word in words)
-    array = np.empty(shape, dtype)
-    if array.nbytes:
-        ctypes.memmove(array.ctypes.data, address, math.prod(shape) * dtype.itemsize)
-    return array
 
 
 DIALECT = Dialect.of_module("heap", globals().values(), __doc__, landing="loop")

@@ -9,8 +9,7 @@ place is no argument of the program any more; `name` and `type` say what it is."
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import attrs
+from typing import NamedTuple
 
 from stepwell.dialects.func import FuncOp
 from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, IntegerAttr, StringAttr
@@ -18,8 +17,7 @@ from stepwell.ir.attributes import ArrayAttr, Attribute, DictAttr, IntegerAttr, 
 STATE = "sw.state"
 
 
-@attrs.frozen
-class Kept:
+class Kept(NamedTuple):
     """An argument that is kept: `result` is the number of the result that it becomes. With a `capacity`, the result's
     rows along `axis` go behind the argument's own."""
 

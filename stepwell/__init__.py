@@ -40,7 +40,10 @@ def __getattr__(name: str) -> Any:
     """Import the compiler at its first use: `import stepwell` itself stays fast."""
     if name not in _LAZY:
         raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    from stepwell.collector import paused_collector
+
+    with paused_collector(lasting=True):
+        return getattr(importlib.import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:

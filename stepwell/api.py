@@ -6,9 +6,8 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import attrs
 import numpy as np
 
 from stepwell.collector import paused_collector
@@ -312,8 +311,7 @@ class Model:
         return f"<stepwell.Model ({inputs}) -> ({outputs}){kept}>"
 
 
-@attrs.frozen
-class Stateful:
+class Stateful(NamedTuple):
     """How a program's inputs and outputs are divided between the caller and a state: numbers in the program's order.
 
     What callers see as a list is divided by its parts, all of which are the caller's."""

@@ -21,6 +21,8 @@ LARGE = 1 << 20
 """Bytes from which on a copy has pages of its own,"""
 HUGE = 4 << 20
 """and from which on these may be huge ones, which spare the reader of long rows most misses of the page table."""
+PART = 16 << 20
+"""Bytes of a mapped file that are copied before their pages are given back."""
 
 
 class FileMap(mmap.mmap):
@@ -87,8 +89,24 @@ def _owner(memory: Any) -> Any:
 def aligned_copy(array: Array) -> Array:
     """The same elements in C order, in new memory that begins at a multiple of ALIGNMENT bytes."""
     made = aligned_empty(array.shape, array.dtype)
-    made[...] = array
+    copy(made, array)
     return made
+
+
+def copy(target: Array, source: Array) -> None:
+    """Copy the elements of an array into another one of its shape. Pages of a mapped file are given back as they have
+    been read, so that what is large is not in memory twice."""
+    count = source.nbytes // PART + 1 if is_mapped(source) else 1
+    if count == 1:
+        target[...] = source
+        forget(source)
+        return
+    axis = max(range(source.ndim), key=lambda n: abs(source.strides[n]))
+    to, of = np.moveaxis(target, axis, 0), np.moveaxis(source, axis, 0)
+    step = -(-len(of) // count)
+    for start in range(0, len(of), step):
+        to[start : start + step] = of[start : start + step]
+        forget(of[start : start + step])
 
 
 def aligned_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
@@ -112,12 +130,13 @@ def _new(size: int) -> Bytes:
 
 
 def forget(memory: Array) -> None:
-    """Let go of the pages that lie wholly in a part of a mapped file; they are read again when they are used again.
-    What is in no mapped file stays."""
+    """Let go of the pages that lie wholly in a part of a mapped file, gaps between its elements included; they are read
+    again when they are used again. What is in no mapped file stays."""
     owner = _owner(memory)
-    if not isinstance(owner, FileMap) or not memory.flags.c_contiguous or not memory.nbytes:
+    if not isinstance(owner, FileMap) or not memory.nbytes:
         return
-    start = memory.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
-    begin, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + memory.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    low, high = np.lib.array_utils.byte_bounds(memory)
+    base = np.frombuffer(owner, np.uint8).ctypes.data
+    begin, end = -(-(low - base) // mmap.PAGESIZE) * mmap.PAGESIZE, (high - base) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > begin and hasattr(mmap, "MADV_DONTNEED"):
         owner.madvise(mmap.MADV_DONTNEED, begin, end - begin)

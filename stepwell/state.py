@@ -13,9 +13,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
 import numpy as np
 
 from stepwell.dialects.kept import Kept
@@ -27,8 +26,7 @@ from stepwell.ports import AnyPort, Array, Port, first_rows, tensor_ports
 ALIGNMENT = 64  # bytes; where a state's memory begins
 
 
-@attrs.frozen
-class Cell:
+class Cell(NamedTuple):
     """One pair: the program's input and the result that it becomes."""
 
     input: Port
@@ -52,8 +50,7 @@ class Cell:
         return {name for old, new in sizes if old != new for name in free_symbols(old)}
 
 
-@attrs.frozen
-class StateLayout:
+class StateLayout(NamedTuple):
     """All pairs of a model. States are interchangeable between models whose layouts are equal."""
 
     cells: tuple[Cell, ...]

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-import attrs
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from stepwell.collector import paused_collector
 from stepwell.ir.core import Operation
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@attrs.frozen(eq=False)
-class Way:
+class Way(NamedTuple):
     """What is known. `origin` is a module at the graph landing; None of a model that entered below. `lowered` is None
     of a model without IR."""
 

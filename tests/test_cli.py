@@ -43,7 +43,7 @@ def weighted(tmp_path: Path) -> Path:
         "    func.return", "    %s = graph.sigmoid %k : (tensor<64xf32>) -> tensor<64xf32>\n    func.return"
     ).replace("func.return %b : " + F, f"func.return %b, %s : {F}, tensor<64xf32>").replace(
         '(' + F + ' {onnx.name = "y"})', f'({F} {{onnx.name = "y"}}, tensor<64xf32>)')  # fmt: skip
-    from stepwell.ir.attributes import Blob
+    from stepwell.ir.blobs import Blob
     from stepwell.ir.resources import WeightsFile, module_text
 
     module = parse_module(text, resources={"k": Blob("k", np.linspace(-1, 1, 64, dtype=np.float32))})

@@ -14,7 +14,7 @@ which unpack the arguments of a kernel and run one grain of it, with the scratch
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import NamedTuple
 
 VERSION = 2
 """Goes up with every change of what this page says: code on disk is run by the version that it was made for."""
@@ -74,16 +74,14 @@ HOST_FUNCTION = "sw_host"
 HOST_RUNS = -1
 
 
-@frozen
-class Site:
+class Site(NamedTuple):
     """A place that may report a run-time error; the op index of a report counts these. `label` names the ONNX node."""
 
     message: str
     label: str
 
 
-@frozen
-class ArgsLayout:
+class ArgsLayout(NamedTuple):
     """Where a program finds its arguments: 64-bit slots of `%args`, in this order.
 
     Pointers to the inputs' data, pointers to the outputs' data, the arena, the constants table (an array of pointers),

@@ -20,7 +20,6 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import elf
@@ -87,9 +86,9 @@ def shown(symbol: str, nodes: Mapping[str, Sequence[str]]) -> str:
     return clean if len(clean) <= MOST_NAME else clean[: MOST_NAME - 4] + "...]"
 
 
-def map_path(pid: int) -> Path:
+def map_path(pid: int) -> str:
     """Where perf looks for the map of a process."""
-    return Path(f"/tmp/perf-{pid}.map")
+    return f"/tmp/perf-{pid}.map"
 
 
 def write_lines(lines: Sequence[str]) -> None:
@@ -120,22 +119,23 @@ def _after_fork() -> None:
 def process_start() -> float:
     """When this process began, in seconds as files count them; 0 where the system does not tell."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        with open("/proc/self/stat") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0.0
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def drop_stale(path: Path, start: float) -> None:
+def drop_stale(path: str | os.PathLike[str], start: float) -> None:
     """Remove a map that a process of the same number left, which ended before this one began at `start`. Raises
     OSError where it cannot be removed; what others have written during this process stays."""
     with contextlib.suppress(FileNotFoundError):
-        status = path.lstat()
+        status = os.lstat(path)
         if stat.S_ISREG(status.st_mode) and status.st_mtime < start - 1:
-            path.unlink()
+            os.unlink(path)
 
 
-def append(path: Path, text: str) -> None:
+def append(path: str | os.PathLike[str], text: str) -> None:
     """Add text to a file of our own by one write; a link, and a file that is someone else's, is refused with OSError:
     the folder is everybody's."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepwell.engine.folder import PrivateFolder, usual
@@ -38,7 +37,7 @@ class ObjectCache:
         self._shard_limit = limit // SHARDS
 
     @staticmethod
-    def at(path: Path, limit: int) -> ObjectCache:
+    def at(path: str | os.PathLike[str], limit: int) -> ObjectCache:
         """The cache in a folder. Raises OSError where it cannot be used."""
         return ObjectCache(PrivateFolder.at(path), limit)
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-from attrs import frozen
+from typing import NamedTuple
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -27,8 +26,7 @@ class DamagedObject(ValueError):
     """The bytes are no relocatable ELF64 object."""
 
 
-@frozen
-class Symbols:
+class Symbols(NamedTuple):
     """The non-local names. `arch` is as in a triple; `exported` are those of `defined` that are not hidden. A weak
     undefined symbol may stay undefined and is left out."""
 
@@ -38,8 +36,7 @@ class Symbols:
     undefined: frozenset[str]
 
 
-@frozen
-class Function:
+class Function(NamedTuple):
     """A function that an object defines: its section (an index), and where in it, in bytes."""
 
     name: str
@@ -49,8 +46,7 @@ class Function:
     is_local: bool
 
 
-@frozen
-class Section:
+class Section(NamedTuple):
     """An entry of the section header table. `kind`, `flags`, `link` and `info` are as the ABI has them; `offset` is in
     the object, sizes and `align` are in bytes."""
 
@@ -64,8 +60,7 @@ class Section:
     align: int
 
 
-@frozen
-class Symbol:
+class Symbol(NamedTuple):
     """An entry of the symbol table, and `at` which byte of the object it stands."""
 
     at: int

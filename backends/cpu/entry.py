@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from attrs import field, frozen
-from numpy.typing import DTypeLike
 
 from . import entry_ir, native
 from .abi import ArgsLayout
@@ -20,8 +19,9 @@ ALIGNMENT = 64
 """Bytes to which the arena and each thread's scratch memory are aligned."""
 
 
-def _dtype(spec: DTypeLike) -> np.dtype[Any]:
-    return np.dtype(spec)
+def _dtype(spec: Any) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(spec)
+    return dtype
 
 
 def _shape(dims: Iterable[int | str | None]) -> tuple[int | str | None, ...]:

@@ -20,10 +20,8 @@ from stepwell.dialects.program_attributes import DEMANDS, SCRATCH
 from stepwell.engine.records import BadRecord, Record
 from stepwell.errors import EngineError, StepwellError
 from stepwell.ir.attributes import ArrayAttr, StringAttr
-from stepwell.ir.builder import Builder
 from stepwell.ir.dims import Dim, parse_dim
 from stepwell.ir.parser import parse_module
-from stepwell.ir.printer import print_op
 
 from . import abi
 from .abi import Site
@@ -75,6 +73,8 @@ def head_of(function: FuncOp) -> FuncOp:
     """func.func @main(...) attributes {...} { body }   ->   func.func @main(...) attributes {...} { func.return }
 
     Of the body, what it calls on the host is told by an attribute."""
+    from stepwell.ir.builder import Builder
+
     head = function.clone()
     assert isinstance(head, FuncOp)
     calls = HostProgram.of(function).calls
@@ -99,7 +99,9 @@ def head_of_text(text: str) -> FuncOp:
 
 
 def record_of(executable: Executable) -> dict[str, Any]:
-    """All but objects and constants."""
+    """All but objects and constants. The head is in the generic form, which takes least to read."""
+    from stepwell.ir.printer import PrintOptions, print_op
+
     return {
         "abi": abi.VERSION,
         "processor": {
@@ -107,7 +109,7 @@ def record_of(executable: Executable) -> dict[str, Any]:
             "triple": executable.processor.triple,
             "features": executable.processor.features,
         },
-        "head": print_op(executable.head),
+        "head": print_op(executable.head, PrintOptions(generic=True)),
         "program": executable.program,
         "shares_work": executable.shares_work,
         "sites": [{"message": site.message, "label": site.label} for site in executable.sites],

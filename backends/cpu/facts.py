@@ -14,9 +14,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from pathlib import Path
-
-import attrs
+from typing import NamedTuple
 
 from stepwell.engine.folder import Usual, usual
 
@@ -33,8 +31,7 @@ _TELLING = (
 )  # fmt: skip
 
 
-@attrs.frozen
-class Facts:
+class Facts(NamedTuple):
     """This process's triple, the processor's name and LLVM's feature string of it (`+avx2,-sse4a`), and the version of
     what makes code: `llvmlite 0.48.0, LLVM 20.1.8`."""
 
@@ -66,21 +63,23 @@ def _asked() -> Facts:
 def _name() -> str | None:
     """The name of the record; None where what it depends on cannot be told."""
     try:
-        lines = {line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(_TELLING)}
+        with open("/proc/cpuinfo") as file:
+            lines = {line for line in file.read().splitlines() if line.startswith(_TELLING)}
         library = _library()
-        status = library.stat()
+        status = os.stat(library)
     except (OSError, ValueError, LookupError):
         return None
-    depends = [sorted(lines), str(library), status.st_size, status.st_mtime_ns]
+    depends = [sorted(lines), library, status.st_size, status.st_mtime_ns]
     return f"{hashlib.blake2b(json.dumps(depends).encode(), digest_size=16).hexdigest()}.json"
 
 
-def _library() -> Path:
+def _library() -> str:
     """The file of LLVM's library, which is not imported for that. Raises LookupError, OSError."""
     package = importlib.util.find_spec("llvmlite")
     for folder in package.submodule_search_locations or () if package else ():
-        for path in sorted((Path(folder) / "binding").glob("*llvmlite*")):
-            if path.is_file():
+        inside = os.path.join(folder, "binding")
+        for name in sorted(os.listdir(inside) if os.path.isdir(inside) else ()):
+            if "llvmlite" in name and os.path.isfile(path := os.path.join(inside, name)):
                 return path
     raise LookupError("llvmlite")
 
@@ -92,11 +91,11 @@ def _read(found: Usual, name: str) -> Facts | None:
         made = Facts(**fields)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return made if all(isinstance(value, str) and value for value in attrs.astuple(made)) else None
+    return made if all(isinstance(value, str) and value for value in made) else None
 
 
 def _write(found: Usual, name: str, kept: Facts) -> None:
     with contextlib.suppress(OSError):
         with found.folder.writing(SHELF, name) as file:
-            file.write(json.dumps(attrs.asdict(kept)).encode())
+            file.write(json.dumps(kept._asdict()).encode())
         found.folder.shrink(SHELF, KEPT)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.dialects.heap import SEGMENT_WORDS
+from stepwell.dialects.descriptors import SEGMENT_WORDS
 
 from . import native
 

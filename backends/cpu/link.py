@@ -19,11 +19,10 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
-import numpy.typing as npt
 
 from .elf import DamagedObject, Section, Symbol, section_bytes, sections_of, table_of
 
@@ -47,15 +46,14 @@ _SLOT = 8
 _JUMP = bytes.fromhex("ff25")  # jmp *offset(%rip)
 _JUMP_BYTES = 16
 
-Words = npt.NDArray[Any]
+Words = np.ndarray[Any, np.dtype[Any]]
 
 
 class NotLinked(ValueError):
     """Objects that do not link: the text says why."""
 
 
-@attrs.frozen(eq=False)
-class Linked:
+class Linked(NamedTuple):
     """Code in memory, and the addresses of what the objects export."""
 
     addresses: Mapping[str, int]
@@ -81,7 +79,7 @@ class Pages:
 
     def view(self) -> Words:
         """The bytes, for as long as these pages are kept."""
-        return np.ctypeslib.as_array((ctypes.c_uint8 * self.size).from_address(self.address))
+        return np.frombuffer(memoryview((ctypes.c_uint8 * self.size).from_address(self.address)), np.uint8)
 
     def protect(self, start: int, size: int, access: int) -> None:
         """Say what may be done with a part from now on. Raises NotLinked."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from os.path import join
 
-_ROOT = Path("/")
+_ROOT = "/"
 
 
-def usable_cores(root: Path = _ROOT) -> int:
+def usable_cores(root: str | os.PathLike[str] = _ROOT) -> int:
     """The number of threads worth running: physical cores in the affinity mask, at most the cgroup's CPU quota.
 
     Two hardware threads of one core share its FMA units and its L1 and L2 caches, so a core counts once. A quota of
@@ -29,35 +29,36 @@ def allowed_cpus() -> int:
     return len(_affinity())
 
 
-def cpu_quota(root: Path = _ROOT) -> float | None:
+def cpu_quota(root: str | os.PathLike[str] = _ROOT) -> float | None:
     """The CPUs that the process's cgroup and all its parents grant (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`), or
     None where nothing limits it."""
     grants = [*_quotas_v2(root), *_quotas_v1(root)]
     return min(grants, default=None)
 
 
-def cache_bytes(level: int, root: Path = _ROOT) -> int | None:
+def cache_bytes(level: int, root: str | os.PathLike[str] = _ROOT) -> int | None:
     """Size in bytes of CPU 0's data or unified cache of `level` (1, 2 or 3)."""
-    for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        if _read(index / "level") == str(level) and _read(index / "type") in ("Data", "Unified"):
-            return _size(_read(index / "size"))
+    caches = join(root, "sys/devices/system/cpu/cpu0/cache")
+    for index in sorted(name for name in _names(caches) if name.startswith("index")):
+        if _read(caches, index, "level") == str(level) and _read(caches, index, "type") in ("Data", "Unified"):
+            return _size(_read(caches, index, "size"))
     return None
 
 
-def has_sha256(root: Path = _ROOT) -> bool:
+def has_sha256(root: str | os.PathLike[str] = _ROOT) -> bool:
     """Whether the processor has instructions for SHA-256 (x86 SHA extensions, ARMv8 SHA2), which make it the fastest
     of the hashes that nobody can forge."""
-    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
+    for line in (_read(root, "proc/cpuinfo") or "").splitlines():
         name, _, flags = line.partition(":")
         if name.strip() in ("flags", "Features"):
             return not {"sha_ni", "sha2"}.isdisjoint(flags.split())
     return False
 
 
-def available_bytes(root: Path = _ROOT) -> int | None:
+def available_bytes(root: str | os.PathLike[str] = _ROOT) -> int | None:
     """The memory that the process may still take without being killed: what the kernel calls available, with free swap,
     and at most what the memory limits of the process's cgroup and all its parents leave. None where it is not told."""
-    fields = dict(line.split(":", 1) for line in (_read(root / "proc/meminfo") or "").splitlines() if ":" in line)
+    fields = dict(line.split(":", 1) for line in (_read(root, "proc/meminfo") or "").splitlines() if ":" in line)
     free = [_kilobytes(fields.get(name, "")) for name in ("MemAvailable", "SwapFree")]
     found = [] if free[0] is None else [free[0] + (free[1] or 0)]
     return min([*found, *_left_by_cgroups(root)], default=None)
@@ -75,14 +76,14 @@ _MEMORY_FILES = (
 )
 
 
-def _left_by_cgroups(root: Path) -> Iterator[int]:
+def _left_by_cgroups(root: str | os.PathLike[str]) -> Iterator[int]:
     for controllers, path in _cgroups(root):
         for controller, mount, limit, usage, cache in _MEMORY_FILES:
             if controller in controllers.split(","):
-                for folder in _upwards(root / "sys/fs/cgroup" / mount, path):
-                    most, used = _read(folder / limit) or "", _read(folder / usage) or ""
+                for folder in _upwards(join(root, "sys/fs/cgroup", mount), path):
+                    most, used = _read(folder, limit) or "", _read(folder, usage) or ""
                     if most.isdecimal() and used.isdecimal():
-                        stat = dict(line.split(" ", 1) for line in (_read(folder / "memory.stat") or "").splitlines())
+                        stat = dict(line.split(" ", 1) for line in (_read(folder, "memory.stat") or "").splitlines())
                         yield max(0, int(most) - int(used) + int(stat.get(cache, "0")))
 
 
@@ -100,41 +101,41 @@ def _affinity() -> Collection[int]:
     return range(os.cpu_count() or 1)
 
 
-def _core_of(cpu: int, root: Path) -> tuple[str, ...]:
-    topology = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
-    package, core = _read(topology / "physical_package_id"), _read(topology / "core_id")
+def _core_of(cpu: int, root: str | os.PathLike[str]) -> tuple[str, ...]:
+    topology = join(root, f"sys/devices/system/cpu/cpu{cpu}/topology")
+    package, core = _read(topology, "physical_package_id"), _read(topology, "core_id")
     return (str(cpu),) if package is None or core is None else (package, core)
 
 
-def _quotas_v2(root: Path) -> Iterator[float]:
+def _quotas_v2(root: str | os.PathLike[str]) -> Iterator[float]:
     for controllers, path in _cgroups(root):
         if controllers == "":
-            for folder in _upwards(root / "sys/fs/cgroup", path):
-                quota, _, period = (_read(folder / "cpu.max") or "max").partition(" ")
+            for folder in _upwards(join(root, "sys/fs/cgroup"), path):
+                quota, _, period = (_read(folder, "cpu.max") or "max").partition(" ")
                 yield from _ratio(quota, period)
 
 
-def _quotas_v1(root: Path) -> Iterator[float]:
+def _quotas_v1(root: str | os.PathLike[str]) -> Iterator[float]:
     for controllers, path in _cgroups(root):
         if "cpu" in controllers.split(","):
             for mount in ("cpu", "cpu,cpuacct"):
-                for folder in _upwards(root / "sys/fs/cgroup" / mount, path):
-                    yield from _ratio(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+                for folder in _upwards(join(root, "sys/fs/cgroup", mount), path):
+                    yield from _ratio(_read(folder, "cpu.cfs_quota_us"), _read(folder, "cpu.cfs_period_us"))
 
 
-def _cgroups(root: Path) -> Iterator[tuple[str, str]]:
+def _cgroups(root: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     """(controllers, path) of each line of /proc/self/cgroup; v2's line has no controllers."""
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+    for line in (_read(root, "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         yield controllers, path
 
 
-def _upwards(mount: Path, path: str) -> Iterator[Path]:
+def _upwards(mount: str, path: str) -> Iterator[str]:
     """The cgroup's folder and all above it, up to the mount point. In a container the path may name folders outside
     of what is mounted: those do not exist here and the mount point itself is the group."""
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for count in range(len(parts), -1, -1):
-        yield mount.joinpath(*parts[:count])
+        yield join(mount, *parts[:count])
 
 
 def _ratio(quota: str | None, period: str | None) -> Iterator[float]:
@@ -155,8 +156,16 @@ def _size(text: str | None) -> int | None:
     return int(digits) * scale if digits.isdigit() else None
 
 
-def _read(path: Path) -> str | None:
+def _names(folder: str) -> list[str]:
     try:
-        return path.read_text().strip()
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _read(*path: str | os.PathLike[str]) -> str | None:
+    try:
+        with open(join(*path)) as file:
+            return file.read().strip()
     except OSError:
         return None

@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import evolve, field, frozen
 
-from stepwell.dialects.cpu import ShareOp, TracedShareOp
+from stepwell.dialects.descriptors import SEGMENT_WORDS, read_descriptor
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.heap import SEGMENT_WORDS, read_descriptor
 from stepwell.dialects.host_calls import pending_error
 from stepwell.errors import InputError, RuntimeError, StateError, TargetError
-from stepwell.ir.attributes import ElementsAttr
+from stepwell.ir.attributes import DenseResourceAttr, ElementsAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols, solve_for, symbol
-from stepwell.ir.passes import PassContext
+from stepwell.memory import aligned_copy
 
 from . import announce, jit, machine, native
 from .abi import HOST_FUNCTION, Site
@@ -382,6 +381,8 @@ def _externals(executable: Executable) -> dict[str, int]:
 
 def shares_work(lowered: Operation) -> bool:
     """Whether a lowered program ever shares grains out; one that does not leaves the team asleep."""
+    from stepwell.dialects.cpu import ShareOp, TracedShareOp
+
     return any(isinstance(op, (ShareOp, TracedShareOp)) for op in lowered.walk())
 
 
@@ -403,6 +404,7 @@ def objects(module: Operation, target: CpuTarget) -> list[bytes]:
 def _emitted(
     module: Operation, target: CpuTarget, sharing: ShareOut | None = None, sanitize: bool = False
 ) -> tuple[Operation, EmittedModule]:
+    from stepwell.ir.passes import PassContext
     from stepwell.lowering.loop.sanitize import Sanitize  # what makes code is not needed where there is some
 
     from .emit import emit_module
@@ -424,13 +426,15 @@ def program_of(module: Operation) -> FuncOp:
 
 
 def aligned_constant(elements: ElementsAttr) -> Array:
-    """The bytes of a constant at a 64-byte boundary: where they are if they lie so, else in a copy."""
-    array = np.ascontiguousarray(elements.numpy())
-    if array.ctypes.data % ALIGNMENT == 0:
+    """The elements of a constant, row after row from a 64-byte boundary: where they are if they lie so, else in a copy,
+    which the IR keeps instead: what is built of it later shares that."""
+    array = elements.view()
+    if array.ctypes.data % ALIGNMENT == 0 and array.flags.c_contiguous:
         return array
-    memory = aligned_bytes(array.nbytes)[: array.nbytes]
-    memory[:] = array.reshape(-1).view(np.uint8)
-    return memory
+    made = aligned_copy(array)
+    if isinstance(elements, DenseResourceAttr):
+        elements.blob.fill(made)
+    return made
 
 
 def _argument(port: Port) -> Argument:

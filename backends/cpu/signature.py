@@ -4,10 +4,9 @@ sizes."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from attrs import frozen
 
 from stepwell.dialects.func import FuncOp
 from stepwell.dialects.kept import kept_in
@@ -22,8 +21,7 @@ from stepwell.ir.types import DYNAMIC, MemRefType, TensorType, Type, numpy_dtype
 from .abi import ArgsLayout
 
 
-@frozen
-class Port:
+class Port(NamedTuple):
     """An input or output: its name, element type and sizes (symbolic where they vary).
 
     Of an output that is `published`, the argument is a descriptor: address and dims, which the program writes. An input
@@ -44,8 +42,7 @@ class Port:
         return self.capacity > 0
 
 
-@frozen
-class Signature:
+class Signature(NamedTuple):
     """The arguments of a program in their order: inputs, outputs, the heap and the arena where there are such.
 
     `arena_bytes` is the arena's size over the symbols of the inputs' dims, `segments` counts those of the heap (0 where

@@ -9,8 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-
-from attrs import frozen
+from typing import NamedTuple
 
 from stepwell.errors import TargetError
 
@@ -28,8 +27,7 @@ _NOT_CHECKED = frozenset({"64bit", "evex512", "cx8", "mmx", "fxsr", "cmov", "sse
 _NAMES = ("cpu", "x86-64-v4", "x86-64-v3", "x86-64", "aarch64")
 
 
-@frozen
-class Processor:
+class Processor(NamedTuple):
     """What code needs of a machine: the target it was made for, by name, triple and LLVM feature string."""
 
     name: str
@@ -47,8 +45,7 @@ class Processor:
         return frozenset(flag[1:] for flag in self.features.split(",") if flag.startswith("+"))
 
 
-@frozen
-class CpuTarget:
+class CpuTarget(NamedTuple):
     """A processor to compile for. Equal targets give equal code, so a target is part of every cache key.
 
     Sizes are in bytes. `*_bandwidth` are assumed sustained bytes per cycle and core, from L1 into the register file and

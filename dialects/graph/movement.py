@@ -25,7 +25,7 @@ from stepwell.dialects.graph.shape import check_list, list_length, list_size, sh
 from stepwell.dialects.graph.slicing import slice_bounds
 from stepwell.dialects.graph.symbols import DataDependentOp, ShapedByTypeOp, fresh_dim, run_time_shape
 from stepwell.errors import IRError, RuntimeError
-from stepwell.ir.attributes import Attribute
+from stepwell.ir.attributes import Attribute, DenseResourceAttr, lazy_elements
 from stepwell.ir.attrkinds import INT, INTS, enum
 from stepwell.ir.constraints import INDEX_LIST, TENSOR
 from stepwell.ir.core import Value
@@ -77,7 +77,11 @@ class TransposeOp(GraphOp):
     def fold(self, constants: Sequence[Attribute | None]) -> Sequence[Attribute | Value] | None:
         if list(self.permutation) == sorted(self.permutation):
             return [self.x]
-        return super().fold(constants)
+        (x,) = constants
+        if not isinstance(x, DenseResourceAttr):
+            return super().fold(constants)
+        axes, name = self.permutation, self.result.name or "folded"
+        return [lazy_elements(lambda array: np.transpose(array, axes), [x], tensor_type(self.result), name)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         return np.transpose(args[0], self.permutation)

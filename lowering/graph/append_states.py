@@ -70,7 +70,7 @@ def _append(function: FuncOp, kept: Kept, limits: Mapping[str, int], growth: dic
     Builder.before(op).insert(made)
     made.result.name = present.name
     op.replace_with([made.result])
-    set_kept(function, attrs.evolve(kept, axis=op.axis, capacity=limits[name]))
+    set_kept(function, kept._replace(axis=op.axis, capacity=limits[name]))
     return None
 
 

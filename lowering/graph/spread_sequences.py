@@ -237,7 +237,7 @@ def _moved(kept: Sequence[Kept], given: Sequence[Type], returned: Sequence[Type]
         return sum(len(part_names(type_)) if is_list(type_) else 1 for type_ in types[:number])
 
     return [
-        attrs.evolve(pair, argument=place(pair.argument, given), result=place(pair.result, returned)) for pair in kept
+        pair._replace(argument=place(pair.argument, given), result=place(pair.result, returned)) for pair in kept
     ]
 
 

@@ -15,7 +15,7 @@ from stepwell.dialects.builtin import ModuleOp
 from stepwell.dialects.func import FuncOp, ReturnOp
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, PadOp, UnpackOp, tensor_type
-from stepwell.ir.attributes import Attribute, Blob, DenseResourceAttr
+from stepwell.ir.attributes import Attribute, lazy_elements
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
@@ -211,8 +211,7 @@ def as_plain(builder: Builder, value: Value, type_: TensorType, axis: Layout) ->
 
 def blank(type_: TensorType) -> ConstantOp:
     """A constant of a type for which no memory is needed."""
-    zeros = np.broadcast_to(np.zeros((), numpy_dtype(type_.element)), tuple(map(int, type_.shape)))  # type: ignore[arg-type]
-    return ConstantOp(value=DenseResourceAttr(Blob("blank", zeros), type_))
+    return ConstantOp(value=lazy_elements(lambda: np.zeros(type_.static_shape, numpy_dtype(type_)), (), type_, "blank"))
 
 
 def _returning(function: FuncOp, result: Value) -> Operation:

@@ -15,13 +15,14 @@ from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import ConstantOp, GenericOp, KernelOp, ReshapeOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
-from stepwell.ir.attributes import AffineMapAttr, ArrayAttr, Blob, DenseResourceAttr, ElementsAttr
+from stepwell.ir.attributes import AffineMapAttr, ArrayAttr, DenseResourceAttr, ElementsAttr
+from stepwell.ir.blobs import Blob
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import BlockArgument, Operation, Value
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import TensorType
 from stepwell.lowering.tensor.stages import stages_of
-from stepwell.memory import aligned_copy, forget
+from stepwell.memory import Array, aligned_empty, copy, forget
 
 Packed = dict[ElementsAttr, dict[object, Value]]
 """The packed forms of constants that have readers left, by what they depend on."""
@@ -114,22 +115,29 @@ def packed_elements(
 ) -> ElementsAttr:
     """The elements, seen in a shape, in reading order; the dim at `position` is cut into zero-padded panels that run
     innermost."""
-    grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
     places = reading.dim_results()
-    source = value.numpy().reshape(seen)
+    source = value.view().reshape(seen)
     if None not in places and len(set(places)) == len(places) == len(shape):
         array = source.transpose([places.index(d) for d in range(len(shape))])
     else:
+        grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
         array = np.broadcast_to(source[tuple(reading.evaluate(grids, ()))], shape)
-    size = shape[position]
-    count = -(-size // panel)
-    if count * panel != size:
-        widths = [(0, 0)] * array.ndim
-        widths[position] = (0, count * panel - size)
-        array = np.pad(array, widths)
-    split = array.reshape(*array.shape[:position], count, panel, *array.shape[position + 1 :])
-    made = aligned_copy(np.moveaxis(split, position + 1, -1))  # as machine code reads it: it is not copied again
+    made = in_panels(array, position, panel)
     forget(source)
     name = value.blob.name if isinstance(value, DenseResourceAttr) else "w"
     type_ = TensorType(tuple(int(n) for n in made.shape), value.tensor_type.element)
     return DenseResourceAttr(Blob(f"{name}_packed", made), type_)
+
+
+def in_panels(array: Array, position: int, panel: int) -> Array:
+    """A copy in which the dim at `position` is cut into zero-padded panels that run innermost: [4, 10, 3] in panels of
+    8 at 1 is [4, 2, 3, 8]. It lies as machine code reads it, and is not copied again."""
+    before, size, behind = array.shape[:position], array.shape[position], array.shape[position + 1 :]
+    made = aligned_empty((*before, -(-size // panel), *behind, panel), array.dtype)
+    target, source = np.moveaxis(made, (position, -1), (0, 1)), np.moveaxis(array, position, 0)
+    whole, rest = divmod(size, panel)
+    copy(target[:whole], source[: whole * panel].reshape(whole, panel, *before, *behind))
+    if rest:
+        copy(target[whole, :rest], source[whole * panel :])
+        target[whole, rest:] = 0
+    return made

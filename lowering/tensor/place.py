@@ -33,7 +33,7 @@ from stepwell.dialects.tensor import (
 )
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, AffineExpr, const, dim
-from stepwell.ir.attributes import Blob, DenseResourceAttr
+from stepwell.ir.attributes import lazy_elements
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
@@ -79,9 +79,11 @@ def padded_constant(op: PadOp) -> Value:
     source = op.x.defining_op
     assert isinstance(source, ConstantOp)
     widths = list(zip(op.low, op.high, strict=True))
-    array = np.pad(source.value.numpy(), widths, constant_values=typed_constant(op.value))  # type: ignore[arg-type]
-    type_ = tensor_type(op.result)
-    value = DenseResourceAttr(Blob(f"{source.result.name or 'w'}_padded", np.ascontiguousarray(array)), type_)
+    outside = typed_constant(op.value)  # type: ignore[arg-type]
+    value = lazy_elements(
+        lambda array: np.pad(array, widths, constant_values=outside),
+        [source.value], tensor_type(op.result), f"{source.result.name or 'w'}_padded",
+    )  # fmt: skip
     return Builder.before(op).insert(ConstantOp(value=value)).result
 
 

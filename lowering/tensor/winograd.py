@@ -43,17 +43,17 @@ from stepwell.dialects.tensor import (
 )
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
-from stepwell.ir.attributes import Blob, DenseResourceAttr
+from stepwell.ir.attributes import lazy_elements
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.passes import Pass, PassContext
-from stepwell.ir.types import F32, F64, TensorType, bit_width, numpy_dtype
+from stepwell.ir.types import F32, F64, TensorType, bit_width
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.layout import split_index
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.sizes import size_of
-from stepwell.memory import aligned_empty, forget
+from stepwell.memory import aligned_empty
 
 Array = np.ndarray[Any, Any]
 
@@ -240,10 +240,11 @@ class Rewrite:
         source = self.op.inputs[1].defining_op
         assert isinstance(source, ConstantOp)
         axes = [window.weights_axis for window in self.windows]
-        array = transformed(source.value.numpy(), axes, numpy_dtype(self.element))
-        forget(source.value.numpy())
-        blob = Blob(f"{source.result.name or 'w'}_winograd", array)
-        value = DenseResourceAttr(blob, TensorType(array.shape, self.element))
+        left = [size for axis, size in enumerate(source.value.tensor_type.shape) if axis not in axes]
+        value = lazy_elements(
+            lambda array: transformed(array, axes, array.dtype), [source.value],
+            TensorType((*[PRODUCTS] * len(axes), *left), self.element), f"{source.result.name or 'w'}_winograd",
+        )  # fmt: skip
         return self.builder.insert(ConstantOp(value=value)).result
 
     def products(self, data: Value, weights: Value, tiles: dict[int, Dim]) -> Value:

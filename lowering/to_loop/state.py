@@ -15,8 +15,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import attrs
-
 from stepwell.dialects import buffer, func, kernel, loop
 from stepwell.dialects.kept import Kept, kept_by
 from stepwell.dialects.schedule import ScheduleAttr
@@ -55,7 +53,7 @@ def in_place(function: func.FuncOp) -> dict[int, Kept]:
 
 def described(kept: Kept, name: str, type_: Attribute) -> Kept:
     """With what the caller must know of the result, which is no argument of the program."""
-    return attrs.evolve(kept, name=name, type=type_.value if isinstance(type_, StringAttr) else "")
+    return kept._replace(name=name, type=type_.value if isinstance(type_, StringAttr) else "")
 
 
 def convert_room(program: Program, op: RoomOp) -> None:

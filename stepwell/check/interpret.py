@@ -11,8 +11,8 @@ import numpy as np
 
 from stepwell.dialects import buffer, kernel
 from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.descriptors import read_descriptor
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.heap import read_descriptor
 from stepwell.dialects.host_calls import HostProgram
 from stepwell.dialects.tensor import GenericOp
 from stepwell.errors import StepwellError

@@ -33,7 +33,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from attrs import field, frozen
 
@@ -153,12 +153,11 @@ def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-@frozen
-class Mapped:
+class Mapped(NamedTuple):
     """A section of a mapped file: its bytes (read-only), and what they should hash to."""
 
     kind: str
-    data: Bytes = field(eq=False)
+    data: Bytes
     digest: bytes
 
     def is_intact(self) -> bool:
@@ -166,8 +165,7 @@ class Mapped:
         return digest(self.data) == self.digest
 
 
-@frozen
-class Container:
+class Container(NamedTuple):
     """A mapped file whose header and table are in order; sections are checked by who uses them."""
 
     path: str

@@ -21,8 +21,7 @@ import stat
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import attrs
 
@@ -46,12 +45,13 @@ class PrivateFolder:
     descriptor: int
 
     @staticmethod
-    def at(path: Path) -> PrivateFolder:
+    def at(path: str | os.PathLike[str]) -> PrivateFolder:
         """The folder, which is made where it does not exist. Raises OSError where it cannot be used, also for one that
         belongs to someone else or that others may write to."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = os.fspath(path).rstrip("/") or "/"
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o700)
+            os.mkdir(path, mode=0o700)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _check_private(descriptor)
@@ -124,8 +124,7 @@ class PrivateFolder:
             os.close(descriptor)
 
 
-@attrs.frozen
-class Usual:
+class Usual(NamedTuple):
     """The folder that the environment names, and the most bytes it may hold."""
 
     folder: PrivateFolder
@@ -154,7 +153,7 @@ def _opened(named: str, size: str, user: int) -> Usual | None:
         return None
     try:
         limit = int(size) if size else DEFAULT_MIB
-        path = Path(named) if named else _usual_path()
+        path = named or _usual_path()
         return Usual(PrivateFolder.at(path), limit << 20) if limit > 0 else None
     except (OSError, ValueError, RuntimeError) as error:
         warnings.warn(f"compiled code is not cached: {error}; {FOLDER_VARIABLE}=off says that this is meant",
@@ -162,9 +161,13 @@ def _opened(named: str, size: str, user: int) -> Usual | None:
         return None
 
 
-def _usual_path() -> Path:
+def _usual_path() -> str:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "stepwell"
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+        if not os.path.isabs(base):
+            raise RuntimeError("the user has no home directory")
+    return os.path.join(base, "stepwell")
 
 
 def _check_private(folder: int) -> None:

@@ -9,52 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stepwell import __version__
-from stepwell.api import Model
+from stepwell.collector import paused_collector
 from stepwell.errors import EngineError, InputError, StepwellError, TargetError
-from stepwell.way import LaterWay
 
 from .container import Container, Mapped, Section, damaged, write
 from .records import BadRecord, Record, to_bytes
 
 if TYPE_CHECKING:
+    from stepwell.api import Model
     from stepwell.backends.cpu.executable import Executable
     from stepwell.backends.cpu.model import CpuModel
-    from stepwell.compiler import Options
-    from stepwell.ir.core import Operation
-    from stepwell.ir.passes import PassContext
 
 VERIFY = ("call", "load", "never")
-
-
-class EngineModel(Model):
-    """A model from an engine file: it runs, and that is all. There is no IR behind it."""
-
-    def __init__(self, program: CpuModel) -> None:
-        super().__init__(program, program.executable.head, LaterWay(_no_source))
-
-    @property
-    def context(self) -> PassContext:
-        """Empty: no pass was run here."""
-        from stepwell.ir.passes import PassContext
-
-        return PassContext()
-
-    def fetching(self, names: tuple[str, ...]) -> Model:
-        """Raises InputError."""
-        raise InputError(f"{', '.join(names)}: an engine file holds machine code, which has no intermediates to fetch: "
-                         "compile the model from its source")  # fmt: skip
-
-    def profile(self, *args: Any, **options: Any) -> Any:
-        """Raises InputError."""
-        raise InputError("an engine file holds machine code without clocks, which cannot be profiled: "
-                         "compile the model from its source")  # fmt: skip
-
-
-def _no_source() -> tuple[Operation, Options]:
-    raise EngineError("an engine file holds machine code, without the IR that it was made from")
 
 
 def save(path: str | os.PathLike[str], executable: Executable) -> None:
@@ -100,10 +69,13 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, verify: st
     constants = file.all("constant")
     if verify == "load":
         check(file.path, constants)
-    program = started(file, threads)
-    if verify == "call":
-        program.before_first_call = lambda: check(file.path, constants)
-    return EngineModel(program)
+    with paused_collector(lasting=True):  # around the imports too, which make more objects than the model
+        from .loaded import EngineModel
+
+        program = started(file, threads)
+        if verify == "call":
+            program.before_first_call = lambda: check(file.path, constants)
+        return EngineModel(program)
 
 
 def check(path: str, constants: Sequence[Mapped]) -> None:

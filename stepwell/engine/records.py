@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-from attrs import frozen
+from typing import Any, NamedTuple, TypeVar
 
 from stepwell.errors import StepwellError
 
@@ -21,8 +19,7 @@ class BadRecord(ValueError):
     """Metadata without the values that it must have: where, and what is wrong."""
 
 
-@frozen
-class Record:
+class Record(NamedTuple):
     """A JSON object; `where` leads to it. All methods raise BadRecord for a value that is missing or another one."""
 
     fields: dict[str, Any]

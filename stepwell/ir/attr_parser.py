@@ -14,7 +14,6 @@ from stepwell.ir.attributes import (
     AffineMapAttr,
     ArrayAttr,
     Attribute,
-    Blob,
     DenseArrayAttr,
     DenseAttr,
     DenseResourceAttr,
@@ -29,6 +28,7 @@ from stepwell.ir.attributes import (
     UnitAttr,
     integer_range,
 )
+from stepwell.ir.blobs import Blob
 from stepwell.ir.lexer import Kind, Token
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.type_parser import TypeParser

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -12,6 +11,7 @@ import numpy as np
 
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
+from stepwell.ir.blobs import Array, Blob, LazyBlob
 from stepwell.ir.interned import Interned, interned
 from stepwell.ir.types import (
     F32,
@@ -30,8 +30,7 @@ from stepwell.ir.types import (
     numpy_dtype,
     tensor_of,
 )
-
-Array = np.ndarray[Any, Any]
+from stepwell.memory import forget
 
 
 class Attribute(Interned):
@@ -169,29 +168,6 @@ class AffineMapAttr(Attribute):
     map: AffineMap
 
 
-class Blob:
-    """A named array that lives outside the IR text: a model's weights, memory-mapped or in memory; row-major and dense.
-
-    `digest` is the BLAKE2b hash (16 bytes, hex) of its bytes in row-major order, computed once on demand."""
-
-    __slots__ = ("_digest", "array", "name")
-
-    def __init__(self, name: str, array: Array) -> None:
-        self.name = name
-        self.array = np.asanyarray(array, order="C")
-        self._digest: str | None = None
-
-    @property
-    def digest(self) -> str:
-        """The content hash."""
-        if self._digest is None:
-            data = self.array.reshape(-1)
-            if data.dtype == object:
-                raise IRError(f"resource {self.name!r} holds objects, which have no bytes")
-            self._digest = hashlib.blake2b(data.view(np.uint8).data, digest_size=16).hexdigest()
-        return self._digest
-
-
 class ElementsAttr(Attribute):
     """The elements of a constant tensor, wherever they are kept."""
 
@@ -205,6 +181,10 @@ class ElementsAttr(Attribute):
     def numpy(self) -> Array:
         """The elements as a read-only array of the tensor's shape."""
         raise NotImplementedError
+
+    def view(self) -> Array:
+        """As `numpy`, but the elements may lie in another order than row after row: a transpose copies nothing."""
+        return self.numpy()
 
 
 def _check_plain(type_: TensorType | VectorType) -> None:
@@ -250,9 +230,16 @@ class DenseResourceAttr(ElementsAttr):
 
     def numpy(self) -> Array:
         """The blob's array. Raises IRError where the blob's contents are not known."""
-        if self.blob.array.size != math.prod(self.type.static_shape):
-            raise IRError(f"resource {self.blob.name!r} has {self.blob.array.size} elements, not those of {self.type}")
+        self._check_size()
         return self.blob.array.reshape(self.type.static_shape)
+
+    def view(self) -> Array:
+        self._check_size()
+        return self.blob.view.reshape(self.type.static_shape)
+
+    def _check_size(self) -> None:
+        if self.blob.size != math.prod(self.type.static_shape):
+            raise IRError(f"resource {self.blob.name!r} has {self.blob.size} elements, not those of {self.type}")
 
 
 @interned
@@ -285,6 +272,25 @@ def elements(array: Array, type_: TensorType | None = None, name: str = "c") -> 
     if array.size <= INLINE_ELEMENTS:
         return DenseAttr(type_, np.ascontiguousarray(array).tobytes())
     return DenseResourceAttr(Blob(name, array), type_)
+
+
+def lazy_elements(
+    make: Callable[..., Array], sources: Sequence[ElementsAttr], type_: TensorType, name: str = "c"
+) -> ElementsAttr:
+    """The elements that `make` gives of the arrays of others, as a constant of a type: made when they are read, but for
+    few. Pages of mapped files that `make` read are given back. `make` must not fail, and give the same each time."""
+
+    def made() -> Array:
+        arrays = [source.view() for source in sources]
+        array = make(*arrays)
+        for source in arrays:
+            if not np.may_share_memory(array, source):  # what does is given back by whoever reads it
+                forget(source)
+        return array
+
+    if math.prod(type_.static_shape) <= INLINE_ELEMENTS:
+        return elements(made(), type_, name)
+    return DenseResourceAttr(LazyBlob(name, type_.static_shape, made), type_)
 
 
 @interned

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import (
@@ -25,8 +23,7 @@ from stepwell.ir.attributes import (
 from stepwell.ir.types import F64, I1, I64, FunctionType, Type
 
 
-@attrs.frozen
-class AttrKind:
+class AttrKind(NamedTuple):
     """A kind of attribute: its description, both conversions, and what attributes it accepts.
 
     A kind with `keywords` is written as a bare word in custom forms."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import attrs
+from typing import NamedTuple
 
 from stepwell.ir.types import (
     ComplexType,
@@ -20,8 +19,7 @@ from stepwell.ir.types import (
 )
 
 
-@attrs.frozen
-class TypeConstraint:
+class TypeConstraint(NamedTuple):
     """A predicate over types with its description: `a tensor of floats`."""
 
     description: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 import bisect
 import re
 from enum import Enum
-
-import attrs
+from typing import NamedTuple
 
 from stepwell.errors import ParseError
 
@@ -33,8 +32,7 @@ class Kind(Enum):
         return f"{'an' if self.value[0] in 'aeiou' else 'a'} {self.value}"
 
 
-@attrs.frozen
-class Token:
+class Token(NamedTuple):
     """A piece of the text and where it starts."""
 
     kind: Kind

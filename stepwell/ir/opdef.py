@@ -16,10 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import attrs
-from attrs import field
 
 from stepwell.errors import IRError
 from stepwell.ir.attributes import Attribute, DenseArrayAttr
@@ -58,8 +57,7 @@ class Arity(Enum):
     MANY = "many"
 
 
-@attrs.frozen(eq=False)
-class ValueGroup:
+class ValueGroup(NamedTuple):
     """A declared operand or result group; as a descriptor, a value, None or a tuple of values."""
 
     constraint: TypeConstraint
@@ -82,8 +80,7 @@ class ValueGroup:
         return values[start] if size else None
 
 
-@attrs.frozen(eq=False)
-class AttrField:
+class AttrField(NamedTuple):
     """A declared attribute; as a descriptor, the Python value it stands for."""
 
     kind: AttrKind
@@ -107,8 +104,7 @@ class AttrField:
             op.properties[self.name] = self.kind.encode(value)
 
 
-@attrs.frozen(eq=False)
-class RegionField:
+class RegionField(NamedTuple):
     """A declared region; as a descriptor, the region (a tuple of all further ones where variadic)."""
 
     variadic: bool = False
@@ -121,8 +117,7 @@ class RegionField:
         return tuple(op.regions[self.position :]) if self.variadic else op.regions[self.position]
 
 
-@attrs.frozen(eq=False)
-class SuccessorField:
+class SuccessorField(NamedTuple):
     """A declared successor block."""
 
     name: str = ""
@@ -186,8 +181,7 @@ Counts: TypeAlias = tuple["str | None", int, bool]
 """The property that holds the sizes of groups where several vary, how many are one value, whether any varies."""
 
 
-@attrs.frozen
-class OpSpec:
+class OpSpec(NamedTuple):
     """What an op class declares, for the parser, printer, verifier and documentation."""
 
     name: str
@@ -198,12 +192,8 @@ class OpSpec:
     attrs: Mapping[str, AttrField]
     regions: tuple[RegionField, ...]
     successors: tuple[SuccessorField, ...]
-    operand_counts: Counts = field(init=False)
-    result_counts: Counts = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "operand_counts", _counts(self.operands, SEGMENTS[0]))
-        object.__setattr__(self, "result_counts", _counts(self.results, SEGMENTS[1]))
+    operand_counts: Counts
+    result_counts: Counts
 
     @staticmethod
     def of(cls: type[Operation]) -> OpSpec:
@@ -214,11 +204,11 @@ class OpSpec:
         groups = [(n, f) for n, f in fields.items() if isinstance(f, ValueGroup)]
         operand_groups = _bind_groups(cls, [(n, f) for n, f in groups if f.is_operand])
         result_groups = _bind_groups(cls, [(n, f) for n, f in groups if not f.is_operand])
-        attr_fields = {n: attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, AttrField)}
-        region_fields = [attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, RegionField)]
-        region_fields = [attrs.evolve(f, position=i) for i, f in enumerate(region_fields)]
-        successor_fields = [attrs.evolve(f, name=n) for n, f in fields.items() if isinstance(f, SuccessorField)]
-        successor_fields = [attrs.evolve(f, position=i) for i, f in enumerate(successor_fields)]
+        attr_fields = {n: f._replace(name=n) for n, f in fields.items() if isinstance(f, AttrField)}
+        region_fields = [f._replace(name=n) for n, f in fields.items() if isinstance(f, RegionField)]
+        region_fields = [f._replace(position=i) for i, f in enumerate(region_fields)]
+        successor_fields = [f._replace(name=n) for n, f in fields.items() if isinstance(f, SuccessorField)]
+        successor_fields = [f._replace(position=i) for i, f in enumerate(successor_fields)]
         bound_fields: list[Any] = [
             *operand_groups, *result_groups, *attr_fields.values(), *region_fields, *successor_fields
         ]  # fmt: skip
@@ -227,6 +217,7 @@ class OpSpec:
         return OpSpec(
             cls.name, cls.__doc__ or "", frozenset(getattr(cls, "traits", ())), operand_groups, result_groups,
             attr_fields, tuple(region_fields), tuple(successor_fields),
+            _counts(operand_groups, SEGMENTS[0]), _counts(result_groups, SEGMENTS[1]),
         )  # fmt: skip
 
     def segments_name(self, of_operands: bool) -> str | None:
@@ -243,7 +234,7 @@ def _bind_groups(cls: type, groups: list[tuple[str, ValueGroup]]) -> tuple[Value
     bound, fixed = [], True
     for position, (name, group) in enumerate(groups):
         fixed = fixed and group.arity is Arity.ONE
-        bound.append(attrs.evolve(group, name=name, position=position, fixed_index=position if fixed else -1))
+        bound.append(group._replace(name=name, position=position, fixed_index=position if fixed else -1))
     return tuple(bound)
 
 

@@ -11,7 +11,8 @@ import attrs
 
 from stepwell.errors import IRError, ParseError, VerifyError
 from stepwell.ir.attr_parser import AttributeParser
-from stepwell.ir.attributes import Attribute, Blob
+from stepwell.ir.attributes import Attribute
+from stepwell.ir.blobs import Blob
 from stepwell.ir.core import Block, Operation, Region, UnregisteredOp, Value
 from stepwell.ir.lexer import Kind, Token
 from stepwell.ir.location import UNKNOWN, FileLoc, Location

@@ -20,7 +20,6 @@ from stepwell.ir.attributes import (
     AffineMapAttr,
     ArrayAttr,
     Attribute,
-    Blob,
     DenseArrayAttr,
     DenseAttr,
     DenseResourceAttr,
@@ -34,6 +33,7 @@ from stepwell.ir.attributes import (
     TypeAttr,
     UnitAttr,
 )
+from stepwell.ir.blobs import Blob
 from stepwell.ir.core import Block, Operation, Region, Value
 from stepwell.ir.dims import DimExpr
 from stepwell.ir.opdef import Op, Trait, has_trait

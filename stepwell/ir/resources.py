@@ -14,7 +14,8 @@ import attrs
 import numpy as np
 
 from stepwell.errors import IRError, ParseError
-from stepwell.ir.attributes import Array, Blob, DenseResourceAttr
+from stepwell.ir.attributes import DenseResourceAttr
+from stepwell.ir.blobs import Array, Blob
 from stepwell.ir.core import Operation
 from stepwell.ir.parser import Parser
 from stepwell.ir.printer import PrintOptions, blobs_of, print_op, resource_key, resources_text
@@ -151,6 +152,6 @@ def _fill(blob: Blob, types: Sequence[TensorType], data: Array, digest: str) -> 
         expected = int(np.prod(type_.static_shape)) * numpy_dtype(type_).itemsize
         if expected != data.size:
             raise IRError(f"{data.size} bytes for {type_}, which has {expected}")
-    blob.array = data.view(numpy_dtype(types[0])).reshape(types[0].static_shape)
+    blob.fill(data.view(numpy_dtype(types[0])).reshape(types[0].static_shape))
     if blob.digest != digest:
         raise IRError(f"the bytes have the hash {blob.digest}: the file was changed or is another model's")

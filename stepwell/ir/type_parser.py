@@ -9,7 +9,8 @@ from typing import Any
 from stepwell.errors import IRError, ParseError
 from stepwell.ir.affine import AffineMap, parse_affine_map
 from stepwell.ir.affine_text import AffineParseError
-from stepwell.ir.attributes import Attribute, Blob
+from stepwell.ir.attributes import Attribute
+from stepwell.ir.blobs import Blob
 from stepwell.ir.dims import Dim, parse_dim, symbol
 from stepwell.ir.lexer import Kind, Token
 from stepwell.ir.registry import REGISTRY

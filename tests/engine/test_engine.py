@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,34 @@ def test_it_loads_in_a_process_without_onnx(digits: Path, images: Any, tmp_path:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), stepwell.load(digits)(images))
+
+
+# What a first load imports decides how long it takes.
+MOST_MODULES = 80
+FOREIGN = {"onnx", "llvmlite", "google", "pathlib", "urllib", "ipaddress", "typing_extensions", "concurrent"}
+COMPILING = ("stepwell.lowering", "stepwell.frontends", "stepwell.compiler", "stepwell.sources", "stepwell.ir.passes",
+             "stepwell.ir.printer", "stepwell.ir.assembly", "stepwell.ir.builder", "stepwell.ir.rewrite",
+             "stepwell.dialects.graph", "stepwell.dialects.tensor", "stepwell.dialects.buffer",
+             "stepwell.backends.cpu.emit", "stepwell.engine.cache")  # fmt: skip
+
+
+def test_a_load_imports_little(digits: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy\n"
+        "before = set(sys.modules)\n"
+        "import stepwell\n"
+        f"stepwell.load({str(digits)!r})\n"
+        "print(*sorted(set(sys.modules) - before))\n"
+    )
+    environment = {**os.environ, "STEPWELL_CACHE": str(tmp_path / "cache")}
+    for _ in range(2):  # the first one leaves there what LLVM says of this machine
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    found = done.stdout.split()
+    own = [name for name in found if name.partition(".")[0] == "stepwell"]
+    assert "stepwell.engine.model" in own, done.stderr
+    assert len(own) <= MOST_MODULES
+    assert [name for name in own if name.startswith(COMPILING)] == []
+    assert FOREIGN & {name.partition(".")[0] for name in found} == set()
 
 
 def test_what_needs_the_ir_is_refused(digits: Path, images: Any) -> None:

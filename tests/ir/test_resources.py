@@ -9,7 +9,8 @@ import pytest
 
 from stepwell.dialects.graph.base import ConstantOp
 from stepwell.errors import ParseError
-from stepwell.ir.attributes import Blob, DenseResourceAttr, elements
+from stepwell.ir.attributes import DenseResourceAttr, elements
+from stepwell.ir.blobs import Blob
 from stepwell.ir.core import Operation
 from stepwell.ir.parser import parse_module
 from stepwell.ir.resources import (

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stepwell.errors import IRError, ParseError
-from stepwell.ir.attributes import Attribute, Blob, DenseAttr, DenseResourceAttr, elements
+from stepwell.ir.attributes import Attribute, DenseAttr, DenseResourceAttr, elements
+from stepwell.ir.blobs import Blob
 from stepwell.ir.core import Operation
 from stepwell.ir.location import UNKNOWN, FileLoc, NameLoc, fused
 from stepwell.ir.parser import Parser, parse_module

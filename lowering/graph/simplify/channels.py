@@ -15,10 +15,10 @@ from stepwell.dialects.graph.contraction import MatmulOp
 from stepwell.dialects.graph.convolution import ConvOp, ConvTransposeOp
 from stepwell.dialects.graph.elementwise import AddOp, BinaryOp, MulOp
 from stepwell.dialects.graph.normalization import BatchNormOp
-from stepwell.ir.attributes import elements
+from stepwell.ir.attributes import ElementsAttr, elements, lazy_elements
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.rewrite import Rewriter
-from stepwell.ir.types import F32, F64
+from stepwell.ir.types import F32, F64, numpy_dtype
 from stepwell.lowering.graph.simplify import simplifies_each
 
 
@@ -29,7 +29,7 @@ class Linear:
 
     product: ConvOp | ConvTransposeOp | MatmulOp
     result: Value
-    weights: Array
+    weights: ElementsAttr
     bias: Array | None  # one number per channel, or one for all
     axis: int  # the result's axis of channels
 
@@ -65,12 +65,12 @@ def linear_of(value: Value) -> Linear | None:
 def _linear(
     op: ConvOp | ConvTransposeOp | MatmulOp, result: Value, weights: Value, bias: Array | None, axis: int
 ) -> Linear | None:
-    array = constant_array(weights)
-    known = array is not None and weights.has_one_use and isinstance(tensor_type(result).shape[axis], int)
-    if not known or (isinstance(op, MatmulOp) and tensor_type(weights).rank != 2):
+    constant = weights.defining_op
+    known = weights.has_one_use and isinstance(tensor_type(result).shape[axis], int)
+    is_matrix = not isinstance(op, MatmulOp) or tensor_type(weights).rank == 2
+    if not isinstance(constant, ConstantOp) or not known or not is_matrix:
         return None
-    assert array is not None
-    return Linear(op, result, array, bias, axis)
+    return Linear(op, result, constant.value, bias, axis)
 
 
 def per_channel(value: Value, rank: int, axis: int) -> Array | None:
@@ -88,9 +88,11 @@ def rescaled(linear: Linear, factor: Array, shift: Array, rewriter: Rewriter) ->
     factor = np.broadcast_to(factor, count)
     own = np.zeros(()) if linear.bias is None else linear.bias.astype(np.float64)
     bias = np.broadcast_to(own * factor + shift, count)
-    element = linear.weights.dtype
-    weights = _constant(rewriter, linear.weights.astype(np.float64) * _along_weights(op, factor), element, "w")
-    added = _constant(rewriter, bias, element, "bias")
+    type_, factors = linear.weights.tensor_type, _along_weights(op, factor)
+    scaled = lazy_elements(lambda w: _rounded(w.astype(np.float64) * factors, w.dtype), [linear.weights], type_, "w")
+    weights = rewriter.insert(ConstantOp(value=scaled)).result
+    shifted = elements(_rounded(bias, numpy_dtype(type_)), name="bias")
+    added = rewriter.insert(ConstantOp(value=shifted)).result
     if not isinstance(op, MatmulOp):
         made = type(op).make([op.x, weights, added], [op.result.type], op.properties, op.attributes, loc=op.loc)
         return rewriter.insert(made).results[0]
@@ -113,10 +115,9 @@ def _along_weights(op: Operation, factor: Array) -> Array:
     return by_group.reshape(*by_group.shape, *[1] * (rank - 2))
 
 
-def _constant(rewriter: Rewriter, array: Array, dtype: np.dtype[np.generic], name: str) -> Value:
+def _rounded(array: Array, dtype: np.dtype[np.generic]) -> Array:
     with np.errstate(all="ignore"):
-        rounded = np.ascontiguousarray(array.astype(dtype))
-    return rewriter.insert(ConstantOp(value=elements(rounded, name=name))).result
+        return np.ascontiguousarray(array.astype(dtype))
 
 
 @simplifies_each(BatchNormOp, rounds=True)

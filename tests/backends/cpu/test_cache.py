@@ -211,10 +211,10 @@ def test_it_can_be_turned_off(named: str, size: str, folder: Path, monkeypatch: 
 def test_its_usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STEPWELL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert folders._usual_path() == tmp_path / "x" / "stepwell"
+    assert folders._usual_path() == str(tmp_path / "x" / "stepwell")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert folders._usual_path() == tmp_path / "home" / ".cache" / "stepwell"
+    assert folders._usual_path() == str(tmp_path / "home" / ".cache" / "stepwell")
 
 
 @pytest.mark.parametrize(

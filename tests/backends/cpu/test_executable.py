@@ -10,8 +10,8 @@ from stepwell.backends.cpu import abi
 from stepwell.backends.cpu.abi import Site
 from stepwell.backends.cpu.executable import Executable, head_of, of_record, record_of
 from stepwell.backends.cpu.target import Processor
+from stepwell.dialects.descriptors import SEGMENT_WORDS
 from stepwell.dialects.func import FuncOp
-from stepwell.dialects.heap import SEGMENT_WORDS
 from stepwell.engine.records import BadRecord, Record, to_bytes
 from stepwell.ir.dims import symbol
 from stepwell.ir.parser import parse_module

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import attrs
 import pytest
 
 from stepwell.backends.cpu import facts, llvm
@@ -37,7 +36,7 @@ def test_they_are_what_llvm_says() -> None:
 def test_they_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = asked()
     (record,) = folder.iterdir()
-    assert json.loads(record.read_text()) == attrs.asdict(first)
+    assert json.loads(record.read_text()) == first._asdict()
     monkeypatch.setattr(facts, "_asked", lambda: pytest.fail("LLVM is asked although the facts are known"))
     assert asked() == first
 
@@ -51,7 +50,7 @@ def test_a_damaged_record_is_replaced(folder: Path, text: str) -> None:
     (record,) = folder.iterdir()
     record.write_text(text)
     assert asked() == first
-    assert json.loads(record.read_text()) == attrs.asdict(first)
+    assert json.loads(record.read_text()) == first._asdict()
 
 
 def test_another_processor_or_library_has_another_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

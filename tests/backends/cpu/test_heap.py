@@ -12,7 +12,7 @@ import pytest
 import stepwell
 from stepwell.backends.cpu import model, target
 from stepwell.backends.cpu.heap import Heap
-from stepwell.dialects.heap import read_descriptor
+from stepwell.dialects.descriptors import read_descriptor
 from stepwell.ir.parser import parse_module
 from stepwell.ir.verifier import verify
 

@@ -12,7 +12,8 @@ import pytest
 from stepwell.backends.cpu import model, target
 from stepwell.backends.cpu.team import Team
 from stepwell.errors import InputError, TargetError
-from stepwell.ir.attributes import Blob, DenseResourceAttr
+from stepwell.ir.attributes import DenseResourceAttr
+from stepwell.ir.blobs import Blob
 from stepwell.ir.dims import symbol
 from stepwell.ir.parser import parse_module
 from stepwell.ir.types import F32, TensorType

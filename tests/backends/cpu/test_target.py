@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import attrs
 import pytest
 
 from stepwell.backends.cpu import jit, target
@@ -56,7 +55,7 @@ def test_another_architecture_does_not_run_here() -> None:
 def test_a_missing_feature_is_named() -> None:
     base = target.named("x86-64")
     with pytest.raises(TargetError, match="lacks tbm9"):
-        target.check_runs_here(attrs.evolve(base, features=base.features + ",+tbm9"))
+        target.check_runs_here(base._replace(features=base.features + ",+tbm9"))
 
 
 @pytest.mark.parametrize("name", ["cpu", "aarch64"])

@@ -11,6 +11,7 @@ from stepwell.backends.cpu import target
 from stepwell.dialects.tensor import KernelOp, tensor_type
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.lowering import pipeline
+from stepwell.lowering.tensor.pack import in_panels
 from stepwell.sources import load_source
 
 
@@ -42,3 +43,18 @@ def test_weights_of_a_convolution(size: int, pads: int, name: str) -> None:
     shape = tensor_type(kernel.inputs[1]).shape
     assert shape[0] == -(-64 // panel)
     assert shape[-1] == panel
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_panels_are_padded_with_zeros(size: int, position: int) -> None:
+    shape = [3, 5]
+    shape.insert(position, size)
+    array = np.arange(1.0, 15 * size + 1).reshape(shape[::-1]).T
+    found = in_panels(array, position, 8)
+    assert found.flags.c_contiguous and found.shape == (*shape[:position], -(-size // 8), *shape[position + 1 :], 8)
+    widths = [(0, 0)] * 3
+    widths[position] = (0, -size % 8)
+    padded = np.pad(array, widths)
+    split = padded.reshape(*shape[:position], -1, 8, *shape[position + 1 :])
+    np.testing.assert_array_equal(found, np.moveaxis(split, position + 1, -1))
