@@ -264,7 +264,7 @@ def read_through_copy(op: GenericOp, rewriter: Rewriter) -> bool:
         copy = value.defining_op
         if not isinstance(copy, GenericOp) or not is_copy(copy):
             continue
-        if not isinstance(copy.inputs[0].defining_op, ConstantOp) and not moves_nothing(copy):
+        if not isinstance(copy.inputs[0].defining_op, ConstantOp) and (is_view(copy) or not moves_nothing(copy)):
             continue
         source = _source_map(copy)
         if source is None:
@@ -277,6 +277,23 @@ def read_through_copy(op: GenericOp, rewriter: Rewriter) -> bool:
         rewriter.modified(copy)
         return True
     return False
+
+
+@pattern
+def view_instead_of_copy(op: GenericOp, rewriter: Rewriter) -> bool:
+    """copy(x : n x 1 x h x w x c -> n x h x w x c) -> reshape(x), where a reduction reads it"""
+    if not is_copy(op) or not is_view(op):
+        return False
+    rewriter.replace_with(op, ReshapeOp(op.inputs[0], result_types=[op.results[0].type]))
+    return True
+
+
+def is_view(copy: GenericOp) -> bool:
+    """Whether a copy that moves nothing leaves out axes of one element, and something reduces its result: dims on both
+    sides of such an axis would not become one. Maps read through the copy, to become a part of the kernel before it."""
+    x, result = tensor_type(copy.inputs[0]), tensor_type(copy.results[0])
+    reduced = any(isinstance(user, GenericOp) and user.has_reduction for user in copy.results[0].users)
+    return reduced and x.rank > result.rank and moves_nothing(copy)
 
 
 def _source_map(copy: GenericOp) -> AffineMap | None:
@@ -308,4 +325,4 @@ def is_copy(op: GenericOp) -> bool:
     )
 
 
-PATTERNS: list[Pattern] = [read_through_copy, cancel_pack_of_unpack]
+PATTERNS: list[Pattern] = [view_instead_of_copy, read_through_copy, cancel_pack_of_unpack]

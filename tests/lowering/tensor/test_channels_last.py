@@ -251,6 +251,7 @@ def test_tokens_are_read_where_the_patches_are_written() -> None:
     first, second = module.walk_of(KernelOp)
     assert tensor_type(first.results[0]).shape[1:] == (1, 4, 6, 40)
     assert not only_copies(second)
+    assert [op.names for op in second.walk_of(GenericOp)] == [("b0m", "n", "k")]
 
 
 @pytest.mark.parametrize("channels", [24, 32])
