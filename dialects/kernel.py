@@ -17,6 +17,8 @@ from stepwell.ir.registry import Dialect
 PARTS = "sw.parts"
 """The attribute of a launch with the numbers of its operands of which it writes a part: a box of a joined tensor, which
 no other launch with this attribute writes."""
+CONSTANTS = "sw.constants"
+"""The attribute of a kernel's function with the numbers of its arguments that are constants wherever it is launched."""
 
 
 class LaunchOp(Op):

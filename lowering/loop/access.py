@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from stepwell.dialects import arith, buffer, vector
 from stepwell.dialects.buffer import memref_type
+from stepwell.dialects.kernel import CONSTANTS
 from stepwell.dialects.loop import IfOp, yield_values
 from stepwell.errors import IRError
 from stepwell.ir.affine import AffineMap
+from stepwell.ir.attributes import DenseArrayAttr
 from stepwell.ir.builder import Builder
-from stepwell.ir.core import Value
+from stepwell.ir.core import BlockArgument, Value
 from stepwell.ir.types import VectorType
 from stepwell.lowering.loop.index import IndexBuilder, LinearIndex
 
@@ -55,10 +57,16 @@ class Memory:
             return self._lane_by_lane(memory, map_, indices, mask)
         type_ = VectorType((self.lanes,), memref_type(memory).element)
         index = [place.value() for place in places]
-        if mask is None:
+        if mask is None or self._is_whole(memory, places[-1]):
             return self.builder.insert(vector.LoadOp(memory, index, result_types=[type_])).result
         nothing = self.builder.insert(arith.constant(0, type_)).result
         return self.builder.insert(vector.MaskedLoadOp(memory, index, self.mask(mask), nothing)).result
+
+    def _is_whole(self, memory: Value, last: LinearIndex) -> bool:
+        """Whether all lanes of a vector exist in memory, and in all of them something that was computed before: in the
+        panels of a packed constant, whose ends are zeros. What becomes of lanes that do not count is not stored."""
+        width = memref_type(memory).shape[-1]
+        return isinstance(width, int) and width % self.lanes == 0 and last.starts_at(self.lanes) and is_constant(memory)
 
     def _lane_by_lane(self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> Value:
         """Lanes without an element repeat the last one that exists."""
@@ -127,6 +135,13 @@ class Memory:
             return value
         type_ = VectorType((self.lanes,), value.type)
         return self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
+
+
+def is_constant(memory: Value) -> bool:
+    """Whether a buffer is an argument of a kernel that is given a constant."""
+    function = memory.block.parent_op if isinstance(memory, BlockArgument) else None
+    numbers = function.attributes.get(CONSTANTS) if function is not None else None
+    return isinstance(numbers, DenseArrayAttr) and isinstance(memory, BlockArgument) and memory.index in numbers.values
 
 
 def neighbours(memory: Value, factors: Sequence[int]) -> bool:

@@ -189,6 +189,11 @@ class LinearIndex:
             return LinearIndex({}, 0, self.builder)
         return LinearIndex({t: f * factor for t, f in self.terms.items()}, self.constant * factor, self.builder)
 
+    def starts_at(self, step: int) -> bool:
+        """Whether the first lane is known to be at a multiple of a number."""
+        terms = {term: factor for term, factor in self.terms.items() if not isinstance(term, Lane)}
+        return self.constant % step == 0 and all(factor * _multiple(term) % step == 0 for term, factor in terms.items())
+
     def _split(self, divisor: int) -> tuple[dict[Term, int], dict[Term, int], int, int] | None:
         """(terms that are multiples, other terms, quotient and rest of the constant) where the rest stays in range."""
         whole = {t: f for t, f in self.terms.items() if f * _multiple(t) % divisor == 0}

@@ -22,9 +22,9 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.rewrite import apply_greedily
 from stepwell.lowering.pbqp import Problem
 from stepwell.lowering.precision import is_strict
-from stepwell.lowering.tensor.layout import PATTERNS, Layout, Variant, take
-from stepwell.lowering.tensor.layout_cost import Predictions, follows
-from stepwell.lowering.tensor.layout_variants import Axes, channel_dim, is_convolution, reachable_axes, variants_of
+from stepwell.lowering.tensor.layout import PATTERNS, Cut, Layout, Variant, take
+from stepwell.lowering.tensor.layout_cost import Predictions, follows, is_free
+from stepwell.lowering.tensor.layout_variants import Cuts, channel_dim, is_convolution, reachable_cuts, variants_of
 from stepwell.lowering.tensor.machine import Machine
 
 ROUNDS = 8  # of solutions for which copies are counted
@@ -45,11 +45,11 @@ class AssignLayouts(Pass):
         if is_strict(module):  # a reduced dim in blocks is gone through in another order
             return
         block = Machine.of(context.target).vector_bytes // 4
-        graph = LayoutGraph(module, block, Predictions(context.target, block))
+        graph = LayoutGraph(module, block, Predictions(context.target))
         for op, variant in graph.solve().items():
             graph.say(op, variant, context)
             if not variant.is_plain:
-                take(op, variant, block)
+                take(op, variant)
                 context.count("layouts blocked", is_convolution(op))
         apply_greedily(module, PATTERNS)
 
@@ -62,8 +62,9 @@ class LayoutGraph:
 
     def __init__(self, module: Operation, block: int, predictions: Predictions) -> None:
         self.predictions = predictions
-        self.axes: Axes = reachable_axes(module, block)
-        self.variants = {op: found for op in module.walk() if (found := variants_of(op, self.axes, block))}
+        self.block = block
+        self.cuts: Cuts = reachable_cuts(module, block)
+        self.variants = {op: found for op in module.walk() if (found := variants_of(op, self.cuts, block))}
         self.costs = {op: [self.cost(op, variant) for variant in found] for op, found in self.variants.items()}
         self.fused: dict[tuple[Value, Layout, Layout], float] = {}  # cycles of copies that join the kernel before
 
@@ -80,7 +81,7 @@ class LayoutGraph:
         """The best layouts for what is known of copies."""
         self.problem = Problem()
         self.nodes = {op: self.problem.add(costs) for op, costs in self.costs.items()}
-        for value in self.axes:
+        for value in self.cuts:
             self.connect(value)
         choice = self.problem.solve().choice
         return {op: self.variants[op][choice[node]] for op, node in self.nodes.items()}
@@ -88,7 +89,7 @@ class LayoutGraph:
     def ask_for_copies(self, found: dict[Operation, Variant]) -> bool:
         """Count the copies of a solution that join the kernels before them; returns whether one was new."""
         new = False
-        for value in self.axes:
+        for value in self.cuts:
             root = root_of(value)
             source = found[value.defining_op].result if value.defining_op in found else None
             wanted = {found[op].operands[index] if op in found else None for op, index in value.uses}
@@ -104,11 +105,13 @@ class LayoutGraph:
     def cost(self, op: Operation, variant: Variant) -> float:
         """The cycles of an op alone."""
         if isinstance(op, PackOp):
-            return self.predictions.of_copy(tensor_type(op.x), variant.operands[0], op.axis)
+            return self.predictions.of_copy(tensor_type(op.x), variant.operands[0], Cut(op.axis, op.block))
         if isinstance(op, UnpackOp):
-            return self.predictions.of_copy(tensor_type(op.result), op.axis, variant.result)
+            return self.predictions.of_copy(tensor_type(op.result), Cut(op.axis, op.block), variant.result)
         if not isinstance(op, GenericOp) or any(follows(op, value) for value in op.inputs):
             return 0.0  # done where its operands are made
+        if is_free(op, variant):
+            return 0.0
         return self.predictions.of_op(op, variant, variant.result)
 
     def connect(self, value: Value) -> None:
@@ -149,7 +152,7 @@ class LayoutGraph:
 
     def kept_sets(self, value: Value) -> list[Kept]:
         """The sets of layouts in which a value may be there."""
-        layouts: Kept = (None, *self.axes[value])
+        layouts: Kept = (None, *self.cuts[value])
         return [kept for count in range(1, len(layouts) + 1) for kept in itertools.combinations(layouts, count)]
 
     def keep(self, value: Value, source: Layout, kept: Kept) -> float:
@@ -167,8 +170,9 @@ class LayoutGraph:
             return
         costs: dict[str, float] = {}
         for other, cycles in zip(self.variants[op], self.costs[op], strict=True):
-            costs[described(other)] = min(cycles, costs.get(described(other), math.inf))
-        chosen = described(variant)
+            text = described(other, self.block)
+            costs[text] = min(cycles, costs.get(text, math.inf))
+        chosen = described(variant, self.block)
         rest = ", ".join(f"{cycles:.3g} {text}" for text, cycles in costs.items() if text != chosen)
         context.remark(op, f"channels {chosen}: {costs[chosen]:.3g} cycles; {rest}")
 
@@ -181,8 +185,13 @@ def root_of(value: Value) -> Operation | None:
     return next((root_of(x) for x in op.inputs if follows(op, x)), op)
 
 
-def described(variant: Variant) -> str:
-    """A variant in words: "in blocks", "in planes", "in planes to blocks"."""
-    words = ["in planes" if all(axis is None for axis in variant.operands) else "in blocks"]
-    result = "planes" if variant.result is None else "blocks"
-    return words[0] if words[0].endswith(result) else f"{words[0]} to {result}"
+def described(variant: Variant, block: int) -> str:
+    """A variant in words: "in blocks", "in planes", "last", "in planes to blocks"."""
+    read = {in_words(cut, block) for cut in variant.operands if cut is not None} or {in_words(None, block)}
+    words, result = " and ".join(sorted(read)), in_words(variant.result, block)
+    return words if words == result else f"{words} to {result.removeprefix('in ')}"
+
+
+def in_words(cut: Layout, block: int) -> str:
+    """A layout of channels in words."""
+    return "in planes" if cut is None else "in blocks" if cut.block == block else "last"

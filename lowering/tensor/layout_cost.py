@@ -28,7 +28,18 @@ from stepwell.lowering.tensor.collapse import CollapseDims
 from stepwell.lowering.tensor.cost import estimate
 from stepwell.lowering.tensor.decompose import DecomposeLayouts
 from stepwell.lowering.tensor.fuse import Fuse
-from stepwell.lowering.tensor.layout import Layout, Variant, packed, set_maps, take
+from stepwell.lowering.tensor.layout import (
+    Layout,
+    Variant,
+    in_blocks,
+    is_copy,
+    order_of,
+    packed,
+    set_maps,
+    simplified,
+    split_index,
+    take,
+)
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.place import shifted
 from stepwell.lowering.tensor.split import SplitDims
@@ -50,10 +61,9 @@ class Border:
 
 @attrs.define(eq=False)
 class Predictions:
-    """Predicted cycles for a target with blocks of so many channels, of equal ops once."""
+    """Predicted cycles for a target, of equal ops once."""
 
     target: Any
-    block: int
     _ops: dict[Hashable, float] = attrs.Factory(dict)
     _forms: dict[GenericOp, Hashable] = attrs.Factory(dict)
     _tried: dict[Hashable, list[ScheduleAttr]] = attrs.Factory(dict)  # the best schedules of ops, by where vectors run
@@ -76,33 +86,31 @@ class Predictions:
             return 0.0
         key = (type_, source, target)
         if key not in self._ops:
-            function = FuncOp.declare("main", [in_blocks(type_, source, self.block)])
+            function = FuncOp.declare("main", [in_blocks(type_, source)])
             builder = Builder.at_end(function.entry)
             given = as_plain(builder, function.arguments[0], type_, source)
-            made = given if target is None else packed(given, target, self.block)
-            self._ops[key] = sum(map(self._of_kernel, self._lowered(_returning(function, made))))
+            module = _returning(function, packed(given, target))
+            self._ops[key] = sum(map(self._of_kernel, self._lowered(module)))
         return self._ops[key]
 
     def _alone(self, op: GenericOp, variant: Variant, written: Layout) -> Operation:
         """A module in which a generic stands alone in some layouts. Its inputs are arguments, but for constants; they
         and the result have the borders that others want around them."""
         types = [tensor_type(value) for value in op.operands]
-        kept = [in_blocks(type_, axis, self.block) for type_, axis in zip(types, variant.operands, strict=True)]
+        kept = [in_blocks(type_, cut) for type_, cut in zip(types, variant.operands, strict=True)]
         function = FuncOp.declare("main", kept)
         builder = Builder.at_end(function.entry)
         clone = op.clone()
         assert isinstance(clone, GenericOp)
-        for index, (value, axis) in enumerate(zip(op.operands, variant.operands, strict=True)):
+        for index, (value, cut) in enumerate(zip(op.operands, variant.operands, strict=True)):
             if isinstance(value.defining_op, ConstantOp):
                 clone.set_operand(index, builder.insert(blank(types[index])).result)
             else:
-                clone.set_operand(index, as_plain(builder, function.arguments[index], types[index], axis))
+                clone.set_operand(index, as_plain(builder, function.arguments[index], types[index], cut))
         builder.insert(clone)
-        take(clone, variant, self.block)
+        take(clone, variant)
         unpack = clone.results[0].users[0] if variant.result is not None else clone
-        result: Value = unpack.results[0]
-        if written is not None:
-            result = packed(result, written, self.block)
+        result = packed(unpack.results[0], written)
         border = border_of(op.results[0])
         if border is not None:
             more = [0] * (written is not None)
@@ -194,19 +202,27 @@ def follows(op: GenericOp, value: Value) -> bool:
     return isinstance(value.defining_op, GenericOp) and place == op.output_maps[0]
 
 
-def in_blocks(type_: TensorType, axis: Layout, block: int) -> TensorType:
-    """The type of a tensor in a layout."""
-    if axis is None:
-        return type_
-    shape = list(type_.shape)
-    shape[axis] = (shape[axis] + (block - 1)) // block
-    return type_.with_shape([*shape, block])
+def is_free(op: GenericOp, variant: Variant) -> bool:
+    """Whether a copy takes no time in some layouts: nothing changes its place, or what is neighboured stays so, and the
+    kernel before it writes it where it belongs."""
+    if not is_copy(op):
+        return False
+    maps = [map_ if cut is None else split_index(map_, cut.axis, cut.block)
+            for map_, cut in zip(op.maps, (*variant.operands, variant.result), strict=True)]  # fmt: skip
+    types = [in_blocks(tensor_type(value), cut) for value, cut in
+             ((op.inputs[0], variant.operands[0]), (op.results[0], variant.result))]  # fmt: skip
+    read, written = map(order_of, simplified(op, maps), types)
+    if read == written:
+        return True
+    x = op.inputs[0]
+    near = read and written and read[-1][0].dims & written[-1][0].dims
+    return bool(near) and isinstance(x.defining_op, GenericOp) and x.has_one_use
 
 
-def as_plain(builder: Builder, value: Value, type_: TensorType, axis: Layout) -> Value:
+def as_plain(builder: Builder, value: Value, type_: TensorType, cut: Layout) -> Value:
     """A value in a layout, unpacked."""
-    size = type_.shape[axis] if axis is not None else None
-    return builder.insert(UnpackOp(value, axis=axis, size=size)).result if isinstance(size, int) else value
+    size = type_.shape[cut.axis] if cut is not None else None
+    return builder.insert(UnpackOp(value, axis=cut.axis, size=size)).result if cut is not None else value
 
 
 def blank(type_: TensorType) -> ConstantOp:

@@ -351,7 +351,12 @@ def _kernel_key(op: KernelOp) -> str:
     """Text that is equal for kernels that may share one function: no names of values, and of locations only those that
     the function tells when it fails."""
     places = [inner.loc.label for inner in op.walk_of(RequireOp)]
-    return canonical_text(op) + str(op.schedule) + "".join(f"\n{place}" for place in places)
+    return f"{canonical_text(op)}{op.schedule}{_constants(op)}" + "".join(f"\n{place}" for place in places)
+
+
+def _constants(op: KernelOp) -> tuple[int, ...]:
+    """The inputs of a kernel that are constants."""
+    return tuple(n for n, value in enumerate(op.inputs) if isinstance(value.defining_op, tensor.ConstantOp))
 
 
 def _kernel_name(op: KernelOp) -> str:
@@ -381,6 +386,8 @@ class KernelBuilder:
         if op.schedule is not None:
             function.attributes["schedule"] = op.schedule
         work.note(function, op)
+        if constants := _constants(op):
+            function.attributes[kernel.CONSTANTS] = DenseArrayAttr(I64, constants)
         count = len(op.inputs)
         buffers: dict[Value, Value] = dict(zip(op.body.block.arguments, function.arguments, strict=False))
         for source, argument in buffers.items():

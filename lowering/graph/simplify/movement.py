@@ -8,12 +8,13 @@ import numpy as np
 
 from stepwell.dialects.graph.base import ConstantOp, constant_array, shape_of, tensor_type
 from stepwell.dialects.graph.convolution import ConvOp
+from stepwell.dialects.graph.elementwise import ElementwiseOp
 from stepwell.dialects.graph.indexing import GatherOp, known_integers
 from stepwell.dialects.graph.logic import WhereOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp, TransposeOp
 from stepwell.dialects.graph.shape import ExpandOp, ReshapeOp, known_scalar, product
 from stepwell.ir.attributes import elements
-from stepwell.ir.core import Value
+from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import Dim, proven_equal
 from stepwell.ir.rewrite import Rewriter
 from stepwell.ir.types import FloatType
@@ -123,6 +124,38 @@ def _order_of_groups(groups: Groups, permutation: Sequence[int]) -> list[int] | 
         if not axes:  # a dim of size 1 that the reshape drops stays where it is
             order.insert(number, number)
     return order
+
+
+@simplifies
+def transpose_before_elementwise(op: TransposeOp, rewriter: Rewriter) -> bool:
+    """transpose(f(transpose(x), c)) -> f(x, transpose(c)), where the outer one undoes the inner one and c is constant:
+    what exporters of channels-last models leave between two convolutions"""
+    inner = made_by(op.x, ElementwiseOp)
+    if inner is None or len(inner.results) != 1 or not op.x.has_one_use:
+        return False
+    undone = [x for x in inner.operands if _undoes(op, x.defining_op)]
+    if not undone or not all(x in undone or isinstance(x.defining_op, ConstantOp) for x in inner.operands):
+        return False
+    rank, moved = tensor_type(op.x).rank, {}
+    for x in inner.operands:
+        source: Value = x
+        if x not in undone and tensor_type(x).rank > 0:
+            shape = (1,) * (rank - tensor_type(x).rank) + shape_of(x)
+            source = rewriter.insert(ReshapeOp.to(x, shape)).result
+        if tensor_type(source).rank == rank:
+            source = rewriter.insert(TransposeOp(source, permutation=list(op.permutation))).result
+        moved[x] = source
+    made = inner.clone(moved)
+    made.results[0].type = op.result.type
+    rewriter.replace_with(op, made)
+    return True
+
+
+def _undoes(op: TransposeOp, inner: Operation | None) -> bool:
+    """Whether a transpose brings back the order of dims that another one has changed."""
+    return isinstance(inner, TransposeOp) and [inner.permutation[axis] for axis in op.permutation] == sorted(
+        op.permutation
+    )
 
 
 @simplifies

@@ -55,6 +55,13 @@ PAIRS: list[tuple[Any, Any, list[str]]] = [
     (lambda x: shaped(shaped(x, 6, 20), 3, 40), X, ["reshape"]),
     (lambda x: shaped(shaped(x, 6, 20), 2, 3, 4, 5), X, []),
     (lambda x: turned(shaped(x, 2, 1, 3, 1, 20), 0, 3, 2, 1, 4), X, ["reshape"]),
+    # what lies between two convolutions of a model with its channels last
+    (lambda x: turned(graph.ReluOp(turned(x, 0, 2, 3, 1)).result, 0, 3, 1, 2), X, ["relu"]),
+    (lambda x: turned(graph.AddOp(turned(x, 0, 2, 3, 1), constant(normal(3))).result, 0, 3, 1, 2), X, ["add"]),
+    (lambda x: turned(graph.AddOp(turned(x, 0, 2, 3, 1), turned(x, 0, 2, 3, 1)).result, 0, 3, 1, 2), X, ["add"]),
+    (lambda x: turned(graph.AddOp(turned(x, 0, 2, 3, 1), x).result, 0, 3, 1, 2), normal(2, 3, 3, 3),
+     ["transpose", "add", "transpose"]),
+    (lambda x: turned(graph.ReluOp(turned(x, 0, 2, 3, 1)).result, 0, 2, 3, 1), X, ["transpose", "relu", "transpose"]),
     # heads and batch merged, turned, taken apart again
     (lambda x: shaped(turned(shaped(turned(x, 0, 2, 1, 3), 8, 3, 5), 0, 2, 1), 2, 4, 5, 3), X, ["transpose"]),
     (lambda x: turned(shaped(turned(x, 0, 2, 1, 3), 2, 4, 15), 0, 2, 1), X, ["transpose", "reshape"]),
