@@ -175,7 +175,7 @@ class TensorScatterOp(GraphOp):
         for axis, (dim, other) in enumerate(zip(cache, update, strict=True)):
             if axis != self.axis:
                 agree(dim, other, f"axis {axis} of cache and update")
-            else:
+            elif not self.circular:
                 demand_at_most(other, dim, "the update and its cache")
         if self.write_indices is not None:
             agree(cache[0], list_size(self.write_indices, "write_indices"), "batch and write indices")
