@@ -108,6 +108,25 @@ def _grid(use: Use) -> list[Array]:
     return [made.astype(theta.dtype)]
 
 
+def _cubic(use: Use) -> list[Array]:
+    """GridSample of the 4 x 4 elements about every place, each clamped to the image, by Keys' kernel of -0.75."""
+    x, grid = (array.astype(np.float64) for array in use.arrays)
+    sums = np.zeros((x.shape[1], *grid.shape[:3]))
+    taps = []
+    for size, place in zip(x.shape[2:], (grid[..., 1], grid[..., 0]), strict=True):
+        at = (place + 1) / 2 * (size - 1) if use.attributes.get("align_corners", 0) else ((place + 1) * size - 1) / 2
+        offsets = np.floor(at)[..., None] + np.arange(-1, 3)
+        far = np.abs(at[..., None] - offsets)
+        near = (1.25 * far - 2.25) * far**2 + 1
+        weights = np.where(far <= 1, near, -0.75 * (((far - 5) * far + 8) * far - 4))
+        taps.append([(np.clip(offsets[..., k], 0, size - 1).astype(int), weights[..., k]) for k in range(4)])
+    batch = np.arange(len(x))[:, None, None]
+    for row, down in taps[0]:
+        for column, across in taps[1]:
+            sums += np.moveaxis(x[batch, :, row, column], -1, 0) * down * across
+    return [np.moveaxis(sums, 0, 1).astype(use.arrays[0].dtype)]
+
+
 def _pooled_boxes(use: Use) -> list[Array]:
     x, boxes = use.arrays
     pooled, scale = use.attributes["pooled_shape"], use.attributes.get("spatial_scale", 1.0)
@@ -195,6 +214,13 @@ def _is_held_by_no_integer(use: Use) -> bool:
     return not bool(np.all((wide > info.min - 1.0) & (wide < info.max + 1.0)))
 
 
+def _is_cubic_beyond_the_border(use: Use) -> bool:
+    """Whether a cubic grid with `border` padding has places outside of the image."""
+    kinds = use.attributes.get("mode", b"").endswith(b"cubic"), use.attributes.get("padding_mode") == b"border"
+    wide = use.arrays[1].astype(np.float64)
+    return all(kinds) and bool(np.any(np.abs(wide) > 1) and np.all(np.abs(wide) < 2**31))
+
+
 def _is_stashed(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
 
@@ -242,6 +268,8 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("OneHot",), "takes indices modulo the depth, with their fractions", lambda use: True, _one_hot),
     Known(REFERENCE, ("Unique",), "sorts where one result is asked for, takes slices where there is no axis",
           lambda use: use.attributes.get("sorted", 1) == 0, _unsorted),
+    Known(REFERENCE, ("GridSample",), "clamps places outside of the image before it takes the elements about them",
+          _is_cubic_beyond_the_border, _cubic),
     Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
           lambda use: any(array.dtype == np.float64 for array in use.arrays)),
     Known(REFERENCE, ("DFT", "STFT"), "takes the parts of real signals apart, where NaN reaches all of ours",
