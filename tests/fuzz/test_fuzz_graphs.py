@@ -16,8 +16,9 @@ from tests.fuzz.fuzz_graphs import main, report_of
 from tests.fuzz.graphs import check
 from tests.fuzz.graphs.cases import NEWEST, Case, draw
 from tests.fuzz.graphs.check import OK, Finding, examine
+from tests.fuzz.graphs.draft import port_of_any
 from tests.fuzz.graphs.families import FAMILIES, LEFT_OUT
-from tests.fuzz.graphs.known import KNOWN
+from tests.fuzz.graphs.known import KNOWN, REFERENCE, Use, flaws
 from tests.fuzz.graphs.oracle import Oracle, difference
 from tests.fuzz.graphs.reduction import reduced, text_of
 from tests.onnx_conformance.cases import HOST, REFUSED, SPECIALISED, WRONG
@@ -50,6 +51,16 @@ def test_every_operator_has_a_family_or_a_reason() -> None:
              if not schema.domain and RULES.since("", schema.name)}  # fmt: skip
     assert known - {*FAMILIES, *LEFT_OUT} == set()
     assert not FAMILIES.keys() & LEFT_OUT.keys()
+
+
+@pytest.mark.parametrize(("shapes", "declared"), [
+    ([(5, 2), (5, 2)], [5, 2]), ([(0, 2), (5, 2)], [None, 2]), ([(2,), (2, 2)], None), ([()], []),
+])  # fmt: skip
+def test_an_input_for_many_arrays_declares_what_they_share(
+    shapes: list[tuple[int, ...]], declared: list[int | None] | None
+) -> None:
+    port = port_of_any("x", [np.zeros(shape, np.float32) for shape in shapes])
+    assert port == onnx.helper.make_tensor_value_info("x", 1, declared)
 
 
 def case_of(text: str, **feeds: Any) -> Case:
@@ -125,3 +136,20 @@ def test_the_command_reports(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 
 def test_flaws_of_the_judges_have_reasons() -> None:
     assert all(known.reason and known.operators for known in KNOWN)
+
+
+def test_cubic_grids_differ_outside_of_the_image_alone() -> None:
+    numbers = np.random.default_rng(0)
+    x, grid = numbers.normal(size=(2, 3, 4, 5)).astype("f"), numbers.uniform(-1, 1, (2, 2, 3, 2)).astype("f")
+    port = [onnx.helper.make_tensor_value_info(name, 1, None) for name in "xgy"]
+    for corners in (0, 1):
+        attributes = {"mode": b"cubic", "padding_mode": b"border", "align_corners": corners}
+        node = onnx.helper.make_node("GridSample", ["x", "g"], ["y"], **attributes)
+        graph = onnx.helper.make_graph([node], "g", port[:2], port[2:])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
+        (inside,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x, "g": grid})
+        assert not flaws(Use("GridSample", 20, attributes, [x, grid]), REFERENCE)
+        (known,) = flaws(Use("GridSample", 20, attributes, [x, grid * 1.5]), REFERENCE)
+        assert known.instead is not None
+        (made,) = known.instead(Use("GridSample", 20, attributes, [x, grid]))
+        np.testing.assert_allclose(made, inside, rtol=1e-4, atol=1e-5)
