@@ -127,6 +127,21 @@ def _cubic(use: Use) -> list[Array]:
     return [np.moveaxis(sums, 0, 1).astype(use.arrays[0].dtype)]
 
 
+def _masked_row_by_row(use: Use) -> list[Array]:
+    """Attention with its mask's one row repeated for every query."""
+    from onnx.reference import ReferenceEvaluator
+
+    q, _, _, mask = use.arrays[:4]
+    rows = np.repeat(mask, q.shape[-2], -2)
+    given = dict(zip("qkvmab", [*use.arrays[:3], rows, *use.arrays[4:]], strict=False))
+    ports = [[helper.make_empty_tensor_value_info(name) for name in names]
+             for names in (list(given), [f"y{n}" for n in range(use.outputs)])]  # fmt: skip
+    node = helper.make_node("Attention", list(given), [port.name for port in ports[1]], **use.attributes)
+    opsets = [helper.make_opsetid("", use.version)]
+    made = helper.make_model(helper.make_graph([node], "attention", *ports), opset_imports=opsets)
+    return list(ReferenceEvaluator(made).run(None, given))
+
+
 def _pooled_boxes(use: Use) -> list[Array]:
     x, boxes = use.arrays
     pooled, scale = use.attributes["pooled_shape"], use.attributes.get("spatial_scale", 1.0)
@@ -221,6 +236,13 @@ def _is_cubic_beyond_the_border(use: Use) -> bool:
     return all(kinds) and bool(np.any(np.abs(wide) > 1) and np.all(np.abs(wide) < 2**31))
 
 
+def _is_causal_by_one_row(use: Use) -> bool:
+    """Whether Attention is causal with a mask of one row for several queries."""
+    q, *rest = use.arrays
+    mask = rest[2] if len(rest) in (3, 5) else None
+    return bool(use.attributes.get("is_causal")) and mask is not None and mask.shape[-2:-1] == (1,) != q.shape[-2:-1]
+
+
 def _is_stashed(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
 
@@ -268,6 +290,8 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("OneHot",), "takes indices modulo the depth, with their fractions", lambda use: True, _one_hot),
     Known(REFERENCE, ("Unique",), "sorts where one result is asked for, takes slices where there is no axis",
           lambda use: use.attributes.get("sorted", 1) == 0, _unsorted),
+    Known(REFERENCE, ("Attention",), "lets all queries see what the first may where the mask has one row for them",
+          _is_causal_by_one_row, _masked_row_by_row),
     Known(REFERENCE, ("GridSample",), "clamps places outside of the image before it takes the elements about them",
           _is_cubic_beyond_the_border, _cubic),
     Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
