@@ -153,3 +153,16 @@ def test_cubic_grids_differ_outside_of_the_image_alone() -> None:
         assert known.instead is not None
         (made,) = known.instead(Use("GridSample", 20, attributes, [x, grid]))
         np.testing.assert_allclose(made, inside, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_without_the_flaws_of_the_evaluator() -> None:
+    """Two causal queries, the second of which sees both keys; scaled by what has no root in f32."""
+    q, k, v = (np.array(column).reshape(1, 1, 2, 1) for column in ([1.5, 1.5], [0, 0.5], [0, -2.25]))
+    use = Use("Attention", 24, {"is_causal": 1, "scale": 0.5}, [q, k, v, np.zeros((1, 2))])
+    found = flaws(use, REFERENCE)
+    assert len(found) == 2
+    second = -2.25 / (1 + np.exp(-0.375))
+    for known in found:
+        assert known.instead is not None
+        np.testing.assert_allclose(known.instead(use)[0].reshape(-1), [0, second], rtol=1e-15)
+    assert not flaws(attrs.evolve(use, attributes={}, arrays=[q, k, v]), REFERENCE)

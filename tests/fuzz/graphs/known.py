@@ -127,16 +127,21 @@ def _cubic(use: Use) -> list[Array]:
     return [np.moveaxis(sums, 0, 1).astype(use.arrays[0].dtype)]
 
 
-def _masked_row_by_row(use: Use) -> list[Array]:
-    """Attention with its mask's one row repeated for every query."""
+def _attention(use: Use) -> list[Array]:
+    """Attention by the evaluator, with a mask's one row repeated for every query, and queries scaled in f64."""
     from onnx.reference import ReferenceEvaluator
 
-    q, _, _, mask = use.arrays[:4]
-    rows = np.repeat(mask, q.shape[-2], -2)
-    given = dict(zip("qkvmab", [*use.arrays[:3], rows, *use.arrays[4:]], strict=False))
+    q, k, v, *rest = use.arrays
+    attributes = dict(use.attributes)
+    if _is_causal_by_one_row(use):
+        rest[0] = np.repeat(rest[0], q.shape[-2], -2)
+    if _is_scaled_wide(use):
+        q, attributes["scale"] = q * attributes["scale"], 1.0
+    names = [*"qkv", "mask" if len(rest) % 2 else "", *("ab" if len(rest) > 1 else "")]
+    given = dict(zip(filter(None, names), (q, k, v, *rest), strict=True))
     ports = [[helper.make_empty_tensor_value_info(name) for name in names]
              for names in (list(given), [f"y{n}" for n in range(use.outputs)])]  # fmt: skip
-    node = helper.make_node("Attention", list(given), [port.name for port in ports[1]], **use.attributes)
+    node = helper.make_node("Attention", names, [port.name for port in ports[1]], **attributes)
     opsets = [helper.make_opsetid("", use.version)]
     made = helper.make_model(helper.make_graph([node], "attention", *ports), opset_imports=opsets)
     return list(ReferenceEvaluator(made).run(None, given))
@@ -243,6 +248,10 @@ def _is_causal_by_one_row(use: Use) -> bool:
     return bool(use.attributes.get("is_causal")) and mask is not None and mask.shape[-2:-1] == (1,) != q.shape[-2:-1]
 
 
+def _is_scaled_wide(use: Use) -> bool:
+    return use.arrays[0].dtype == np.float64 and "scale" in use.attributes
+
+
 def _is_stashed(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
 
@@ -291,7 +300,9 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("Unique",), "sorts where one result is asked for, takes slices where there is no axis",
           lambda use: use.attributes.get("sorted", 1) == 0, _unsorted),
     Known(REFERENCE, ("Attention",), "lets all queries see what the first may where the mask has one row for them",
-          _is_causal_by_one_row, _masked_row_by_row),
+          _is_causal_by_one_row, _attention),
+    *(Known(who, ("Attention",), "takes the root of `scale` in f32", _is_scaled_wide, instead)
+      for who, instead in ((REFERENCE, _attention), (ONNXRUNTIME, None))),
     Known(REFERENCE, ("GridSample",), "clamps places outside of the image before it takes the elements about them",
           _is_cubic_beyond_the_border, _cubic),
     Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
