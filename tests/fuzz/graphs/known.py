@@ -273,6 +273,8 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "takes NaN for what is padded", _has_nan),
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvInteger"),
           "crops where strides are larger than the kernel and padding is SAME", _jumps),
+    Known(REFERENCE, ("Conv",), "multiplies what is not finite with the zeros between a dilated kernel's elements",
+          lambda use: max(use.attributes.get("dilations", (1,))) > 1 and _is_not_finite(use)),
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "places windows otherwise where `ceil_mode` meets pads",
           lambda use: use.attributes.get("ceil_mode") == 1 and any(use.attributes.get("pads", ()))),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
