@@ -166,10 +166,3 @@ def test_attention_without_the_flaws_of_the_evaluator() -> None:
         assert known.instead is not None
         np.testing.assert_allclose(known.instead(use)[0].reshape(-1), [0, second], rtol=1e-15)
     assert not flaws(attrs.evolve(use, attributes={}, arrays=[q, k, v]), REFERENCE)
-
-
-def test_unsigned_constants_beside_inputs_at_every_stage() -> None:
-    """Below the graph, an array of either sign stands for a tensor: joined, they keep their size."""
-    case = case_of("g (uint8[2] x) => (uint8[4] y) <uint8[2] c = {1, 255}> { y = Concat <axis = 0> (c, x) }",
-                   x=np.array([3, 200], np.uint8))  # fmt: skip
-    assert examine(case, check_each=1.0) == Finding(OK, "plain")
