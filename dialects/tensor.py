@@ -293,7 +293,8 @@ class ConcatOp(Op):
         return [*type_.shape[: self.axis], *type_.shape[self.axis + 1 :]]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
-        return np.concatenate(args, self.axis)
+        first = np.asarray(args[0]).dtype  # signs are of no matter: arrays of both kinds do not become a wider one
+        return np.concatenate([np.asarray(array).view(first) for array in args], self.axis)
 
 
 class BorderOp(Op):

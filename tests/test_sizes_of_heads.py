@@ -71,6 +71,13 @@ def test_a_mask_for_more_keys_than_there_are() -> None:
         compiled(*arrays([*shapes, (2, 5)]))
 
 
+def test_a_mask_for_more_queries_than_there_are() -> None:
+    """One query does not broadcast to the rows of a mask."""
+    compiled = stepwell.compile(model("Attention", 23, {**FOUR, "m": 2}, 1))
+    with pytest.raises(InputError, match=r"the_node.*a size of the mask"):
+        compiled(*arrays([(2, 2, 1, 4), (2, 2, 5, 4), (2, 2, 5, 4), (2, 5)]))
+
+
 def test_attention_on_heads_side_by_side() -> None:
     made = model("Attention", 23, THREE, 3, q_num_heads=6, kv_num_heads=3)
     compiled = stepwell.compile(made)

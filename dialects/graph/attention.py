@@ -17,7 +17,7 @@ from stepwell.dialects.graph.base import (
     shape_of,
     tensor_type,
 )
-from stepwell.dialects.graph.demands import demand_at_most, demand_equal, demand_multiple
+from stepwell.dialects.graph.demands import demand_at_most, demand_equal, demand_multiple, demand_one_of
 from stepwell.dialects.graph.numeric import rounded, widened
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, FLOAT, INT, enum, type_attr_of
@@ -141,6 +141,10 @@ class AttentionOp(GraphOp):
         if not 1 <= len(mask) <= 4:
             raise IRError(f"the mask needs rank 1 to 4, not {len(mask)}")
         broadcast_shapes(mask[:-1], full[:-1])
+        for size, whole in zip(mask[-2::-1], full[-2::-1], strict=False):
+            if isinstance(size, int) and isinstance(whole, int) and size not in (1, whole):
+                raise IRError(f"the mask has a size of {size} where the scores have {whole}")
+            demand_one_of(size, (1, whole), "a size of the mask")
         if self.fill != -math.inf and not proven_equal(mask[-1], full[-1]):
             raise IRError(f"a mask that fills scores in is for all {full[-1]} keys, not for {mask[-1]}")
         if isinstance(mask[-1], int) and isinstance(full[-1], int) and mask[-1] > full[-1]:

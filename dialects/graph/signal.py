@@ -52,6 +52,36 @@ def as_complex(x: Array) -> Array:
     return wide[..., 0] + 1j * wide[..., 1] if x.shape[-1] == 2 else wide[..., 0]
 
 
+def by_definition(x: Array, length: int, bins: int, inverse: bool = False) -> Array:
+    """f64 [..., samples, 1 or 2] -> [..., bins, 2], unscaled, of the first `length` samples, or of zeros after them.
+
+    X[k] = sum over j of x[j] * exp(-+ 2 pi i j k / length), part by part: NaN reaches both parts of all frequencies,
+    where a fast transform leaves it to the way it goes which ones. Of infinities, one in steps makes NaN earlier."""
+    taken = x[..., :length, :]
+    real, imaginary = taken[..., 0], taken[..., 1] if x.shape[-1] == 2 else 0.0
+    samples = np.arange(taken.shape[-2])
+    made = np.zeros((*x.shape[:-2], bins, 2))
+    with np.errstate(invalid="ignore"):
+        for k in range(bins):
+            angle = 2 * np.pi / length * (samples * k % length) * (1 if inverse else -1)
+            cos, sin = np.cos(angle), np.sin(angle)
+            made[..., k, 0] = (real * cos - imaginary * sin).sum(-1)
+            made[..., k, 1] = (real * sin + imaginary * cos).sum(-1)
+    return made
+
+
+def mirrored(x: Array, length: int) -> Array:
+    """Half a spectrum [..., samples, 2] -> the whole one of a real signal [..., length, 2], conjugates at its end."""
+    places = np.arange(length)
+    back = places > length // 2
+    near = np.where(back, length - places, places)
+    filled = np.zeros((*x.shape[:-2], max(length, x.shape[-2]), 2))
+    filled[..., : x.shape[-2], :] = x
+    whole = filled[..., near, :]
+    whole[..., 1] = np.where(back, -whole[..., 1], whole[..., 1])
+    return whole
+
+
 def as_pairs(x: Array, dtype: np.dtype[Any]) -> Array:
     """complex [...] -> [..., 2]"""
     return rounded(np.stack([x.real, x.imag], axis=-1), dtype)
@@ -64,7 +94,8 @@ class DftOp(DataDependentOp):
 
     `length` (one integer) cuts or zero-pads the axis first. The inverse divides by the length. `onesided` keeps the
     first length // 2 + 1 frequencies of a real signal; its inverse takes those and gives the real signal [..., 1], by
-    default of length 2 * (size - 1). Computed in f64 and rounded once. Stands for ONNX DFT.
+    default of length 2 * (size - 1). Computed in f64 and rounded once; NaN reaches all frequencies. Stands for ONNX
+    DFT.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x16x1xf32>
@@ -105,17 +136,30 @@ class DftOp(DataDependentOp):
         return [tensor_type(self.x).with_shape((*x[: self.axis], size, *x[self.axis + 1 : -1], pairs))]
 
     def compute(self, frame: Any, *args: Any) -> Any:
-        x = as_complex(np.asarray(args[0]))
+        wide = np.asarray(args[0]).astype(np.float64)
+        x = as_complex(wide)
         length = one_number(args[1]) if self.length is not None else None
         axis = self.axis if self.axis is not None else one_number(args[-1])
         if axis == -1 or not -x.ndim - 1 <= axis < x.ndim:
             raise IRError(f"axis {axis} is not among the {x.ndim} axes of the signal")
         axis %= x.ndim + 1  # the operand counts the components' axis, which has gone
         dtype = numpy_dtype(self.results[0].type)
+        if not np.isfinite(wide).all():
+            return self._of_parts(wide, axis, length, dtype)
         if self.onesided and self.inverse:
             return rounded(np.fft.irfft(x, length, axis=axis)[..., None], dtype)
         transform: Callable[..., Array] = np.fft.ifft if self.inverse else np.fft.rfft if self.onesided else np.fft.fft
         return as_pairs(transform(x, length, axis=axis), dtype)
+
+    def _of_parts(self, x: Array, axis: int, length: int | None, dtype: np.dtype[Any]) -> Array:
+        """By the definition, which says where NaN goes."""
+        real, lying = self.onesided and self.inverse, np.moveaxis(x, axis, -2)
+        if length is None:
+            length = 2 * (x.shape[axis] - 1) if real else x.shape[axis]
+        bins = length // 2 + 1 if self.onesided and not real else length
+        made = by_definition(mirrored(lying, length) if real else lying, length, bins, self.inverse)
+        made = np.moveaxis(made / length if self.inverse else made, -2, axis)
+        return rounded(made[..., :1] if real else made, dtype)
 
 
 class StftOp(DataDependentOp):
@@ -123,7 +167,7 @@ class StftOp(DataDependentOp):
     [length] (absent: ones) -> [b, frames, frequencies, 2], with frames = (samples - length) // step + 1.
 
     The frame's length is the window's, else `length`'s, else the whole signal's; `onesided` keeps length // 2 + 1
-    frequencies. Computed in f64 and rounded once. Stands for ONNX STFT.
+    frequencies. Computed in f64 and rounded once; NaN reaches all frequencies of its frames. Stands for ONNX STFT.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x128x1xf32>
@@ -170,7 +214,7 @@ class StftOp(DataDependentOp):
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x, step, *rest = args
-        signal, step = as_complex(np.asarray(x)), one_number(step)
+        signal, step = np.asarray(x).astype(np.float64), one_number(step)
         if self.window is not None:
             window = np.asarray(rest[0]).astype(np.float64)
         else:
@@ -178,9 +222,14 @@ class StftOp(DataDependentOp):
         if step < 1 or len(window) > signal.shape[1]:
             raise IRError(f"frames of {len(window)} every {step} do not fit a signal of {signal.shape[1]} samples")
         starts = np.arange(0, signal.shape[1] - len(window) + 1, step)
-        frames = signal[:, starts[:, None] + np.arange(len(window))] * window
+        with np.errstate(invalid="ignore"):
+            frames = signal[:, starts[:, None] + np.arange(len(window))] * window[:, None]
+        dtype = numpy_dtype(self.results[0].type)
+        if not np.isfinite(frames).all():
+            bins = len(window) // 2 + 1 if self.onesided else len(window)
+            return rounded(by_definition(frames, len(window), bins), dtype)
         transform = np.fft.rfft if self.onesided else np.fft.fft
-        return as_pairs(transform(frames, axis=-1), numpy_dtype(self.results[0].type))
+        return as_pairs(transform(as_complex(frames), axis=-1), dtype)
 
 
 # kind -> coefficients of cosines of 0, 1, 2 periods

@@ -27,7 +27,7 @@ from tests.children import Died, answers, serve
 from tests.fuzz.graphs.cases import Case, draw
 from tests.fuzz.graphs.check import DISPUTED, INVALID, Finding, examine
 from tests.fuzz.graphs.reduction import reduced, text_of
-from tests.onnx_conformance.cases import CRASH, HANG, REFUSED
+from tests.onnx_conformance.cases import CRASH, HANG, INTERNAL, REFUSED
 
 SECONDS = 180.0  # for a case, with its reduction
 REDUCTION = 45.0
@@ -52,7 +52,7 @@ class Report:
     @property
     def likeness(self) -> str:
         """What findings of one cause have in common, mostly."""
-        words = self.reason.partition(":")[0] if self.kind != "wrong" else ""
+        words = self.reason.partition(":")[0] if self.kind == INTERNAL else ""
         return f"{self.kind} in {self.way}: {' '.join(self.operators)} {words}".strip()
 
 

@@ -16,8 +16,9 @@ from tests.fuzz.fuzz_graphs import main, report_of
 from tests.fuzz.graphs import check
 from tests.fuzz.graphs.cases import NEWEST, Case, draw
 from tests.fuzz.graphs.check import OK, Finding, examine
+from tests.fuzz.graphs.draft import port_of_any
 from tests.fuzz.graphs.families import FAMILIES, LEFT_OUT
-from tests.fuzz.graphs.known import KNOWN
+from tests.fuzz.graphs.known import KNOWN, REFERENCE, Use, flaws
 from tests.fuzz.graphs.oracle import Oracle, difference
 from tests.fuzz.graphs.reduction import reduced, text_of
 from tests.onnx_conformance.cases import HOST, REFUSED, SPECIALISED, WRONG
@@ -52,6 +53,16 @@ def test_every_operator_has_a_family_or_a_reason() -> None:
     assert not FAMILIES.keys() & LEFT_OUT.keys()
 
 
+@pytest.mark.parametrize(("shapes", "declared"), [
+    ([(5, 2), (5, 2)], [5, 2]), ([(0, 2), (5, 2)], [None, 2]), ([(2,), (2, 2)], None), ([()], []),
+])  # fmt: skip
+def test_an_input_for_many_arrays_declares_what_they_share(
+    shapes: list[tuple[int, ...]], declared: list[int | None] | None
+) -> None:
+    port = port_of_any("x", [np.zeros(shape, np.float32) for shape in shapes])
+    assert port == onnx.helper.make_tensor_value_info("x", 1, declared)
+
+
 def case_of(text: str, **feeds: Any) -> Case:
     """A case from ONNX's own text form."""
     header = f'<ir_version: 10, opset_import: ["": {NEWEST - 8}]>'
@@ -71,6 +82,13 @@ def test_what_a_rounding_decides_says_nothing() -> None:
     off = [np.array([error, 0, 0], np.float32) + y.array for error in (1e-7, 1e-2)]
     assert difference(off[0], y) is None and difference(off[1], y) is not None
     assert difference(np.array([5, 2, 0]), z) is None and difference(np.array([1, 3, 0]), z) is not None
+
+
+def test_moves_that_could_cancel_are_added_up() -> None:
+    """Atanh multiplies by 116,000 what Erf(3.25), or the reading of it, is off by: every time, whatever is drawn."""
+    case = case_of("g (float[64] x) => (float[64] y) { a = Erf(x) y = Atanh(a) }")
+    (y,) = Oracle(case.model).expected({"x": np.full(64, 3.25, np.float32)})
+    assert np.all(y.undecided | (y.allowed > 0.02))
 
 
 def test_exact_arithmetic_is_held_to_the_bit() -> None:
@@ -118,3 +136,33 @@ def test_the_command_reports(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 
 def test_flaws_of_the_judges_have_reasons() -> None:
     assert all(known.reason and known.operators for known in KNOWN)
+
+
+def test_cubic_grids_differ_outside_of_the_image_alone() -> None:
+    numbers = np.random.default_rng(0)
+    x, grid = numbers.normal(size=(2, 3, 4, 5)).astype("f"), numbers.uniform(-1, 1, (2, 2, 3, 2)).astype("f")
+    port = [onnx.helper.make_tensor_value_info(name, 1, None) for name in "xgy"]
+    for corners in (0, 1):
+        attributes = {"mode": b"cubic", "padding_mode": b"border", "align_corners": corners}
+        node = onnx.helper.make_node("GridSample", ["x", "g"], ["y"], **attributes)
+        graph = onnx.helper.make_graph([node], "g", port[:2], port[2:])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
+        (inside,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x, "g": grid})
+        assert not flaws(Use("GridSample", 20, attributes, [x, grid]), REFERENCE)
+        (known,) = flaws(Use("GridSample", 20, attributes, [x, grid * 1.5]), REFERENCE)
+        assert known.instead is not None
+        (made,) = known.instead(Use("GridSample", 20, attributes, [x, grid]))
+        np.testing.assert_allclose(made, inside, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_without_the_flaws_of_the_evaluator() -> None:
+    """Two causal queries, the second of which sees both keys; scaled by what has no root in f32."""
+    q, k, v = (np.array(column).reshape(1, 1, 2, 1) for column in ([1.5, 1.5], [0, 0.5], [0, -2.25]))
+    use = Use("Attention", 24, {"is_causal": 1, "scale": 0.5}, [q, k, v, np.zeros((1, 2))])
+    found = flaws(use, REFERENCE)
+    assert len(found) == 2
+    second = -2.25 / (1 + np.exp(-0.375))
+    for known in found:
+        assert known.instead is not None
+        np.testing.assert_allclose(known.instead(use)[0].reshape(-1), [0, second], rtol=1e-15)
+    assert not flaws(attrs.evolve(use, attributes={}, arrays=[q, k, v]), REFERENCE)

@@ -38,6 +38,7 @@ def test_types() -> None:
         (("2 8 4 16", "2 8 5 16", "2 8 4 16"), None, "numbers of keys and values differ: 5, 4"),
         (("2 4 16", "2 8 5 16", "2 8 5 16"), None, "query needs rank 4, not 3"),
         (("2 8 4 16", "2 8 5 16", "2 8 5 16"), "4 6", "the mask is for 6 keys, there are 5"),
+        (("1 2 4 16", "1 2 5 16", "1 2 5 16"), "7 2 4 5", "the mask has a size of 7 where the scores have 1"),
         (("2 8 4 16", "2 8 5 16", "2 8 5 16"), "3 5", "do not broadcast"),
     ],
 )

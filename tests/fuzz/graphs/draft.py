@@ -80,6 +80,8 @@ class Draft:
         """What nodes gave, all of it."""
         self.inputs: dict[str, Array] = {}
         self.constants: dict[str, Array] = {}
+        self.ports: dict[str, Any] = {}
+        """The declarations of inputs that stand for arrays of several shapes."""
 
     def undoing(self) -> Callable[[], None]:
         """Takes back what is drawn from now on."""
@@ -168,7 +170,7 @@ class Draft:
 
     def body_graph(self, results: Sequence[Value]) -> Any:
         """The body as a graph with these results."""
-        ports = [port_of(name, array) for name, array in self.inputs.items()]
+        ports = [self.ports.get(name) or port_of(name, array) for name, array in self.inputs.items()]
         initializers = [numpy_helper.from_array(array, name) for name, array in self.constants.items()]
         made = [helper.make_tensor_value_info(value.name, NUMBERS[value.element], None) for value in results]
         return helper.make_graph(self.nodes, f"{self.prefix}body", ports, made, initializers)
@@ -192,6 +194,15 @@ class Draft:
 def port_of(name: str, array: Array) -> Any:
     """The declaration of an array."""
     return helper.make_tensor_value_info(name, NUMBERS[ELEMENT_OF[array.dtype]], array.shape)
+
+
+def port_of_any(name: str, arrays: Sequence[Array]) -> Any:
+    """The declaration of arrays of one type: the sizes that all have, no shape where their ranks differ."""
+    element = NUMBERS[ELEMENT_OF[arrays[0].dtype]]
+    if len({array.ndim for array in arrays}) > 1:
+        return helper.make_tensor_value_info(name, element, None)
+    sizes = [dims[0] if len({*dims}) == 1 else None for dims in zip(*(array.shape for array in arrays), strict=True)]
+    return helper.make_tensor_value_info(name, element, sizes)
 
 
 def is_tame(array: Array) -> bool:

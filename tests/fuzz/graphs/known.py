@@ -108,6 +108,45 @@ def _grid(use: Use) -> list[Array]:
     return [made.astype(theta.dtype)]
 
 
+def _cubic(use: Use) -> list[Array]:
+    """GridSample of the 4 x 4 elements about every place, each clamped to the image, by Keys' kernel of -0.75."""
+    x, grid = (array.astype(np.float64) for array in use.arrays)
+    sums = np.zeros((x.shape[1], *grid.shape[:3]))
+    taps = []
+    for size, place in zip(x.shape[2:], (grid[..., 1], grid[..., 0]), strict=True):
+        at = (place + 1) / 2 * (size - 1) if use.attributes.get("align_corners", 0) else ((place + 1) * size - 1) / 2
+        offsets = np.floor(at)[..., None] + np.arange(-1, 3)
+        far = np.abs(at[..., None] - offsets)
+        near = (1.25 * far - 2.25) * far**2 + 1
+        weights = np.where(far <= 1, near, -0.75 * (((far - 5) * far + 8) * far - 4))
+        taps.append([(np.clip(offsets[..., k], 0, size - 1).astype(int), weights[..., k]) for k in range(4)])
+    batch = np.arange(len(x))[:, None, None]
+    for row, down in taps[0]:
+        for column, across in taps[1]:
+            sums += np.moveaxis(x[batch, :, row, column], -1, 0) * down * across
+    return [np.moveaxis(sums, 0, 1).astype(use.arrays[0].dtype)]
+
+
+def _attention(use: Use) -> list[Array]:
+    """Attention by the evaluator, with a mask's one row repeated for every query, and queries scaled in f64."""
+    from onnx.reference import ReferenceEvaluator
+
+    q, k, v, *rest = use.arrays
+    attributes = dict(use.attributes)
+    if _is_causal_by_one_row(use):
+        rest[0] = np.repeat(rest[0], q.shape[-2], -2)
+    if _is_scaled_wide(use):
+        q, attributes["scale"] = q * attributes["scale"], 1.0
+    names = [*"qkv", "mask" if len(rest) % 2 else "", *("ab" if len(rest) > 1 else "")]
+    given = dict(zip(filter(None, names), (q, k, v, *rest), strict=True))
+    ports = [[helper.make_empty_tensor_value_info(name) for name in names]
+             for names in (list(given), [f"y{n}" for n in range(use.outputs)])]  # fmt: skip
+    node = helper.make_node("Attention", names, [port.name for port in ports[1]], **attributes)
+    opsets = [helper.make_opsetid("", use.version)]
+    made = helper.make_model(helper.make_graph([node], "attention", *ports), opset_imports=opsets)
+    return list(ReferenceEvaluator(made).run(None, given))
+
+
 def _pooled_boxes(use: Use) -> list[Array]:
     x, boxes = use.arrays
     pooled, scale = use.attributes["pooled_shape"], use.attributes.get("spatial_scale", 1.0)
@@ -195,6 +234,24 @@ def _is_held_by_no_integer(use: Use) -> bool:
     return not bool(np.all((wide > info.min - 1.0) & (wide < info.max + 1.0)))
 
 
+def _is_cubic_beyond_the_border(use: Use) -> bool:
+    """Whether a cubic grid with `border` padding has places outside of the image."""
+    kinds = use.attributes.get("mode", b"").endswith(b"cubic"), use.attributes.get("padding_mode") == b"border"
+    wide = use.arrays[1].astype(np.float64)
+    return all(kinds) and bool(np.any(np.abs(wide) > 1) and np.all(np.abs(wide) < 2**31))
+
+
+def _is_causal_by_one_row(use: Use) -> bool:
+    """Whether Attention is causal with a mask of one row for several queries."""
+    q, *rest = use.arrays
+    mask = rest[2] if len(rest) in (3, 5) else None
+    return bool(use.attributes.get("is_causal")) and mask is not None and mask.shape[-2:-1] == (1,) != q.shape[-2:-1]
+
+
+def _is_scaled_wide(use: Use) -> bool:
+    return use.arrays[0].dtype == np.float64 and "scale" in use.attributes
+
+
 def _is_stashed(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and use.attributes.get("stash_type", 1) == 1
 
@@ -216,6 +273,8 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "takes NaN for what is padded", _has_nan),
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvInteger"),
           "crops where strides are larger than the kernel and padding is SAME", _jumps),
+    Known(REFERENCE, ("Conv",), "multiplies what is not finite with the zeros between a dilated kernel's elements",
+          lambda use: max(use.attributes.get("dilations", (1,))) > 1 and _is_not_finite(use)),
     Known(REFERENCE, ("MaxPool", "AveragePool", "LpPool"), "places windows otherwise where `ceil_mode` meets pads",
           lambda use: use.attributes.get("ceil_mode") == 1 and any(use.attributes.get("pads", ()))),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
@@ -242,6 +301,12 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("OneHot",), "takes indices modulo the depth, with their fractions", lambda use: True, _one_hot),
     Known(REFERENCE, ("Unique",), "sorts where one result is asked for, takes slices where there is no axis",
           lambda use: use.attributes.get("sorted", 1) == 0, _unsorted),
+    Known(REFERENCE, ("Attention",), "lets all queries see what the first may where the mask has one row for them",
+          _is_causal_by_one_row, _attention),
+    *(Known(who, ("Attention",), "takes the root of `scale` in f32", _is_scaled_wide, instead)
+      for who, instead in ((REFERENCE, _attention), (ONNXRUNTIME, None))),
+    Known(REFERENCE, ("GridSample",), "clamps places outside of the image before it takes the elements about them",
+          _is_cubic_beyond_the_border, _cubic),
     Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
           lambda use: any(array.dtype == np.float64 for array in use.arrays)),
     Known(REFERENCE, ("DFT", "STFT"), "takes the parts of real signals apart, where NaN reaches all of ours",

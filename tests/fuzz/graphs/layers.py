@@ -35,21 +35,30 @@ def recurrent(site: Site) -> Any:
 
 
 def attention(site: Site) -> Any:
-    """Attention of four dims, with grouped heads, masks, causal or not."""
+    """Attention of three and four dims, with grouped heads, masks, what came before, causal or not."""
     batch, groups, shared = (site.random.choice((1, 2)) for _ in range(3))
     queries, keys, width, depth = (site.random.choice((1, 2, 3, 5, 8, 17)) for _ in range(4))
-    q = site.value(0, shape=(batch, groups * shared, queries, width))
-    k = site.value(1, shape=(batch, groups, keys, width))
-    v = site.value(2, shape=(batch, groups, keys, depth))
+    heads = groups * shared
+    if site.chance(0.3):
+        shapes = [(batch, queries, heads * width), (batch, keys, groups * width), (batch, keys, groups * depth)]
+        site.attributes.update(q_num_heads=heads, kv_num_heads=groups)
+    else:
+        shapes = [(batch, heads, queries, width), (batch, groups, keys, width), (batch, groups, keys, depth)]
+    q, k, v = (site.value(place, shape=shape) for place, shape in enumerate(shapes))
+    past: list[Value] = []
+    if site.chance(0.3):
+        before = site.random.choice((1, 2, 5))
+        past = [site.new(4 + n, shape=(batch, groups, before, size)) for n, size in enumerate((width, depth))]
+        keys += before
     site.set("is_causal", 0, 1, often=0.4)
     site.set("scale", 0.5, 1.0, often=0.3)
     site.set("softcap", 0.0, 2.0, often=0.2)
     mask = None
     if site.chance(0.4):
-        mask = site.new(3, shape=broadcastable(site.random, (batch, groups * shared, queries, keys))[-4:])
+        mask = site.new(3, shape=broadcastable(site.random, (batch, heads, queries, keys))[-4:])
         if mask.rank < 2 or mask.shape[-1] != keys:
             mask = site.new(3, shape=(queries, keys))
-    return site.give(q, k, v, mask)
+    return site.give(q, k, v, mask, *past, outputs=3 if past else 1)
 
 
 def quantised_matmul(site: Site) -> Any:

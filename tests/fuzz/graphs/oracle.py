@@ -1,9 +1,9 @@
 """What a graph gives, node by node, by ONNX's reference evaluator; and how far roundings may carry its results.
 
 The tolerance of a result is measured, not chosen: the graph is evaluated again with every operator that rounds given
-inputs and results that are off by a few units in the last place, as many as another order of its sums may make. What
-the results then move is what they may differ by. Integers, flags and shapes that move are decided by a rounding, and
-say nothing."""
+inputs that are off by a few units in the last place, as many as another order of its sums may make; and once more with
+results that are. What the two move, added up, is what the results may differ by: in one run, the next operator's input
+could move back what was moved. Integers, flags and shapes that move are decided by a rounding, and say nothing."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ OFF_BY_STEPS_OF_1 = frozenset((
     "LogSoftmax", "ReduceLogSum", "ReduceLogSumExp", "SoftmaxCrossEntropyLoss", "BlackmanWindow", "HammingWindow",
     "HannWindow",
 ))  # fmt: skip
+
+INPUTS, RESULTS = "inputs", "results"  # of operators, that roundings move
 
 UNITS = 4  # in the last place, that one operator may be off by; more for long sums
 
@@ -180,12 +182,12 @@ def accumulated(given: Mapping[str, Array], results: Sequence[Array]) -> float:
 
 
 def moved(array: Any, step: float, numbers: np.random.Generator) -> Any:
-    """Every element off by a relative step, up or down."""
+    """Every element off by up to a relative step and at least half of it, up or down."""
     if isinstance(array, list):
         return [moved(one, step, numbers) for one in array]
     if not (isinstance(array, np.ndarray) and is_float(array)):
         return array
-    signs = numbers.choice((-1.0, 1.0), array.shape)
+    signs = numbers.choice((-1.0, 1.0), array.shape) * numbers.uniform(0.5, 1.0, array.shape)
     with np.errstate(all="ignore"):
         return np.asarray(array.astype(np.float64) * (1 + step * signs)).astype(array.dtype)
 
@@ -210,7 +212,7 @@ class Expected:
 class Oracle:
     """A model, evaluated node by node."""
 
-    RUNS = 3  # with roundings moved
+    RUNS = 3  # with roundings moved, of either kind
 
     def __init__(self, model: Any) -> None:
         from onnx import numpy_helper
@@ -220,29 +222,33 @@ class Oracle:
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self.outputs = [port.name for port in model.graph.output]
 
-    def values(self, feeds: Mapping[str, Array], seed: int | None = None) -> dict[str, Array]:
-        """Every value by name; with a seed, moved by roundings. Raises Unevaluated."""
+    def values(self, feeds: Mapping[str, Array], seed: int | None = None, kind: str = INPUTS) -> dict[str, Array]:
+        """Every value by name; with a seed, moved by roundings of a kind. Raises Unevaluated."""
         numbers = None if seed is None else np.random.default_rng(seed)
         found = {**self.constants, **feeds}
         for node in self.nodes:
             given = {name: found[name] for name in node.reads}
             results = node.run(given)
             if numbers is not None and node.rounds(given, results):
-                results = self._moved(node, given, results, numbers)
+                results = self._moved(node, given, results, numbers, kind)
             found.update(zip(node.writes, results, strict=True))
         return found
 
     def _moved(
-        self, node: NodeOracle, given: Mapping[str, Array], results: Sequence[Array], numbers: np.random.Generator
-    ) -> list[Array]:
+        self, node: NodeOracle, given: Mapping[str, Array], results: Sequence[Array], numbers: np.random.Generator,
+        kind: str,
+    ) -> list[Array]:  # fmt: skip
         units = UNITS * accumulated(given, results) ** 0.5
         floats = [array.dtype for array in tensors_of((*given.values(), *results))
                   if isinstance(array, np.ndarray) and is_float(array)]  # fmt: skip
         step = units * max(map(epsilon, floats))
-        other = node.run({name: moved(array, step, numbers) for name, array in given.items()})
+        if kind == INPUTS:
+            other = node.run({name: moved(array, step, numbers) for name, array in given.items()})
+            return node.overflown(given, results, other)
+        other = list(results)
         if node.node.op_type in OFF_BY_STEPS_OF_1:
             other = [array + (step * numbers.choice((-1.0, 1.0), array.shape)).astype(array.dtype) for array in other]
-        return [moved(array, step, numbers) for array in node.overflown(given, results, other)]
+        return [moved(array, step, numbers) for array in other]
 
     @property
     def flaws(self) -> list[str]:
@@ -257,16 +263,19 @@ class Oracle:
     def expected(self, feeds: Mapping[str, Array]) -> list[Expected]:
         """The outputs in order. Raises Unevaluated."""
         base = self.values(feeds)
-        runs = []
-        for seed in range(self.RUNS):
-            try:
-                runs.append(self.values(feeds, seed))
-            except Unevaluated:  # a shape that a rounding decides
-                runs.append({})
-        return [_expected(base[name], [run.get(name) for run in runs]) for name in self.outputs]
+        kinds = [[self._run(feeds, seed, kind) for seed in range(self.RUNS)] for kind in (INPUTS, RESULTS)]
+        return [_expected(base[name], [[run.get(name) for run in runs] for runs in kinds]) for name in self.outputs]
+
+    def _run(self, feeds: Mapping[str, Array], seed: int, kind: str) -> dict[str, Array]:
+        try:
+            return self.values(feeds, seed, kind)
+        except Unevaluated:  # a shape that a rounding decides
+            return {}
 
 
-def _expected(base: Array, runs: Sequence[Array | None]) -> Expected:
+def _expected(base: Array, kinds: Sequence[Sequence[Array | None]]) -> Expected:
+    """What the runs of several kinds allow: the most that those of a kind move, added up."""
+    runs = [run for kind in kinds for run in kind]
     zeros, nothing = np.zeros(base.shape), np.zeros(base.shape, bool)
     if any(run is None or run.shape != base.shape for run in runs):
         return Expected(base, zeros, ~nothing)
@@ -280,7 +289,8 @@ def _expected(base: Array, runs: Sequence[Array | None]) -> Expected:
         undecided = functools.reduce(
             np.logical_or, [np.isfinite(other) != finite for other in others], nothing
         )  # fmt: skip
-        spread = functools.reduce(np.maximum, [np.abs(np.where(finite, other - wide, 0)) for other in others], zeros)
+        moves = [np.abs(np.where(finite, other - wide, 0)) for other in others]
+    spread = np.reshape(moves, (len(kinds), len(kinds[0]), *base.shape)).max(1).sum(0)
     largest = float(np.max(np.abs(wide), where=finite, initial=0.0))
     allowed = 4 * spread + UNITS * eps * np.abs(np.where(finite, wide, 0)) * bool(np.any(spread))
     return Expected(base, allowed + (eps * largest if np.any(spread) else 0.0), undecided)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.graphs.draft import Draft, Rejected, Site, Value
+from tests.fuzz.graphs.draft import Draft, Rejected, Site, Value, port_of_any
+from tests.fuzz.graphs.oracle import tensors_of
 from tests.fuzz.graphs.values import NUMBERS, draw_array, draw_shape
 
 # Operators that make a sequence, that make another one of it, and that make a tensor of it.
@@ -83,13 +84,13 @@ def mapped(site: Site, value: Value) -> Value:
     """SequenceMap of a few operators; a second input is a tensor, or the same sequence."""
     body = site.draft.body("m")
     body.values.clear()
-    x = taken(body, "a", sample(value).array)
+    x = taken(body, "a", value)
     inputs, y = [value], None
     if site.chance(0.5):
         scalar = site.draft.fresh(draw_array(site.random, x.element, ()))
         other = scalar if site.chance(0.5) else value
         inputs.append(other)
-        y = taken(body, "b", sample(other).array)
+        y = taken(body, "b", other)
     kinds = ["Identity", "Transpose", "Shape", *(["Neg", "Abs"] if not x.element.startswith(("u", "b")) else [])]
     (step,) = body.add(site.random.choice(kinds), [x], {}, 1)
     if y is not None and y.element == step.element and y.element != "bool":
@@ -162,10 +163,11 @@ def index(site: Site, place: Any, element: str = "") -> Value:
     return site.draft.fresh(np.array(place, dtype), site.chance(0.85))
 
 
-def taken(body: Draft, name: str, array: Any) -> Value:
-    """An input of a body."""
-    value = Value(f"{body.prefix}{name}", array)
-    body.inputs[value.name] = array
+def taken(body: Draft, name: str, given: Value) -> Value:
+    """An input of a body: a tensor, or every element of a sequence."""
+    value = Value(f"{body.prefix}{name}", sample(given).array)
+    body.inputs[value.name] = value.array
+    body.ports[value.name] = port_of_any(value.name, list(tensors_of([given.array])))
     return value
 
 

@@ -137,6 +137,18 @@ def test_complex_transforms_in_steps(length: int) -> None:
     np.testing.assert_allclose(made, expected, atol=3e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("inverse, onesided, parts", FORMS)
+def test_nan_reaches_all_frequencies(inverse: bool, onesided: bool, parts: int) -> None:
+    """In the row that has it, at every landing: both parts, even where a root's part is 0."""
+    x = signal(3, 8, parts)
+    x[1, 3, 0] = np.nan
+    options: dict[str, Any] = {"inverse": inverse or None, "onesided": onesided or None, "axis": 1}
+    check([tensor(3, 8, parts)], lambda x: DftOp(x, None, None, **options), x, tolerance=2e-5)
+    found = run([tensor(3, 8, parts)], lambda x: DftOp(x, None, None, **options), x)
+    assert np.isfinite(found[[0, 2]]).all()
+    assert np.isnan(found[1]).all()
+
+
 def test_an_axis_that_is_none() -> None:
     with pytest.raises(RuntimeError, match="not among the signal's axes 0 to 1"):
         run([tensor(4, 9, 1), SCALAR], lambda x, a: DftOp(x, None, a), signal(4, 9, 1), np.int64(2))
@@ -175,6 +187,22 @@ def test_frames_of_unknown_length(windowed: bool, onesided: bool) -> None:
         expected = frames(x, step, window, onesided)
         assert made.shape == expected.shape
         np.testing.assert_allclose(made, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("onesided", [False, True])
+def test_nan_reaches_all_frequencies_of_its_frames(onesided: bool) -> None:
+    """At every landing: those that start at samples 0, 2 and 4 do not read sample 9, the next two do."""
+    x, window = signal(2, 14, 1), signal(5)
+    x[1, 9] = np.nan
+
+    def build(x: Any, window: Any) -> Any:
+        return StftOp(x, constant(np.int64(2)), window, None, onesided=onesided or None)
+
+    types = [tensor(2, 14, 1), tensor(5)]
+    check(types, build, x, window, tolerance=2e-5)
+    found = np.isnan(run(types, build, x, window))
+    assert not found[0].any() and found[1].all((1, 2)).tolist() == [False] * 3 + [True] * 2
+    assert not found[1, :3].any()
 
 
 @pytest.mark.parametrize("length, step", [(41, 1), (8, 0), (8, -2)])
