@@ -60,9 +60,10 @@ def demand_broadcast(a: Dim, b: Dim) -> None:
     """Two sizes must be equal, or one of them 1."""
     record = _record.get()
     if record is not None and _is_open(a, b) and not proven_equal(a, b):
-        # In terms of the larger and the smaller one, which are one term each, however long the sizes are.
-        is_one = (dim_max(a, b) - 1) * (dim_min(a, b) - 1)
-        record.append(Demand((a - b) * is_one, f"sizes {a} and {b} do not broadcast"))
+        # A minimum of what must be 0, not its product, whose terms are as many as those of the sizes multiplied.
+        larger, smaller = dim_max(a, b), dim_min(a, b)
+        from_one = dim_min(dim_max(smaller - 1, 1 - smaller), dim_max(larger - 1, 0))
+        record.append(Demand(dim_min(larger - smaller, from_one), f"sizes {a} and {b} do not broadcast"))
 
 
 def demand_stretch(size: Dim, wanted: Dim, what: str) -> None:

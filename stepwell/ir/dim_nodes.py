@@ -256,7 +256,7 @@ def _common_quotient(a: DimExpr, k: int) -> int | None:
 def extreme(kind: str, args: Sequence[Dim]) -> Dim:
     """The maximum or minimum (`kind` is max or min) of one dimension or more, simplified."""
     # The common part goes first, so that max(x + z, y + z) is max(x, y) + z even where z holds a maximum itself.
-    shift = _common_summand(args)
+    shift = _pulled_out(kind, args)
     if shift != 0:
         return shift + extreme(kind, [arg - shift for arg in args])
     flat = _flattened(kind, args)
@@ -268,7 +268,7 @@ def extreme(kind: str, args: Sequence[Dim]) -> Dim:
     unique = _undecided(kind, sorted(flat, key=lambda arg: (isinstance(arg, DimExpr), str(arg))))
     if len(unique) == 1:
         return unique[0]
-    if _common_summand(unique) != 0:
+    if _pulled_out(kind, unique) != 0:
         return extreme(kind, unique)
     shared = math.gcd(*(coefficient for arg in unique for _, coefficient in terms_of(arg)))
     if shared > 1:
@@ -317,10 +317,25 @@ def _beats(kind: str, winner: Dim, loser: Dim) -> bool:
     return interval(winner - loser if kind == "max" else loser - winner)[0] >= 0
 
 
-def _common_summand(args: Sequence[Dim]) -> Dim:
+def _pulled_out(kind: str, args: Sequence[Dim]) -> Dim:
+    """What is added to an extreme instead of to its arguments: their common part, negative terms of one of them among
+    it. A min(1, n - k) keeps those: it is the factor of a size that nothing is broadcast to, and has to stay one."""
     coefficients = [dict(terms_of(arg)) for arg in args]
     monomials = {monomial for table in coefficients for monomial in table}
-    return from_coefficients({m: min(table.get(m, 0) for table in coefficients) for m in monomials})
+    common = {m: min(table.get(m, 0) for table in coefficients) for m in monomials}
+    if kind == "min" and any(map(_is_at_most_one, args)):
+        common = {monomial: coefficient for monomial, coefficient in common.items() if coefficient > 0}
+    return from_coefficients(common)
+
+
+def _is_at_most_one(arg: Dim) -> bool:
+    """Whether a dim is 1, or a min(1, ...)."""
+    if isinstance(arg, int):
+        return arg == 1
+    (monomial, coefficient), *others = terms_of(arg)
+    atom, power = monomial.factors[0] if monomial.factors else (None, 0)
+    alone = atom is not None and not others and coefficient == power == len(monomial.factors) == 1
+    return alone and atom is not None and atom.kind == "min" and 1 in atom.args
 
 
 # Intervals.

@@ -524,6 +524,7 @@ def test_substitution_commutes_with_evaluation(pair: Pair, values: dict[str, int
         (dim_broadcast(n, 3), "max(3, n)*min(1, n)"),
         (dim_broadcast(n, 1), "max(1, n)*min(1, n)"),
         (dim_broadcast(0, 1), "0"),
+        (dim_broadcast(n, m - 3), "max(m, n + 3)*min(1, m - 3, n) - 3*min(1, m - 3, n)"),
     ],
 )
 def test_sizes_that_broadcast(dim: Dim, text: str) -> None:
@@ -540,6 +541,17 @@ def test_a_size_that_was_broadcast_is_what_it_was_made_of(a: Dim, b: Dim, c: Dim
     found = [evaluate(size, values) for size in (a, b, c)]
     if len({*found} - {1}) <= 1:
         assert evaluate(made, values) == np.broadcast_shapes(*((size,) for size in found))[0]
+
+
+def test_halves_that_broadcast_do_not_multiply_out() -> None:
+    """The two halves of a rotary embedding, each with the cosines' and the sines' own symbols, eight times over."""
+    first, second = (n + 4) // 8, n // 4 - (n + 4) // 8
+    made = dim_broadcast(dim_broadcast(first, m), dim_broadcast(second, k))
+    for _ in range(8):
+        made = dim_broadcast(dim_broadcast(made, first), dim_broadcast(second, made))
+    assert len(str(made)) < 600
+    assert evaluate(made, {"n": 16, "m": 2, "k": 1}) == 2
+    assert evaluate(made, {"n": 16, "m": 1, "k": 2}) == 2
 
 
 def test_a_sum_of_many_minima_does_not_multiply_out() -> None:
