@@ -198,7 +198,7 @@ class GenericOp(Op):
     """  # noqa: E501
 
     name = "tensor.generic"
-    traits = frozenset({PURE})
+    traits = frozenset({PURE, Trait.CLOSED})
     inputs: Sequence[Value] = operands(TENSOR)
     sources: Sequence[Value] = operands(TENSOR)
     outputs: Sequence[Value] = results(TENSOR)

@@ -37,8 +37,8 @@ class _Elimination:
         self.dominance = Dominance()
 
     def regions_of(self, op: Operation, scopes: list[_Scope]) -> None:
-        """Merge inside the regions of an op; those of an isolated one see nothing from outside."""
-        outer = [] if has_trait(op, Trait.ISOLATED) else scopes
+        """Merge inside the regions of an op; those of an isolated or closed one see nothing from outside."""
+        outer = [] if has_trait(op, Trait.ISOLATED) or has_trait(op, Trait.CLOSED) else scopes
         for region in op.regions:
             inner: list[_Scope] = [*outer, {}]
             for block in region.blocks:

@@ -48,7 +48,7 @@ def concat(op: ConcatOp, c: Conversion) -> Value:
     The parts are read with guards, each the other value of the one before it. A part whose size is not known is read at
     places behind the sum of the sizes before it."""
     result = result_type(op)
-    parts = [part for part in op.xs if shape_of(part)[op.axis] != 0]
+    parts = [part for part in op.xs if shape_of(part)[op.axis] != 0] or [op.xs[0]]
     if len(parts) == 1:
         return reshaped(c, c.new(parts[0]), result.shape)
     known = all(isinstance(shape_of(part)[op.axis], int) for part in parts)

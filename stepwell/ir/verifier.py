@@ -144,7 +144,7 @@ def _is_visible(value: Value, user: Operation, root: Operation, dominance: Domin
         if node is root:  # values from outside the verified op are the caller's business, unless it is isolated
             return (not has_trait(root, Trait.ISOLATED) and root is not user) or _outer_is_fine(value, root)
         node = node.parent_op
-        if node is not None and has_trait(node, Trait.ISOLATED):
+        if node is not None and (has_trait(node, Trait.ISOLATED) or has_trait(node, Trait.CLOSED)):
             return False
     return False
 
