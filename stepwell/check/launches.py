@@ -86,8 +86,13 @@ def is_constant(array: Any) -> bool:
 
 
 def copied(arguments: Sequence[Any]) -> tuple[Any, ...]:
-    """Arguments whose contents stay as they are now."""
-    return tuple(a if is_constant(a) else a.copy() for a in arguments)
+    """Arguments whose contents stay as they are now; one array given twice is one copy."""
+    made: dict[Any, Array] = {}
+    return tuple(a if is_constant(a) else made.setdefault(_place(a), a.copy()) for a in arguments)
+
+
+def _place(array: Array) -> tuple[Any, ...]:
+    return array.ctypes.data, array.shape, array.strides, array.dtype
 
 
 class Recorder:
@@ -124,13 +129,16 @@ class Outlined:
         given, results = arguments[: len(made.inputs)], arguments[len(made.inputs) :][: len(made.results)]
         where = f"@{op.callee} (launched for {op.loc.label or 'an op without a location'})"
         _same_on_entry(where, given, made.inputs)
-        before = [*copied(given), *(unwritten(array) for array in results), *arguments[len(given) + len(results) :]]
+        rest = arguments[len(given) + len(results) :]
+        before = [*copied(given), *(unwritten(array) for array in results), *rest]
         for place, result in zip(results, made.results, strict=True):
             if place.shape != result.shape:
                 raise ResultChanged(f"{where} writes {list(place.shape)} in place of {list(result.shape)}")
             place[...] = result
+        # What is read stays: where it shares memory with a result, at other places, the kernel is run on copies.
+        after = (*before[: len(given)], *copied(results), *rest)
         self.launches.append(
-            Launch(op.callee, made.label, tuple(before), copied(arguments),
+            Launch(op.callee, made.label, tuple(before), after,
                    tuple(n < len(given) for n in range(len(arguments))), made.accumulation, made.types,
                    made.symbols)
         )  # fmt: skip
