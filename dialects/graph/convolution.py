@@ -32,10 +32,12 @@ class WindowedOp(GraphOp):
     pads: tuple[int, ...] = attr(INTS)
     padding: str = attr(PADDING, default="explicit")
     groups: int = attr(INT, default=1)
+    kernel: tuple[int, ...] | None = attr(INTS, default=None)
 
     def window(self, w_shape: Sequence[Dim]) -> Window:
         """The window, its kernel taken from the weights' shape. Raises IRError where it is malformed."""
-        window = Window(tuple(w_shape[2:]), self.strides, self.dilations, self.pads, self.padding)
+        kernel = kernel_sizes(w_shape, self.kernel)
+        window = Window(tuple(kernel), self.strides, self.dilations, self.pads, self.padding)
         window.check()
         return window
 
@@ -57,6 +59,19 @@ class WindowedOp(GraphOp):
         if isinstance(w[0], int) and w[0] % self.groups:
             raise IRError(f"{w[0]} result channels do not split into {self.groups} groups")
         demand_multiple(w[0], self.groups, "the result channels split into groups")
+
+
+def kernel_sizes(w_shape: Sequence[Dim], kernel: Sequence[int] | None) -> Sequence[Dim]:
+    """The sizes of a kernel: those of weights [.., .., kernel...], which have to be what the op says they are, if it
+    does. Raises IRError where they are not."""
+    sizes = w_shape[2:]
+    if kernel is None:
+        return sizes
+    if len(kernel) != len(sizes) or any(map(proven_different, sizes, kernel)):
+        raise IRError(f"a kernel of {list(kernel)} differs from the weights' {list(sizes)}")
+    for size, wanted in zip(sizes, kernel, strict=True):
+        demand_equal(size, wanted, "the kernel and the weights")
+    return kernel
 
 
 def check_bias(bias: Value | None, channels: Dim) -> None:
@@ -200,6 +215,7 @@ class ConvTransposeOp(GraphOp):
     output_shape: tuple[int, ...] | None = attr(INTS, default=None)
     padding: str = attr(PADDING, default="explicit")
     groups: int = attr(INT, default=1)
+    kernel: tuple[int, ...] | None = attr(INTS, default=None)
     result: Value = result(FLOAT_TENSOR)
 
     def infer_types(self) -> Sequence[Type]:
@@ -216,7 +232,7 @@ class ConvTransposeOp(GraphOp):
             raise IRError(f"{len(x) - 2} spatial axes need as many output paddings, not {list(self.output_padding)}")
         channels = w[1] * self.groups
         check_bias(self.bias, channels)
-        sizes = self.sizes(x[2:], w[2:])
+        sizes = self.sizes(x[2:], kernel_sizes(w, self.kernel))
         if any(isinstance(size, int) and size < 0 for size in sizes):
             raise IRError(f"the pads {list(self.pads)} leave a negative size")
         return [TensorType((x[0], channels, *sizes), same_element(*self.operands))]

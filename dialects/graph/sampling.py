@@ -63,15 +63,18 @@ class GridSampleOp(GraphOp):
         spatial = x.shape[2:]
         at = [self._place(grid[..., -1 - axis], size) for axis, size in enumerate(spatial)]
         taps = [self._taps(place, size) for place, size in zip(at, spatial, strict=True)]
-        out = np.zeros((x.shape[0], x.shape[1], *grid.shape[1:-1]), np.result_type(x.dtype, np.float32))
+        is_moved = self.mode == "nearest"  # elements as they are: large integers, which no float holds, too
+        kind = x.dtype if is_moved else np.result_type(x.dtype, np.float32)
+        out = np.zeros((x.shape[0], x.shape[1], *grid.shape[1:-1]), kind)
         batch = np.arange(x.shape[0]).reshape((-1,) + (1,) * (grid.ndim - 2))
         with np.errstate(invalid="ignore"):
             for choice in np.ndindex(*(len(axis) for axis in taps)):
                 picked = [taps[axis][tap] for axis, tap in enumerate(choice)]
                 index = (batch, slice(None), *(position for position, _ in picked))
-                weight = math.prod((weight for _, weight in picked), start=np.ones((), out.dtype))
+                start = np.ones((), np.result_type(kind, np.float32))
+                weight = math.prod((weight for _, weight in picked), start=start)[:, None]
                 read = np.moveaxis(x[index], -1, 1)  # advanced indices first: [n, o1 ... or, c]
-                out += np.where(weight[:, None] != 0, read * weight[:, None], 0)
+                out += np.where(weight != 0, read if is_moved else read * weight, np.zeros((), kind))
         return out.astype(args[0].dtype)
 
     def _place(self, coordinate: Array, size: int) -> Array:

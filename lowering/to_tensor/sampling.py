@@ -134,6 +134,12 @@ def grid_sample(op: GridSampleOp, c: Conversion) -> Value:
             GridPlaces(p, op, size, place_type).taps(p.narrowed(coordinate, place_type))
             for size, coordinate in zip(sizes, coordinates, strict=True)
         ]
+        if op.mode == "nearest":  # no number of the image is computed with
+            read = p.read(source, [p.at(0), p.at(1), *(place for ((place, _),) in taps)])
+            outside = p.constant(0, result.element)
+            for ((_, weight),) in taps:
+                read = p.select(p.compare("ne", weight, p.constant(0.0, place_type)), read, outside)
+            return read
         total = p.constant(0.0, computed)
         for choice in itertools.product(*taps):
             weight = choice[0][1]

@@ -307,6 +307,8 @@ KNOWN: tuple[Known, ...] = (
       for who, instead in ((REFERENCE, _attention), (ONNXRUNTIME, None))),
     Known(REFERENCE, ("GridSample",), "clamps places outside of the image before it takes the elements about them",
           _is_cubic_beyond_the_border, _cubic),
+    Known(REFERENCE, ("ReduceLogSumExp",), "gives NaN where all elements are infinity",
+          lambda use: bool(np.any(np.isposinf(use.arrays[0].astype(np.float64))))),
     Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
           lambda use: any(array.dtype == np.float64 for array in use.arrays)),
     Known(REFERENCE, ("DFT", "STFT"), "takes the parts of real signals apart, where NaN reaches all of ours",

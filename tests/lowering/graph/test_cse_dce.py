@@ -24,6 +24,27 @@ def count(parsed: Operation, name: str) -> int:
     return sum(op.op_name == name for op in parsed.walk())
 
 
+def test_a_body_takes_nothing_from_outside() -> None:
+    """A generic becomes a kernel of its own, which sees no constant of the program around it."""
+    type_, one = "tensor<4xf32>", "%one = arith.constant 1.0 : f32"
+    parsed = after(CommonSubexpressions(), f"""builtin.module {{
+      func.func @main(%x: {type_}) -> {type_} {{
+        {one}
+        "test.use"(%one) : (f32) -> ()
+        %r = tensor.generic %x {{identities = [], iterators = ["parallel"], names = ["d0"],
+          maps = [affine_map<(d0) -> (d0)>, affine_map<(d0) -> (d0)>], operandSegmentSizes = array<i32: 1, 0>,
+          sizes = #tensor.dims<[4]>}} : ({type_}) -> {type_} {{
+        ^bb0(%e: f32):
+          {one.replace("%one", "%inner")}
+          %s = arith.addf %e, %inner : f32
+          tensor.yield %s : f32
+        }}
+        func.return %r : {type_}
+      }}
+    }}""")
+    assert count(parsed, "arith.constant") == 2
+
+
 def function(body: str, arguments: str = "%a: f32, %b: f32, %c: i1, %n: index, %m: memref<4xf32>") -> str:
     return f"builtin.module {{ func.func @main({arguments}) {{ {body} func.return }} }}"
 

@@ -67,6 +67,7 @@ def test_concat_of_static_parts() -> None:
 
 def test_concat_with_nothing_is_the_other_part() -> None:
     check([tensor(2, 0), tensor(2, 3)], lambda *xs: ConcatOp(xs, axis=1), counted(2, 0), counted(2, 3))
+    check([tensor(2, 0), tensor(2, 0)], lambda *xs: ConcatOp(xs, axis=1), counted(2, 0), counted(2, 0))
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -9,7 +9,7 @@ import pytest
 
 from stepwell.dialects.graph.sampling import AffineGridOp, ColToImOp, GridSampleOp
 from stepwell.dialects.graph.shape import ShapeOp
-from stepwell.ir.types import F16, F32, F64, SI32, IntegerType, Signedness, Type, numpy_dtype
+from stepwell.ir.types import F16, F32, F64, SI32, SI64, IntegerType, Signedness, Type, numpy_dtype
 from tests.lowering.to_tensor.descent import M, N, check, counted, ints, tensor
 
 UI8 = IntegerType(8, Signedness.UNSIGNED)
@@ -25,6 +25,18 @@ def test_grid_sample(mode: str, padding: str, align_corners: bool) -> None:
 
     check([tensor(1, 2, N, 5), tensor(1, 3, 4, 2)], build, counted(1, 2, 4, 5), GRID, tolerance=2e-4,
           deep=mode == "linear")  # fmt: skip
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+def test_the_nearest_element_stays_as_it_is(padding: str) -> None:
+    """Integers that no float holds, and the sign of zero."""
+    large = np.array([[[[2**63 - 1, -(2**63) + 1], [2**53 + 1, -7]]]], np.int64)
+    grid = np.array([[[[-0.5, -0.5], [0.5, -0.5]], [[-0.5, 0.5], [3, 3]]]], np.float32)
+    types = [tensor(1, 1, 2, N, element=SI64), tensor(1, 2, 2, 2)]
+    check(types, lambda x, y: GridSampleOp(x, y, mode="nearest", padding=padding), large, grid)
+    zeros = np.full((1, 1, 2, 2), -0.0, np.float32)
+    check([tensor(1, 1, 2, 2), tensor(1, 2, 2, 2)], lambda x, y: GridSampleOp(x, y, mode="nearest", padding=padding),
+          zeros, grid)  # fmt: skip
 
 
 def test_grid_coordinates_that_are_no_numbers() -> None:

@@ -12,7 +12,7 @@ from stepwell.dialects.graph.convolution import ConvIntegerOp, ConvOp, ConvTrans
 from stepwell.dialects.graph.windows import Window
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim
+from stepwell.ir.dims import Dim, proven_different
 
 PADDING_OF = {"NOTSET": "explicit", "VALID": "explicit", "SAME_UPPER": "same_upper", "SAME_LOWER": "same_lower"}
 
@@ -45,12 +45,17 @@ def read_window(node: Node, sizes: Sequence[Dim], kernel: Sequence[Dim], ceil: b
 
 def conv_window(node: Node, x: Value, w: Value) -> Window:
     """The window of a convolution, whose kernel sizes are those of the weights."""
+    return read_window(node, shape_of(x)[2:], declared_kernel(node, w) or shape_of(w)[2:])
+
+
+def declared_kernel(node: Node, w: Value) -> tuple[int, ...] | None:
+    """What `kernel_shape` says of the kernel where the weights' shape does not say it all. Raises Unsupported where the
+    two differ."""
     kernel = shape_of(w)[2:]
-    declared = node.ints("kernel_shape", []) if node.has("kernel_shape") else []
-    static = all(isinstance(size, int) for size in kernel)
-    if declared and static and tuple(declared) != kernel:
-        raise node.unsupported(f"kernel_shape {declared} differs from the weights' {list(kernel)}")
-    return read_window(node, shape_of(x)[2:], kernel)
+    declared = tuple(node.ints("kernel_shape", [])) if node.has("kernel_shape") else ()
+    if declared and (len(declared) != len(kernel) or any(map(proven_different, kernel, declared))):
+        raise node.unsupported(f"kernel_shape {list(declared)} differs from the weights' {list(kernel)}")
+    return declared if declared and declared != kernel else None
 
 
 def window_fields(window: Window) -> dict[str, Any]:
@@ -72,7 +77,8 @@ def conv(node: Node) -> Value:
     """Any number of spatial axes."""
     x, w = node.input(0), node.input(1)
     fields = window_fields(conv_window(node, x, w))
-    return node.insert(ConvOp(x, w, node.optional(2), groups=group_count(node), **fields)).result
+    made = ConvOp(x, w, node.optional(2), groups=group_count(node), kernel=declared_kernel(node, w), **fields)
+    return node.insert(made).result
 
 
 @rule("ConvInteger", since=10)
@@ -81,7 +87,8 @@ def conv_integer(node: Node) -> Value:
     x, w = node.input(0), node.input(1)
     fields = window_fields(conv_window(node, x, w))
     zeros = node.optional(2), node.optional(3)
-    return node.insert(ConvIntegerOp(x, w, *zeros, groups=group_count(node), **fields)).result
+    made = ConvIntegerOp(x, w, *zeros, groups=group_count(node), kernel=declared_kernel(node, w), **fields)
+    return node.insert(made).result
 
 
 @rule("DeformConv", since=19)
@@ -92,7 +99,7 @@ def deform_conv(node: Node) -> Value:
     return node.insert(
         DeformConvOp(
             x, w, node.input(2), node.optional(3), node.optional(4), groups=group_count(node),
-            offset_groups=node.int("offset_group", 1), **window_fields(window),
+            offset_groups=node.int("offset_group", 1), kernel=declared_kernel(node, w), **window_fields(window),
         )
     ).result  # fmt: skip
 
@@ -102,7 +109,8 @@ def conv_transpose(node: Node) -> Value:
     """auto_pad SAME means output size = input size * stride, which fixes the pads for a known kernel."""
     x, w = node.input(0), node.input(1)
     rank = len(shape_of(w)) - 2
-    kernel, sizes = shape_of(w)[2:], shape_of(x)[2:]
+    given = declared_kernel(node, w)
+    kernel, sizes = given or shape_of(w)[2:], shape_of(x)[2:]
     strides, dilations = (node.ints(name, [1] * rank) for name in ("strides", "dilations"))
     known = [size for size in kernel if isinstance(size, int)]
     extra = node.ints("output_padding", [0] * rank)
@@ -122,7 +130,7 @@ def conv_transpose(node: Node) -> Value:
     return node.insert(
         ConvTransposeOp(
             x, w, node.optional(2), strides=strides, dilations=dilations, pads=pads, output_padding=extra,
-            output_shape=shape, groups=group_count(node),
+            output_shape=shape, groups=group_count(node), kernel=given,
             padding=PADDING_OF[padding] if implied and padding.startswith("SAME") else None,
         )
     ).result  # fmt: skip
