@@ -217,3 +217,35 @@ def test_memory_that_several_kernels_write_parts_of() -> None:
     assert said["plan-memory"].startswith("loop -> loop; program run")
     with pytest.raises(ResultChanged, match="edited changed a result"):
         run(POOLED, [-np.abs(x)], before_and("plan-memory", without_border))
+
+
+def test_sums_stay_as_long_as_they_were() -> None:
+    """At the loop landing no op says how many terms a kernel adds up."""
+    one, row = "tensor<1x1xf32>", "tensor<1x4000xf32>"
+    text = f"""builtin.module {{
+      func.func @main(%x: {row}, %i: tensor<1x1xsi64>, %u: {one}) -> {row} {{
+        %a = graph.exp %x : ({row}) -> {row}
+        %s = graph.scatter_elements %a, %i, %u {{axis = 1 : i64, reduction = "none"}}
+          : ({row}, tensor<1x1xsi64>, {one}) -> {row}
+        %r = graph.softmax %s {{axes = array<i64: 1>}} : ({row}) -> {row}
+        func.return %r : {row}
+      }}
+    }}"""
+    inputs = [np.full((1, 4000), 0.3, np.float32), np.array([[7]]), np.array([[2.0]], np.float32)]
+    reference = run(text, inputs, phases("graph", "loop"))._reference
+    assert reference is not None
+    assert (reference.landing, reference.accumulation) == ("loop", 4000)
+
+
+def test_a_part_is_read_and_written_in_one_memory() -> None:
+    """The second part of a concatenation is made where it goes, and read from there by the kernel of the first one."""
+    row, both = "tensor<1x6xf32>", "tensor<2x6xf32>"
+    text = f"""builtin.module {{
+      func.func @main(%x: {row}) -> {both} {{
+        %a = graph.exp %x : ({row}) -> {row} loc("Exp_0")
+        %c = graph.concat %a, %a {{axis = 0}} : ({row}, {row}) -> {both} loc("Concat_1")
+        func.return %c : {both}
+      }}
+    }}"""
+    check = run(text, [np.linspace(-1, 1, 6, dtype=np.float32)[None]], phases("graph", "loop"))
+    assert check.report().endswith("no pass changed a result\n")

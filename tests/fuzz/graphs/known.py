@@ -221,6 +221,14 @@ def _is_wide(use: Use) -> bool:
     return use.arrays[0].dtype.kind in "iu" and bool(np.any(np.abs(use.arrays[0].astype(np.float64)) >= 2**53))
 
 
+def _underflows(use: Use) -> bool:
+    """Whether a softmax of floats comes near the least number of its type."""
+    wide = use.arrays[0].astype(np.float64)
+    least = {"float16": 2.0**-14, "float64": 2.0**-1022}.get(use.arrays[0].dtype.name, 2.0**-126)
+    finite = wide[np.isfinite(wide)]
+    return bool(finite.size) and float(finite.max() - finite.min()) > -np.log(least)
+
+
 def _is_not_finite(use: Use) -> bool:
     return is_float(use.arrays[0]) and not np.isfinite(use.arrays[0].astype(np.float64)).all()
 
@@ -307,6 +315,7 @@ KNOWN: tuple[Known, ...] = (
       for who, instead in ((REFERENCE, _attention), (ONNXRUNTIME, None))),
     Known(REFERENCE, ("GridSample",), "clamps places outside of the image before it takes the elements about them",
           _is_cubic_beyond_the_border, _cubic),
+    Known(REFERENCE, ("LogSoftmax",), "takes the logarithm of a softmax, which underflows", _underflows),
     Known(REFERENCE, ("ReduceLogSumExp",), "gives NaN where all elements are infinity",
           lambda use: bool(np.any(np.isposinf(use.arrays[0].astype(np.float64))))),
     Known(REFERENCE, ("GridSample", "DeformConv"), "rounds places to f32",
