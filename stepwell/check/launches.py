@@ -87,8 +87,9 @@ def is_constant(array: Any) -> bool:
 
 def copied(arguments: Sequence[Any]) -> tuple[Any, ...]:
     """Arguments whose contents stay as they are now; one array given twice is one copy."""
-    made: dict[Any, Array] = {}
-    return tuple(a if is_constant(a) else made.setdefault(_place(a), a.copy()) for a in arguments)
+    arrays = {_place(a): a for a in arguments if not is_constant(a)}
+    made = {place: array.copy() for place, array in arrays.items()}
+    return tuple(a if is_constant(a) else made[_place(a)] for a in arguments)
 
 
 def _place(array: Array) -> tuple[Any, ...]:

@@ -28,7 +28,8 @@ def exp_limits(b: MathBuilder[V, I, M]) -> tuple[float, float]:
 
 
 def power(b: MathBuilder[V, I, M], x: V, low: V | None = None, offset: int = 0, factor: V | None = None) -> V:
-    """e**(x + low) * 2**offset * factor, for x within `exp_limits`, |low| far below 1 and a factor near 1."""
+    """e**(x + low) * 2**offset * factor, for x within `exp_limits`, |low| far below 1, and a factor that
+    leaves e**r a normal number."""
     k = constants(b)
     if b.has_tables:
         n, root = parts_of_octave(b, b.fma(x, b.const(k.log2_e[0] + k.log2_e[1]), b.const(part_magic(b))))
