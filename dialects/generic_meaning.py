@@ -69,12 +69,16 @@ def run_generic(op: GenericOp, frame: Any, arrays: Sequence[Any]) -> Any:
 
 
 def _gathered(array: Any, map_: Any, grids: Sequence[Any]) -> Any:
-    """The array read at the map's place for each point; dims that the map does not use have size 1."""
+    """The array read at the map's place for each point; dims that the map does not use have size 1.
+
+    Where there are no points, nothing is read, whatever the place would be."""
+    if not all(grid.size for grid in grids):
+        return np.empty([grid.size for grid in grids], np.asarray(array).dtype)
     if not map_.results:
         return np.asarray(array).reshape((1,) * len(grids))
     index = [np.asarray(part) for part in map_.evaluate(grids, ())]
     for part, size in zip(index, array.shape, strict=True):
-        if part.size and (part.min() < 0 or part.max() >= size):
+        if part.min() < 0 or part.max() >= size:
             raise IRError(f"a generic reads {int(part.min())}..{int(part.max())} of a dim of size {size}")
     index = [part.reshape((1,) * (len(grids) - part.ndim) + part.shape) for part in index]
     return array[tuple(index)]

@@ -166,8 +166,9 @@ class StftOp(DataDependentOp):
     """Fourier transforms of frames of a signal [b, samples, 1 or 2] that start every `step` samples, times a window
     [length] (absent: ones) -> [b, frames, frequencies, 2], with frames = (samples - length) // step + 1.
 
-    The frame's length is the window's, else `length`'s, else the whole signal's; `onesided` keeps length // 2 + 1
-    frequencies. Computed in f64 and rounded once; NaN reaches all frequencies of its frames. Stands for ONNX STFT.
+    The frame's length is the window's, else `length`'s, else the whole signal's; a window and a `length` that is known
+    must agree. `onesided` keeps length // 2 + 1 frequencies. Computed in f64 and rounded once; NaN reaches all
+    frequencies of its frames. Stands for ONNX STFT.
 
     ```mlir
     %x = "test.value"() : () -> tensor<2x128x1xf32>
@@ -197,6 +198,8 @@ class StftOp(DataDependentOp):
             if len(shape_of(self.window)) != 1:
                 raise IRError(f"the window needs rank 1, not {len(shape_of(self.window))}")
             length = shape_of(self.window)[0]
+            if (given := scalar_content(self.length)) is not None:
+                length = agree(length, given, "the window and the frame")
         elif self.length is not None:
             length = scalar_content(self.length)
         step = scalar_content(self.step)

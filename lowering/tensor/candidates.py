@@ -32,7 +32,6 @@ from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import Stage, stages_of
 from stepwell.lowering.tensor.tiles import candidates_of
-from stepwell.lowering.tensor.windows import holds_partial_sums
 
 BLOCKS = (1, 2, 4, 8, 12, 16, 24, 32, 64)  # rows computed together
 PARTS = (256, 512, 1024)  # steps of a reduction in one part
@@ -172,7 +171,7 @@ def _parts(root: Stage, schedule: ScheduleAttr) -> Iterator[ScheduleAttr]:
     kept = tuple(spec for spec in schedule.loops if spec.dim != name)
     if len(kept) < len(schedule.loops):
         yield _evolve(schedule, loops=kept)
-    if holds_partial_sums(root.root):
+    if root.holds_partial_sums:
         for steps in PARTS:
             if steps < space.sizes[reduced]:
                 yield _evolve(schedule, loops=(*kept, LoopSpec(f"{name}0", name, steps)))

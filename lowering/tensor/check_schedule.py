@@ -37,10 +37,13 @@ def check_schedule(kernel: KernelOp, schedule: ScheduleAttr) -> None:
 
 
 def _check_parts(stages: Sequence[Stage], schedule: ScheduleAttr) -> None:
-    """Where a loop cuts the root's sum, every stage that it goes through is computed in it, with the role it has."""
+    """Where a loop cuts the root's sum, its results hold the parts before, and every stage that it goes through is
+    computed in it, with the role it has."""
     root = stages[-1].root
     kinds = dict(zip(root.names, root.iterators, strict=True))
     cutting = [n for n, spec in enumerate(schedule.loops) if kinds[spec.dim] != "parallel"]
+    if cutting and not stages[-1].holds_partial_sums:
+        raise PassError(f"loop {schedule.loops[cutting[0]].label} cuts a sum whose parts the results cannot hold")
     inside = {spec.label for spec in schedule.loops[cutting[0] :]} if cutting else set()
     placed = [spec for spec in schedule.stages if spec.role or spec.at in inside]
     if not placed:

@@ -10,6 +10,7 @@ import attrs
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.core import Value
+from stepwell.ir.types import element_of
 from stepwell.lowering.tensor.maps import dims_through
 
 INLINE = "inline"
@@ -31,6 +32,13 @@ class Stage:
     def results(self) -> Sequence[Value]:
         """What leaves the stage."""
         return self.ops[-1].results
+
+    @property
+    def holds_partial_sums(self) -> bool:
+        """Whether what the stage of a reduction gives, the maps behind it included, has the accumulators' types: a loop
+        over parts of the reduction keeps its sums there."""
+        kept = [getattr(identity, "type", None) for identity in self.root.identities]
+        return [element_of(result.type) for result in self.results] == kept
 
     def in_root_dims(self) -> dict[GenericOp, AffineMap]:
         """The dims of each op as expressions of the root's."""
@@ -67,6 +75,13 @@ def stages_among(ops: Iterable[GenericOp]) -> list[Stage]:
             name = op.stage or ""
             members[name] = {**members.pop(name, {}), **dict.fromkeys(_inlined_into(op)), op: None}
     return [Stage(list(found), name) for name, found in members.items()]
+
+
+def holds_partial_sums(op: GenericOp) -> bool:
+    """Whether the stage of a reduction that stands in a kernel `holds_partial_sums`."""
+    kernel = op.parent_op
+    stage = next((s for s in stages_of(kernel) if s.root is op), None) if isinstance(kernel, KernelOp) else None
+    return stage is not None and stage.holds_partial_sums
 
 
 def _inlined_into(op: GenericOp) -> Iterator[GenericOp]:

@@ -19,6 +19,7 @@ from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, register_tiles
 from stepwell.lowering.tensor.space import Space, lanes_of, reads_of
 from stepwell.lowering.tensor.stage_work import StageWork
+from stepwell.lowering.tensor.stages import holds_partial_sums
 from stepwell.lowering.tensor.windows import window_schedules
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
@@ -225,5 +226,6 @@ def _contraction_loops(
     yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in outer if d not in first)
     if row is not None:
         yield LoopSpec(f"{space.names[row]}0", space.names[row], rows, shared)
-    if len(space.reduction) == 1 and depth * panel * 4 > machine.l2_bytes // 2 and row_size > tile.rows:
+    is_long = depth * panel * 4 > machine.l2_bytes // 2 and row_size > tile.rows
+    if is_long and len(space.reduction) == 1 and holds_partial_sums(space.op):
         yield LoopSpec(f"{space.names[space.reduction[0]]}0", space.names[space.reduction[0]], 512)

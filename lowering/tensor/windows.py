@@ -12,13 +12,12 @@ import math
 from collections.abc import Iterator
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
-from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.types import bit_width, element_of
+from stepwell.ir.types import bit_width
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.space import Space
-from stepwell.lowering.tensor.stages import stages_of
+from stepwell.lowering.tensor.stages import holds_partial_sums
 from stepwell.lowering.tensor.tile_cost import LINE, Tile, crosses_lines
 
 WHOLE = 1.2  # of a dim, at most, in whole tiles: small tails of several dims are more code than work
@@ -81,14 +80,6 @@ def reduction_part(space: Space, tile: Tile, machine: Machine) -> int | None:
     if depth <= fitting:
         return None
     return -(-depth // -(-depth // fitting))
-
-
-def holds_partial_sums(op: GenericOp) -> bool:
-    """Whether what the stage of a reduction gives, the maps behind it included, has the accumulators' types."""
-    kernel = op.parent_op
-    stage = next((s for s in stages_of(kernel) if s.root is op), None) if isinstance(kernel, KernelOp) else None
-    kept = [getattr(identity, "type", None) for identity in op.identities]
-    return stage is not None and [element_of(result.type) for result in stage.results] == kept
 
 
 def step_bytes(space: Space, map_: AffineMap, tile: Tile) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from stepwell.check import TooLong, interpret
 from stepwell.dialects.tensor import is_written, unwritten
+from stepwell.errors import IRError
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext, PassManager
 from stepwell.lowering.pipeline import phases
@@ -56,6 +57,25 @@ def test_what_a_map_leaves_out_is_not_written() -> None:
     np.testing.assert_array_equal(a, [[5, 6], [7, np.nan]])
     assert is_written(a).tolist() == [[True, True], [True, False]]
     np.testing.assert_array_equal(b, [np.nan, 5])
+
+
+PLACED = """builtin.module {{
+  func.func @main(%x: tensor<2x3xf32>) -> tensor<2x{count}xf32> {{
+    %a = tensor.generic %x {{iterators = ["parallel", "parallel"], maps = [affine_map<(d0, d1) -> (d0, 3)>, affine_map<(d0, d1) -> (d0, d1)>], names = ["d0", "d1"], operandSegmentSizes = array<i32: 1, 0>, sizes = #tensor.dims<[2, {count}]>}} : (tensor<2x3xf32>) -> tensor<2x{count}xf32> {{
+    ^bb0(%e: f32):
+      tensor.yield %e : f32
+    }}
+    func.return %a : tensor<2x{count}xf32>
+  }}
+}}"""  # noqa: E501
+
+
+def test_no_points_read_nothing() -> None:
+    x = np.zeros((2, 3), np.float32)
+    (made,) = interpret(parse_module(PLACED.format(count=0)), [x]).results
+    assert made.shape == (2, 0)
+    with pytest.raises(IRError, match=r"reads 3\.\.3 of a dim of size 3"):
+        interpret(parse_module(PLACED.format(count=1)), [x])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex64, np.int8, np.uint32, np.int64])

@@ -147,6 +147,16 @@ def _attention(use: Use) -> list[Array]:
     return list(ReferenceEvaluator(made).run(None, given))
 
 
+def _invalid(use: Use) -> list[Array]:
+    raise ValueError("not what the standard allows")
+
+
+def _is_windowed_otherwise(use: Use) -> bool:
+    """Whether a short transform has a window and a length that differ."""
+    *_, window, length = use.arrays
+    return len(use.arrays) == 4 and len(window) != int(length.reshape(-1)[0])
+
+
 def _pooled_boxes(use: Use) -> list[Array]:
     x, boxes = use.arrays
     pooled, scale = use.attributes["pooled_shape"], use.attributes.get("spatial_scale", 1.0)
@@ -330,6 +340,9 @@ KNOWN: tuple[Known, ...] = (
           lambda use: isinstance(use.arrays[0], list), lambda use: [use.arrays[0][0]]),
     Known(REFERENCE, ("SequenceInsert",), "inserts at the front where the place is the end",
           lambda use: len(use.arrays) == 3, _inserted),
+    Known(REFERENCE, ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"), "repeats the last weight",
+          lambda use: len(use.arrays) == 3 and len(use.arrays[2]) < use.arrays[0].shape[1], _invalid),
+    Known(REFERENCE, ("STFT",), "takes a window of another length", _is_windowed_otherwise, _invalid),
     Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
 )  # fmt: skip
 

@@ -240,6 +240,46 @@ def test_schedules_of_other_kernels_are_refused(wrong: ScheduleAttr, message: st
         check_schedule(product(), wrong)
 
 
+NARROW = """
+func.func @main(%x: tensor<64x20000xf16>, %w: tensor<20000x64xf16>) -> tensor<64x64xf16> {
+  %y = tensor.kernel %x, %w : (tensor<64x20000xf16>, tensor<20000x64xf16>) -> tensor<64x64xf16> {
+  ^bb0(%a: tensor<64x20000xf16>, %b: tensor<20000x64xf16>):
+    %s = tensor.generic %a, %b {identities = [0.0 : f32], iterators = ["parallel", "parallel", "reduction"], maps = [affine_map<(d0, d1, d2) -> (d0, d2)>, affine_map<(d0, d1, d2) -> (d2, d1)>, affine_map<(d0, d1, d2) -> (d0, d1)>], names = ["m", "n", "k"], operandSegmentSizes = array<i32: 2, 0>, sizes = #tensor.dims<[64, 64, 20000]>} : (tensor<64x20000xf16>, tensor<20000x64xf16>) -> tensor<64x64xf32> {
+    ^bb1(%v: f16, %e: f16):
+      %f = arith.extf %v : f16 to f32
+      %g = arith.extf %e : f16 to f32
+      %p = arith.mulf %f, %g : f32
+      tensor.yield %p : f32
+    } {
+    ^bb2(%p: f32, %q: f32):
+      %r = arith.addf %p, %q : f32
+      tensor.yield %r : f32
+    }
+    %t = tensor.generic %s {iterators = ["parallel", "parallel"], maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>], names = ["m", "n"], operandSegmentSizes = array<i32: 1, 0>, sizes = #tensor.dims<[64, 64]>} : (tensor<64x64xf32>) -> tensor<64x64xf16> {
+    ^bb3(%v: f32):
+      %h = arith.truncf %v : f32 to f16
+      tensor.yield %h : f16
+    }
+    tensor.yield %t : tensor<64x64xf16>
+  }
+  func.return %y : tensor<64x64xf16>
+}
+"""  # noqa: E501 - one op to a line
+
+
+def test_sums_are_cut_where_the_results_hold_them() -> None:
+    """A long sum of f32 goes in parts, through its results. One of f16 does not, whose accumulators are wider."""
+    kernel = next(iter(parse_module(NARROW).walk_of(KernelOp)))
+    for each in candidates(kernel, MACHINE, 20):
+        check_schedule(kernel, each.schedule)
+        assert all(spec.dim != "k" for spec in each.schedule.loops)
+    assert any(spec.dim == "k" for spec in candidates(product(64, 64, 20000), MACHINE, 1)[0].schedule.loops)
+    cut = schedule(8, 48, ("m", 24), ("k", 512))
+    check_schedule(product(), cut)
+    with pytest.raises(PassError, match="loop k1 cuts a sum whose parts the results cannot hold"):
+        check_schedule(kernel, cut)
+
+
 def test_stages_have_to_be_those_of_the_kernel() -> None:
     from stepwell.dialects.schedule import StageSpec
 

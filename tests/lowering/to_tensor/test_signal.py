@@ -210,3 +210,15 @@ def test_frames_that_do_not_fit(length: int, step: int) -> None:
     with pytest.raises(RuntimeError, match="negative"):
         run([tensor(2, 40, 1), SCALAR, SCALAR], lambda x, s, n: StftOp(x, s, None, n), signal(2, 40, 1),
             np.int64(step), np.int64(length))  # fmt: skip
+
+
+def test_a_window_and_a_length_agree() -> None:
+    def build(x: Any, window: Any) -> Any:
+        return StftOp(x, constant(np.int64(2)), window, constant(np.int64(5)))
+
+    with pytest.raises(IRError, match="the window and the frame: sizes 7 and 5 differ"):
+        graph_module([tensor(2, 14, 1), tensor(7)], build)
+    model, x, window = compiled([tensor(2, 14, 1), tensor(N)], build), signal(2, 14, 1), signal(5)
+    np.testing.assert_allclose(model(x, window), frames(x, 2, window, False), atol=2e-5)
+    with pytest.raises(InputError, match="the window and the frame"):
+        model(x, signal(7))
