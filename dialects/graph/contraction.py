@@ -154,7 +154,13 @@ class EinsumOp(GraphOp):
     result: Value = result(NUMERIC_TENSOR)
 
     def infer_types(self) -> Sequence[Type]:
-        terms, right = split_equation(self.equation)
+        sizes = self.label_sizes()
+        return [TensorType(tuple(sizes[label] for label in split_equation(self.equation)[1]),
+                           same_element(*self.inputs))]  # fmt: skip
+
+    def label_sizes(self) -> dict[str, Dim]:
+        """The size of each label, in the order of their first axes. Raises IRError where axes do not fit."""
+        terms, _ = split_equation(self.equation)
         if len(terms) != len(self.inputs):
             raise IRError(f"{self.equation!r} names {len(terms)} operands, there are {len(self.inputs)}")
         sizes: dict[str, Dim] = {}
@@ -167,7 +173,7 @@ class EinsumOp(GraphOp):
                     sizes[label] = broadcast_dim(sizes.get(label, 1), size)
                 except IRError:
                     raise IRError(f"{self.equation!r}: {label!r} has sizes {sizes[label]} and {size}") from None
-        return [TensorType(tuple(sizes[label] for label in right), same_element(*self.inputs))]
+        return sizes
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         terms, right = split_equation(self.equation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,9 +99,12 @@ def contract_windows(views: Array, w: Array, groups: int) -> Array:
         return np.zeros((views.shape[0], 0, *views.shape[2 : views.ndim - rank]), views.dtype)
     out = []
     for view, weights in zip(np.split(views, groups, axis=1), np.split(w, groups, axis=0), strict=True):
-        kernel_axes = range(view.ndim - rank, view.ndim)
-        y = np.tensordot(view, weights, ([1, *kernel_axes], range(1, rank + 2)))
-        out.append(np.moveaxis(y, -1, 1))
+        # As a product of matrices: `tensordot` may scale a vector instead, and takes 0 * inf for 0 there.
+        rows = np.moveaxis(view, 1, view.ndim - rank - 1)
+        count, *places = rows.shape[: view.ndim - rank - 1]
+        taps = math.prod(weights.shape[1:])
+        y = rows.reshape(math.prod((count, *places)), taps) @ weights.reshape(len(weights), taps).T
+        out.append(np.moveaxis(y.reshape(count, *places, len(weights)), -1, 1))
     return np.concatenate(out, axis=1)
 
 

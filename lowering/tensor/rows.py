@@ -10,13 +10,14 @@ a row's values have to fit the cache, and an operand that every row reads again 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cmp_to_key
 
 import attrs
 
 from stepwell.dialects import math as math_dialect
-from stepwell.dialects.tensor import GenericOp, JoinOp, ReadOp
+from stepwell.dialects.tensor import GenericOp, JoinOp, KernelOp, ReadOp
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dims import free_symbols
@@ -33,23 +34,26 @@ from stepwell.lowering.tensor.row_memory import bytes_again, cache_budget, is_wo
 from stepwell.lowering.tensor.row_schedule import rows_that_slide
 from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.sizes import size_of, unbounded_symbols
-from stepwell.lowering.tensor.stages import INLINE, Stage
+from stepwell.lowering.tensor.stages import INLINE, Stage, stages_of
 
 LEAST_GRAINS = 16  # rows that a kernel of more than SMALL points has at least
 SMALL = 1 << 16
 LEAST_GAIN = 0.02  # of the time, for which what is read through windows is computed in the rows of its reader
 COUNTED, ALWAYS, NEVER = "counted", "always", "never"
 CHEAP = 4  # operations of a map that is rather computed again than stored
+NO_KERNEL = "its rows are no rows of the others once dims that follow one another are one"
 
 
 @attrs.frozen
 class Trial:
-    """What joining asks: a machine, how to treat windows, and which symbols no input bounds."""
+    """What joining asks: a machine, how to treat windows, which symbols no input bounds, and whether each step has to
+    be a kernel, or the whole."""
 
     machine: Machine
     context: PassContext
     windows: str
     unbounded: frozenset[str] = frozenset()
+    as_kernels: bool = False
 
 
 def join_rows(
@@ -69,9 +73,9 @@ def join_rows(
             if root not in joined:
                 made.append(list(root.ops))
             continue
-        rows, refusals = _grown(root, owner, trial, of_any_length=True)
-        if not stays(rows, machine) and running(rows) is None:
-            rows, refusals = _grown(root, owner, trial, of_any_length=False)
+        rows, refusals = _grown(root, owner, trial)
+        if not is_kernel(rows):
+            rows, refusals = _grown(root, owner, attrs.evolve(trial, as_kernels=True))
         joined.update(rows.stages[1:])
         for stage, why in refusals:
             name = stage.root.loc.label or stage.root.op_name
@@ -81,11 +85,18 @@ def join_rows(
     return made[::-1]
 
 
-def _grown(
+def _grown(root: Stage, owner: Mapping[GenericOp, Stage], trial: Trial) -> tuple[Rows, list[tuple[Stage, str]]]:
+    """The rows of a root with all the stages that join it, and why others do not. Rows of any length need not fit the
+    cache where they are those of a softmax before a sum, which can be computed part by part."""
+    rows, refusals = _joined_by_turns(root, owner, trial, of_any_length=True)
+    if not stays(rows, trial.machine) and running(rows) is None:
+        return _joined_by_turns(root, owner, trial, of_any_length=False)
+    return rows, refusals
+
+
+def _joined_by_turns(
     root: Stage, owner: Mapping[GenericOp, Stage], trial: Trial, *, of_any_length: bool
 ) -> tuple[Rows, list[tuple[Stage, str]]]:
-    """The rows of a root with all the stages that join it, and why others do not. Rows `of_any_length` need not fit
-    the cache: those of a softmax before a sum can be computed part by part."""
     rows, refusals, grown = Rows.of_root(root), [], True
     while grown:
         grown = False
@@ -154,11 +165,13 @@ def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows
         try:
             apart, together = apart_and_together(rows, stage, joined, trial.machine)
         except PassError:
-            return "its rows are no rows of the others once dims that follow one another are one"
+            return NO_KERNEL
         name = stage.root.loc.label or stage.root.op_name
         trial.context.remark(rows.root.root, f"with {name} in its rows: {together}; apart: {apart}")
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
             refusal = "it would take longer"
+    if refusal is None and trial.as_kernels and not is_kernel(joined):
+        refusal = NO_KERNEL
     return refusal or joined
 
 
@@ -206,14 +219,31 @@ def apart_and_together(rows: Rows, stage: Stage, joined: Rows, machine: Machine)
 def estimated(ops: Sequence[GenericOp], machine: Machine) -> Terms:
     """What a kernel of these ops costs under the best schedule. Raises PassError for stages that cannot be computed
     together."""
+    with _kernel(ops) as kernel:
+        return candidates(kernel, machine)[0].terms
+
+
+@contextmanager
+def _kernel(ops: Sequence[GenericOp]) -> Iterator[KernelOp]:
+    """What would be made a kernel of ops that name their stages, for a look at it."""
     kernel = kernel_of(ops)
     try:
         collapse_kernel(kernel)
-        return candidates(kernel, machine)[0].terms
+        yield kernel
     finally:
         kernel.erase()
         for op in ops:
             op.stage = None
+
+
+def is_kernel(rows: Rows) -> bool:
+    """Whether stages share rows as a kernel has them too: cheap maps computed where they are read, dims of 1 left out,
+    dims that follow one another made one. A norm has the rows of the map behind it, but not those of a pool that reads
+    the map through windows."""
+    if len(rows.stages) == 1:
+        return True
+    with _kernel(_named(rows)) as kernel:
+        return Rows.of(stages_of(kernel)) is not None
 
 
 def why_not_by_rows(rows: Rows, machine: Machine, *, of_any_length: bool = False) -> str | None:

@@ -128,11 +128,7 @@ def einsum(op: EinsumOp, c: Conversion) -> Value:
     result = signless(op.result.type)
     assert isinstance(result, TensorType)
     inputs = [c.new(value) for value in op.inputs]
-    sizes: dict[str, Dim] = dict(zip(right, result.shape, strict=True))
-    for term, value in zip(terms, inputs, strict=True):
-        for label, size in zip(term, tensor_type(value).shape, strict=True):
-            if sizes.get(label, 1) == 1:
-                sizes[label] = size
+    sizes: dict[str, Dim] = {**dict.fromkeys(right, 1), **op.label_sizes()}
     inputs = [stretched(c, x, [sizes[label] for label in term]) for term, x in zip(terms, inputs, strict=True)]
     places = {label: dim(position) for position, label in enumerate(sizes)}
     maps = []

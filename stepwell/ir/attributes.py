@@ -231,11 +231,17 @@ class DenseResourceAttr(ElementsAttr):
     def numpy(self) -> Array:
         """The blob's array. Raises IRError where the blob's contents are not known."""
         self._check_size()
-        return self.blob.array.reshape(self.type.static_shape)
+        return self._typed(self.blob.array)
 
     def view(self) -> Array:
         self._check_size()
-        return self.blob.view.reshape(self.type.static_shape)
+        return self._typed(self.blob.view)
+
+    def _typed(self, array: Array) -> Array:
+        """In the type's shape and elements: below the graph, where integers have no sign, those of a blob may have."""
+        dtype = numpy_dtype(self.type)
+        typed = array if array.dtype == dtype else array.view(dtype)
+        return typed.reshape(self.type.static_shape)
 
     def _check_size(self) -> None:
         if self.blob.size != math.prod(self.type.static_shape):

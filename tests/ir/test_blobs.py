@@ -11,7 +11,7 @@ import pytest
 from stepwell.errors import IRError
 from stepwell.ir.attributes import DenseAttr, DenseResourceAttr, elements, lazy_elements
 from stepwell.ir.blobs import Blob, LazyBlob
-from stepwell.ir.types import F32, TensorType
+from stepwell.ir.types import F32, I64, TensorType
 from stepwell.memory import map_file
 
 Array = np.ndarray[Any, Any]
@@ -79,3 +79,12 @@ def test_another_shape_than_was_said() -> None:
         LazyBlob("w", (6, 8), lambda: WEIGHTS).array  # noqa: B018
     with pytest.raises(IRError, match=r"resource 'w' has 48 elements, not those of tensor<7x7xf32>"):
         DenseResourceAttr(LazyBlob("w", (8, 6), lambda: WEIGHTS), TensorType((7, 7), F32)).view()
+
+
+def test_a_type_without_signs_reads_a_blob_of_unsigned_numbers() -> None:
+    """Below the graph a constant has the type i64 and the blob that it had above: computing with it stays in i64."""
+    blob = Blob("n", np.array([1, 2**63], np.uint64))
+    attribute = DenseResourceAttr(blob, TensorType((2,), I64))
+    for array in (attribute.numpy(), attribute.view()):
+        assert array.dtype == np.int64 and array.tolist() == [1, -(2**63)]
+        assert np.shares_memory(array, blob.array)

@@ -129,3 +129,11 @@ def test_infinity_in_the_data_meets_no_padding() -> None:
     x = np.array([[[np.inf, 1, 2, 3]]], np.float32)
     made = op.interpret(None, x, np.array([[[0, 1]]], np.float32))
     np.testing.assert_array_equal(made, [[[np.nan, 2, 3, 0]]])
+
+
+def test_zero_weights_meet_infinity() -> None:
+    """0 * inf is NaN also where the product of matrices is one of a vector and a number."""
+    x, w = np.array([[[[0], [-np.inf]]]], np.float32), np.zeros((1, 1, 1, 1), np.float32)
+    for op in (ConvOp(value("1 1 2 1"), value("1 1 1 1"), **ONES),
+               ConvTransposeOp(value("1 1 2 1"), value("1 1 1 1"), **ONES, output_padding=[0, 0])):  # fmt: skip
+        np.testing.assert_array_equal(op.interpret(None, x, w).reshape(2), [0, np.nan])

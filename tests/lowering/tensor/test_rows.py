@@ -83,6 +83,20 @@ def test_a_mean_that_several_rows_read() -> None:
     np.testing.assert_allclose(stepwell.compile(source)(x).reshape(5), x.mean() + added, rtol=2e-5, atol=2e-6)
 
 
+def test_rows_of_a_map_are_not_those_of_a_pool_that_computes_it() -> None:
+    """The norm's rows are those of the map behind it, which the pool computes where its windows read."""
+    nodes = [node("MeanVarianceNormalization", ["x"], ["m"], axes=[2, 3]),
+             node("MaxPool", ["m"], ["y"], kernel_shape=[2, 3])]  # fmt: skip
+    source = model(nodes, ["n", "c", "i", "j"], x=["n", "c", "h", "w"])
+    assert [len(stages_of(kernel)) for kernel in kernels(source)] == [1, 1, 1]
+    compiled = stepwell.compile(source)
+    for shape in ((1, 1, 2, 3), (2, 3, 7, 5)):
+        x = of_size(*shape)
+        m = (x - x.mean((2, 3), keepdims=True)) / x.std((2, 3), keepdims=True)
+        windows = np.lib.stride_tricks.sliding_window_view(m, (2, 3), (2, 3))
+        np.testing.assert_allclose(compiled(x), windows.max((4, 5)), rtol=2e-5, atol=2e-6)
+
+
 def test_what_has_no_elements_takes_nothing_along() -> None:
     cut = {"s": 2, "e": 3}
     nodes = [node("Gather", ["x", "i"], ["p"]), node("Slice", ["p", "s", "e"], ["y"])]

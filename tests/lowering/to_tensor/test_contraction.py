@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stepwell
 from stepwell.dialects.graph.contraction import EinsumOp, MatmulIntegerOp
 from stepwell.dialects.graph.convolution import ConvIntegerOp
 from stepwell.dialects.graph.pooling import LpPoolOp
-from tests.lowering.to_tensor.descent import descend
+from stepwell.errors import InputError
+from tests.lowering.to_tensor.descent import M, N, constant, descend, graph_module, tensor
 
 RANDOM = np.random.default_rng(5)
 
@@ -59,3 +61,18 @@ def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
 def test_lp_pool(p: float) -> None:
     options: dict[str, Any] = {"kernel": (2, 3), "strides": (1, 2), "dilations": (1, 1), "pads": (0, 1, 1, 0)}
     descend(lambda x: LpPoolOp(x, p=p, **options), normal(1, 2, 5, 6), native=True, rtol=1e-5)
+
+
+def test_einsum_of_symbols_that_broadcast() -> None:
+    """Axis `j` is one or two long, that of the constant is two long: the sum runs over two."""
+    weights = np.array([[0.5], [0.25]], np.float32)
+
+    def build(x: Any) -> EinsumOp:
+        return EinsumOp([x, constant(weights)], equation="ij,jk->ik")
+
+    model = stepwell.compile(graph_module([tensor(M, N)], build))
+    for size in (1, 2):
+        x = normal(3, size)
+        np.testing.assert_allclose(model(x), np.einsum("ij,jk->ik", x, weights), rtol=1e-6)
+    with pytest.raises(InputError, match="do not broadcast"):
+        model(normal(3, 4))
