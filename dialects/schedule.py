@@ -13,6 +13,11 @@ rounding errors grow with the length of a part and the number of parts; 0 is one
 than the root, the loop of the root at which they are computed, for the tile that the root needs there, and how that
 tile is cut in turn.
 
+    register = {h: 14, w: 16}, vector = w by 16, slide = k
+
+`slide` is a reduction dim that runs innermost, all of its steps unrolled, because the register tile reads some of the
+same elements in them: of x[h + k], k < 3, a tile of 14 rows h reads 16 rows, once each.
+
 Where the root's loop cuts a sum, reductions along the same dim may be computed in it part by part (online softmax):
 a `peak` is the largest element so far; a `power` is e**(x - peak); a `total`, like the root itself, is a sum that is
 linear in powers, and what it has summed up is brought to the new peak before each part."""
@@ -77,6 +82,7 @@ class ScheduleAttr(Attribute):
     unroll: int = 1
     stages: tuple[StageSpec, ...] = ()
     partial: int = 0
+    slide: str = ""
 
     def __attrs_post_init__(self) -> None:
         for name, size in (*self.register, *((loop.label, loop.tile) for loop in self.loops), ("vector", self.lanes),
@@ -89,7 +95,7 @@ class ScheduleAttr(Attribute):
     def with_loops(self, loops: Iterable[LoopSpec] = (), stages: Iterable[StageSpec] = ()) -> ScheduleAttr:
         """The same register tile inside other loops."""
         return ScheduleAttr(
-            tuple(loops), self.register, self.vector, self.lanes, self.unroll, tuple(stages), self.partial
+            tuple(loops), self.register, self.vector, self.lanes, self.unroll, tuple(stages), self.partial, self.slide
         )  # fmt: skip
 
     def register_size(self, dim: str) -> int:
@@ -108,6 +114,8 @@ class ScheduleAttr(Attribute):
         parts.append(f"vector = {self.vector} by {self.lanes}")
         if self.unroll != 1:
             parts.append(f"unroll = {self.unroll}")
+        if self.slide:
+            parts.append(f"slide = {self.slide}")
         if self.partial:
             parts.append(f"partial = {self.partial}")
         if self.stages:
@@ -124,7 +132,7 @@ class ScheduleAttr(Attribute):
         loops = parser.comma_list("]", lambda: _parse_loop(parser))
         register: list[tuple[str, int]] = []
         stages: list[StageSpec] = []
-        vector, lanes, unroll, partial = "", 1, 1, 0
+        vector, lanes, unroll, partial, slide = "", 1, 1, 0, ""
         while parser.accept(","):
             key = parser.bare()
             parser.expect("=")
@@ -140,12 +148,14 @@ class ScheduleAttr(Attribute):
                 lanes = parser.integer()
             elif key == "unroll":
                 unroll = parser.integer()
+            elif key == "slide":
+                slide = parser.bare()
             elif key == "partial":
                 partial = parser.integer()
             else:
                 raise parser.error(f"a schedule has no {key!r}")
         parser.expect(">")
-        return ScheduleAttr(tuple(loops), tuple(register), vector, lanes, unroll, tuple(stages), partial)
+        return ScheduleAttr(tuple(loops), tuple(register), vector, lanes, unroll, tuple(stages), partial, slide)
 
 
 def _pair(parser: Parser, value: Callable[[], T]) -> tuple[str, T]:

@@ -66,7 +66,9 @@ class RegisterTile:
         self.partial = schedule.partial
         names = self.parts.names
         self.vector_dim = names.index(schedule.vector) if schedule.vector in names and self.lanes > 1 else -1
-        self.reductions = [d for d, kind in enumerate(self.parts.iterators) if kind == REDUCTION]
+        reductions = [d for d, kind in enumerate(self.parts.iterators) if kind == REDUCTION]
+        self.slide = names.index(schedule.slide) if schedule.slide in names else -1
+        self.reductions = sorted(reductions, key=lambda d: d == self.slide)
         self.builder = Builder.before(stage)
         self._indexers: dict[Builder, IndexBuilder] = {}
         self._turned: dict[tuple[int, tuple[int, ...]], Value] = {}  # by input and point
@@ -337,11 +339,12 @@ class RegisterTile:
     ) -> list[Value]:  # fmt: skip
         """The reduction over [lower, lower + size) of the first dim and all of the others: unrolled, then its rest."""
         d, rest = dims[0], dims[1:]
+        index, known = self._indexer(builder), constant_int(size)
+        if d == self.slide and known is not None:
+            return self._slid(builder, lower, known, steps, points, accumulators)
         width = self.lanes if d == self.vector_dim else 1
         unroll = self.unroll if (not rest or d == self.vector_dim) else 1
-        index = self._indexer(builder)
         chunk = width * unroll
-        known = constant_int(size)
         if known == chunk:
             return self._copies(builder, d, lower, chunk, rest, steps, points, accumulators, copies, unroll)
         upper = index.add(lower, size)
@@ -388,6 +391,28 @@ class RegisterTile:
                 carried = self._step(builder, {**steps, d: place}, points, carried, copies, target)
         return carried
 
+    def _slid(
+        self, builder: Builder, start: Value, size: int, steps: dict[int, LinearIndex], points: list[Point],
+        accumulators: list[Value],
+    ) -> list[Value]:  # fmt: skip
+        """All steps of the dim along which the tile slides over its operands, in the order of the places that they
+        read: what several steps read is loaded once, and needed no longer than until the next place."""
+        memory, count, made = Memory(self._indexer(builder), self.lanes), len(self.parts.identities), list(accumulators)
+        zero = self._indexer(builder)
+        known = constant_int(start)
+        first = LinearIndex({start: 1}, 0, zero) if known is None else LinearIndex({}, known, zero)
+        order = itertools.product(range(size), range(len(points)))
+        for step, n in sorted(order, key=lambda pair: self._places_read(points[pair[1]], pair[0])):
+            at = {**steps, self.slide: first + step}
+            made[n * count : (n + 1) * count] = self._at_point(memory, points[n], at, made[n * count : (n + 1) * count])
+        return made
+
+    def _places_read(self, point: Point, step: int) -> list[tuple[int, ...]]:
+        """Where a point reads the operands over which the tile slides, as far as constants tell, in a step."""
+        dims = [step if d == self.slide else place for d, place in enumerate(point.place)]
+        return [map_.evaluate(dims, ()) for map_ in self.parts.input_maps
+                if any(self.slide in place.dims and len(place.dims) > 1 for place in map_.results)]  # fmt: skip
+
     def _step(
         self, builder: Builder, steps: dict[int, LinearIndex], points: list[Point], accumulators: list[Value],
         copies: int, copy: int,
@@ -398,21 +423,27 @@ class RegisterTile:
         made = list(accumulators)
         for n, point in enumerate(points):
             start = (n * copies + copy) * count
-            old = made[start : start + count]
-            indices = self._indices(builder, point, steps)
-            code = ScalarCode(self._indexer(builder), self.lanes, indices, self._mask(memory, point))
-            if self.fuses:
-                a, b = self._body_values(builder, memory, point, steps, skip_product=True)
-                new = [code.fma(a, b, old[0])]
-            else:
-                values = self._body_values(builder, memory, point, steps)
-                assert self.parts.combine is not None
-                new = code.run(self.parts.combine, [*old, *values])
-            if self.along_reduction and point.mask is not None:
-                mask = memory.mask(point.mask)
-                new = [builder.insert(arith.SelectOp(mask, x, y)).result for x, y in zip(new, old, strict=True)]
-            made[start : start + count] = new
+            made[start : start + count] = self._at_point(memory, point, steps, made[start : start + count])
         return made
+
+    def _at_point(
+        self, memory: Memory, point: Point, steps: dict[int, LinearIndex], old: Sequence[Value]
+    ) -> list[Value]:
+        """The accumulators of a point with a step more."""
+        builder = memory.builder
+        indices = self._indices(builder, point, steps)
+        code = ScalarCode(self._indexer(builder), self.lanes, indices, self._mask(memory, point))
+        if self.fuses:
+            a, b = self._body_values(builder, memory, point, steps, skip_product=True)
+            new = [code.fma(a, b, old[0])]
+        else:
+            values = self._body_values(builder, memory, point, steps)
+            assert self.parts.combine is not None
+            new = code.run(self.parts.combine, [*old, *values])
+        if self.along_reduction and point.mask is not None:
+            mask = memory.mask(point.mask)
+            return [builder.insert(arith.SelectOp(mask, x, y)).result for x, y in zip(new, old, strict=True)]
+        return new
 
     def _across_lanes(self, point: Point, accumulators: list[Value], count: int) -> list[Value]:
         """The accumulators of all copies, then of all lanes, merged in a fixed order."""

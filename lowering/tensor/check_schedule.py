@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from stepwell.dialects.schedule import WHOLE_KERNEL, ScheduleAttr
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.errors import PassError
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.common_rows import Rows
 from stepwell.lowering.tensor.running import running
 from stepwell.lowering.tensor.stages import Stage, stages_of
@@ -87,6 +88,21 @@ def _check_stage(root: GenericOp, schedule: ScheduleAttr, where: str) -> None:
     if points > MOST_POINTS or schedule.unroll > MOST_UNROLL or len(labels) > MOST_LOOPS:
         raise PassError(f"{where}: {points} elements of a register tile, {len(labels)} loops, unrolled "
                         f"{schedule.unroll} times: that is too much")  # fmt: skip
+    if schedule.slide:
+        _check_slide(root, schedule, where)
+
+
+def _check_slide(root: GenericOp, schedule: ScheduleAttr, where: str) -> None:
+    """The dim along which a register tile slides is reduced whole, in few steps, and may run innermost."""
+    sizes = {name: size for name, size, kind in zip(root.names, root.sizes.dims, root.iterators, strict=True)
+             if kind != "parallel"}  # fmt: skip
+    size = sizes.get(schedule.slide)
+    if not isinstance(size, int) or size > MOST_UNROLL or schedule.slide in (
+        schedule.vector, *(spec.dim for spec in schedule.loops)
+    ):
+        raise PassError(f"{where}: no register tile slides along {schedule.slide!r}")
+    if is_strict(root) and schedule.slide != list(sizes)[-1]:
+        raise PassError(f"{where}: strict sums run in order, {schedule.slide!r} not innermost")
 
 
 def _listed(names: Sequence[str]) -> str:

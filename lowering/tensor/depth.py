@@ -15,14 +15,14 @@ from stepwell.dialects.schedule import ScheduleAttr
 def additions(sizes: Sequence[int], names: Sequence[str], schedule: ScheduleAttr) -> int:
     """The longest way of a term through the sum over reduced dims of these sizes and names, outermost first."""
     blocks = {spec.dim: spec.tile for spec in schedule.loops}
-    pairs = list(zip(sizes, names, strict=True))
+    pairs = sorted(zip(sizes, names, strict=True), key=lambda pair: pair[1] == schedule.slide)
     lanes = schedule.lanes if schedule.vector in names else 1
     copies = schedule.unroll if lanes > 1 else 1
     count = math.prod(-(-size // blocks.get(name, size)) if size else 0 for size, name in pairs)
     inner = [min(size, blocks.get(name, size)) for size, name in pairs]
     steps = [_steps(size, lanes, copies) if name == schedule.vector else size
-             for size, name in zip(inner, names, strict=True)]  # fmt: skip
-    chain = _cut(inner, steps, schedule, names, lanes, copies, count)
+             for size, (_, name) in zip(inner, pairs, strict=True)]  # fmt: skip
+    chain = _cut(inner, steps, schedule, [name for _, name in pairs], lanes, copies, count)
     return chain + (math.ceil(math.log2(copies)) + int(math.log2(lanes)) if lanes > 1 else 0)
 
 

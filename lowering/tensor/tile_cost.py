@@ -35,11 +35,12 @@ POINTS_OF_A_BLOCK = 1024  # vectors of outputs in one register tile, beyond any 
 @attrs.frozen
 class Tile:
     """Elements of each dim in the register tile, those of the vector dim in whole vectors; dims of 1 left out. `vector`
-    is -1 where nothing runs along the lanes."""
+    is -1 where nothing runs along the lanes. `slide` is a reduced dim, and its size, whose steps are taken as one."""
 
     sizes: Mapping[int, int]
     vector: int
     lanes: int
+    slide: tuple[int, int] = (-1, 1)
 
     @property
     def accumulators(self) -> int:
@@ -54,6 +55,12 @@ class Tile:
     def counts(self) -> dict[int, int]:
         """Steps along each dim: vectors along that of the lanes."""
         return {d: -(-size // self.lanes) if d == self.vector else size for d, size in self.sizes.items()}
+
+    def slides(self, map_: AffineMap, d: int) -> bool:
+        """Whether steps along a reduced dim lead to vectors of an operand that other steps read as well."""
+        return self.vector in map_.used_dims() and any(
+            d in place.dims and place.dims & self.sizes.keys() - {self.vector} for place in map_.results
+        )
 
     def places(self, *maps: AffineMap) -> int:
         """How many different places of an operand the tile reads in one step of the reduction: vectors, or elements."""
@@ -91,11 +98,17 @@ class Step:
 
 
 def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
-    """One step of the reduction, or the whole of a map's tile, its stores left out."""
+    """One step of the reduction, or the whole of a map's tile, its stores left out; the mean of those along which the
+    tile slides."""
     loads, shuffles, kept, waiting = 0.0, 0.0, 0, 0.0
     width = work.width(tile.lanes, machine.vector_bytes)
+    along, steps = tile.slide
     for access in work.reads:
-        made, turned, held = _loads_of(access, tile, machine)
+        if along in access.used:
+            made, turned, held = _loads_of(access, attrs.evolve(tile, sizes={**tile.sizes, along: steps}), machine)
+            made, turned = made / steps, turned / steps
+        else:
+            made, turned, held = _loads_of(access, tile, machine)
         loads += made * (width if tile.vector in access.used else 1)
         shuffles += turned * width
         kept += held
@@ -113,7 +126,7 @@ def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, floa
     """(loads, shuffles, registers held) of one operand in a step."""
     places = tile.places(*access.maps)
     if tile.vector not in access.used:
-        return places, 0, 1
+        return places, 0, max(1, tile.sizes.get(tile.slide[0], 1))
     held = min(places, tile.vectors + 1)
     if access.is_contiguous(tile.vector):
         crosses = not access.is_constant and crosses_lines(access.map, tile)
@@ -130,6 +143,8 @@ def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
         return tile.accumulators > POINTS_OF_A_BLOCK
     width = work.width(tile.lanes, machine.vector_bytes)
     kept = max((_kept_for_the_next(access, work, tile) for access in work.reads), default=0)
+    if tile.slide[1] > 1:  # one vector of each operand over which it slides, and what all of its steps multiply it with
+        kept = tile.vectors + tile.slide[1]
     return tile.accumulators * work.sums * width + OPERANDS + kept > machine.vector_registers
 
 
@@ -188,7 +203,7 @@ def _set_cycles(access: Access, tile: Tile) -> float:
 
 def known(count: Callable[..., float], work: StageWork, tile: Tile, machine: Machine, *more: int) -> float:
     """What a function counts for a tile, counted once."""
-    key = (count, tuple(tile.sizes.items()), tile.vector, tile.lanes, machine, more)
+    key = (count, tuple(tile.sizes.items()), tile.vector, tile.lanes, tile.slide, machine, more)
     if key not in work.known:
         work.known[key] = count(work, tile, machine, *more)
     return work.known[key]
@@ -213,6 +228,7 @@ def tile_cycles(work: StageWork, schedule: ScheduleAttr, machine: Machine) -> fl
     space = work.space
     vector = list(space.names).index(schedule.vector) if schedule.vector in space.names and schedule.lanes > 1 else -1
     along = vector in space.reduction
+    slide = list(space.names).index(schedule.slide) if schedule.slide else -1
     pieces = []
     register = dict(schedule.register)
     for d in space.parallel:
@@ -223,7 +239,8 @@ def tile_cycles(work: StageWork, schedule: ScheduleAttr, machine: Machine) -> fl
     steps, entries, parts = _steps(work, schedule, vector if along else -1)
     total = 0.0
     for combination in itertools.product(*pieces):
-        tile = Tile({d: size for d, size, _ in combination if size > 1}, vector, schedule.lanes)
+        tile = Tile({d: size for d, size, _ in combination if size > 1}, vector, schedule.lanes,
+                    (slide, space.sizes[slide]) if slide >= 0 else (-1, 1))  # fmt: skip
         if spills(work, tile, machine):
             return math.inf
         count = math.prod(count for _, _, count in combination)
@@ -242,7 +259,9 @@ def _steps(work: StageWork, schedule: ScheduleAttr, vector: int) -> tuple[float,
     """(steps of a tile's reduction, entries into its innermost loop, sums that are added up)."""
     sizes = {d: -(-work.space.sizes[d] // (schedule.lanes if d == vector else 1)) for d in work.space.reduction}
     steps = math.prod(sizes.values())
-    innermost = next((n for n in reversed(list(sizes.values())) if n > 1), 1)
+    names = work.space.names
+    innermost = next((n for d, n in reversed(list(sizes.items())) if n > 1 and names[d] != schedule.slide), 1)
+    innermost *= next((n for d, n in sizes.items() if names[d] == schedule.slide), 1)
     cuts = math.prod(-(-work.space.sizes[d] // spec.tile) for spec in schedule.loops
                      for d in work.space.reduction if work.space.names[d] == spec.dim)  # fmt: skip
     partial = -(-steps // schedule.partial) - 1 if schedule.partial else 0

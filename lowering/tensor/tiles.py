@@ -20,7 +20,8 @@ from stepwell.lowering.tensor.register import RegisterTile, register_tiles
 from stepwell.lowering.tensor.space import Space, lanes_of, reads_of
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import holds_partial_sums
-from stepwell.lowering.tensor.windows import window_schedules
+from stepwell.lowering.tensor.tile_cost import Tile
+from stepwell.lowering.tensor.windows import slide_of, window_schedules
 
 GRAIN_ELEMENTS = 16384  # elements of a map in one grain
 GRAIN_STEPS = 1 << 18  # multiply-adds in one grain, at least,
@@ -154,9 +155,10 @@ def _contractions(space: Space, vector: int, lanes: int, machine: Machine) -> It
     for tile in sorted(tiles, key=lambda tile: (rows % tile.rows != 0, -tile.rows * tile.vectors)):
         register = [(names[row], tile.rows)] if row is not None else []
         register.append((names[vector], tile.vectors * lanes))
+        slide = slide_of(space, Tile({space.names.index(name): n for name, n in register if n > 1}, vector, lanes))
         for sliding in (none, slides) if slides else (none,):
             loops = tuple(_contraction_loops(space, vector, row, tile, lanes, machine, sliding))
-            yield ScheduleAttr(loops, tuple(register), names[vector], lanes, unroll, partial=partial)
+            yield ScheduleAttr(loops, tuple(register), names[vector], lanes, unroll, partial=partial, slide=slide)
 
 
 def sliding_dims(space: Space) -> set[int]:

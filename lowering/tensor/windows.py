@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.types import bit_width
+from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.space import Space
@@ -21,6 +22,7 @@ from stepwell.lowering.tensor.stages import holds_partial_sums
 from stepwell.lowering.tensor.tile_cost import LINE, Tile, crosses_lines
 
 WHOLE = 1.2  # of a dim, at most, in whole tiles: small tails of several dims are more code than work
+MOST_STEPS = 8  # of a window along which a tile slides: they are unrolled
 ENOUGH_GRAINS = 16  # grains of a large kernel beyond which its inner loops are left to one thread
 
 
@@ -30,7 +32,16 @@ def window_schedules(space: Space, vector: int, lanes: int, machine: Machine) ->
     unroll = 2 if space.sizes[space.reduction[-1]] > 1 else 1
     for tile in sorted(tiles(space, vector, lanes, machine), key=lambda tile: tile.accumulators):
         register = tuple((names[d], size) for d, size in tile.sizes.items())
-        yield ScheduleAttr(tuple(loops(space, tile, machine)), register, names[vector], lanes, unroll)
+        made = tuple(loops(space, tile, machine))
+        yield ScheduleAttr(made, register, names[vector], lanes, unroll, slide=slide_of(space, tile))
+
+
+def slide_of(space: Space, tile: Tile) -> str:
+    """The name of the reduced dim along which a tile slides over vectors of its operands: the longest one; "" for none.
+    It runs innermost, which strict sums do not allow."""
+    sizes = {d: n for d in space.reduction if isinstance(n := space.op.sizes.dims[d], int) and 1 < n <= MOST_STEPS}
+    found = [d for d in sizes if any(tile.slides(map_, d) for map_ in space.op.input_maps)]
+    return space.names[max(found, key=sizes.__getitem__)] if found and not is_strict(space.op) else ""
 
 
 def tiles(space: Space, vector: int, lanes: int, machine: Machine) -> Iterator[Tile]:
