@@ -143,6 +143,7 @@ def test_deformed() -> None:
 def test_causal_with_a_group_for_each_channel(past: bool) -> None:
     made = model("CausalConvWithState", 27, {"x": 3, "w": 3, "b": 1, "past": 3 if past else 0}, 2)
     compiled = stepwell.compile(made)
+    assert str(compiled.outputs[1].shape[2]) == "w2 - 1"
     for c, t, k in ((3, 5, 4), (1, 1, 1), (2, 1, 3), (5, 20, 2)):
         given = arrays([(2, c, t), (c, 1, k), (c,), (2, c, k - 1)][: 4 if past else 3])
         before = given[3] if past else np.zeros((2, c, k - 1), np.float32)

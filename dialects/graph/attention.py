@@ -172,7 +172,7 @@ class AttentionOp(GraphOp):
             sinks = None if self.sinks is None else widened(given["sinks"]).astype(scores.dtype)
             weights = _weights(scores, bias, self.undefined, step, sinks)
             probabilities = step(weights.astype(q.dtype))
-            made = np.matmul(probabilities.astype(v.dtype), v)
+            made = np.matmul(probabilities, v)
         dtype = numpy_dtype(self.results[0].type)
         exposed = {"raw": raw, "capped": capped, "biased": biased, "probabilities": probabilities}
         extra = (rounded(exposed[self.scores], dtype),) if self.scores else ()

@@ -14,6 +14,7 @@ from stepwell.ir.attributes import Attribute, ElementsAttr
 from stepwell.ir.attrkinds import ELEMENTS
 from stepwell.ir.constraints import TENSOR
 from stepwell.ir.core import Operation, Value
+from stepwell.ir.dim_poly import TooLarge
 from stepwell.ir.dims import Dim, dim_broadcast
 from stepwell.ir.opdef import CONSTANT, PURE, Op, attr, result
 from stepwell.ir.rewrite import CONSTANT_MAKERS
@@ -193,6 +194,8 @@ def broadcast_shapes(*shapes: Sequence[Dim]) -> tuple[Dim, ...]:
         for index, dim in enumerate(shape, start=rank - len(shape)):
             try:
                 out[index] = broadcast_dim(out[index], dim)
+            except TooLarge:
+                raise
             except IRError:
                 shown = " and ".join("x".join(map(str, s)) or "scalar" for s in shapes)
                 raise IRError(f"shapes {shown} do not broadcast") from None

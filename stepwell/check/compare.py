@@ -5,6 +5,7 @@ The tolerance comes from the element type and the longest accumulation; the plac
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from stepwell.ports import Array
 
 
 class ResultChanged(PassError):
-    """A pass changed what the program computes."""
+    """A pass changed what the program computes; `results` are those after it, where they tell so."""
+
+    def __init__(self, reason: str, results: Sequence[Array] | None = None) -> None:
+        super().__init__(reason)
+        self.results = results
 
 
 def tolerance(dtype: np.dtype[Any], accumulation: int) -> float:

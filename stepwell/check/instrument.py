@@ -68,7 +68,8 @@ class CheckEach(Quiet):
             outcome = self._check_below(pass_, module) if below else self._check_whole(pass_, module)
         except StepwellError as error:
             self.failure = f"the pass {pass_} changed a result: {error}"
-            raise ResultChanged(self.failure) from error
+            results = error.results if isinstance(error, ResultChanged) else None
+            raise ResultChanged(self.failure, results) from error
         self.outcomes.append(outcome)
 
     def report(self) -> str:
@@ -105,7 +106,7 @@ class CheckEach(Quiet):
         found = compare_all(before.results, run.results, before, run)
         if found is not None:
             culprit = first_difference(before, run)
-            raise ResultChanged(found + (f"\n  first at {culprit}" if culprit else ""))
+            raise ResultChanged(found + (f"\n  first at {culprit}" if culprit else ""), run.results)
 
     # Below it
 

@@ -11,7 +11,7 @@ from stepwell.dialects.graph.attention import AttentionOp, LinearAttentionOp, Ro
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.core import Block, Value
 from stepwell.ir.dims import parse_dim
-from stepwell.ir.types import F32, I1, SI64, TensorType, Type
+from stepwell.ir.types import F32, F64, I1, SI64, TensorType, Type
 
 
 def value(shape: str, element: Type = F32) -> Value:
@@ -92,6 +92,16 @@ def test_no_keys_give_zeros() -> None:
     op = AttentionOp(value("1 1 2 1"), value("1 1 0 1"), value("1 1 0 3"), scale=1)
     arrays = [np.ones(shape, np.float32) for shape in ((1, 1, 2, 1), (1, 1, 0, 1), (1, 1, 0, 3))]
     np.testing.assert_array_equal(op.interpret(None, *arrays)[0], np.zeros((1, 1, 2, 3)))
+
+
+def test_probabilities_of_f64_stay_so_for_values_of_f32() -> None:
+    """One third of 3 and two thirds of 0, to the last digit of an f64."""
+    query, key = (Block([TensorType((1, 1, size, 1), F64)]).arguments[0] for size in (1, 2))
+    op = AttentionOp(query, key, value("1 1 2 1"), scale=1)
+    keys = np.array([0, np.log(2)]).reshape(1, 1, 2, 1)
+    values = np.array([3, 0], np.float32).reshape(1, 1, 2, 1)
+    (made,) = op.interpret(None, np.ones((1, 1, 1, 1)), keys, values)
+    assert made.dtype == np.float64 and abs(made.item() - 1) < 1e-15
 
 
 def test_rotation_by_a_quarter() -> None:

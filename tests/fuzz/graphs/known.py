@@ -347,6 +347,9 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"), "repeats the last weight",
           lambda use: len(use.arrays) == 3 and len(use.arrays[2]) < use.arrays[0].shape[1], _invalid),
     Known(REFERENCE, ("STFT",), "takes a window of another length", _is_windowed_otherwise, _invalid),
+    Known(REFERENCE, ("Einsum",), "sums two of several operands first, where 0 does not meet infinity",
+          lambda use: len(use.arrays) > 2 and any(is_float(one) and not np.isfinite(one.astype(np.float64)).all()
+                                                  for one in use.arrays)),
     Known(REFERENCE, ("Gemm",), "multiplies integers as floats", lambda use: use.arrays[0].dtype.kind in "iu"),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from stepwell.dialects.graph.attention import AttentionOp, LinearAttentionOp, Ro
 from stepwell.dialects.graph.base import shape_of, tensor_type
 from stepwell.dialects.graph.convolution import ConvOp
 from stepwell.dialects.graph.elementwise import MulOp, SigmoidOp, SubOp
-from stepwell.dialects.graph.movement import ConcatOp, PadOp, SliceOp
+from stepwell.dialects.graph.movement import ConcatOp, PadOp, SplitOp
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.frontends.onnx.registry import Node, rule
 from stepwell.frontends.onnx.rules.composing import reshaped
@@ -21,7 +21,6 @@ from stepwell.ir.dims import Dim, floordiv
 from stepwell.ir.types import F16
 
 SCORES = ("raw", "capped", "biased", "probabilities")
-FAR = np.iinfo(np.int64).max
 
 
 def split_heads(node: Node, x: Value, heads: int, what: str) -> Value:
@@ -157,6 +156,6 @@ def causal_conv_with_state(node: Node) -> Sequence[Value]:
         raise node.unsupported(f"the activation {activation!r} is not known")
     if activation != "none":
         made = node.insert(MulOp(made, node.insert(SigmoidOp(made)).result)).result
-    bounds = [node.insert(SubOp(size_of(node, padded, 2), lack)).result, node.constant(np.array([FAR], np.int64))]
-    present = node.insert(SliceOp(padded, *bounds, axes=[2])).result
+    kept = shape_of(weight)[2] - 1
+    present = node.insert(SplitOp.into(padded, [shape_of(padded)[2] - kept, kept], 2)).parts[1]
     return [made, present]
