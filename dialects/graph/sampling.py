@@ -222,9 +222,10 @@ class RoiAlignOp(GraphOp):
         x1, y1, x2, y2 = roi * x_type(image)(self.scale) - x_type(image)(0.5 if self.half_pixel else 0)
         rows, count_y = self._samples(y1, y2, self.height)
         columns, count_x = self._samples(x1, x2, self.width)
-        corners = list(bilinear(rows, image.shape[1])), list(bilinear(columns, image.shape[2]))
+        corners = [bilinear(at, size) for at, size in zip((rows, columns), image.shape[1:], strict=True)]
+        inside = within(rows, image.shape[1])[:, None] & within(columns, image.shape[2])
         parts = [
-            image[:, row[:, None], column[None, :]] * (row_weight[:, None] * column_weight[None, :])
+            np.where(inside, image[:, row[:, None], column[None, :]] * (row_weight[:, None] * column_weight), 0)
             for row, row_weight in corners[0]
             for column, column_weight in corners[1]
         ]
@@ -248,16 +249,17 @@ def x_type(array: Array) -> Any:
     return array.dtype.type
 
 
+def within(at: Array, size: int) -> Array:
+    """Which places are samples of an image: not beyond -1 or its size."""
+    return (at >= -1) & (at <= size)
+
+
 def bilinear(at: Array, size: int) -> list[tuple[Array, Array]]:
-    """(position, weight) of both neighbours along one axis; weight 0 where the place is beyond -1 or the size."""
-    inside = (at >= -1) & (at <= size)
-    held = np.clip(np.where(inside, at, 0), 0, size - 1)
+    """(position, weight) of both neighbours along one axis of each place `within` it."""
+    held = np.clip(np.where(within(at, size), at, 0), 0, size - 1)
     low = np.floor(held).astype(np.int64)
-    part = held - low
-    return [
-        (low, np.where(inside, 1 - part, 0).astype(at.dtype)),
-        (np.minimum(low + 1, size - 1), np.where(inside, part, 0).astype(at.dtype)),
-    ]
+    part = (held - low).astype(at.dtype)
+    return [(low, 1 - part), (np.minimum(low + 1, size - 1), part)]
 
 
 NOT_BLOCKS = "the rows of the columns are not whole blocks"

@@ -92,7 +92,7 @@ class Memory:
         try:
             places = self.places(map_, indices)
         except IRError:
-            self._store_lane_by_lane(self._in_lanes(value), memory, map_, indices, mask)
+            self._store_lane_by_lane(self.in_lanes(value), memory, map_, indices, mask)
             return
         factors = [place.lane_factor for place in places]
         if not any(factors):
@@ -100,7 +100,7 @@ class Memory:
                 value = self.builder.insert(vector.ExtractOp(value, static_position=[0])).result
             self.builder.insert(buffer.StoreOp(value, memory, [place.value() for place in places]))
             return
-        value = self._in_lanes(value)
+        value = self.in_lanes(value)
         if not neighbours(memory, factors):
             self._store_lane_by_lane(value, memory, map_, indices, mask)
             return
@@ -130,7 +130,8 @@ class Memory:
             else:
                 self.builder.insert(write)
 
-    def _in_lanes(self, value: Value) -> Value:
+    def in_lanes(self, value: Value) -> Value:
+        """A value as a vector."""
         if isinstance(value.type, VectorType):
             return value
         type_ = VectorType((self.lanes,), value.type)

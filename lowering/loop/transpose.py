@@ -1,6 +1,7 @@
-"""Turns square tiles in registers: where a map writes along one dim what lies along another, both in vectors.
+"""Turns square tiles in registers: where vectors run along one dim, and memory along another.
 
 x[t, v .. v + 4] = vector.load, 4 rows t  ->  2 stages of vector.shuffle  ->  4 columns, each along t
+4 vectors along v, at 4 places t          ->  2 stages of vector.shuffle  ->  vector.store to y[v, t .. t + 4], 4 rows v
 
 A tile of n rows takes n loads and n * log2(n) shuffles instead of n * n loads of one element: the stages swap blocks
 of n/2, n/4, .. 1 elements across the diagonal (Eklundh, "A fast computer method for matrix transposing", 1972)."""
@@ -42,8 +43,9 @@ def transposed(builder: Builder, rows: Sequence[Value]) -> list[Value]:
 def turned_dim(
     memory: Memory, source: Value, map_: AffineMap, indices: Indices, sizes: Sequence[int | None], lane_dim: int
 ) -> int | None:
-    """The dim along which rows are loaded, to be turned into vectors along `lane_dim`; None where those vectors are
-    loaded as well in another way. `sizes` are those of the tile, None for dims that cannot be the rows'."""
+    """The dim along which rows are loaded or stored, turned into vectors along `lane_dim` or made of them; None where
+    those vectors are loaded or stored as well in another way. `sizes` are those of the tile, None for dims that cannot
+    be the rows'."""
     origin = (0,) * len(sizes)
     if lane_dim not in map_.used_dims() or _contiguous(memory, source, map_, indices(origin, lane_dim)):
         return None
@@ -72,3 +74,17 @@ def load_turned(
         rows.append(memory.load(source, map_, indices(at, row_dim), mask))
     rows.extend(rows[-1:] * (memory.lanes - height))
     return transposed(memory.builder, rows)[:width]
+
+
+def store_turned(
+    memory: Memory, vectors: Sequence[Value], target: Value, map_: AffineMap, indices: Indices, place: Place,
+    dims: tuple[int, int], height: int,
+) -> None:  # fmt: skip
+    """Store vectors along dims[0], at consecutive places from `place` on along dims[1], as rows along the latter; only
+    `height` of their lanes exist. They are at most as many as their lanes."""
+    (lane_dim, row_dim), width = dims, len(vectors)
+    mask = None if width == memory.lanes else width
+    square = [*vectors, *([vectors[-1]] * (memory.lanes - width))]
+    for lane, row in enumerate(transposed(memory.builder, square)[:height]):
+        at = tuple(p + lane if d == lane_dim else p for d, p in enumerate(place))
+        memory.store(row, target, map_, indices(at, row_dim), mask)

@@ -10,7 +10,7 @@ what does not vary along the vector dim stays scalar until it meets a vector.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import attrs
@@ -21,6 +21,7 @@ from stepwell.dialects.generic_meaning import is_sum_of_products
 from stepwell.dialects.loop import REDUCTION, ForOp, IfOp, StageOp
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.errors import PassError
+from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.passes import Pass, PassContext
@@ -29,7 +30,7 @@ from stepwell.lowering.loop.access import Memory
 from stepwell.lowering.loop.body import ScalarCode
 from stepwell.lowering.loop.index import IndexBuilder, Lane, LinearIndex
 from stepwell.lowering.loop.stage import StageParts, kernel_functions
-from stepwell.lowering.loop.transpose import load_turned, turned_dim
+from stepwell.lowering.loop.transpose import Indices, load_turned, store_turned, turned_dim
 from stepwell.lowering.precision import is_strict
 
 
@@ -80,10 +81,8 @@ class RegisterTile:
         points = self._points()
         if points and self.parts.combine is None:
             memory = Memory(self._indexer(self.builder), self.lanes)
-            self._load_turned(memory, points)
-            for point in points:
-                values = self._body_values(self.builder, memory, point, {})
-                self._store(memory, point, values)
+            self._load_turned(memory, points, range(len(self.parts.body_inputs)))
+            self._store(memory, points, (self._body_values(self.builder, memory, point, {}) for point in points))
         elif points:
             self._reduce(points)
         self.stage.erase()
@@ -170,20 +169,27 @@ class RegisterTile:
         loaded.extend(self.parts.sources)
         return code.factors(self.parts.body, loaded) if skip_product else code.run(self.parts.body, loaded)
 
-    def _load_turned(self, memory: Memory, points: Sequence[Point]) -> None:
+    def _turned_dim(self, memory: Memory, points: Sequence[Point], value: Value, map_: AffineMap) -> int | None:
+        """The dim of the tile along which a buffer is contiguous, where it is not so along the vectors' dim."""
+        if self.vector_dim < 0 or self.along_reduction:
+            return None
+        if not all(point.mask is None or isinstance(point.mask, int) for point in points):
+            return None
+        sizes = [None if d in self.reductions else constant_int(size) for d, size in enumerate(self.parts.sizes)]
+        return turned_dim(memory, value, map_, self._indices_at(memory), sizes, self.vector_dim)
+
+    def _indices_at(self, memory: Memory) -> Indices:
+        return lambda place, lane_dim: self._indices(memory.builder, Point(place), {}, lane_dim)
+
+    def _load_turned(self, memory: Memory, points: Sequence[Point], inputs: Iterable[int]) -> None:
         """Load what is contiguous along another dim of the tile than the vectors in square tiles."""
-        if self.vector_dim < 0 or not all(point.mask is None or isinstance(point.mask, int) for point in points):
-            return
-        sizes = [constant_int(size) for size in self.parts.sizes]
-
-        def indices(place: tuple[int, ...], lane_dim: int) -> list[LinearIndex]:
-            return self._indices(memory.builder, Point(place), {}, lane_dim)
-
-        for n, (value, map_) in enumerate(zip(self.parts.body_inputs, self.parts.input_maps, strict=True)):
-            row_dim = turned_dim(memory, value, map_, indices, sizes, self.vector_dim)
+        indices = self._indices_at(memory)
+        for n in inputs:
+            value, map_ = self.parts.inputs[n], self.parts.input_maps[n]
+            row_dim = self._turned_dim(memory, points, value, map_)
             if row_dim is None:
                 continue
-            total = sizes[row_dim]
+            total = constant_int(self.parts.sizes[row_dim])
             assert total is not None
             for point in points:
                 at = point.place[row_dim]
@@ -196,10 +202,34 @@ class RegisterTile:
                     place = tuple(p + step if d == row_dim else p for d, p in enumerate(point.place))
                     self._turned[n, place] = vector
 
-    def _store(self, memory: Memory, point: Point, values: Sequence[Value]) -> None:
-        indices = self._indices(memory.builder, point, {})
-        for value, target, map_ in zip(values, self.parts.outputs, self.parts.output_maps, strict=True):
-            memory.store(value, target, map_, indices, point.mask)
+    def _store(self, memory: Memory, points: Sequence[Point], values: Iterable[Sequence[Value]]) -> None:
+        """Store what each point gives; in square tiles where a result is contiguous along another dim of the tile than
+        the vectors."""
+        turned = [self._turned_dim(memory, points, target, map_)
+                  for target, map_ in zip(self.parts.outputs, self.parts.output_maps, strict=True)]  # fmt: skip
+        found: dict[tuple[int, ...], Sequence[Value]] = {}
+        for point, given in zip(points, values, strict=True):
+            found[point.place] = given
+            indices = self._indices(memory.builder, point, {})
+            for n, row_dim in enumerate(turned):
+                if row_dim is None:
+                    memory.store(given[n], self.parts.outputs[n], self.parts.output_maps[n], indices, point.mask)
+        for n, row_dim in enumerate(turned):
+            if row_dim is not None:
+                self._store_turned(memory, points, {place: given[n] for place, given in found.items()}, n, row_dim)
+
+    def _store_turned(
+        self, memory: Memory, points: Sequence[Point], values: Mapping[tuple[int, ...], Value], n: int, row_dim: int
+    ) -> None:
+        for point in points:
+            if point.place[row_dim] % self.lanes:
+                continue
+            steps = (tuple(p + step if d == row_dim else p for d, p in enumerate(point.place))
+                     for step in range(self.lanes))  # fmt: skip
+            square = [memory.in_lanes(values[place]) for place in steps if place in values]
+            height = point.mask if isinstance(point.mask, int) else self.lanes
+            store_turned(memory, square, self.parts.outputs[n], self.parts.output_maps[n], self._indices_at(memory),
+                         point.place, (self.vector_dim, row_dim), height)  # fmt: skip
 
     # Reductions
 
@@ -211,13 +241,14 @@ class RegisterTile:
         else:
             accumulators = self._start(points, types)
         accumulators = self._loops(self.builder, self.reductions, {}, points, accumulators, copies)
-        count = len(types)
+        each = len(types) * copies
+        parts = [accumulators[n * each : (n + 1) * each] for n in range(len(points))]
         memory = Memory(self._indexer(self.builder), self.lanes)
-        for n, point in enumerate(points):
-            mine = accumulators[n * count * copies : (n + 1) * count * copies]
-            if self.along_reduction:
-                mine = self._across_lanes(point, mine, count)
-            self._finish(memory, point, mine)
+        if self.along_reduction:
+            sums = (self._across_lanes(point, mine, len(types)) for point, mine in zip(points, parts, strict=True))
+            self._finish(memory, points, sums)
+        else:
+            self._finish(memory, points, parts)
 
     def _accumulator_type(self, element: Type) -> Type:
         varies = self.vector_dim >= 0
@@ -470,31 +501,39 @@ class RegisterTile:
         self.builder = outer
         return list(choice.results)
 
-    def _finish(self, memory: Memory, point: Point, accumulators: list[Value]) -> None:
+    def _finish(self, memory: Memory, points: Sequence[Point], sums: Iterable[list[Value]]) -> None:
         if self.parts.finalize is None:
-            self._store(memory, point, accumulators)
+            self._store(memory, points, sums)
         elif self.parts.last is None:
-            self._finalize(memory, point, accumulators)
+            self._finalize(memory, points, sums)
         else:
+            sums = list(sums)
             choice = IfOp.build(self.parts.last)
             memory.builder.insert(choice)
             then = Memory(self._indexer(Builder.at_end(choice.then.block, memory.builder.loc)), self.lanes)
-            self._finalize(then, point, accumulators)
+            self._finalize(then, points, sums)
             loop.yield_values(then.builder)
             otherwise = Memory(self._indexer(Builder.at_end(choice.otherwise.block, memory.builder.loc)), self.lanes)
-            self._store(otherwise, point, accumulators)
+            self._store(otherwise, points, sums)
             loop.yield_values(otherwise.builder)
 
-    def _finalize(self, memory: Memory, point: Point, accumulators: list[Value]) -> None:
+    def _finalize(self, memory: Memory, points: Sequence[Point], sums: Iterable[list[Value]]) -> None:
+        """Store what the maps behind the sums make of them."""
+        late = range(len(self.parts.body_inputs), len(self.parts.inputs))
+        self._load_turned(memory, points, late)
+        pairs = zip(points, sums, strict=True)
+        self._store(memory, points, (self._finalized(memory, point, mine, late) for point, mine in pairs))
+
+    def _finalized(self, memory: Memory, point: Point, sums: list[Value], late: Iterable[int]) -> list[Value]:
         assert self.parts.finalize is not None
         indices = self._indices(memory.builder, point, {})
-        count = len(self.parts.body_inputs)
         extra = [
-            memory.load(value, map_, indices, point.mask)
-            for value, map_ in zip(self.parts.inputs[count:], self.parts.input_maps[count:], strict=True)
+            self._turned.get((n, point.place))
+            or memory.load(self.parts.inputs[n], self.parts.input_maps[n], indices, point.mask)
+            for n in late
         ]
         code = ScalarCode(memory.index, self.lanes, indices, self._mask(memory, point))
-        self._store(memory, point, code.run(self.parts.finalize, [*accumulators, *extra, *self.parts.sources]))
+        return code.run(self.parts.finalize, [*sums, *extra, *self.parts.sources])
 
 
 def attribute_type(attribute: object) -> Type:

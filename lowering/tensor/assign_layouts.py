@@ -57,8 +57,9 @@ class AssignLayouts(Pass):
 class LayoutGraph:
     """The program whose solution are the layouts.
 
-    Copies are first thought of as kernels of their own. What one takes that becomes a part of the kernel before it is
-    asked for where the solution has one, and then it is solved again."""
+    Copies are first thought of as kernels of their own, but for those of values whose one reader wants them plain. What
+    one takes that becomes a part of the kernel before it is asked for where the solution has one, and then it is solved
+    again."""
 
     def __init__(self, module: Operation, block: int, predictions: Predictions) -> None:
         self.predictions = predictions
@@ -70,6 +71,7 @@ class LayoutGraph:
 
     def solve(self) -> dict[Operation, Variant]:
         """The layouts of every op that has a choice, in program order."""
+        self.ask_for_plain_results()
         found = self.solve_once()
         for _ in range(ROUNDS):
             if not self.ask_for_copies(found):
@@ -85,6 +87,20 @@ class LayoutGraph:
             self.connect(value)
         choice = self.problem.solve().choice
         return {op: self.variants[op][choice[node]] for op, node in self.nodes.items()}
+
+    def ask_for_plain_results(self) -> None:
+        """Count the copies of values that are plain in the end: they join the kernels before them, if anything does."""
+        for value in self.cuts:
+            root = root_of(value)
+            if root not in self.variants or not isinstance(root, GenericOp) or not root.has_reduction:
+                continue
+            if len(value.uses) != 1 or self.layouts_read(*value.uses[0]) != [None]:
+                continue
+            for source in {variant.result for variant in self.variants[root]} - {None}:
+                pairs = zip(self.variants[root], self.costs[root], strict=True)
+                variant, cycles = min((pair for pair in pairs if pair[0].result == source), key=lambda pair: pair[1])
+                at_once = self.predictions.of_op(root, variant, None)
+                self.fused[value, source, None] = max(0.0, at_once - cycles)
 
     def ask_for_copies(self, found: dict[Operation, Variant]) -> bool:
         """Count the copies of a solution that join the kernels before them; returns whether one was new."""

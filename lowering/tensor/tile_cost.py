@@ -179,15 +179,33 @@ def finish_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
     stores."""
     late = attrs.evolve(work, reads=work.late_reads, operations=work.late_operations, gathers=0)
     step = step_of(late if work.space.reduction else work, tile, machine)
-    stores, waiting = 0.0, 0.0
+    stores, shuffles, waiting = 0.0, step.shuffles, 0.0
     for access in work.writes:
-        is_vector = tile.vector not in access.used or access.is_contiguous(tile.vector)
-        stores += tile.accumulators * (1 if is_vector else tile.lanes)
-        waiting += 0.0 if is_vector else _set_cycles(access, tile)
+        if tile.vector not in access.used or access.is_contiguous(tile.vector):
+            stores += tile.accumulators
+            continue
+        waiting += _set_cycles(access, tile)
+        rows = _rows_of_squares(access, tile)
+        if rows:  # squares are turned in registers
+            squares = tile.accumulators / rows * -(-rows // tile.lanes)
+            stores += squares * tile.lanes
+            shuffles += squares * tile.lanes * math.log2(tile.lanes)
+        else:
+            stores += tile.accumulators * tile.lanes
+            shuffles += tile.accumulators * tile.lanes * LANE_CYCLES
     return TILE_CYCLES + waiting + max(
         step.operations / machine.fma_per_cycle, step.loads / machine.loads_per_cycle,
-        step.shuffles / machine.shuffles_per_cycle, stores / machine.stores_per_cycle,
+        shuffles / machine.shuffles_per_cycle, stores / machine.stores_per_cycle,
     )  # fmt: skip
+
+
+def _rows_of_squares(access: Access, tile: Tile) -> int:
+    """How many elements of the tile are contiguous along another dim than that of the vectors; 0 for so few that lanes
+    are stored alone."""
+    if tile.lanes == 1 or not access.is_linear(tile.vector):
+        return 0
+    found = [n for d, n in tile.sizes.items() if d != tile.vector and access.is_contiguous(d)]
+    return next((n for n in found if 4 * n >= tile.lanes), 0)
 
 
 def _set_cycles(access: Access, tile: Tile) -> float:

@@ -87,8 +87,8 @@ class BinAxis:
         before = p.sub(p.divf(p.sub(self.number(-1.0), start), step), self.number(0.5))
         return p.maximum(p.whole_of(p.floor(before)), p.whole(0))
 
-    def neighbours(self, at: Value) -> Taps:
-        """(position, weight) of both neighbours of a sample; their weights are 0 outside the image."""
+    def neighbours(self, at: Value) -> tuple[Taps, Value]:
+        """(position, weight) of both neighbours of a sample, and whether it is inside the image."""
         p, number = self.p, self.number
         count = p.float_of(p.size(self.image), self.type)
         inside = p.both(p.compare("ge", at, number(-1.0)), p.compare("le", at, count))
@@ -97,8 +97,7 @@ class BinAxis:
         base = p.floor(held)
         part, below = p.sub(held, base), p.whole_of(base)
         above = p.minimum(p.add(below, p.whole(1)), p.sub(p.size(self.image), p.whole(1)))
-        weights = (p.select(inside, value, number(0.0)) for value in (p.sub(number(1.0), part), part))
-        return list(zip((below, above), weights, strict=True))
+        return [(below, p.sub(number(1.0), part)), (above, part)], inside
 
     def sample(self, low: Value, high: Value, bin_: Value, place: Value) -> Sample:
         """The sample at a place of the loop."""
@@ -106,13 +105,13 @@ class BinAxis:
         begin, size = self.size(low, high)
         start = p.add(begin, p.mul(p.float_of(bin_, self.type), size))
         if self.op.samples:
-            return Sample(self.neighbours(self._at(start, size, place, self.number(float(self.op.samples)))))
+            return Sample(*self.neighbours(self._at(start, size, place, self.number(float(self.op.samples)))))
         count = self.count(size)
         parts = p.float_of(p.maximum(count, p.whole(1)), self.type)
         skipped = self.first(start, p.divf(size, parts))
         k = p.add(skipped, place)
-        taps = self.neighbours(self._at(start, size, k, parts))
-        return Sample(taps, p.compare("lt", k, count), p.compare("gt", skipped, p.whole(0)))
+        taps, inside = self.neighbours(self._at(start, size, k, parts))
+        return Sample(taps, inside, p.compare("lt", k, count), p.compare("gt", skipped, p.whole(0)))
 
     def _at(self, start: Value, size: Value, k: Value, parts: Value) -> Value:
         inner = self.p.add(self.p.float_of(k, self.type), self.number(0.5))
@@ -121,10 +120,11 @@ class BinAxis:
 
 @attrs.frozen
 class Sample:
-    """A sample along one axis: its neighbours; where data tell how many there are, whether the bin has it, and whether
-    samples before it were passed over."""
+    """A sample along one axis: its neighbours, and whether it is inside the image; where data tell how many there are,
+    whether the bin has it, and whether samples before it were passed over."""
 
     taps: Taps
+    is_inside: Value
     is_there: Value | None = None
     was_skipped: Value | None = None
 
@@ -159,6 +159,7 @@ def roi_align(op: RoiAlignOp, c: Conversion) -> Value:
             part = p.mul(p.widened(p.read(source, [first, p.at(1), row, column])), p.mul(a, b))
             total = part if total is None else p.maximum(total, part) if largest else p.add(total, part)
         assert total is not None
+        total = p.select(p.both(rows.is_inside, columns.is_inside), total, p.constant(0.0, computed))
         if not (rows.is_there and columns.is_there and rows.was_skipped and columns.was_skipped):
             return total
         # Where samples outside the image were passed over, the largest is not below their 0.

@@ -5,7 +5,6 @@ The tolerance comes from the element type and the longest accumulation; the plac
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,32 +12,33 @@ import numpy as np
 from stepwell.errors import PassError
 from stepwell.ports import Array
 
+ROUNDINGS = 32  # one after the other on the way to an element
+
 
 class ResultChanged(PassError):
-    """A pass changed what the program computes; `results` are those after it, where they tell so."""
-
-    def __init__(self, reason: str, results: Sequence[Array] | None = None) -> None:
-        super().__init__(reason)
-        self.results = results
+    """A pass changed what the program computes."""
 
 
 def tolerance(dtype: np.dtype[Any], accumulation: int) -> float:
     """The relative error allowed, of the largest value; 0 for what must be exact.
 
-    Sums of n terms in another order differ by about sqrt(n) roundings; the factor leaves room for a chain of ops."""
-    if dtype.kind not in "fcV":
-        return 0.0
+    Sums of n terms in another order differ by about sqrt(n) roundings; ROUNDINGS leaves room for a chain of ops."""
+    return ROUNDINGS * step_of(dtype) * (1 + math.sqrt(accumulation)) if dtype.kind in "fcV" else 0.0
+
+
+def step_of(dtype: np.dtype[Any]) -> float:
+    """The distance from 1 to the next float of a type."""
     try:
-        step = float(np.finfo(dtype).eps)
+        return float(np.finfo(dtype).eps)
     except ValueError:
         import ml_dtypes
 
-        step = float(ml_dtypes.finfo(dtype).eps)
-    return 32 * step * (1 + math.sqrt(accumulation))
+        return float(ml_dtypes.finfo(dtype).eps)
 
 
-def difference(a: Array, b: Array, accumulation: int) -> str | None:
-    """How two arrays differ beyond the tolerance; None where they agree."""
+def difference(a: Array, b: Array, accumulation: int, slack: Array | None = None) -> str | None:
+    """How two arrays differ beyond the tolerance; None where they agree. `slack` is what roundings of the inputs make
+    of each element."""
     if a.shape != b.shape or numpy_kind(a) != numpy_kind(b):
         return f"{a.dtype}{list(a.shape)} became {b.dtype}{list(b.shape)}"
     allowed = tolerance(a.dtype, accumulation)
@@ -52,7 +52,7 @@ def difference(a: Array, b: Array, accumulation: int) -> str | None:
         return "NaN or infinities are at other places"
     if not np.array_equal(finite, np.isfinite(y)) or not finite.any():
         return None if np.array_equal(finite, np.isfinite(y)) else "NaN or infinities are at other places"
-    error = float(np.max(np.abs(x[finite] - y[finite])))
+    error = float(np.max(np.abs(x - y)[finite] - (0.0 if slack is None else slack[finite])))
     limit = allowed * max(float(np.max(np.abs(x[finite]))), float(np.finfo(np.float32).tiny))
     return f"largest error {error:.3g}, allowed are {limit:.3g}" if error > limit else None
 

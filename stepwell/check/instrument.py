@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import attrs
@@ -20,6 +20,7 @@ from .compare import ResultChanged
 from .interpret import BUDGET, Run, TooLong, compare_all, fingerprint, first_difference, interpret, program_symbols
 from .kernels import Checked, KernelChecks
 from .launches import KernelRecorder, Launch, Outlined, Recorder, Replay
+from .roundings import nudged, slack_of
 from .shrink import ShrunkKernels
 
 PROGRAM_BUDGET = 50_000_000  # operations of a program around its kernels: loops run as often as the model says
@@ -68,8 +69,7 @@ class CheckEach(Quiet):
             outcome = self._check_below(pass_, module) if below else self._check_whole(pass_, module)
         except StepwellError as error:
             self.failure = f"the pass {pass_} changed a result: {error}"
-            results = error.results if isinstance(error, ResultChanged) else None
-            raise ResultChanged(self.failure, results) from error
+            raise ResultChanged(self.failure) from error
         self.outcomes.append(outcome)
 
     def report(self) -> str:
@@ -98,15 +98,19 @@ class CheckEach(Quiet):
         if now == self._seen:
             return Outcome(str(pass_), f"{before.landing} -> {before.landing}; unchanged")
         run = self._interpreted(module)
-        self._compare(before, run)
+        self._compare(before, run, lambda inputs: interpret(module, inputs, PROGRAM_BUDGET))
         self._reference, self._seen = run, now
         return Outcome(str(pass_), f"{before.landing} -> {run.landing}; interpreted")
 
-    def _compare(self, before: Run, run: Run) -> None:
-        found = compare_all(before.results, run.results, before, run)
+    def _compare(self, before: Run, run: Run, again: Callable[[list[Any]], Run]) -> None:
+        """Hold a run against the one before; where they differ, by what the program makes `again` of nudged inputs."""
+        if compare_all(before.results, run.results, before, run) is None:
+            return
+        slack = slack_of(run.results, lambda random: again([nudged(x, random) for x in self.inputs]).results)
+        found = compare_all(before.results, run.results, before, run, slack)
         if found is not None:
             culprit = first_difference(before, run)
-            raise ResultChanged(found + (f"\n  first at {culprit}" if culprit else ""), run.results)
+            raise ResultChanged(found + (f"\n  first at {culprit}" if culprit else ""))
 
     # Below it
 
@@ -128,6 +132,9 @@ class CheckEach(Quiet):
         run = interpret(module, self.inputs, PROGRAM_BUDGET, launcher)
         longest = self._reference.accumulation if self._reference is not None else 1
         return attrs.evolve(run, accumulation=max(run.accumulation, longest))
+
+    def _launched(self, module: Operation, inputs: list[Any]) -> Run:
+        return interpret(module, inputs, PROGRAM_BUDGET, Recorder(self._kernels.run))
 
     def _check_below(self, pass_: Pass, module: Operation) -> Outcome:
         before = self._reference
@@ -165,7 +172,7 @@ class CheckEach(Quiet):
             outlined = Outlined(made)
             run = self._program_run(module, outlined)
             kept, said = outlined.launches, f"{_counted(len(outlined.launches), 'launch', 'launches')} compared"
-        self._compare(before, run)
+        self._compare(before, run, lambda inputs: self._launched(module, inputs))
         self._keep(module, kept)
         self._reference = run
         return said
@@ -176,7 +183,7 @@ class CheckEach(Quiet):
             return "program unchanged"
         if self._shares_memory:
             run = self._program_run(module, Recorder(self._kernels.run))
-            self._compare(before, run)
+            self._compare(before, run, lambda inputs: self._launched(module, inputs))
             self._seen, self._reference = now, run
             return "program run"
         replay = Replay(self._kernels.run, self._launches)
@@ -186,7 +193,7 @@ class CheckEach(Quiet):
             return f"program not run: a kernel takes {error}"
         if not replay.is_lost and replay.count != len(self._launches):
             raise ResultChanged(f"{len(self._launches)} launches became {replay.count}")
-        self._compare(before, run)
+        self._compare(before, run, lambda inputs: self._launched(module, inputs))
         self._seen, self._reference = now, run
         return f"program run, {_counted(replay.count, 'launch', 'launches')}"
 

@@ -209,12 +209,14 @@ def last_label(loc: Location) -> str:
     return loc.locations[-1].label if isinstance(loc, FusedLoc) else loc.label
 
 
-def compare_all(before: Sequence[Array], after: Sequence[Array], a: Run, b: Run) -> str | None:
-    """The first difference between results."""
+def compare_all(
+    before: Sequence[Array], after: Sequence[Array], a: Run, b: Run, slack: Sequence[Array | None] = (),
+) -> str | None:  # fmt: skip
+    """The first difference between results, beyond the `slack` of each where that is given."""
     if len(before) != len(after):
         return f"{len(before)} results became {len(after)}"
     for number, (x, y) in enumerate(zip(before, after, strict=True)):
-        found = difference(x, y, max(a.accumulation, b.accumulation))
+        found = difference(x, y, max(a.accumulation, b.accumulation), slack[number] if slack else None)
         if found is not None:
             return f"output {number}: {found}"
     return None

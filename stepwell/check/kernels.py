@@ -18,6 +18,7 @@ from stepwell.lowering.loop.stage import kernel_functions
 from .compare import ResultChanged
 from .interpret import TooLong, fingerprint
 from .launches import Launch, changed_argument, copied
+from .roundings import nudged, slack_of
 from .sizes import other_sizes
 
 MOST_SIZES = 3  # at which one kernel is run
@@ -139,6 +140,15 @@ class KernelChecks:
         except StepwellError as error:
             return str(error)
         found = changed_argument(launch, arguments, range(len(arguments)))
+        if found is not None:
+            slack = slack_of(arguments, lambda random: self._again(launch, random))
+            found = changed_argument(launch, arguments, range(len(arguments)), slack)
         if found is None:  # from here on, what this stage computes is the measure
             self._kept[launch.key] = attrs.evolve(launch, after=tuple(arguments))
         return found
+
+    def _again(self, launch: Launch, random: np.random.Generator) -> list[Any]:
+        """A launch's arguments after it has run on nudged ones."""
+        arguments = [nudged(argument, random) for argument in copied(launch.before)]
+        self.run(launch.kernel, arguments)
+        return arguments

@@ -154,12 +154,14 @@ def _same_on_entry(where: str, given: Sequence[Any], expected: Sequence[Any]) ->
                 raise ResultChanged(f"{where} does not read what it read before: argument {number}: {found}")
 
 
-def _difference(kept: Array, now: Array, accumulation: int) -> str | None:
+def _difference(kept: Array, now: Array, accumulation: int, slack: Array | None = None) -> str | None:
     """How contents differ from the kept ones; what was not written then may hold anything."""
     if kept.shape != now.shape:
         return difference(kept, now, accumulation)
     known = is_written(kept)
-    return difference(kept[known], now[known], accumulation) if not known.all() else difference(kept, now, accumulation)
+    if known.all():
+        return difference(kept, now, accumulation, slack)
+    return difference(kept[known], now[known], accumulation, None if slack is None else slack[known])
 
 
 class Replay:
@@ -196,11 +198,14 @@ def _is_alike(kept: Launch, callee: str, arguments: Sequence[Any]) -> bool:
     return kept.key == Launch(callee, "", tuple(arguments), (), (), 1).key
 
 
-def changed_argument(kept: Launch, arguments: Sequence[Any], which: Sequence[int]) -> str | None:
-    """The first of some arguments whose contents after a launch are not the kept ones."""
+def changed_argument(
+    kept: Launch, arguments: Sequence[Any], which: Sequence[int], slack: Sequence[Array | None] = ()
+) -> str | None:
+    """The first of some arguments whose contents after a launch are not the kept ones, but for the `slack` of each."""
     for n in which:
         if isinstance(arguments[n], np.ndarray) and not is_constant(arguments[n]):
-            found = _difference(np.asarray(kept.after[n]), arguments[n], kept.accumulation)
+            kept_now = np.asarray(kept.after[n])
+            found = _difference(kept_now, arguments[n], kept.accumulation, slack[n] if slack else None)
             if found is not None:
                 return f"argument {n}: {found}"
     return None

@@ -259,6 +259,14 @@ def _is_cubic_beyond_the_border(use: Use) -> bool:
     return all(kinds) and bool(np.any(np.abs(wide) > 1) and np.all(np.abs(wide) < 2**31))
 
 
+def _is_between_elements(use: Use) -> bool:
+    """Whether places that no f32 has are interpolated."""
+    if use.attributes.get("mode", b"nearest") == b"nearest":
+        return False
+    numbers = [float(number) for array in use.arrays[1:] for number in array.reshape(-1)]
+    return any(number != int(number) for number in numbers) or use.arrays[-1].dtype == np.int64
+
+
 def _is_causal_by_one_row(use: Use) -> bool:
     """Whether Attention is causal with a mask of one row for several queries."""
     q, *rest = use.arrays
@@ -338,6 +346,8 @@ KNOWN: tuple[Known, ...] = (
           lambda use: not np.isfinite(use.arrays[0].astype(np.float64)).all()),
     Known(REFERENCE, ("QLinearConv", "QLinearMatMul"), "rounds after the zero point is added, and 0 / 0 to any integer",
           lambda use: bool(np.any(use.arrays[7] % 2)) or not np.all(use.arrays[6])),
+    *(Known(who, ("Resize", "Upsample"), "rounds places to f32", _is_between_elements)
+      for who in (REFERENCE, ONNXRUNTIME)),
     *(Known(who, ("Shrink",), "computes integers in f64, and makes any integer of what it rounds up", _is_wide)
       for who in (REFERENCE, ONNXRUNTIME)),
     Known(REFERENCE, ("OptionalGetElement",), "gives the list of one element that stands for an optional",

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import stepwell
+from stepwell.backends.cpu.target import named
 from stepwell.dialects import vector
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.dialects.tensor import KernelOp
@@ -77,3 +78,54 @@ def test_the_schedule_has_a_square_tile_where_an_input_is_turned() -> None:
     assert isinstance(kernel.schedule, ScheduleAttr)
     lanes = kernel.schedule.lanes
     assert [size for _, size in kernel.schedule.register] == [lanes, lanes]
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).integers(-4, 5, shape).astype(np.float32)
+
+
+def product(m: int | str, n: int, *, add: bool = False) -> onnx.ModelProto:
+    """transpose(relu(x w)), or with r added behind: [m, 40] by [40, n] -> [n, m]"""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Relu", ["p"], ["q"]),
+             helper.make_node("Transpose", ["q"], ["t"] if add else ["y"], perm=[1, 0])]  # fmt: skip
+    shapes = {"x": (m, 40), "r": (n, m)} if add else {"x": (m, 40)}
+    if add:
+        nodes.append(helper.make_node("Add", ["t", "r"], ["y"]))
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, (n, m))
+    graph = helper.make_graph(nodes, "g", infos, [result], [numpy_helper.from_array(numbers(40, n), "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize("target", ["cpu", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("n", [16, 37, 96])
+@pytest.mark.parametrize("m", [1, 5, 16, 29, "m"])
+def test_products_that_are_stored_turned(m: int | str, n: int, add: bool, target: str) -> None:
+    """At sizes that leave tails of both dims, and with an operand that is loaded turned behind the sums."""
+    compiled = stepwell.compile(product(m, n, add=add), target=target, threads=1)
+    for rows in (m,) if isinstance(m, int) else (1, 3, 23):
+        x, r = numbers(rows, 40), numbers(n, rows)
+        expected = np.maximum(x @ numbers(40, n), 0).T
+        made = compiled(x, r) if add else compiled(x)
+        np.testing.assert_array_equal(made, expected + r if add else expected)
+
+
+def test_no_lane_of_a_product_is_stored_alone() -> None:
+    """The sums' vectors run along n; rows along m, of 8 at least, are what memory gets: one convolution of 14 x 14."""
+    x = numbers(1, 256, 14, 14)
+    convolution = helper.make_node("Conv", ["x", "w"], ["y"])
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape),
+             helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 512, 14, 14))]  # fmt: skip
+    weights = numbers(512, 256, 1, 1)
+    graph = helper.make_graph([convolution], "g", infos[:1], infos[1:], [numpy_helper.from_array(weights, "w")])
+    source = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    module, _ = load_source(source)
+    target = named("x86-64-v4")
+    PassManager(pipeline.phases("graph", "tensor")).run(module, PassContext(target))
+    (kernel,) = module.walk_of(KernelOp)
+    assert kernel.schedule is not None and kernel.schedule.vector == "oc"
+    PassManager(pipeline.phases("tensor", "loop")).run(module, PassContext(target))
+    assert not list(module.walk_of(vector.ExtractOp))
+    expected = np.einsum("oc,bchw->bohw", weights[:, :, 0, 0], x)
+    np.testing.assert_array_equal(stepwell.compile(source)(x), expected)

@@ -13,7 +13,7 @@ from stepwell.dialects.graph.sampling import RoiAlignOp
 from stepwell.errors import RuntimeError
 from stepwell.ir.types import F16, F64, SI64, Type, numpy_dtype
 from tests.frontends.onnx.rule_harness import node_model
-from tests.lowering.to_tensor.descent import M, N, check, counted, tensor
+from tests.lowering.to_tensor.descent import M, N, check, counted, graph_module, tensor
 
 
 def roi_align(samples: int, **parts: Any) -> Any:
@@ -27,6 +27,17 @@ def test_roi_align(reduce: str, half_pixel: bool) -> None:
     rois = np.array([[0, 0, 8, 8], [2.5, 3, 14, 12], [-9, -9, -4, -3]], np.float32)
     types = [tensor(2, 2, N, 6), tensor(M, 4), tensor(M, element=SI64)]
     check(types, build, counted(2, 2, 7, 6), rois, np.array([0, 1, 1]), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+def test_samples_outside_read_nothing(reduce: str) -> None:
+    """Rows below the image give 0 also beside columns in it that hold NaN."""
+    x = np.full((1, 1, 2, 2), np.nan, np.float32)
+    build = roi_align(1, reduce=reduce, half_pixel=True)
+    rois, images = np.array([[1, 1, 9, 40]], np.float32), np.array([0])
+    check([tensor(1, 1, N, 2), tensor(M, 4), tensor(M, element=SI64)], build, x, rois, images, tolerance=0)
+    model = stepwell.compile(graph_module([tensor(1, 1, 2, 2), tensor(1, 4), tensor(1, element=SI64)], build))
+    assert model(x, rois, images)[0, 0, :, 2].tolist() == [0, 0]
 
 
 ADAPTIVE = np.array(

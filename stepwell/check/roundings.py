@@ -1,0 +1,42 @@
+"""What roundings of a computation's inputs make of its results.
+
+The tangent near a pole, or the cosine of a large number, makes any error of its operand a thousand times as large: two
+right programs differ there by more than a tolerance for sums allows. How much more is measured: the inputs are rounded
+otherwise, as often as a tolerance allows, and what that changes, a result may be off by (a condition number by
+perturbation: Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 1.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stepwell.ports import Array
+
+from .compare import ROUNDINGS, step_of
+
+TIMES = 3
+
+
+def nudged(value: Any, random: np.random.Generator) -> Any:
+    """A copy of an array of floats with each element larger or smaller by ROUNDINGS; others as they are."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
+        return value
+    signs = random.choice([-1.0, 1.0], value.shape)
+    with np.errstate(all="ignore"):
+        return (value.astype(np.float64) * (1 + signs * ROUNDINGS * step_of(value.dtype))).astype(value.dtype)
+
+
+def slack_of(results: Sequence[Any], again: Callable[[np.random.Generator], Sequence[Any]]) -> list[Array | None]:
+    """How far each result moves when it is computed `again` of nudged inputs; None where that says nothing."""
+    slack: list[Array | None] = [None] * len(results)
+    for seed in range(TIMES):
+        for n, (result, other) in enumerate(zip(results, again(np.random.default_rng(seed)), strict=True)):
+            if not isinstance(result, np.ndarray) or result.dtype.kind not in "fV" or result.shape != other.shape:
+                continue
+            with np.errstate(all="ignore"):
+                moved = np.nan_to_num(np.abs(other.astype(np.float64) - result.astype(np.float64)), posinf=0.0)
+            known = slack[n]
+            slack[n] = moved if known is None else np.maximum(known, moved)
+    return slack

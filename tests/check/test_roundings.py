@@ -1,0 +1,44 @@
+"""What roundings of inputs make of results."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from stepwell.check.compare import ROUNDINGS, difference, step_of
+from stepwell.check.roundings import nudged, slack_of
+
+POLE = np.array([1.0, np.pi / 2 - 1e-5, -3.0])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_floats_are_moved_either_way(dtype: type) -> None:
+    x = np.linspace(1, 2, 100).astype(dtype)
+    ratio = nudged(x, np.random.default_rng(0)).astype(np.float64) / x.astype(np.float64) - 1
+    step = ROUNDINGS * step_of(np.dtype(dtype))
+    assert (ratio > 0).any() and (ratio < 0).any()
+    assert np.abs(np.abs(ratio) - step).max() <= 1.01 * step_of(np.dtype(dtype))
+
+
+def test_what_is_no_float_or_has_no_size_stays() -> None:
+    for value in (np.arange(3), np.array([True]), 7, [1.5], None):
+        assert nudged(value, np.random.default_rng(0)) is value
+    special = np.array([0.0, np.inf, -np.inf, np.nan])
+    np.testing.assert_array_equal(nudged(special, np.random.default_rng(0)), special)
+
+
+def test_a_result_may_be_off_by_what_roundings_make_of_it() -> None:
+    """The tangent of a place near its pole moves by 1e10 times as much as the place; the others are held as before."""
+    result = np.tan(POLE)
+    (slack,) = slack_of([result], lambda random: [np.tan(nudged(POLE, random))])
+    assert slack is not None and slack[1] > 1e9 * slack[0] > 0
+    off = np.tan(POLE * (1 + 4 * np.finfo(np.float64).eps))
+    assert difference(result, off, 1) is not None
+    assert difference(result, off, 1, slack) is None
+    assert difference(result, off + [0, 1, 0], 1, slack) is not None
+
+
+def test_results_of_other_kinds_have_no_slack() -> None:
+    found = slack_of([np.arange(3), None, np.ones(2)], lambda random: [np.arange(3), None, np.ones(3)])
+    assert found == [None, None, None]
