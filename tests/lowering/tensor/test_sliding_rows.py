@@ -117,7 +117,7 @@ def test_rows_of_windows(
     rows = Rows.of(stages_of(fused))
     assert rows is not None
     names = [rows.root.root.names[row.dims[rows.root]] for row in rows.in_order()]
-    assert names == (["d0", "d2"] if margins != (0, 0) else ["d0", "d2", "d3"])  # of the copy from blocks to planes
+    assert names == (["n", "oh"] if margins != (0, 0) else ["n", "oh", "ow"])
     expanded = next(stage for stage in rows.stages if stage.root.loc.label == "Conv_0" and stage.root.has_reduction)
     row = rows.in_order()[1]
     assert (row.margins[expanded], row.units[expanded]) == (margins, units)
@@ -129,8 +129,8 @@ def test_the_loop_has_no_rows_within_those_that_overlap() -> None:
     kernel = max(module.walk_of(KernelOp), key=lambda kernel: len(stages_of(kernel)))
     schedule = kernel.schedule
     assert isinstance(schedule, ScheduleAttr)
-    assert [spec.dim for spec in schedule.loops][:2] == ["d0", "d2"]
-    assert {spec.at for spec in schedule.stages} == {"d20"}
+    assert [spec.dim for spec in schedule.loops][:2] == ["n", "oh"]
+    assert {spec.at for spec in schedule.stages} == {"oh0"}
 
 
 def test_a_border_that_others_read_stays_in_the_program() -> None:
