@@ -36,7 +36,7 @@ def test_a_result_may_be_off_by_what_roundings_make_of_it() -> None:
     off = np.tan(POLE * (1 + 4 * np.finfo(np.float64).eps))
     assert difference(result, off, 1) is not None
     assert difference(result, off, 1, slack) is None
-    assert difference(result, off + [0, 1, 0], 1, slack) is not None
+    assert difference(result, off + np.array([0, 1, 0]), 1, slack) is not None
 
 
 def test_results_of_other_kinds_have_no_slack() -> None:
