@@ -52,7 +52,7 @@ def difference(a: Array, b: Array, accumulation: int, slack: Array | None = None
         return "NaN or infinities are at other places"
     if not np.array_equal(finite, np.isfinite(y)) or not finite.any():
         return None if np.array_equal(finite, np.isfinite(y)) else "NaN or infinities are at other places"
-    error = float(np.max(np.abs(x - y)[finite] - (0.0 if slack is None else slack[finite])))
+    error = float(np.max(np.abs(x[finite] - y[finite]) - (0.0 if slack is None else slack[finite])))
     limit = allowed * max(float(np.max(np.abs(x[finite]))), float(np.finfo(np.float32).tiny))
     return f"largest error {error:.3g}, allowed are {limit:.3g}" if error > limit else None
 

@@ -99,8 +99,8 @@ def product(m: int | str, n: int, *, add: bool = False) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("target", ["cpu", "x86-64-v3", "x86-64"])
 @pytest.mark.parametrize("add", [False, True])
-@pytest.mark.parametrize("n", [16, 37, 96])
-@pytest.mark.parametrize("m", [1, 5, 16, 29, "m"])
+@pytest.mark.parametrize("n", [37, 96])
+@pytest.mark.parametrize("m", [5, 29, "m"])
 def test_products_that_are_stored_turned(m: int | str, n: int, add: bool, target: str) -> None:
     """At sizes that leave tails of both dims, and with an operand that is loaded turned behind the sums."""
     compiled = stepwell.compile(product(m, n, add=add), target=target, threads=1)

@@ -31,7 +31,7 @@ def test_boxes_of_all_sizes(boxes_as: str) -> None:
     def build(boxes: Any, scores: Any, most: Any, overlap: Any, score: Any) -> Any:
         return NonMaxSuppressionOp(boxes, scores, most, overlap, score, boxes_as=boxes_as)
 
-    small = boxes_and_scores(2, 2, 5)
+    small = boxes_and_scores(2, 2, 3)
     others = [
         [*small, *limits(0, 0.5, 0.2)], [*small, *limits(9, 0.0, 2.0)],
         [*boxes_and_scores(1, 3, 40), *limits(7, 0.3, 0.1)], [*boxes_and_scores(1, 1, 0), *limits(7, 0.3, 0.1)],
