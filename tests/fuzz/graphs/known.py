@@ -317,8 +317,9 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("HardSwish",), "takes a sixth that is rounded to f32",
           lambda use: use.arrays[0].dtype == np.float64,
           lambda use: [use.arrays[0] * np.clip(use.arrays[0] / 6 + 0.5, 0, 1)]),
-    Known(REFERENCE, ("PRelu",), "multiplies 0 with a slope that is not finite",
-          lambda use: is_float(use.arrays[1]) and not np.isfinite(use.arrays[1].astype(np.float64)).all()),
+    Known(REFERENCE, ("PRelu",), "multiplies 0 with a slope that is not finite, or below 0, which gives it a sign",
+          lambda use: is_float(use.arrays[1]) and not np.all(np.isfinite(wide := use.arrays[1].astype(np.float64))
+                                                             & (wide >= 0))),
     Known(REFERENCE, ("DynamicQuantizeLinear", "QuantizeLinear"), "rounds what is not finite to any integer",
           _is_not_finite),
     Known(REFERENCE, ("Cast", "CastLike"), "makes any integer of a number that the type does not have",
