@@ -22,6 +22,7 @@ from stepwell.errors import IRError
 from stepwell.ir.attrkinds import STRING
 from stepwell.ir.constraints import NUMERIC_TENSOR, TypeConstraint, tensor_with
 from stepwell.ir.core import Value
+from stepwell.ir.dim_poly import TooLarge
 from stepwell.ir.dims import Dim
 from stepwell.ir.opdef import attr, operand, operands, optional_operand, result
 from stepwell.ir.types import SI32, IntegerType, TensorType, Type, numpy_dtype
@@ -171,6 +172,8 @@ class EinsumOp(GraphOp):
             for label, size in zip(term, shape, strict=True):
                 try:
                     sizes[label] = broadcast_dim(sizes.get(label, 1), size)
+                except TooLarge:
+                    raise
                 except IRError:
                     raise IRError(f"{self.equation!r}: {label!r} has sizes {sizes[label]} and {size}") from None
         return sizes

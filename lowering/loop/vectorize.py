@@ -129,6 +129,11 @@ class RegisterTile:
             self._indexers[builder] = IndexBuilder(builder)
         return self._indexers[builder]
 
+    def _place(self, builder: Builder, value: Value) -> LinearIndex:
+        """An index that is a value, or a constant."""
+        constant, index = constant_int(value), self._indexer(builder)
+        return LinearIndex({value: 1}, 0, index) if constant is None else LinearIndex({}, constant, index)
+
     def _indices(
         self, builder: Builder, point: Point, steps: dict[int, LinearIndex], lane_dim: int | None = None
     ) -> list[LinearIndex]:
@@ -138,9 +143,7 @@ class RegisterTile:
         index = self._indexer(builder)
         found = []
         for d, offset in enumerate(self.parts.offsets):
-            constant = constant_int(offset)
-            base = LinearIndex({}, constant, index) if constant is not None else LinearIndex({offset: 1}, 0, index)
-            base = base + point.place[d]
+            base = self._place(builder, offset) + point.place[d]
             if d in steps:
                 base = base + steps[d]
             if d == lane_dim and (not self.along_reduction or d in steps):
@@ -412,9 +415,7 @@ class RegisterTile:
     ) -> list[Value]:  # fmt: skip
         """The unrolled copies of one step along a dim."""
         for copy in range(unroll):
-            at, index = copy * (step // unroll), self._indexer(builder)
-            known = constant_int(start)
-            place = LinearIndex({start: 1}, at, index) if known is None else LinearIndex({}, known + at, index)
+            place = self._place(builder, start) + copy * (step // unroll)
             if rest:
                 carried = self._loops(builder, rest, {**steps, d: place}, points, carried, copies)
             else:
@@ -429,9 +430,7 @@ class RegisterTile:
         """All steps of the dim along which the tile slides over its operands, in the order of the places that they
         read: what several steps read is loaded once, and needed no longer than until the next place."""
         memory, count, made = Memory(self._indexer(builder), self.lanes), len(self.parts.identities), list(accumulators)
-        zero = self._indexer(builder)
-        known = constant_int(start)
-        first = LinearIndex({start: 1}, 0, zero) if known is None else LinearIndex({}, known, zero)
+        first = self._place(builder, start)
         order = itertools.product(range(size), range(len(points)))
         for step, n in sorted(order, key=lambda pair: self._places_read(points[pair[1]], pair[0])):
             at = {**steps, self.slide: first + step}

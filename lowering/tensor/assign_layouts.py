@@ -96,7 +96,8 @@ class LayoutGraph:
                 continue
             if len(value.uses) != 1 or self.layouts_read(*value.uses[0]) != [None]:
                 continue
-            for source in {variant.result for variant in self.variants[root]} - {None}:
+            layouts = (variant.result for variant in self.variants[root] if variant.result is not None)
+            for source in dict.fromkeys(layouts):
                 pairs = zip(self.variants[root], self.costs[root], strict=True)
                 variant, cycles = min((pair for pair in pairs if pair[0].result == source), key=lambda pair: pair[1])
                 at_once = self.predictions.of_op(root, variant, None)

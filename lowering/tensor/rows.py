@@ -41,7 +41,7 @@ SMALL = 1 << 16
 LEAST_GAIN = 0.02  # of the time, for which what is read through windows is computed in the rows of its reader
 COUNTED, ALWAYS, NEVER = "counted", "always", "never"
 CHEAP = 4  # operations of a map that is rather computed again than stored
-NO_KERNEL = "its rows are no rows of the others once dims that follow one another are one"
+NO_KERNEL = "its rows are no rows of the others once cheap maps are computed where they are read, and dims are one"
 
 
 @attrs.frozen

@@ -112,12 +112,15 @@ def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
         loads += made * (width if tile.vector in access.used else 1)
         shuffles += turned * width
         kept += held
+        is_vector = tile.vector in access.used
+        if is_vector and along not in access.used:
+            continue
         far = max((access.step_bytes(d) for d in tile.sizes if d != tile.vector), default=0)
-        if along in access.used and tile.vector in access.used:
-            followed = made * steps / tile.vectors
-            waiting += max(0.0, followed - STREAMS) / steps * (STREAM_CYCLES if far >= NEAR else NEAR_CYCLES)
-        if tile.vector not in access.used:
-            waiting += max(0.0, made - STREAMS) * (STREAM_CYCLES if far >= NEAR else NEAR_CYCLES)
+        each = STREAM_CYCLES if far >= NEAR else NEAR_CYCLES
+        if is_vector:
+            waiting += max(0.0, made * steps / tile.vectors - STREAMS) / steps * each
+        else:
+            waiting += max(0.0, made - STREAMS) * each
             if far and far % PAGE == 0:
                 waiting += PAGE_CYCLES * max(0.0, made - PAGES)
     points = tile.accumulators

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stepwell.errors import StepwellError
 from stepwell.ports import Array
 
 from .compare import ROUNDINGS, step_of
@@ -29,10 +30,15 @@ def nudged(value: Any, random: np.random.Generator) -> Any:
 
 
 def slack_of(results: Sequence[Any], again: Callable[[np.random.Generator], Sequence[Any]]) -> list[Array | None]:
-    """How far each result moves when it is computed `again` of nudged inputs; None where that says nothing."""
+    """How far each result moves when it is computed `again` of nudged inputs; None where that says nothing: it is no
+    array of floats, has another size then, or cannot be computed."""
     slack: list[Array | None] = [None] * len(results)
     for seed in range(TIMES):
-        for n, (result, other) in enumerate(zip(results, again(np.random.default_rng(seed)), strict=True)):
+        try:
+            others = again(np.random.default_rng(seed))
+        except StepwellError:
+            continue
+        for n, (result, other) in enumerate(zip(results, others, strict=False)):  # lists may have other lengths
             if not isinstance(result, np.ndarray) or result.dtype.kind not in "fV" or result.shape != other.shape:
                 continue
             with np.errstate(all="ignore"):

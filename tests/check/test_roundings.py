@@ -8,6 +8,7 @@ import pytest
 
 from stepwell.check.compare import ROUNDINGS, difference, step_of
 from stepwell.check.roundings import nudged, slack_of
+from stepwell.errors import RuntimeError
 
 POLE = np.array([1.0, np.pi / 2 - 1e-5, -3.0])
 
@@ -42,3 +43,10 @@ def test_a_result_may_be_off_by_what_roundings_make_of_it() -> None:
 def test_results_of_other_kinds_have_no_slack() -> None:
     found = slack_of([np.arange(3), None, np.ones(2)], lambda random: [np.arange(3), None, np.ones(3)])
     assert found == [None, None, None]
+
+
+def test_what_fails_on_nudged_inputs_has_no_slack() -> None:
+    def fails(random: np.random.Generator) -> list[np.ndarray]:
+        raise RuntimeError("made-up numbers do not suit it")
+
+    assert slack_of([np.ones(2)], fails) == [None]

@@ -263,8 +263,11 @@ def _is_between_elements(use: Use) -> bool:
     """Whether places that no f32 has are interpolated."""
     if use.attributes.get("mode", b"nearest") == b"nearest":
         return False
-    numbers = [float(number) for array in use.arrays[1:] for number in array.reshape(-1)]
-    return any(number != int(number) for number in numbers) or use.arrays[-1].dtype == np.int64
+    x, *_, last = use.arrays
+    if last.dtype == np.int64:
+        kept = [x.shape[axis] for axis in use.attributes.get("axes", range(x.ndim))]
+        return any(own and int(size) % own for size, own in zip(last, kept, strict=True))
+    return any(float(number) != int(number) for array in use.arrays[1:] for number in array.reshape(-1))
 
 
 def _is_causal_by_one_row(use: Use) -> bool:

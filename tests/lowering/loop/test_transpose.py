@@ -112,7 +112,7 @@ def test_products_that_are_stored_turned(m: int | str, n: int, add: bool, target
 
 
 def test_no_lane_of_a_product_is_stored_alone() -> None:
-    """The sums' vectors run along n; rows along m, of 8 at least, are what memory gets: one convolution of 14 x 14."""
+    """The sums' vectors run along channels of a convolution; memory gets rows of 14 pixels."""
     x = numbers(1, 256, 14, 14)
     convolution = helper.make_node("Conv", ["x", "w"], ["y"])
     infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape),
