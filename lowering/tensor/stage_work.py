@@ -110,7 +110,8 @@ class Access:
 @attrs.frozen(eq=False)
 class StageWork:
     """A stage's accesses and arithmetic: `reads` and `operations` in each step of its reduction, those that come `late`
-    once for each result. Operations are vector instructions; `sums` are kept for each result."""
+    once for each result. Operations are vector instructions; `sums` are kept for each result. `gathers` are reads at
+    computed places; the `scalars` compute these, for each lane by itself."""
 
     space: Space
     reads: Sequence[Access]
@@ -119,6 +120,7 @@ class StageWork:
     operations: float
     late_operations: float
     gathers: int
+    scalars: int
     sums: int
     known: dict[object, float] = attrs.Factory(dict)  # cycles of register tiles, which no size changes
 
@@ -148,7 +150,7 @@ class StageWork:
         return StageWork(
             Space.of(root), early_reads, late_reads, writes, sum(map(_instructions, early)),
             sum(map(_instructions, late)), sum(isinstance(inner, ReadOp) for op in early for inner in op.walk()),
-            max(1, len(root.identities)),
+            sum(map(_scalars, early)), max(1, len(root.identities)),
         )  # fmt: skip
 
     @staticmethod
@@ -180,6 +182,12 @@ def _instructions(op: GenericOp) -> float:
     """Vector instructions of a body and of the reduction's operation at one point; a sum of products is one."""
     total = sum(_weight(inner) for region in op.regions for inner in region.block)
     return total - (op.combine is not None and is_sum_of_products(op.body, op.combine))
+
+
+def _scalars(op: GenericOp) -> int:
+    """Operations on places, of a body that reads there."""
+    inner = list(op.walk())
+    return sum(_is_index(other) for other in inner) if any(isinstance(other, ReadOp) for other in inner) else 0
 
 
 def _weight(op: Operation) -> float:

@@ -30,6 +30,7 @@ PAGES, PAGE_CYCLES = 4, 0.12  # places that lie so far apart and cost nothing, a
 WAYS = 16  # lines that a set of the second cache keeps
 KEPT_CYCLES, LOST_CYCLES = 10.0, 100.0  # for a line of a set that keeps it, or has to fetch it again
 POINTS_OF_A_BLOCK = 1024  # vectors of outputs in one register tile, beyond any use
+SCALARS_OF_A_BLOCK = 1024  # operations on places: LLVM takes more than twice as long for twice as many
 
 
 @attrs.frozen
@@ -144,7 +145,9 @@ def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, floa
 
 
 def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
-    """Whether the accumulators leave no registers for the operands."""
+    """Whether the accumulators leave no registers for the operands, or places are computed for too many of them."""
+    if tile.accumulators > 1 and tile.accumulators * tile.lanes * work.scalars > SCALARS_OF_A_BLOCK:
+        return True
     if not work.space.reduction:
         return tile.accumulators > POINTS_OF_A_BLOCK
     width = work.width(tile.lanes, machine.vector_bytes)
