@@ -12,6 +12,7 @@ from stepwell.dialects.arith import typed_constant
 from stepwell.errors import IRError
 from stepwell.ir.attributes import FloatAttr, IntegerAttr
 from stepwell.ir.core import Operation, Region
+from stepwell.ir.types import numpy_dtype
 
 if TYPE_CHECKING:
     from stepwell.dialects.tensor import GenericOp
@@ -85,6 +86,10 @@ def _gathered(array: Any, map_: Any, grids: Sequence[Any]) -> Any:
 
 
 def _run_body(op: GenericOp, frame: Any, inputs: Sequence[Any], grids: Sequence[Any]) -> tuple[Any, ...]:
+    """What the body yields at each point; where there are no points, it is not run."""
+    shape = [grid.size for grid in grids]
+    if 0 in shape:
+        return tuple(np.empty(shape, numpy_dtype(value.type)) for value in op.body.block.terminator.operands)
     frame.state["index grids"] = grids
     return frame.run_region(op.body, inputs)  # type: ignore[no-any-return]
 

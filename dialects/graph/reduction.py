@@ -20,6 +20,7 @@ from stepwell.dialects.graph.base import (
 )
 from stepwell.dialects.graph.shape import list_size
 from stepwell.dialects.graph.symbols import DataDependentOp, fresh_dim
+from stepwell.dialects.graph.windows import static_sizes
 from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attrkinds import BOOL, INT, INTS, enum
 from stepwell.ir.constraints import INDEX_LIST, INT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR
@@ -27,6 +28,13 @@ from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, dim_max, dim_min
 from stepwell.ir.opdef import attr, operand, optional_operand, result
 from stepwell.ir.types import I1, SI64, FloatType, TensorType, Type, numpy_dtype
+
+NO_MEAN = "the mean of no integers is not defined"
+
+
+def no_extreme(axis: int, kind: str) -> str:
+    """What is wrong with an axis of size 0."""
+    return f"axis {axis} of size 0 has no {kind}imum"
 
 
 def accumulating(x: Array) -> Array:
@@ -69,10 +77,10 @@ def _mean(x: Array, axes: tuple[int, ...]) -> Array:
     count = math.prod(x.shape[axis] for axis in axes)
     if x.dtype.kind == "f":
         return np.asarray(_sum(x, axes) / x.dtype.type(count))
-    if count == 0:
-        raise IRError("the mean of no integers is not defined")
     total = _sum(x, axes)
-    return np.asarray(np.sign(total) * (np.abs(total) // x.dtype.type(count)))
+    if count == 0 and total.size:
+        raise RuntimeError(NO_MEAN, 0)
+    return np.asarray(np.sign(total) * (np.abs(total) // x.dtype.type(max(count, 1))))
 
 
 def _log_sum_exp(x: Array, axes: tuple[int, ...]) -> Array:
@@ -253,13 +261,16 @@ class ArgReduceOp(GraphOp):
         shape = shape_of(self.x)
         _require_axis(self.axis, len(shape))
         if shape[self.axis] == 0:
-            raise IRError(f"axis {self.axis} of size 0 has no {self.kind}imum")
+            raise IRError(no_extreme(self.axis, self.kind))
         return [TensorType(reduced_shape(shape, [self.axis], self.keepdims), SI64)]
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         x = accumulating(np.asarray(args[0]))
         if x.shape[self.axis] == 0:
-            raise IRError(f"axis {self.axis} of size 0 has no {self.kind}imum")
+            places = np.zeros(static_sizes(reduced_shape(x.shape, [self.axis], self.keepdims)), np.int64)
+            if places.size:
+                raise RuntimeError(no_extreme(self.axis, self.kind), 0)
+            return places
         seen = np.flip(x, self.axis) if self.last else x
         search = np.argmax if self.kind == "max" else np.argmin
         index = np.asarray(search(seen, axis=self.axis, keepdims=self.keepdims), np.int64)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from stepwell.dialects import arith, math
 from stepwell.dialects.graph.base import shape_of
-from stepwell.dialects.graph.reduction import ArgReduceOp, ReduceOp
+from stepwell.dialects.graph.reduction import NO_MEAN, ArgReduceOp, ReduceOp, no_extreme
 from stepwell.dialects.tensor import ReshapeOp, tensor_type
 from stepwell.ir.affine_expr import const
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, dim_max, symbol
+from stepwell.ir.dims import Dim, dim_max, proven_positive, symbol
 from stepwell.ir.types import I64, FloatType, IntegerType, TensorType, Type, is_unsigned
 from stepwell.lowering.to_tensor.axes import axis_counts
 from stepwell.lowering.to_tensor.born import COUNT, bear
@@ -106,11 +106,13 @@ def _mean(c: Conversion, space: ReductionSpace, x: Value, element: Type, unsigne
         return space.on_kept(c, [total], element, lambda s, t: s.divf(t, s.count(space.count, t.type)))
 
     def cut(s: Scalars, t: Value) -> Value:
-        """The quotient in 64 bits; a count of 0, which has no mean, divides by 1."""
+        """The quotient in 64 bits; a count of 0, which has no mean, is an error."""
         assert isinstance(element, IntegerType)
         wide = s.resized(t, I64, unsigned)
         count = s.emit(arith.IndexCastOp(s.size(space.count), result_types=[I64]))
-        count = s.emit(arith.MaxSIOp(count, s.constant(1, I64)))
+        if not proven_positive(space.count):
+            s.require(s.compare("gt", count, s.constant(0, I64)), count, NO_MEAN)
+            count = s.emit(arith.MaxSIOp(count, s.constant(1, I64)))
         quotient = s.emit((arith.DivUIOp if unsigned else arith.DivSIOp)(wide, count))
         return s.resized(quotient, element, unsigned)
 
@@ -136,7 +138,16 @@ def arg_reduce(op: ArgReduceOp, c: Conversion) -> Value:
     x, result = c.new(op.x), signless(op.result.type)
     assert isinstance(result, TensorType)
     space = ReducedAxes(tensor_type(x).shape, (op.axis,))
-    return reshaped(c, extreme_places(c, space, x, op.kind, is_unsigned(op.x.type), last=op.last), result)
+    places = extreme_places(c, space, x, op.kind, is_unsigned(op.x.type), last=op.last)
+    if not proven_positive(space.count):
+
+        def checked(s: Scalars, place: Value) -> Value:
+            count = s.emit(arith.IndexCastOp(s.size(space.count), result_types=[I64]))
+            s.require(s.compare("gt", count, s.constant(0, I64)), count, no_extreme(op.axis, op.kind))
+            return place
+
+        places = space.on_kept(c, [places], I64, checked)
+    return reshaped(c, places, result)
 
 
 def extreme_places(

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.frontends.onnx.registry import Unsupported
 from tests.frontends.onnx.rule_harness import Array, assert_matches, f32, i32, node, refused
 
@@ -57,7 +57,7 @@ def test_empty_sets(op_type: str, dtype: Any, expected: Any) -> None:
 
 
 def test_the_mean_of_no_integers_is_an_error() -> None:
-    with pytest.raises(IRError, match="mean of no integers"):
+    with pytest.raises(RuntimeError, match="mean of no integers"):
         node("ReduceMean", np.zeros((2, 0), np.int32), np.array([1]), version=18, constants=[1])
 
 
@@ -100,7 +100,7 @@ def test_index_of_the_largest(values: list[float], first: int, last: int) -> Non
 def test_no_largest_of_nothing() -> None:
     with refused("axis 0 of size 0 has no maximum", IRError):
         node("ArgMax", np.zeros((0, 2), np.float32), version=13)
-    with pytest.raises(IRError, match="axis 0 of size 0 has no maximum"):
+    with pytest.raises(RuntimeError, match="axis 0 of size 0 has no maximum"):
         node("ArgMax", np.zeros((0, 2), np.float32), version=13, symbolic=True)
 
 

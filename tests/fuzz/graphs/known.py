@@ -162,7 +162,9 @@ def _pooled_boxes(use: Use) -> list[Array]:
     pooled, scale = use.attributes["pooled_shape"], use.attributes.get("spatial_scale", 1.0)
     found = np.zeros((len(boxes), x.shape[1], *pooled), x.dtype)
     for number, (batch, *corners) in enumerate(boxes.astype(np.float64)):
-        left, top, right, bottom = (int(np.floor(corner * scale + 0.5)) for corner in corners)
+        left, top, right, bottom = (
+            int(np.copysign(np.floor(np.abs(corner * scale) + 0.5), corner)) for corner in corners
+        )
         for cell in np.ndindex(*pooled):
             places = [slice(*np.clip([np.floor(n * size / count) + low, np.ceil((n + 1) * size / count) + low], 0, most)
                             .astype(int))
@@ -173,6 +175,15 @@ def _pooled_boxes(use: Use) -> list[Array]:
             if part.size:
                 found[(number, slice(None), *cell)] = part.max((1, 2))
     return [found]
+
+
+def _has_no_mean(use: Use) -> bool:
+    x = use.arrays[0]
+    return not is_float(x) and 0 in x.shape
+
+
+def _undefined(use: Use) -> list[Array]:
+    raise ValueError("is not defined")
 
 
 def _scattered(use: Use) -> list[Array]:
@@ -331,6 +342,7 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("Pow",), "overflows to another integer", _overflows),
     Known(REFERENCE, ("AffineGrid",), "gives f32", lambda use: use.arrays[0].dtype != np.float32, _grid),
     Known(REFERENCE, ("MaxRoiPool",), "does not have it", lambda use: True, _pooled_boxes),
+    Known(REFERENCE, ("ReduceMean",), "makes a number of the mean of no integers", _has_no_mean, _undefined),
     Known(REFERENCE, ("Scatter",), "does not have it", lambda use: True, _scattered),
     Known(REFERENCE, ("OneHot",), "takes indices modulo the depth, with their fractions", lambda use: True, _one_hot),
     Known(REFERENCE, ("Unique",), "sorts where one result is asked for, takes slices where there is no axis",

@@ -12,6 +12,7 @@ from stepwell.dialects.check import RequireOp
 from stepwell.dialects.graph import elementwise as e
 from stepwell.dialects.graph import indexing as i
 from stepwell.dialects.graph import movement as m
+from stepwell.dialects.graph import reduction as r
 from stepwell.dialects.graph import scatter as s
 from stepwell.dialects.graph.attention import RotaryEmbeddingOp
 from stepwell.ir.passes import PassContext
@@ -56,6 +57,15 @@ FAILING: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "rem": (e.RemOp, (DIVISOR.astype(np.uint8), with_bad(DIVISOR, 7, 0).astype(np.uint8)), r"graph.rem: .* 8\)"),
     "pow": (e.PowOp, (with_bad(DIVISOR, 17, 0), with_bad(DIVISOR, 17, -3)), r"zero to a negative .* \(value -3\)"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "words"), [
+    (lambda x: r.ReduceOp(x, kind="mean", axes=[1]), r"graph.reduce: the mean of no integers is not defined"),
+    (lambda x: r.ArgReduceOp(x, kind="max", axis=1), r"graph.arg_reduce: axis 1 of size 0 has no maximum"),
+])  # fmt: skip
+def test_what_has_no_elements(build: Any, words: str) -> None:
+    assert re.search(words, str(fails_alike(build, np.zeros((2, 0), np.int32), symbolic=True)))
+    descend(build, np.zeros((0, 0), np.int32), types=types_of([np.zeros((0, 2), np.int32)], symbolic=True), native=True)
 
 
 @pytest.mark.parametrize("symbolic", [False, True])
