@@ -206,11 +206,15 @@ def is_dead(op: Operation) -> bool:
 
 
 def fold_op(op: Operation, rewriter: Rewriter) -> bool:
-    """Replace an op by what its `fold` gives."""
+    """Replace an op by what its `fold` gives; not by values of other types where the types behind it name its symbols,
+    which nothing would bind then."""
     if not isinstance(op, Op) or has_trait(op, Trait.CONSTANT):
         return False
     folded = op.fold([constant_value(value) for value in op.operands])
     if folded is None or any(item is result for item, result in zip(folded, op.results, strict=True)):
+        return False
+    pairs = zip(folded, op.results, strict=True)
+    if any(isinstance(item, Value) and item.type is not result.type for item, result in pairs) and op.is_named():
         return False
     rewriter.set_before(op)
     values: list[Value] = []

@@ -112,6 +112,15 @@ def test_places_outside_end_the_run(name: str, place: int) -> None:
     compiled(ROWS, np.array(2))
 
 
+def test_tensors_without_elements() -> None:
+    """The slices of their elements are known to be whole; what is behind keeps the symbols of their sizes."""
+    nodes = [
+        node("Shape", "zero", "none"), node("SequenceConstruct", "none none", "s"), node("SequenceErase", "s", "t"),
+        node("SequenceAt", "t i", "y"),
+    ]  # fmt: skip
+    compare(model(nodes, [I64], [tensor("y", I, [0])]), {"i": np.array(0)})
+
+
 def test_insert_at_the_end_and_behind_it() -> None:
     nodes = [node("SequenceInsert", "s x", "t"), node("SequenceInsert", "t x i", "y")]
     proto = model(nodes, [S, tensor("x", F, ["n", 3]), I64], [sequence("y")])
