@@ -86,7 +86,8 @@ of plain loops that do the following.
   bits that code would give.
 - **Compositions**: mean = sum / n. Softmax: e = exp(x - max), e / sum(e). Layer norm: d = x - mean, then
   d * (1 / sqrt(sum(d * d) / n + epsilon)) * scale + bias. Sigmoid: 1 / (1 + exp(-x)). Powers with the constant
-  exponents 1, 2, 3, -1, 1/2, -1/2 are products, quotients and roots. f16 and bf16 are summed in f32.
+  exponents 1, 2, 3, -1, and 1/4, 1/2, 3/4 of either sign are products, quotients and roots. f16 and bf16 are summed in
+  f32.
 
 What it costs: convolutions without blocked channels, sums over rows without vectors, two instructions for one in sums
 of products, and n^2 additions for cumulative sums of n. Measured with AVX-512, one thread, as multiples of the default:

@@ -68,7 +68,7 @@ def _float_modulo(s: Scalars, a: Value, b: Value) -> Value:
     return s.select(s.compare("eq", rest, zero), s.emit(math.CopySignOp(zero, b)), moved)
 
 
-def _float_power(s: Scalars, x: Value, y: Value) -> Value:
+def float_power(s: Scalars, x: Value, y: Value) -> Value:
     """pow(x, y); roots and small powers known at compile time are computed by what is exact for them, or nearly."""
     known = s.known(y)
     if known in (1.0, 2.0, 3.0):
@@ -78,15 +78,19 @@ def _float_power(s: Scalars, x: Value, y: Value) -> Value:
         return made
     if known == -1.0:
         return s.divf(s.constant(1.0, x.type), x)
-    if known in (0.5, -0.5):
-        return _half_power(s, x, known < 0)
+    if known is not None and abs(known) in (0.25, 0.5, 0.75):
+        return _root_power(s, x, int(4 * abs(known)), known < 0)
     return s.emit(math.PowFOp(x, y))
 
 
-def _half_power(s: Scalars, x: Value, inverted: bool) -> Value:
-    """sqrt(x) or 1 / sqrt(x), but for two arguments: the power of -0 is that of 0, that of -inf is that of inf."""
-    root = s.unary(math.SqrtOp, s.add(x, s.constant(0.0, x.type)))
-    made = s.divf(s.constant(1.0, x.type), root) if inverted else root
+def _root_power(s: Scalars, x: Value, quarters: int, inverted: bool) -> Value:
+    """x^(quarters / 4), or one divided by it, from square roots, but for two arguments: the power of -0 is that of 0,
+    that of -inf is that of inf."""
+    made = root = s.unary(math.SqrtOp, s.add(x, s.constant(0.0, x.type)))
+    if quarters != 2:
+        fourth = s.unary(math.SqrtOp, root)
+        made = fourth if quarters == 1 else s.mul(root, fourth)
+    made = s.divf(s.constant(1.0, x.type), made) if inverted else made
     lost = s.compare("eq", x, s.constant(-INFINITY, x.type))
     return s.select(lost, s.constant(0.0 if inverted else INFINITY, x.type), made)
 
@@ -99,7 +103,7 @@ BODIES: dict[type[Operation], ScalarBody] = dict([
     (graph.DivOp, _by_kind(lambda s, a, b: s.divf(a, b), integers.divide)),
     (graph.MaxOp, lambda s, unsigned, a, b: s.maximum(a, b, unsigned)),
     (graph.MinOp, lambda s, unsigned, a, b: s.minimum(a, b, unsigned)),
-    (graph.PowOp, _by_kind(_float_power, integers.power)),
+    (graph.PowOp, _by_kind(float_power, integers.power)),
     (graph.ModOp, _by_kind(_float_modulo, integers.modulo)),
     (graph.RemOp, _by_kind(lambda s, a, b: s.emit(arith.RemFOp(a, b)), integers.remainder)),
     (graph.NegOp, lambda s, unsigned, x: s.negate(x)),

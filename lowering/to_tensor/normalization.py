@@ -13,6 +13,7 @@ from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F64, INDEX, TensorType, Type
+from stepwell.lowering.to_tensor.elementwise import float_power
 from stepwell.lowering.to_tensor.places import Places, moved
 from stepwell.lowering.to_tensor.reduction import reshaped
 from stepwell.lowering.to_tensor.reductions import ReducedAxes, identity_of
@@ -198,6 +199,6 @@ def lrn(op: LrnOp, c: Conversion) -> Value:
     def body(s: Scalars, v: Value, t: Value) -> Value:
         scaled = s.mul(s.constant(op.alpha / op.size, wide), t)
         base = s.add(s.constant(op.bias, wide), scaled)
-        return s.divf(v, s.emit(math.PowFOp(base, s.constant(op.beta, wide))))
+        return s.divf(v, float_power(s, base, s.constant(op.beta, wide)))
 
     return map_generic(c, [x, total], result, body)

@@ -72,7 +72,7 @@ def test_integer_powers() -> None:
     descend(graph.PowOp, base.astype(np.uint8), np.array([0, 9, 200, 255, 4, 1, 2, 0], np.uint8))
 
 
-@pytest.mark.parametrize("exponent", [0.0, 0.5, -0.5, 1.0, -1.0, 2.0, 3.0, 1.7])
+@pytest.mark.parametrize("exponent", [0.0, 0.25, 0.5, 0.75, -0.25, -0.5, -0.75, 1.0, -1.0, 2.0, 3.0, 1.7])
 def test_powers_known_at_compile_time(exponent: float) -> None:
     descend(lambda x: graph.PowOp(x, constant(f32(exponent))), ODD, native=True, rtol=4e-6)
 
