@@ -98,18 +98,19 @@ class Step:
     waiting: float  # cycles
 
 
-def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
+def step_of(work: StageWork, tile: Tile, machine: Machine, turns: bool = False) -> Step:
     """One step of the reduction, or the whole of a map's tile, its stores left out; the mean of those along which the
-    tile slides."""
+    tile slides. `turns`: operands that are contiguous along another dim than the vectors are loaded in squares."""
     loads, shuffles, kept, waiting = 0.0, 0.0, 0, 0.0
     width = work.width(tile.lanes, machine.vector_bytes)
     along, steps = tile.slide
     for access in work.reads:
         if along in access.used:
-            made, turned, held = _loads_of(access, attrs.evolve(tile, sizes={**tile.sizes, along: steps}), machine)
+            window = attrs.evolve(tile, sizes={**tile.sizes, along: steps})
+            made, turned, held = _loads_of(access, window, machine, turns)
             made, turned = made / steps, turned / steps
         else:
-            made, turned, held = _loads_of(access, tile, machine)
+            made, turned, held = _loads_of(access, tile, machine, turns)
         loads += made * (width if tile.vector in access.used else 1)
         shuffles += turned * width
         kept += held
@@ -129,7 +130,7 @@ def step_of(work: StageWork, tile: Tile, machine: Machine) -> Step:
     return Step(work.operations * points * width, loads + gathered, shuffles + gathered, kept * width, waiting)
 
 
-def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, float, int]:
+def _loads_of(access: Access, tile: Tile, machine: Machine, turns: bool) -> tuple[float, float, int]:
     """(loads, shuffles, registers held) of one operand in a step."""
     places = tile.places(*access.maps)
     if tile.vector not in access.used:
@@ -138,10 +139,22 @@ def _loads_of(access: Access, tile: Tile, machine: Machine) -> tuple[float, floa
     if access.is_contiguous(tile.vector):
         crosses = not access.is_constant and crosses_lines(access.map, tile)
         return places * (1 + machine.vector_bytes / LINE if crosses else 1), 0, held
-    squares = access.is_linear(tile.vector) and tile.lanes > 1
-    if squares and any(n >= tile.lanes and d != tile.vector and access.is_contiguous(d) for d, n in tile.sizes.items()):
-        return places, places * math.log2(tile.lanes), held  # a square is turned in registers
-    return places * tile.lanes, places * tile.lanes * LANE_CYCLES, held
+    moved, shuffled = _in_squares(access, tile, places) if turns else _lane_by_lane(tile, places)
+    return moved, shuffled, held
+
+
+def _in_squares(access: Access, tile: Tile, vectors: float) -> tuple[float, float]:
+    """(loads or stores, shuffles) of vectors of an operand that is not contiguous along their dim: squares that are
+    turned in registers, where it is so along another dim of the tile."""
+    rows = _rows_of_squares(access, tile)
+    if not rows:
+        return _lane_by_lane(tile, vectors)
+    lines = vectors / rows * -(-rows // tile.lanes) * tile.lanes
+    return lines, lines * math.log2(tile.lanes)
+
+
+def _lane_by_lane(tile: Tile, vectors: float) -> tuple[float, float]:
+    return vectors * tile.lanes, vectors * tile.lanes * LANE_CYCLES
 
 
 def spills(work: StageWork, tile: Tile, machine: Machine) -> bool:
@@ -187,21 +200,16 @@ def finish_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
     """Cycles of a tile besides the steps of its reduction: what comes behind the sums, or the whole of a map, and the
     stores."""
     late = attrs.evolve(work, reads=work.late_reads, operations=work.late_operations, gathers=0)
-    step = step_of(late if work.space.reduction else work, tile, machine)
+    step = step_of(late if work.space.reduction else work, tile, machine, turns=True)
     stores, shuffles, waiting = 0.0, step.shuffles, 0.0
     for access in work.writes:
         if tile.vector not in access.used or access.is_contiguous(tile.vector):
             stores += tile.accumulators
             continue
         waiting += _set_cycles(access, tile)
-        rows = _rows_of_squares(access, tile)
-        if rows:  # squares are turned in registers
-            squares = tile.accumulators / rows * -(-rows // tile.lanes)
-            stores += squares * tile.lanes
-            shuffles += squares * tile.lanes * math.log2(tile.lanes)
-        else:
-            stores += tile.accumulators * tile.lanes
-            shuffles += tile.accumulators * tile.lanes * LANE_CYCLES
+        moved, shuffled = _in_squares(access, tile, tile.accumulators)
+        stores += moved
+        shuffles += shuffled
     return TILE_CYCLES + waiting + max(
         step.operations / machine.fma_per_cycle, step.loads / machine.loads_per_cycle,
         shuffles / machine.shuffles_per_cycle, stores / machine.stores_per_cycle,
