@@ -50,7 +50,7 @@ def conv_transpose(op: ConvTransposeOp, c: Conversion) -> Value:
 
 @attrs.frozen
 class Phases:
-    """Neighbouring phases of an axis that have as many taps: the results at stride * q + first + r for r < count."""
+    """Neighbouring phases of an axis that have as many taps, r below `count` behind those before them."""
 
     count: int
     taps: int
@@ -140,6 +140,7 @@ class PhasedConvolution:
         return sizes, target
 
     def _sum(self, chosen: Sequence[Phases]) -> Value:
+        """out[n, oc, (q, r)..] = sum over ic, t.. of these phases' products"""
         groups, (inputs, each) = self.op.groups, tensor_type(self.w).shape[:2]
         inner = inputs if groups == 1 else whole(inputs) // groups
         depthwise = groups > 1 and inner == each == 1
