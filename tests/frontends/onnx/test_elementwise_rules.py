@@ -149,10 +149,12 @@ def test_clip_takes_bounds_of_rank_1_and_prefers_the_upper_one() -> None:
 
 @pytest.mark.parametrize("version", [1, 6])
 def test_clip_by_attributes(version: int) -> None:
-    x = f32(-2, 0.5, 7, NAN, INF)
+    x, most = f32(-2, 0.5, 7, NAN, INF), INF if version == 1 else np.finfo(np.float32).max
     same_bits(node("Clip", x, version=version, min=0.0, max=6.0), f32(0, 0.5, 6, NAN, 6))
-    same_bits(node("Clip", x, version=version, min=0.0), f32(0, 0.5, 7, NAN, INF))
-    same_bits(node("Clip", x, version=version), x)
+    same_bits(node("Clip", x, version=version, min=0.0), f32(0, 0.5, 7, NAN, most))
+    same_bits(node("Clip", x, version=version), f32(-2, 0.5, 7, NAN, most))
+    half = np.array([-INF, 2], np.float16)
+    same_bits(node("Clip", half, version=version), half)
 
 
 def test_means_of_half_precision_do_not_overflow() -> None:

@@ -20,8 +20,9 @@ from stepwell.ir.types import F32, StringType, Type, numpy_dtype
 
 
 def scalar(node: Node, number: float, like: Value) -> Value:
-    """A constant of rank 0 with the element type of another value."""
-    return node.constant(np.array(number).astype(numpy_dtype(like.type)))
+    """A constant of rank 0 with the element type of another value; infinite where that type is too narrow."""
+    with np.errstate(over="ignore"):
+        return node.constant(np.array(number).astype(numpy_dtype(like.type)))
 
 
 def cast(node: Node, x: Value, element: Type) -> Value:

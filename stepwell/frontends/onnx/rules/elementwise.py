@@ -164,14 +164,20 @@ def total(node: Node) -> Value:
 
 @rule("Clip")
 def clip_to_attributes(node: Node) -> Value:
-    """Clip(x) {min, max} -> min(max(x, min), max), bounds at f32's limits left out"""
+    """Clip(x) {min, max} -> min(max(x, min), max)"""
     x = node.input(0)
-    limits = np.finfo(np.float32)
-    if node.has("min") and node.float("min") > limits.min:
-        x = binary(node, graph.MaxOp, x, node.float("min"))
-    if node.has("max") and node.float("max") < limits.max:
-        x = binary(node, graph.MinOp, x, node.float("max"))
+    for name, cls in (("min", graph.MaxOp), ("max", graph.MinOp)):
+        if node.has(name):
+            x = binary(node, cls, x, node.float(name))
     return x
+
+
+@rule("Clip", since=6)
+def clip_to_finite(node: Node) -> Value:
+    """Clip(x) {min, max} -> min(max(x, min), max), the limits of f32 where a bound is absent"""
+    limits = np.finfo(np.float32)
+    x = binary(node, graph.MaxOp, node.input(0), node.float("min", float(limits.min)))
+    return binary(node, graph.MinOp, x, node.float("max", float(limits.max)))
 
 
 @rule("Clip", since=11)
