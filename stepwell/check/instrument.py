@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 
 from stepwell.dialects.host_calls import HostProgram
 from stepwell.dialects.tensor import AppendOp, BorderOp, JoinOp, ScatterOp
@@ -19,7 +20,7 @@ from stepwell.ports import accepted, main_function, parts_of, ports_of
 from .compare import ResultChanged
 from .interpret import BUDGET, Run, TooLong, compare_all, fingerprint, first_difference, interpret, program_symbols
 from .kernels import Checked, KernelChecks
-from .launches import KernelRecorder, Launch, Outlined, Recorder, Replay
+from .launches import KernelRecorder, Launch, Outlined, Recorder, Replay, copied, is_constant
 from .roundings import nudged, slack_of
 from .shrink import ShrunkKernels
 
@@ -98,15 +99,15 @@ class CheckEach(Quiet):
         if now == self._seen:
             return Outcome(str(pass_), f"{before.landing} -> {before.landing}; unchanged")
         run = self._interpreted(module)
-        self._compare(before, run, lambda inputs: interpret(module, inputs, PROGRAM_BUDGET))
+        self._compare(before, run, lambda inputs, _: interpret(module, inputs, PROGRAM_BUDGET))
         self._reference, self._seen = run, now
         return Outcome(str(pass_), f"{before.landing} -> {run.landing}; interpreted")
 
-    def _compare(self, before: Run, run: Run, again: Callable[[list[Any]], Run]) -> None:
+    def _compare(self, before: Run, run: Run, again: Callable[[list[Any], np.random.Generator], Run]) -> None:
         """Hold a run against the one before; where they differ, by what the program makes `again` of nudged inputs."""
         if compare_all(before.results, run.results, before, run) is None:
             return
-        slack = slack_of(run.results, lambda random: again([nudged(x, random) for x in self.inputs]).results)
+        slack = slack_of(run.results, lambda random: again([nudged(x, random) for x in self.inputs], random).results)
         found = compare_all(before.results, run.results, before, run, slack)
         if found is not None:
             culprit = first_difference(before, run)
@@ -133,8 +134,17 @@ class CheckEach(Quiet):
         longest = self._reference.accumulation if self._reference is not None else 1
         return attrs.evolve(run, accumulation=max(run.accumulation, longest))
 
-    def _launched(self, module: Operation, inputs: list[Any]) -> Run:
-        return interpret(module, inputs, PROGRAM_BUDGET, Recorder(self._kernels.run))
+    def _launched(self, module: Operation, inputs: list[Any], random: np.random.Generator) -> Run:
+        """A run whose kernels' constants and results are nudged as well: what is made of constants alone rounds too."""
+
+        def run(name: str, arguments: Sequence[Any]) -> None:
+            before = copied(arguments)
+            self._kernels.run(name, [nudged(a, random) if is_constant(a) else a for a in arguments])
+            for argument, old in zip(arguments, before, strict=True):
+                if isinstance(argument, np.ndarray) and argument.tobytes() != old.tobytes():
+                    argument[...] = nudged(argument, random)
+
+        return interpret(module, inputs, PROGRAM_BUDGET, Recorder(run))
 
     def _check_below(self, pass_: Pass, module: Operation) -> Outcome:
         before = self._reference
@@ -172,7 +182,7 @@ class CheckEach(Quiet):
             outlined = Outlined(made)
             run = self._program_run(module, outlined)
             kept, said = outlined.launches, f"{_counted(len(outlined.launches), 'launch', 'launches')} compared"
-        self._compare(before, run, lambda inputs: self._launched(module, inputs))
+        self._compare(before, run, lambda inputs, random: self._launched(module, inputs, random))
         self._keep(module, kept)
         self._reference = run
         return said
@@ -183,7 +193,7 @@ class CheckEach(Quiet):
             return "program unchanged"
         if self._shares_memory:
             run = self._program_run(module, Recorder(self._kernels.run))
-            self._compare(before, run, lambda inputs: self._launched(module, inputs))
+            self._compare(before, run, lambda inputs, random: self._launched(module, inputs, random))
             self._seen, self._reference = now, run
             return "program run"
         replay = Replay(self._kernels.run, self._launches)
@@ -193,7 +203,7 @@ class CheckEach(Quiet):
             return f"program not run: a kernel takes {error}"
         if not replay.is_lost and replay.count != len(self._launches):
             raise ResultChanged(f"{len(self._launches)} launches became {replay.count}")
-        self._compare(before, run, lambda inputs: self._launched(module, inputs))
+        self._compare(before, run, lambda inputs, random: self._launched(module, inputs, random))
         self._seen, self._reference = now, run
         return f"program run, {_counted(replay.count, 'launch', 'launches')}"
 

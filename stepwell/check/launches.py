@@ -22,6 +22,7 @@ from stepwell.ports import Array
 
 from .compare import ResultChanged, difference
 from .interpret import terms_of
+from .roundings import nudged, slack_of
 
 RunKernel = Callable[[str, Sequence[Any]], None]
 """Runs the kernel of that name on arrays, in place."""
@@ -185,7 +186,8 @@ class Replay:
         reads = [n for n, is_read in enumerate(kept.is_read) if is_read]
         _same_on_entry(where, [arguments[n] for n in reads], [kept.before[n] for n in reads])
         self.run_kernel(op.callee, arguments)
-        found = changed_argument(kept, arguments, [n for n in range(len(arguments)) if n not in reads])
+        writes = [n for n in range(len(arguments)) if n not in reads]
+        found = really_changed(kept, arguments, writes, lambda given: self.run_kernel(op.callee, given))
         if found is not None:
             raise ResultChanged(f"{where}: {found}")
         for n, now in enumerate(arguments):
@@ -196,6 +198,20 @@ class Replay:
 
 def _is_alike(kept: Launch, callee: str, arguments: Sequence[Any]) -> bool:
     return kept.key == Launch(callee, "", tuple(arguments), (), (), 1).key
+
+
+def really_changed(
+    kept: Launch, arguments: Sequence[Any], which: Sequence[int], run: Callable[[Sequence[Any]], None]
+) -> str | None:
+    """What `changed_argument` says; where it does, with the slack that `run` shows on nudged arguments."""
+
+    def again(random: np.random.Generator) -> Sequence[Any]:
+        given = [nudged(argument, random) for argument in copied(kept.before)]
+        run(given)
+        return given
+
+    found = changed_argument(kept, arguments, which)
+    return found and changed_argument(kept, arguments, which, slack_of(arguments, again))
 
 
 def changed_argument(

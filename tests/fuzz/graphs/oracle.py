@@ -288,7 +288,8 @@ def _expected(base: Array, kinds: Sequence[Sequence[Array | None]]) -> Expected:
     with np.errstate(all="ignore"):
         others = [run.astype(np.float64) for run in arrays]
         undecided = functools.reduce(
-            np.logical_or, [np.isfinite(other) != finite for other in others], nothing
+            np.logical_or,
+            [(np.isfinite(other) != finite) | (np.isnan(other) != np.isnan(wide)) for other in others], nothing,
         )  # fmt: skip
         moves = [np.abs(np.where(finite, other - wide, 0)) for other in others]
     spread = np.reshape(moves, (len(kinds), len(kinds[0]), *base.shape)).max(1).sum(0)
