@@ -84,6 +84,17 @@ def conv(channels: int, filters: int, extent: int, window: int, groups: int = 1)
     return _kernel([node], {"x": (1, channels, extent, extent)}, (1, filters, extent, extent), weights, flops)
 
 
+def transposed(channels: int, filters: int, extent: int, window: int, groups: int = 1) -> Kernel:
+    """A `window` x `window` transposed convolution with bias by 2, of `extent` x `extent` pixels to twice as many."""
+    weights = _weights({"w": (channels, filters // groups, window, window), "b": (filters,)})
+    pad, more = (window - 1) // 2, window % 2
+    node = helper.make_node(
+        "ConvTranspose", ["x", "w", "b"], ["y"], strides=[2, 2], pads=[pad] * 4, output_padding=[more] * 2, group=groups
+    )
+    flops = 2 * extent**2 * channels * (filters // groups) * window**2
+    return _kernel([node], {"x": (1, channels, extent, extent)}, (1, filters, 2 * extent, 2 * extent), weights, flops)
+
+
 def row_wise(op: str, shape: tuple[int, ...], **attributes: Any) -> Kernel:
     """One operator that keeps the shape of its input."""
     return _kernel([helper.make_node(op, ["x"], ["y"], **attributes)], {"x": shape}, shape)
@@ -154,6 +165,10 @@ KERNELS: dict[str, Callable[[], Kernel]] = {
         )
     },
     "depthwise_144_56": functools.partial(conv, 144, 144, 56, 3, groups=144),
+    "transposed2x2_64_56": functools.partial(transposed, 64, 32, 56, 2),
+    "transposed3x3_64_56": functools.partial(transposed, 64, 32, 56, 3),
+    "transposed4x4_64_56": functools.partial(transposed, 64, 32, 56, 4),
+    "transposed_depthwise_64_56": functools.partial(transposed, 64, 64, 56, 3, groups=64),
     "softmax_1536x128": functools.partial(row_wise, "Softmax", (1536, 128), axis=-1),
     "layernorm_128x768": functools.partial(layer_norm, 128, 768),
     "gelu_128x3072": functools.partial(row_wise, "Gelu", (128, 3072)),
