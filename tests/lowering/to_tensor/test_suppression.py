@@ -34,8 +34,8 @@ def test_boxes_of_all_sizes(boxes_as: str) -> None:
     small = boxes_and_scores(2, 2, 3)
     others = [
         [*small, *limits(0, 0.5, 0.2)], [*small, *limits(9, 0.0, 2.0)],
-        [*boxes_and_scores(1, 3, 40), *limits(7, 0.3, 0.1)], [*boxes_and_scores(1, 1, 0), *limits(7, 0.3, 0.1)],
-        [*boxes_and_scores(0, 2, 3), *limits(7, 0.3, 0.1)], [*boxes_and_scores(1, 2, 60), *limits(1 << 40, 0.9, 0.0)],
+        [*boxes_and_scores(1, 3, 20), *limits(7, 0.3, 0.1)], [*boxes_and_scores(1, 1, 0), *limits(7, 0.3, 0.1)],
+        [*boxes_and_scores(0, 2, 3), *limits(7, 0.3, 0.1)], [*boxes_and_scores(1, 2, 24), *limits(1 << 40, 0.9, 0.0)],
     ]  # fmt: skip
     check_by_data(TYPES, build, *small, *limits(3, 0.2, 0.3), others=others, every_pass=boxes_as == "center")
 
