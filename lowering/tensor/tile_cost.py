@@ -154,6 +154,7 @@ def _in_squares(access: Access, tile: Tile, vectors: float) -> tuple[float, floa
 
 
 def _lane_by_lane(tile: Tile, vectors: float) -> tuple[float, float]:
+    """(loads or stores, shuffles) of vectors whose lanes lie apart."""
     return vectors * tile.lanes, vectors * tile.lanes * LANE_CYCLES
 
 

@@ -109,14 +109,20 @@ def _mean(c: Conversion, space: ReductionSpace, x: Value, element: Type, unsigne
         """The quotient in 64 bits; a count of 0, which has no mean, is an error."""
         assert isinstance(element, IntegerType)
         wide = s.resized(t, I64, unsigned)
-        count = s.emit(arith.IndexCastOp(s.size(space.count), result_types=[I64]))
-        if not proven_positive(space.count):
-            s.require(s.compare("gt", count, s.constant(0, I64)), count, NO_MEAN)
-            count = s.emit(arith.MaxSIOp(count, s.constant(1, I64)))
+        count = _required_count(s, space, NO_MEAN)
+        count = s.emit(arith.MaxSIOp(count, s.constant(1, I64)))
         quotient = s.emit((arith.DivUIOp if unsigned else arith.DivSIOp)(wide, count))
         return s.resized(quotient, element, unsigned)
 
     return space.on_kept(c, [total], element, cut)
+
+
+def _required_count(s: Scalars, space: ReductionSpace, message: str) -> Value:
+    """How many elements are merged into one, as i64; the message ends the run where there are none."""
+    count = s.emit(arith.IndexCastOp(s.size(space.count), result_types=[I64]))
+    if not proven_positive(space.count):
+        s.require(s.compare("gt", count, s.constant(0, I64)), count, message)
+    return count
 
 
 def _log_sum_exp(c: Conversion, space: ReductionSpace, x: Value, element: Type) -> Value:
@@ -142,8 +148,7 @@ def arg_reduce(op: ArgReduceOp, c: Conversion) -> Value:
     if not proven_positive(space.count):
 
         def checked(s: Scalars, place: Value) -> Value:
-            count = s.emit(arith.IndexCastOp(s.size(space.count), result_types=[I64]))
-            s.require(s.compare("gt", count, s.constant(0, I64)), count, no_extreme(op.axis, op.kind))
+            _required_count(s, space, no_extreme(op.axis, op.kind))
             return place
 
         places = space.on_kept(c, [places], I64, checked)

@@ -18,7 +18,6 @@ from stepwell.ports import Array
 from .compare import ROUNDINGS, step_of
 
 TIMES = 8
-MARGIN = 4  # the farthest of a few times is not the farthest, and each operation on the way rounds as well
 
 
 def nudged(value: Any, random: np.random.Generator) -> Any:
@@ -31,8 +30,8 @@ def nudged(value: Any, random: np.random.Generator) -> Any:
 
 
 def slack_of(results: Sequence[Any], again: Callable[[np.random.Generator], Sequence[Any]]) -> list[Array | None]:
-    """How far each result may move when it is computed `again` of nudged inputs: MARGIN times as far as it did; None
-    where that says nothing: it is no array of floats, has another size then, or cannot be computed."""
+    """How far each result moves when it is computed `again` of nudged inputs; None where that says nothing: it is no
+    array of floats, has another size then, or cannot be computed."""
     slack: list[Array | None] = [None] * len(results)
     for seed in range(TIMES):
         try:
@@ -43,8 +42,7 @@ def slack_of(results: Sequence[Any], again: Callable[[np.random.Generator], Sequ
             if not isinstance(result, np.ndarray) or result.dtype.kind not in "fV" or result.shape != other.shape:
                 continue
             with np.errstate(all="ignore"):
-                distance = np.abs(other.astype(np.float64) - result.astype(np.float64))
-                moved = MARGIN * np.nan_to_num(distance, posinf=0.0)
+                moved = np.nan_to_num(np.abs(other.astype(np.float64) - result.astype(np.float64)), posinf=0.0)
             known = slack[n]
             slack[n] = moved if known is None else np.maximum(known, moved)
     return slack
