@@ -99,12 +99,14 @@ class CheckEach(Quiet):
         if now == self._seen:
             return Outcome(str(pass_), f"{before.landing} -> {before.landing}; unchanged")
         run = self._interpreted(module)
-        self._compare(before, run, lambda inputs, _: interpret(module, inputs, PROGRAM_BUDGET))
+        self._compare(before, run, lambda inputs, random: interpret(
+            module, inputs, PROGRAM_BUDGET, rounded=lambda content: nudged(content, random)))  # fmt: skip
         self._reference, self._seen = run, now
         return Outcome(str(pass_), f"{before.landing} -> {run.landing}; interpreted")
 
     def _compare(self, before: Run, run: Run, again: Callable[[list[Any], np.random.Generator], Run]) -> None:
-        """Hold a run against the one before; where they differ, by what the program makes `again` of nudged inputs."""
+        """Hold a run against the one before; where they differ, by what the program makes `again` of nudged inputs with
+        each op or launch rounding otherwise as well."""
         if compare_all(before.results, run.results, before, run) is None:
             return
         slack = slack_of(run.results, lambda random: again([nudged(x, random) for x in self.inputs], random).results)

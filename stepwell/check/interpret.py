@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -58,18 +58,21 @@ class Run:
 
 
 def interpret(
-    module: Operation, inputs: Sequence[Any], budget: int = BUDGET, launcher: Launcher | None = None
+    module: Operation, inputs: Sequence[Any], budget: int = BUDGET, launcher: Launcher | None = None,
+    rounded: Callable[[Any], Any] | None = None,
 ) -> Run:
-    """Run a module at any landing on arrays (as its ports describe them); `launcher` runs its kernels.
+    """Run a module at any landing on arrays (as its ports describe them); `launcher` runs its kernels, and `rounded`
+    is what becomes of each tensor that an op gives.
 
     Raises TooLong, and what an op raises."""
     function = main_function(module)
     with HostProgram.of(function).scope():
-        return _interpreted(module, function, inputs, budget, launcher)
+        return _interpreted(module, function, inputs, budget, launcher, rounded)
 
 
 def _interpreted(
-    module: Operation, function: FuncOp, inputs: Sequence[Any], budget: int, launcher: Launcher | None
+    module: Operation, function: FuncOp, inputs: Sequence[Any], budget: int, launcher: Launcher | None,
+    rounded: Callable[[Any], Any] | None,
 ) -> Run:
     ports, results_seen = ports_of(function)
     given, made_parts = parts_of(function)
@@ -77,7 +80,7 @@ def _interpreted(
     outputs = tensor_ports(made_parts)
     arrays = accepted(ports, given, inputs)
     symbols = program_symbols(function, arrays)
-    recorder = _Recorder(function, symbols, budget)
+    recorder = _Recorder(function, symbols, budget, rounded)
     if function.function_type.results:
         made = run_function(function, arrays, observer=recorder, launcher=launcher)
         results: list[Any] = [x if isinstance(x, list) or x is None else np.asarray(x) for x in made]
@@ -146,10 +149,13 @@ def _size(dim: Any, symbols: Mapping[str, int]) -> int:
 class _Recorder:
     """Observes the program's ops: keeps a copy of what each gives, by location, and counts operations."""
 
-    def __init__(self, function: FuncOp, symbols: Mapping[str, int], budget: int) -> None:
+    def __init__(
+        self, function: FuncOp, symbols: Mapping[str, int], budget: int, rounded: Callable[[Any], Any] | None
+    ) -> None:
         self.block = function.body.block
         self.symbols = symbols
         self.budget = budget
+        self.rounded = rounded
         self.accumulation = 1
         self.found: dict[str, list[tuple[str, Array]]] = {}
         self._memory: dict[Value, Any] = {}
@@ -159,14 +165,20 @@ class _Recorder:
         """Note what memrefs stand for."""
         self._memory.update(zip(values, contents, strict=True))
 
-    def __call__(self, op: Operation, results: Sequence[Any]) -> None:
+    def __call__(self, op: Operation, results: Sequence[Any]) -> Sequence[Any] | None:
         self._count += 1
         if self._count > self.budget:
             raise TooLong("the interpreter's budget is spent")
         if isinstance(op, GenericOp):
             self.accumulation = max(self.accumulation, terms_of(op, self.symbols))
-        if op.parent is not self.block:
-            return
+        if op.parent is self.block:
+            self._note(op, results)
+        if self.rounded is None:
+            return None
+        pairs = zip(op.results, results, strict=True)
+        return [self.rounded(content) if isinstance(value.type, TensorType) else content for value, content in pairs]
+
+    def _note(self, op: Operation, results: Sequence[Any]) -> None:
         for value, content in zip(op.results, results, strict=True):
             if isinstance(value.type, MemRefType):
                 self._memory[value] = content

@@ -14,14 +14,15 @@ from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.symbols import lookup
 from stepwell.ir.types import TensorType
 
-Observer = Callable[[Operation, Sequence[Any]], None]
+Observer = Callable[[Operation, Sequence[Any]], Sequence[Any] | None]
+"""`observer(op, results)` is called after every op; what it gives back, if anything, stands in place of the results."""
 Launcher = Callable[[Operation, Sequence[Any], Callable[[], Any]], Any]
 """`launcher(op, arguments, run)` runs a kernel in place of `run()` and gives what that would."""
 LAUNCHER = "launcher"
 
 
 class Frame:
-    """The values of one activation. `observer(op, results)` is called after every op."""
+    """The values of one activation."""
 
     def __init__(
         self, outer: Frame | None = None, observer: Observer | None = None
@@ -82,13 +83,13 @@ class Frame:
             raise
         except (ArithmeticError, ValueError, TypeError, IndexError, NotImplementedError) as error:
             raise IRError(f"interpreting {op.op_name} (from {op.loc.label or 'unknown'}): {error}") from error
-        results = made if isinstance(made, tuple) else () if made is None else (made,)
+        results: Sequence[Any] = made if isinstance(made, tuple) else () if made is None else (made,)
         if len(results) != len(op.results):
             raise IRError(f"{op.op_name} has {len(op.results)} results and its interpretation gave {len(results)}")
+        if self.observer is not None:
+            results = self.observer(op, results) or results
         for result, content in zip(op.results, results, strict=True):
             self.set(result, content)
-        if self.observer is not None:
-            self.observer(op, results)
 
     def launch(self, op: Operation, arguments: Sequence[Any], run: Callable[[], Any]) -> Any:
         """Run a kernel: `run()`, or what the launcher given to `run_function` makes of it."""

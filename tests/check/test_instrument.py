@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from stepwell.check import CheckEach, ResultChanged
+from stepwell.check.compare import ROUNDINGS
 from stepwell.dialects import arith, buffer, vector
 from stepwell.dialects.arith import SubFOp, index_constant
-from stepwell.dialects.graph.elementwise import AddOp, SubOp
+from stepwell.dialects.graph.elementwise import AddOp, ExpOp, MulOp, SqrtOp, SubOp
 from stepwell.dialects.kernel import LaunchOp
 from stepwell.ir.attributes import DenseAttr
 from stepwell.ir.builder import Builder
@@ -138,6 +139,50 @@ def test_roundings_of_what_cancels_are_no_change() -> None:
     x = np.random.default_rng(0).standard_normal((5, 340))
     check = run(text, [(x - x.mean(1, keepdims=True)).astype(np.float32)], phases("graph", "loop"))
     assert check.report().endswith("no pass changed a result\n")
+
+
+COUNTED = """builtin.module {
+  func.func @main(%i: tensor<6xsi32>) -> tensor<6xf32> {
+    %f = graph.cast %i {to = f32} : (tensor<6xsi32>) -> tensor<6xf32> loc("Cast_0")
+    %d = graph.sub %f, %f : (tensor<6xf32>, tensor<6xf32>) -> tensor<6xf32> loc("Sub_1")
+    func.return %d : tensor<6xf32>
+  }
+}"""
+
+
+def squares_of(first: type[Operation]) -> Callable[[Operation], None]:
+    """sub %f, %g  ->  sub (%h * %h), %g with %h = first %f"""
+
+    def change(module: Operation) -> None:
+        for op in list(module.walk_of(SubOp)):
+            builder = Builder.before(op)
+            part = builder.insert(first(op.lhs)).results[0]
+            op.set_operand(0, builder.insert(MulOp(part, part)).results[0])
+
+    return change
+
+
+def test_each_op_may_round_otherwise() -> None:
+    """What the square of a root is off by is left of a difference; the input is of integers, which nothing nudges."""
+    inputs = [np.array([2, 3, 5, 7, 11, 13], np.int32)]
+    check = run(COUNTED, inputs, [Edited(nothing), Edited(squares_of(SqrtOp))])
+    assert check.report().endswith("graph -> graph; interpreted)\nno pass changed a result\n")
+    with pytest.raises(ResultChanged, match="the pass edited changed a result: output 0"):
+        run(COUNTED, inputs, [Edited(nothing), Edited(squares_of(ExpOp))])
+
+
+def test_each_launch_may_round_otherwise() -> None:
+    """The results of kernels are nudged, and the constants they read, where inputs are of integers."""
+    text = COUNTED.replace("graph.sub %f, %f", "graph.softmax %f {axes = array<i64: 0>}").replace(
+        "(tensor<6xf32>, tensor<6xf32>)", "(tensor<6xf32>)")  # fmt: skip
+    module, inputs = parse_module(text), [np.arange(6, dtype=np.int32)]
+    check, context = CheckEach(inputs), PassContext()
+    PassManager(phases("graph", "loop"), [check]).run(module, context)
+    assert check._reference is not None
+    (plain,) = check._reference.results
+    (other,) = check._launched(module, inputs, np.random.default_rng(0)).results
+    off = np.abs(other / plain - 1)
+    assert 0 < off.max() < 8 * ROUNDINGS * np.finfo(np.float32).eps
 
 
 def test_the_report_says_what_was_run() -> None:

@@ -339,6 +339,8 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("Cast", "CastLike"), "makes any integer of a number that the type does not have",
           _is_held_by_no_integer),
     Known(REFERENCE, ("RoiAlign",), "samples other places before version 16", lambda use: use.version < 16),
+    *(Known(who, ("RoiAlign",), "multiplies the image's first element, which is not finite, with 0 for places outside",
+            _is_not_finite) for who in (REFERENCE, ONNXRUNTIME)),
     Known(REFERENCE, ("Pow",), "overflows to another integer", _overflows),
     Known(REFERENCE, ("AffineGrid",), "gives f32", lambda use: use.arrays[0].dtype != np.float32, _grid),
     Known(REFERENCE, ("MaxRoiPool",), "does not have it", lambda use: True, _pooled_boxes),
