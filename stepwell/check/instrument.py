@@ -161,7 +161,8 @@ class CheckEach(Quiet):
             checked = self._kernels.check(changed)
             said = self._check_program(module, before)
         kernels = self._said_of_kernels(checked)
-        return Outcome(str(pass_), f"{before.landing} -> loop; {said}; {kernels}", "; ".join(checked.skipped.values()))
+        skipped = "; ".join([*checked.skipped.values(), *checked.limited])
+        return Outcome(str(pass_), f"{before.landing} -> loop; {said}; {kernels}", skipped)
 
     def _said_of_kernels(self, checked: Checked) -> str:
         if not checked.changed:

@@ -32,6 +32,7 @@ class Checked:
     scalar: int = 0
     interpreted: int = 0
     skipped: dict[str, str] = attrs.Factory(dict)
+    limited: list[str] = attrs.Factory(list)  # what was run, but not at all sizes, and why
 
 
 class KernelChecks:
@@ -44,6 +45,7 @@ class KernelChecks:
         self._runners: dict[str, Callable[[Sequence[Any]], None]] = {}
         self._why_not: dict[str, str] = {}
         self._kept: dict[tuple[Any, ...], Launch] = {}
+        self._too_large: set[str] = set()  # kernels that would be interpreted at some sizes for too long
 
     def keep(self, launches: Sequence[Launch], module: Operation) -> None:
         """What kernels must go on to compute; those of symbolic sizes also at other sizes, as they do it now."""
@@ -59,6 +61,7 @@ class KernelChecks:
         for other in other_sizes(launch, function):
             elements = sum(np.size(argument) for argument in other.before)
             if launch.kernel in self._why_not and elements > INTERPRETED:
+                self._too_large.add(launch.kernel)
                 continue
             arguments = copied(other.before)
             try:
@@ -130,6 +133,10 @@ class KernelChecks:
             elif answer is not None:
                 raise ResultChanged(f"@{launch.kernel} (of {launch.label}) as scalar code: {answer}")
         done = {launch.kernel for launch in work} - checked.skipped.keys()
+        checked.limited = [
+            f"@{name} has {self._why_not[name]} and is not interpreted at sizes of more than {INTERPRETED} elements"
+            for name in sorted(done & self._too_large & self._why_not.keys())
+        ]
         checked.interpreted = len(done & self._why_not.keys())
         checked.scalar = len(done) - checked.interpreted
         return checked

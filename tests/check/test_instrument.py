@@ -240,6 +240,22 @@ def test_a_kernel_without_scalar_form_is_interpreted() -> None:
     assert "2 kernels changed: 2 interpreted, " in said["outline"]
 
 
+def test_what_is_interpreted_at_small_sizes_alone_is_said() -> None:
+    type_ = 'tensor<?x700xf16, #graph.shape<["n"]>>'
+    text = f"""builtin.module {{
+      func.func @main(%x: {type_}) -> {type_} {{
+        %a = graph.softmax %x {{axes = array<i64: 1>}} : ({type_}) -> {type_} loc("Softmax_0")
+        func.return %a : {type_}
+      }}
+    }}"""
+    check = run(text, [np.zeros((2, 700), np.float16)], phases("graph", "loop"))
+    said = {outcome.pass_name: outcome for outcome in check.outcomes}
+    assert said["outline"].checked.endswith("1 kernel changed: 1 interpreted")
+    assert said["outline"].skipped == (
+        "@k_Softmax_0 has no plain code for f16 and is not interpreted at sizes of more than 20000 elements"
+    )
+
+
 def test_what_takes_too_long_is_skipped_and_said_so() -> None:
     context = PassContext()
     check = CheckEach([X.astype(np.float16), Y.astype(np.float16)], budget=5, context=context)

@@ -24,7 +24,7 @@ from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import stages_of
 from stepwell.lowering.tensor.streams import nest_of, traffic
-from stepwell.lowering.tensor.tile_cost import Tile, leaf_sizes, spills, step_cycles
+from stepwell.lowering.tensor.tile_cost import Tile, finish_cycles, leaf_sizes, spills, step_cycles
 
 MACHINE = Machine(vector_bytes=64, vector_registers=32, l1_bytes=32 << 10, l2_bytes=1 << 20, l3_bytes=16 << 20)
 PRODUCT = """
@@ -90,6 +90,26 @@ def test_accumulators_have_to_fit_the_registers(rows: int, vectors: int, fits: b
     assert spills(work(), Tile({0: rows, 1: 16 * vectors}, 1, 16), MACHINE) != fits
     cycles = estimate(product(), schedule(rows, 16 * vectors), MACHINE).cycles
     assert math.isfinite(cycles) == fits
+
+
+@pytest.mark.parametrize(("scalars", "rows", "vectors", "fits"), [(2, 8, 3, True), (3, 8, 3, False), (300, 1, 1, True)])
+def test_computed_places_are_few_in_a_tile(scalars: int, rows: int, vectors: int, fits: bool) -> None:
+    """Each lane of each accumulator computes its own, 1024 of them at most; a tile of one vector is the smallest."""
+    computed = attrs.evolve(work(), scalars=scalars)
+    assert spills(computed, Tile({0: rows, 1: 16 * vectors}, 1, 16), MACHINE) != fits
+
+
+@pytest.mark.parametrize(("columns", "squares"), [(4, 1), (16, 1), (17, 2), (32, 2)])
+def test_stores_across_the_vectors_turn_squares(columns: int, squares: int) -> None:
+    """Vectors of rows are stored along the columns: squares of 16 x 16, which a part of one costs as much as; a store
+    per lane costs more from 4 columns on."""
+
+    def finish(columns: int) -> float:
+        return finish_cycles(work(), Tile({0: 16, 1: columns}, 0, 16), MACHINE)
+
+    beside = 6.0  # what a tile costs besides
+    assert finish(columns) - beside == squares * (finish(16) - beside)
+    assert columns * (finish(1) - beside) >= finish(columns) - beside
 
 
 @pytest.mark.parametrize(
