@@ -5,7 +5,8 @@
 
 `% of peak` compares a kernel's floating-point operations per second with the multiply-add peak of one core, measured
 in the same run, times the number of threads. Row-wise kernels are bound by memory or by their polynomials; for them the
-bytes that must be read and written at least are given per second instead.
+bytes that must be read and written at least are given per second instead. For an LSTM both are given: its steps have to
+read the recurrent weights one after the other, as fast as the cache that holds them gives them.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ OPSET = 21
 
 @attrs.frozen
 class Kernel:
-    """A model of one operator, with its multiply-adds as two `flops` each (0: not bound by them) and least `bytes`."""
+    """A model of one operator, with its multiply-adds as two `flops` each (0: not bound by them) and least `bytes`.
+
+    `streams`: reading the bytes again and again is a limit beside the multiply-adds."""
 
     model: onnx.ModelProto
     flops: int
     bytes: int
+    streams: bool = False
     plugin: Path | None = None  # what knows the model's operators, where ONNX does not
 
 
@@ -133,10 +137,13 @@ def attention(tokens: int, heads: int, depth: int) -> Kernel:
 
 
 def lstm(steps: int, width: int) -> Kernel:
-    """One forward LSTM layer of `width` units over `[steps, 1, width]`; all hidden states come out."""
+    """One forward LSTM layer of `width` units over `[steps, 1, width]`; all hidden states come out. Each step reads the
+    recurrent weights, since what it multiplies them with is the result of the step before."""
     weights = _weights({"w": (1, 4 * width, width), "r": (1, 4 * width, width), "b": (1, 8 * width)})
     node = helper.make_node("LSTM", ["x", "w", "r", "b"], ["y"], hidden_size=width)
-    return _kernel([node], {"x": (steps, 1, width)}, (steps, 1, 1, width), weights, 2 * steps * 4 * width * 2 * width)
+    flops = 2 * steps * 4 * width * 2 * width
+    once = _kernel([node], {"x": (steps, 1, width)}, (steps, 1, 1, width), weights, flops)
+    return attrs.evolve(once, bytes=once.bytes + (steps - 1) * 4 * 4 * width * width, streams=True)
 
 
 def cost_volume(channels: int, height: int, width: int, disparities: int) -> Kernel:
@@ -199,14 +206,15 @@ def _measured(name: str, engines: Mapping[str, Engine], threads: int, rules: Rul
 
 
 def speed(outcome: Outcome, kernel: Kernel, peak_gflops: float) -> str:
-    """`GFLOP/s (% of peak_gflops)` of the outcome's median, or GB/s of a kernel without flops."""
+    """`GFLOP/s (% of peak_gflops)` of the outcome's median, and GB/s of a kernel that streams or has no flops."""
     if outcome.latency is None:
         return "-"
     seconds = outcome.latency.median
+    rate = f"{kernel.bytes / seconds / 1e9:.1f} GB/s"
     if not kernel.flops:
-        return f"{kernel.bytes / seconds / 1e9:.1f} GB/s"
+        return rate
     gflops = kernel.flops / seconds / 1e9
-    return f"{gflops:.0f} GFLOP/s ({gflops / peak_gflops:.0%})"
+    return f"{gflops:.0f} GFLOP/s ({gflops / peak_gflops:.0%})" + (f", {rate}" if kernel.streams else "")
 
 
 def kernels_table(comparisons: Sequence[Comparison], peak_gflops: float) -> str:

@@ -97,7 +97,9 @@ def page(models: dict[str, Any], kernels: dict[str, Any], fixed: dict[str, Any])
         f"## More threads\n\nThe time of one thread by that of more.\n\n{scaling(of_models)}\n",
         f"## Symbolic sizes\n\nThe same model compiled for any size, and for the one size that it is timed at.\n\n"
         f"{report.models_table(of_fixed)}\n",
-        f"## Kernels\n\nPer cent are of the multiply-add peak of the cores in use.\n\n"
+        f"## Kernels\n\nPer cent are of the multiply-add peak of the cores in use, which only fewer multiply-adds get "
+        f"beyond (Winograd). GB/s count what must be read and written at least, of an LSTM the recurrent weights in "
+        f"each step: what the level of memory that holds them gives is the limit.\n\n"
         f"{kernels_table(of_kernels, peak['gflops'])}\n",
     ]
     for title, lines in (

@@ -17,7 +17,7 @@ COUNTS = {
     "transposed3x3_64_56": (2 * 64 * 32 * 9 * 56**2, 4 * (64 * 56**2 + 32 * 112**2 + 64 * 32 * 9 + 32)),
     "softmax_1536x128": (0, 4 * 2 * 1536 * 128),
     "cost_volume_64x32x128": (2 * 64 * 32 * 128 * 64, 4 * 3 * 64 * 32 * 128),
-    "lstm_256": (2 * 64 * 4 * 256 * 512, 4 * (2 * 64 * 256 + 2 * 4 * 256 * 256 + 8 * 256)),
+    "lstm_256": (2 * 64 * 4 * 256 * 512, 4 * (2 * 64 * 256 + 65 * 4 * 256 * 256 + 8 * 256)),
 }
 
 
@@ -46,10 +46,13 @@ def test_kernels_of_plugins_run(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flops", "seconds", "expected"),
-    [(10**9, 0.1, "10 GFLOP/s (5%)"), (0, 0.001, "4.0 GB/s"), (10**9, None, "-")],
-)
-def test_speed(flops: int, seconds: float | None, expected: str) -> None:
+    ("flops", "streams", "seconds", "expected"),
+    [
+        (10**9, False, 0.1, "10 GFLOP/s (5%)"), (10**9, True, 0.001, "1000 GFLOP/s (500%), 4.0 GB/s"),
+        (0, False, 0.001, "4.0 GB/s"), (10**9, False, None, "-"),
+    ],
+)  # fmt: skip
+def test_speed(flops: int, streams: bool, seconds: float | None, expected: str) -> None:
     model = kernels.KERNELS["softmax_1536x128"]().model
     outcome = Outcome("e", latency=None if seconds is None else Spread(seconds, seconds, seconds))
-    assert kernels.speed(outcome, kernels.Kernel(model, flops, 4_000_000), 200.0) == expected
+    assert kernels.speed(outcome, kernels.Kernel(model, flops, 4_000_000, streams), 200.0) == expected
