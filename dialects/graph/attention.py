@@ -65,7 +65,7 @@ class AttentionOp(GraphOp):
     k [b, groups, t, d], v [b, groups, t, e] -> [b, heads, s, e]; consecutive query heads share a group. The scale is
     1 / sqrt(d) where it is absent.
 
-    The bias forbids (-inf) what any of these forbids, and adds a float mask:
+    The bias forbids what any of these forbids, whatever its score (which is -inf then), and adds a float mask:
       * mask, broadcast to [b, heads, s, keys] with keys <= t: i1 (true: allowed) or floats to add; keys behind the
         mask's last are forbidden;
       * lengths [b]: keys from there on are padding;
@@ -166,11 +166,12 @@ class AttentionOp(GraphOp):
             k = step(k * k.dtype.type(by_key)) if self.narrow else k
             raw = step(np.matmul(step(q * np.asarray(by_query, q.dtype)), np.swapaxes(k, 2, 3)))
             capped = step(np.tanh(raw / self.softcap) * self.softcap) if self.softcap > 0 else raw
-            bias = self.bias(given, raw.shape, raw.dtype)
-            biased = step(self._filled(capped, given) + bias)
+            bias, allowed = self._bias(given, raw.shape, raw.dtype)
+            biased = step(np.where(allowed, self._filled(capped, given) + bias, np.asarray(-np.inf, raw.dtype)))
             scores = biased.astype(self._softmax_dtype(raw.dtype))
             sinks = None if self.sinks is None else widened(given["sinks"]).astype(scores.dtype)
-            weights = _weights(scores, bias, self.undefined, step, sinks)
+            forbidden = ~allowed | np.isneginf(bias)
+            weights = _weights(scores, forbidden, self.undefined, step, sinks)
             probabilities = step(weights.astype(q.dtype))
             made = np.matmul(probabilities, v)
         dtype = numpy_dtype(self.results[0].type)
@@ -201,8 +202,8 @@ class AttentionOp(GraphOp):
         wanted = dtype if self.precision is None else numpy_dtype(self.precision)
         return wanted if wanted.itemsize >= 4 else np.dtype(np.float32)
 
-    def bias(self, given: dict[str, Any], shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """[b, heads or 1, s or 1, t]: what is added to the scores, -inf where a key is forbidden."""
+    def _bias(self, given: dict[str, Any], shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:
+        """[b, heads or 1, s or 1, t] each: the floats that are added to the scores, and where a key is allowed."""
         b, _, s, t = shape
         keys = np.arange(t)
         bias = np.zeros((1, 1, 1, t), dtype)
@@ -224,11 +225,11 @@ class AttentionOp(GraphOp):
             allowed = allowed & (keys >= position - self.left)
         if self.right >= 0:
             allowed = allowed & (keys <= position + self.right)
-        return np.where(allowed, bias, np.asarray(-np.inf, dtype))
+        return bias, allowed
 
 
 def _weights(
-    scores: Array, bias: Array, undefined: str, step: Callable[[Array], Array], sinks: Array | None = None,
+    scores: Array, forbidden: Array, undefined: str, step: Callable[[Array], Array], sinks: Array | None = None,
 ) -> Array:  # fmt: skip
     """Softmax over the last axis, undefined rows as the op says; `step` rounds powers and sums."""
     if scores.shape[-1] == 0:
@@ -240,7 +241,7 @@ def _weights(
     total = step(total if sinks is None else total + np.exp(sinks[:, None, None] - origin))
     weights = powers / np.where(total == 0, 1, total)
     if undefined == "masked":
-        weights = np.where(np.isneginf(bias).all(axis=-1, keepdims=True), 0, weights)
+        weights = np.where(forbidden.all(axis=-1, keepdims=True), 0, weights)
     elif undefined == "zero":
         weights = np.where(np.isnan(weights), 0, weights)
     return np.asarray(weights.astype(scores.dtype))

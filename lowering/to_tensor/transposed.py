@@ -140,13 +140,16 @@ class PhasedConvolution:
         return sizes, target
 
     def _sum(self, chosen: Sequence[Phases]) -> Value:
-        """out[n, oc, (q, r)..] = sum over ic, t.. of these phases' products"""
+        """out[n, oc, (q, r)..] = sum over ic, t.. of these phases' products; 0 where there is no tap"""
+        shape, spatial = self._target(chosen)
+        made = self.result.with_shape([*self.result.shape[:2], *shape])
+        if not all(phases.taps for phases in chosen):
+            return moved(self.c, made, lambda p: p.constant(0.0, made.element))
         groups, (inputs, each) = self.op.groups, tensor_type(self.w).shape[:2]
         inner = inputs if groups == 1 else whole(inputs) // groups
         depthwise = groups > 1 and inner == each == 1
         first = 2 + 2 * self.rank
         taps = dims(self.rank, first + (not depthwise))
-        shape, spatial = self._target(chosen)
         target = [dim(0), dim(1), *spatial]
         source, weights = [dim(0), dim(first)], [dim(first), dim(1)]
         space = [("n", "parallel", self.result.shape[0]), ("oc", "parallel", self.result.shape[1])]
@@ -173,8 +176,7 @@ class PhasedConvolution:
         names, iterators, sizes = zip(*space, strict=True)
         accumulator = accumulator_type(self.result.element)
         return reduce_generic(
-            self.c, [self.x, self.w], self.result.with_shape([*self.result.shape[:2], *shape]),
-            sizes=sizes, iterators=iterators, names=names,
+            self.c, [self.x, self.w], made, sizes=sizes, iterators=iterators, names=names,
             maps=[AffineMap(len(sizes), 0, exprs) for exprs in (source, weights, target)],
             body=lambda s, a, b: s.mul(a, b), combine=lambda s, a, b: s.add(a, b),
             identity=attribute_of(0, accumulator), accumulator=accumulator,

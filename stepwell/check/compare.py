@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import attrs
 import numpy as np
 
 from stepwell.errors import PassError
@@ -36,24 +37,40 @@ def step_of(dtype: np.dtype[Any]) -> float:
         return float(ml_dtypes.finfo(dtype).eps)
 
 
-def difference(a: Array, b: Array, accumulation: int, slack: Array | None = None) -> str | None:
+@attrs.frozen
+class Accumulation:
+    """The longest reduction on the way to a result: how many terms it adds up, and whether any multiplies its terms.
+
+    On the way to a product numbers may become too large or too small for the type, another number of them in another
+    order: whether it is 0, infinite or NaN says nothing then."""
+
+    terms: int = 1
+    multiplies: bool = False
+
+    def __or__(self, other: Accumulation) -> Accumulation:
+        return Accumulation(max(self.terms, other.terms), self.multiplies or other.multiplies)
+
+
+def difference(a: Array, b: Array, accumulation: Accumulation, slack: Array | None = None) -> str | None:
     """How two arrays differ beyond the tolerance; None where they agree. `slack` is what roundings of the inputs make
-    of each element."""
+    of each element. Of products, elements are compared where both are finite and both 0 or not."""
     if a.shape != b.shape or numpy_kind(a) != numpy_kind(b):
         return f"{a.dtype}{list(a.shape)} became {b.dtype}{list(b.shape)}"
-    allowed = tolerance(a.dtype, accumulation)
+    allowed = tolerance(a.dtype, accumulation.terms)
     if allowed == 0:
         wrong = np.asarray(a != b.view(a.dtype))
         return f"{int(wrong.sum())} of {a.size} elements differ" if wrong.any() else None
     wide = np.complex128 if a.dtype.kind == "c" else np.float64
     x, y = a.astype(wide), b.astype(wide)
-    finite = np.isfinite(x)
-    if not np.array_equal(np.isnan(x), np.isnan(y)) or not np.array_equal(x[np.isinf(x)], y[np.isinf(x)]):
+    compared = np.isfinite(x) & np.isfinite(y)
+    if accumulation.multiplies:
+        compared &= (x == 0) == (y == 0)
+    elif not np.array_equal(x[~compared], y[~compared], equal_nan=True):
         return "NaN or infinities are at other places"
-    if not np.array_equal(finite, np.isfinite(y)) or not finite.any():
-        return None if np.array_equal(finite, np.isfinite(y)) else "NaN or infinities are at other places"
-    error = float(np.max(np.abs(x[finite] - y[finite]) - (0.0 if slack is None else slack[finite])))
-    limit = allowed * max(float(np.max(np.abs(x[finite]))), float(np.finfo(np.float32).tiny))
+    if not compared.any():
+        return None
+    error = float(np.max(np.abs(x[compared] - y[compared]) - (0.0 if slack is None else slack[compared])))
+    limit = allowed * max(float(np.max(np.abs(x[compared]))), float(np.finfo(np.float32).tiny))
     return f"largest error {error:.3g}, allowed are {limit:.3g}" if error > limit else None
 
 

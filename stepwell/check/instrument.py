@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -123,8 +125,8 @@ class CheckEach(Quiet):
         recorder = Recorder(self._kernels.run)
         run = self._program_run(module, recorder)
         self._keep(module, recorder.launches)
-        longest = max((launch.accumulation for launch in recorder.launches), default=1)
-        return attrs.evolve(run, accumulation=max(run.accumulation, longest))
+        return attrs.evolve(run, accumulation=functools.reduce(
+            operator.or_, (launch.accumulation for launch in recorder.launches), run.accumulation))  # fmt: skip
 
     def _keep(self, module: Operation, launches: list[Launch]) -> None:
         self._launches, self._seen = launches, fingerprint(main_function(module))
@@ -133,8 +135,8 @@ class CheckEach(Quiet):
     def _program_run(self, module: Operation, launcher: Any) -> Run:
         """A run of the launches; their sums are as long as those of the run before, which no op says here."""
         run = interpret(module, self.inputs, PROGRAM_BUDGET, launcher)
-        longest = self._reference.accumulation if self._reference is not None else 1
-        return attrs.evolve(run, accumulation=max(run.accumulation, longest))
+        before = self._reference
+        return run if before is None else attrs.evolve(run, accumulation=run.accumulation | before.accumulation)
 
     def _launched(self, module: Operation, inputs: list[Any], random: np.random.Generator) -> Run:
         """A run whose kernels' constants and results are nudged as well: what is made of constants alone rounds too."""
@@ -177,38 +179,33 @@ class CheckEach(Quiet):
         """tensor -> loop: every launch reads what its `tensor.kernel` was given."""
         assert self._made is not None
         made, self._made = self._made.made, None
-        if self._shares_memory:
-            recorder = Recorder(self._kernels.run)
-            run = self._program_run(module, recorder)
-            kept, said = recorder.launches, "program run"
-        else:
-            outlined = Outlined(made)
-            run = self._program_run(module, outlined)
-            kept, said = outlined.launches, f"{_counted(len(outlined.launches), 'launch', 'launches')} compared"
+        launcher = Recorder(self._kernels.run) if self._shares_memory else Outlined(made)
+        try:
+            run = self._program_run(module, launcher)
+        except TooLong as error:  # the results stay the measure
+            self._kernels.keep(launcher.launches, module)
+            self._reference = attrs.evolve(before, landing="loop")
+            return f"program not run: a kernel takes {error}"
         self._compare(before, run, lambda inputs, random: self._launched(module, inputs, random))
-        self._keep(module, kept)
+        self._keep(module, launcher.launches)
         self._reference = run
-        return said
+        count = len(launcher.launches)
+        return "program run" if self._shares_memory else f"{_counted(count, 'launch', 'launches')} compared"
 
     def _check_program(self, module: Operation, before: Run) -> str:
         now = fingerprint(main_function(module))
         if now == self._seen:
             return "program unchanged"
-        if self._shares_memory:
-            run = self._program_run(module, Recorder(self._kernels.run))
-            self._compare(before, run, lambda inputs, random: self._launched(module, inputs, random))
-            self._seen, self._reference = now, run
-            return "program run"
-        replay = Replay(self._kernels.run, self._launches)
+        replay = None if self._shares_memory else Replay(self._kernels.run, self._launches)
         try:
-            run = self._program_run(module, replay)
+            run = self._program_run(module, replay or Recorder(self._kernels.run))
         except TooLong as error:
             return f"program not run: a kernel takes {error}"
-        if not replay.is_lost and replay.count != len(self._launches):
+        if replay is not None and not replay.is_lost and replay.count != len(self._launches):
             raise ResultChanged(f"{len(self._launches)} launches became {replay.count}")
         self._compare(before, run, lambda inputs, random: self._launched(module, inputs, random))
         self._seen, self._reference = now, run
-        return f"program run, {_counted(replay.count, 'launch', 'launches')}"
+        return "program run" if replay is None else f"program run, {_counted(replay.count, 'launch', 'launches')}"
 
 
 def _counted(count: int, one: str, more: str = "") -> str:

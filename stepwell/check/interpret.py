@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from stepwell.dialects import buffer, kernel
+from stepwell.dialects.arith import MulFOp
 from stepwell.dialects.buffer import memref_type
 from stepwell.dialects.descriptors import read_descriptor
 from stepwell.dialects.func import FuncOp
@@ -38,7 +39,7 @@ from stepwell.ports import (
     tensor_ports,
 )
 
-from .compare import difference
+from .compare import Accumulation, difference
 
 BUDGET = 400_000  # operations that the interpreter runs for one check, some seconds
 
@@ -53,7 +54,7 @@ class Run:
 
     results: list[Array]
     by_location: dict[str, list[tuple[str, Array]]]
-    accumulation: int
+    accumulation: Accumulation
     landing: str
 
 
@@ -156,7 +157,7 @@ class _Recorder:
         self.symbols = symbols
         self.budget = budget
         self.rounded = rounded
-        self.accumulation = 1
+        self.accumulation = Accumulation()
         self.found: dict[str, list[tuple[str, Array]]] = {}
         self._memory: dict[Value, Any] = {}
         self._count = 0
@@ -170,7 +171,7 @@ class _Recorder:
         if self._count > self.budget:
             raise TooLong("the interpreter's budget is spent")
         if isinstance(op, GenericOp):
-            self.accumulation = max(self.accumulation, terms_of(op, self.symbols))
+            self.accumulation |= accumulation_of(op, self.symbols)
         if op.parent is self.block:
             self._note(op, results)
         if self.rounded is None:
@@ -184,7 +185,7 @@ class _Recorder:
                 self._memory[value] = content
             elif isinstance(value.type, TensorType):
                 self._keep(op, content)
-                self.accumulation = max(self.accumulation, _longest_sum(op))
+                self.accumulation |= Accumulation(_longest_sum(op))
         if isinstance(op, kernel.LaunchOp):
             for memory in op.operands:
                 if isinstance(memory.type, MemRefType) and not isinstance(memory.defining_op, buffer.ConstantOp):
@@ -196,11 +197,12 @@ class _Recorder:
             self.found.setdefault(last_label(op.loc), []).append((op.op_name, array))
 
 
-def terms_of(op: GenericOp, symbols: Mapping[str, int]) -> int:
-    """How many terms each result of a generic adds up; sizes that data decide count as 1."""
+def accumulation_of(op: GenericOp, symbols: Mapping[str, int]) -> Accumulation:
+    """How many terms each result of a generic adds up, or multiplies; sizes that data decide count as 1."""
     dims = [dim for dim, kind in zip(op.sizes.dims, op.iterators, strict=True) if kind == "reduction"]
     known = {name: symbols.get(name, 1) for dim in dims for name in free_symbols(dim)}
-    return math.prod(_size(dim, known) for dim in dims)
+    multiplies = any(isinstance(inner, MulFOp) for reducer in op.reducers for inner in reducer.block)
+    return Accumulation(math.prod(_size(dim, known) for dim in dims), multiplies)
 
 
 def _longest_sum(op: Operation) -> int:
@@ -228,7 +230,7 @@ def compare_all(
     if len(before) != len(after):
         return f"{len(before)} results became {len(after)}"
     for number, (x, y) in enumerate(zip(before, after, strict=True)):
-        found = difference(x, y, max(a.accumulation, b.accumulation), slack[number] if slack else None)
+        found = difference(x, y, a.accumulation | b.accumulation, slack[number] if slack else None)
         if found is not None:
             return f"output {number}: {found}"
     return None
@@ -237,7 +239,7 @@ def compare_all(
 def first_difference(a: Run, b: Run) -> str | None:
     """The first location, in the order of the program before the pass, whose value is not computed any more though
     something of its size is; with the ops on both sides."""
-    accumulation = max(a.accumulation, b.accumulation)
+    accumulation = a.accumulation | b.accumulation
     for label, values in a.by_location.items():
         now = b.by_location.get(label, [])
         name, value = values[-1]

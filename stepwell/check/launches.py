@@ -7,6 +7,8 @@ kernel and each is judged on the same inputs."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,8 +22,8 @@ from stepwell.ir.types import TensorType
 from stepwell.lowering.to_loop.outline import kernel_symbols
 from stepwell.ports import Array
 
-from .compare import ResultChanged, difference
-from .interpret import terms_of
+from .compare import Accumulation, ResultChanged, difference
+from .interpret import accumulation_of
 from .roundings import nudged, slack_of
 
 RunKernel = Callable[[str, Sequence[Any]], None]
@@ -37,7 +39,7 @@ class Launch:
     before: tuple[Any, ...]
     after: tuple[Any, ...]
     is_read: tuple[bool, ...]
-    accumulation: int
+    accumulation: Accumulation
     types: tuple[TensorType, ...] = ()  # of the buffers, with their symbolic sizes, where these are known
     symbols: tuple[str, ...] = ()  # whose values follow the buffers
 
@@ -55,7 +57,7 @@ class Made:
     label: str
     inputs: tuple[Array, ...]
     results: tuple[Array, ...]
-    accumulation: int
+    accumulation: Accumulation
     types: tuple[TensorType, ...]
     symbols: tuple[str, ...]
 
@@ -71,12 +73,13 @@ class KernelRecorder:
         results = run()
         assert isinstance(op, KernelOp)
         generics = [inner for inner in op.walk() if isinstance(inner, GenericOp)]
-        terms = max((terms_of(generic, self.symbols) for generic in generics), default=1)
+        found = [accumulation_of(generic, self.symbols) for generic in generics]
+        longest = functools.reduce(operator.or_, found, Accumulation())
         arrays = [np.asarray(value) for value in (*arguments, *results)]
         count = len(arguments)
         types = tuple(tensor_type(value) for value in (*op.inputs, *op.results))
         self.made.append(
-            Made(op.loc.label, tuple(arrays[:count]), tuple(arrays[count:]), terms, types, tuple(kernel_symbols(op)))
+            Made(op.loc.label, tuple(arrays[:count]), tuple(arrays[count:]), longest, types, tuple(kernel_symbols(op)))
         )
         return results
 
@@ -111,7 +114,7 @@ class Recorder:
         after = copied(arguments)
         same = [is_constant(b) or b.tobytes() == a.tobytes() for b, a in zip(before, after, strict=True)]
         terms = max((a.size for a in arguments if isinstance(a, np.ndarray)), default=1)
-        self.launches.append(Launch(op.callee, op.loc.label, before, after, tuple(same), terms))
+        self.launches.append(Launch(op.callee, op.loc.label, before, after, tuple(same), Accumulation(terms)))
         return ()
 
 
@@ -150,12 +153,12 @@ class Outlined:
 def _same_on_entry(where: str, given: Sequence[Any], expected: Sequence[Any]) -> None:
     for number, (now, then) in enumerate(zip(given, expected, strict=True)):
         if isinstance(now, np.ndarray) and not is_constant(now):
-            found = _difference(np.asarray(then), now, 1)
+            found = _difference(np.asarray(then), now, Accumulation())
             if found is not None:
                 raise ResultChanged(f"{where} does not read what it read before: argument {number}: {found}")
 
 
-def _difference(kept: Array, now: Array, accumulation: int, slack: Array | None = None) -> str | None:
+def _difference(kept: Array, now: Array, accumulation: Accumulation, slack: Array | None = None) -> str | None:
     """How contents differ from the kept ones; what was not written then may hold anything."""
     if kept.shape != now.shape:
         return difference(kept, now, accumulation)
@@ -197,7 +200,7 @@ class Replay:
 
 
 def _is_alike(kept: Launch, callee: str, arguments: Sequence[Any]) -> bool:
-    return kept.key == Launch(callee, "", tuple(arguments), (), (), 1).key
+    return kept.key == Launch(callee, "", tuple(arguments), (), (), Accumulation()).key
 
 
 def really_changed(

@@ -26,7 +26,8 @@ def nudged(value: Any, random: np.random.Generator) -> Any:
         return value
     signs = random.choice([-1.0, 1.0], value.shape)
     with np.errstate(all="ignore"):
-        return (value.astype(np.float64) * (1 + signs * ROUNDINGS * step_of(value.dtype))).astype(value.dtype)
+        moved = value.astype(np.float64) * (1 + signs * ROUNDINGS * step_of(value.dtype))
+    return np.asarray(moved, value.dtype)  # of no dims NumPy makes numbers, which kernels take for sizes
 
 
 def slack_of(results: Sequence[Any], again: Callable[[np.random.Generator], Sequence[Any]]) -> list[Array | None]:

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stepwell.check.compare import ROUNDINGS, difference, step_of
+from stepwell.check.compare import ROUNDINGS, Accumulation, difference, step_of
 from stepwell.check.roundings import nudged, slack_of
 from stepwell.errors import RuntimeError
 
@@ -22,6 +22,13 @@ def test_floats_are_moved_either_way(dtype: type) -> None:
     assert np.abs(np.abs(ratio) - step).max() <= 1.01 * step_of(np.dtype(dtype))
 
 
+def test_an_array_of_one_number_stays_an_array() -> None:
+    found = nudged(np.array(3.0, np.float32), np.random.default_rng(0))
+    assert isinstance(found, np.ndarray)
+    assert (found.shape, found.dtype) == ((), np.float32)
+    assert found != 3
+
+
 def test_what_is_no_float_or_has_no_size_stays() -> None:
     for value in (np.arange(3), np.array([True]), 7, [1.5], None):
         assert nudged(value, np.random.default_rng(0)) is value
@@ -35,9 +42,9 @@ def test_a_result_may_be_off_by_what_roundings_make_of_it() -> None:
     (slack,) = slack_of([result], lambda random: [np.tan(nudged(POLE, random))])
     assert slack is not None and slack[1] > 1e9 * slack[0] > 0
     off = np.tan(POLE * (1 + 4 * np.finfo(np.float64).eps))
-    assert difference(result, off, 1) is not None
-    assert difference(result, off, 1, slack) is None
-    assert difference(result, off + np.array([0, 1, 0]), 1, slack) is not None
+    assert difference(result, off, Accumulation(1)) is not None
+    assert difference(result, off, Accumulation(1), slack) is None
+    assert difference(result, off + np.array([0, 1, 0]), Accumulation(1), slack) is not None
 
 
 def test_results_of_other_kinds_have_no_slack() -> None:

@@ -288,6 +288,12 @@ def _is_causal_by_one_row(use: Use) -> bool:
     return bool(use.attributes.get("is_causal")) and mask is not None and mask.shape[-2:-1] == (1,) != q.shape[-2:-1]
 
 
+def _is_masked_and_not_finite(use: Use) -> bool:
+    """Whether Attention masks keys and meets what is not finite."""
+    masks = use.attributes.get("is_causal") or len(use.arrays) in (4, 6)
+    return bool(masks) and any(is_float(one) and not np.isfinite(one.astype(np.float64)).all() for one in use.arrays)
+
+
 def _is_scaled_wide(use: Use) -> bool:
     return use.arrays[0].dtype == np.float64 and "scale" in use.attributes
 
@@ -351,6 +357,8 @@ KNOWN: tuple[Known, ...] = (
           lambda use: use.attributes.get("sorted", 1) == 0, _unsorted),
     Known(REFERENCE, ("Attention",), "lets all queries see what the first may where the mask has one row for them",
           _is_causal_by_one_row, _attention),
+    *(Known(who, ("Attention",), "adds the mask to scores of NaN, which keys have that are not finite",
+            _is_masked_and_not_finite) for who in (REFERENCE, ONNXRUNTIME)),
     *(Known(who, ("Attention",), "takes the root of `scale` in f32", _is_scaled_wide, instead)
       for who, instead in ((REFERENCE, _attention), (ONNXRUNTIME, None))),
     Known(REFERENCE, ("GridSample",), "clamps places outside of the image before it takes the elements about them",

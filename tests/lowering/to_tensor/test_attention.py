@@ -50,6 +50,16 @@ def test_values_and_masks_of_another_type(scored: Any, others: Any) -> None:
     descend(lambda q, k, v, m: AttentionOp(q, k, v, m, scale=0.5), q, k, v, mask, native=True)
 
 
+def test_forbidden_scores_do_not_matter() -> None:
+    """The score of an infinite key is NaN for one query and infinite for the other."""
+    k = K.copy()
+    k[:, :, 3:] = np.inf
+    mask = np.arange(5) < 3
+    first = descend(lambda q, k, v, m: AttentionOp(q, k, v, m), Q, k, V, mask, native=True).results[0]
+    causal = descend(lambda q, k, v: AttentionOp(q, k, v, causal=True), Q, k, V, native=True).results[0]
+    assert np.isfinite(first).all() and np.isfinite(causal).all()
+
+
 def test_rows_without_keys_are_zeros() -> None:
     mask = np.array([[False] * 5, [True] * 5, [False] * 5])
     results = descend(lambda q, k, v, m: AttentionOp(q, k, v, m, scale=0.5), Q, K, V, mask, native=True).results

@@ -11,7 +11,7 @@ import pytest
 from stepwell.dialects import tensor as tensor_dialect
 from stepwell.dialects.graph.convolution import ConvTransposeOp
 from stepwell.lowering.to_tensor.transposed import Phases, phases_of
-from tests.lowering.to_tensor.descent import descend
+from tests.lowering.to_tensor.descent import constant, descend
 
 NORMAL = np.random.default_rng(0).standard_normal
 
@@ -88,3 +88,11 @@ def test_a_stride_that_divides_the_kernel_is_one_generic() -> None:
     x, w = (NORMAL(shape).astype(np.float32) for shape in ((1, 2, 3, 3), (2, 1, 4, 4)))
     module = descend(lambda x, w: transposed(x, w, 2, begin=1), x, w).module
     assert sum(op.has_reduction for op in module.walk_of(tensor_dialect.GenericOp)) == 1
+
+
+@pytest.mark.parametrize("kernel", [1, 2])
+def test_phases_without_a_tap_are_zeros(kernel: int) -> None:
+    """No weight is read for them, of those that are packed beforehand neither."""
+    x, w = NORMAL((1, 2, 2, 3)).astype(np.float32), NORMAL((2, 9, kernel, kernel)).astype(np.float32)
+    (result,) = descend(lambda x: transposed(x, constant(w), 4), x, native=True).results
+    assert np.count_nonzero(result) == 2 * 3 * 9 * kernel**2
