@@ -105,6 +105,10 @@ class GatherOp(GraphOp):
         shape = shape_of(self.x)
         check_axis(self.axis, len(shape))
         check_constant_indices(self.indices, shape[self.axis], self.axis)
+        known = known_integers(self.indices) or ()
+        for index in sorted({min(known), max(known)}) if known else ():
+            least = index + 1 if index >= 0 else -index
+            demand_at_most(least, shape[self.axis], f"entries along axis {self.axis} for the index {index}")
         picked = (*shape[: self.axis], *shape_of(self.indices), *shape[self.axis + 1 :])
         return [tensor_type(self.x).with_shape(picked)]
 

@@ -36,19 +36,20 @@ class Extent:
     """The part of a dim that is still to be cut: [offset, offset + size), size constant or not.
 
     `whole` is the size of the dim as far as it is constant, `aligned` a number that divides every cut made so far,
-    `most` a constant that the size does not exceed."""
+    `most` a constant that the size does not exceed. A part that a loop cut is not empty, others may be."""
 
     offset: Value
     size: Value
     whole: int | None
     aligned: int = 0
     most: int | None = None
+    may_be_empty: bool = False
 
 
 def whole_extents(stage: StageOp) -> list[Extent]:
     """All of a stage's box."""
     pairs = zip(stage.offsets, stage.sizes, strict=True)
-    return [Extent(o, s, constant_int(s), 0, constant_int(s)) for o, s in pairs]
+    return [Extent(o, s, constant_int(s), 0, constant_int(s), not constant_int(s)) for o, s in pairs]
 
 
 @attrs.frozen
@@ -122,7 +123,8 @@ def _with_border(stage: StageOp, whole: list[Extent], index: IndexBuilder) -> li
         for size, place in zip(axis_sizes(output, index), written.results, strict=True):
             moved = shifted_dim(place)
             if moved is not None and (moved[1] or not _are_equal(size, whole[moved[0]].size)):
-                found[moved[0]] = Extent(index.constant(-moved[1]), size, None, 0, constant_int(size))
+                known = constant_int(size)
+                found[moved[0]] = Extent(index.constant(-moved[1]), size, None, 0, known, not known)
     return found
 
 
@@ -135,11 +137,12 @@ def _clipped(part: Extent, whole: Extent, index: IndexBuilder) -> Extent:
     end = index.add(part.offset, part.size)
     low = index.minimum(index.maximum(part.offset, whole.offset), end)
     high = index.maximum(index.minimum(end, index.add(whole.offset, whole.size)), low)
-    return Extent(low, index.sub(high, low), None, 0, part.most)
+    return Extent(low, index.sub(high, low), None, 0, part.most, True)
 
 
 def _interval(place: AffineExpr, box: list[Extent], index: IndexBuilder) -> Extent | None:
-    """Where an expression of a reader's dims leads while they go through its box; None: anywhere."""
+    """Where an expression of a reader's dims leads while they go through its box: nowhere if that is empty. None:
+    anywhere."""
     if place.dim_index is not None:
         return box[place.dim_index]
     if place.quotient is not None and (d := place.quotient[0].dim_index) is not None:
@@ -158,7 +161,18 @@ def _interval(place: AffineExpr, box: list[Extent], index: IndexBuilder) -> Exte
         size = index.add(size, spread)
         bounded = bounded and extent.most is not None
         most += abs(factor) * ((extent.most or 1) - 1)
-    return Extent(low, size, None, 0, most if bounded else None)
+    used = [box[d] for d in factors]
+    if [abs(factor) for factor in factors.values()] != [1]:
+        size = _none_of_none(size, used, index)
+    return Extent(low, size, None, 0, most if bounded else None, any(extent.may_be_empty for extent in used))
+
+
+def _none_of_none(size: Value, used: Sequence[Extent], index: IndexBuilder) -> Value:
+    """A size that was computed for extents of one element at least: 0 if any of them is empty."""
+    for extent in used:
+        if extent.may_be_empty:
+            size = index.mul(size, index.minimum(extent.size, index.constant(1)))
+    return size
 
 
 def _quotients(extent: Extent, divisor: int, index: IndexBuilder) -> Extent:
@@ -170,9 +184,9 @@ def _quotients(extent: Extent, divisor: int, index: IndexBuilder) -> Extent:
         size = index.floordiv(index.add(extent.size, index.constant(divisor - 1)), by)
     else:
         last = index.sub(index.add(extent.offset, extent.size), index.constant(1))
-        size = index.sub(index.add(index.floordiv(last, by), index.constant(1)), low)
+        size = _none_of_none(index.sub(index.add(index.floordiv(last, by), index.constant(1)), low), [extent], index)
     most = None if extent.most is None else (extent.most + divisor - 1) // divisor + (not starts_whole)
-    return Extent(low, size, None, 0, most)
+    return Extent(low, size, None, 0, most, extent.may_be_empty)
 
 
 def _union(known: Extent | None, new: Extent | None, index: IndexBuilder) -> Extent | None:
@@ -181,7 +195,7 @@ def _union(known: Extent | None, new: Extent | None, index: IndexBuilder) -> Ext
         return known or new
     low = index.minimum(known.offset, new.offset)
     ends = [index.add(extent.offset, extent.size) for extent in (known, new)]
-    return Extent(low, index.sub(index.maximum(*ends), low), None)
+    return Extent(low, index.sub(index.maximum(*ends), low), None, 0, None, known.may_be_empty and new.may_be_empty)
 
 
 def given_memory(stage: StageOp, parts: dict[StageOp, Part], later: Sequence[StageOp]) -> Value | None:

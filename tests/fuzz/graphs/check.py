@@ -3,6 +3,7 @@
     plain          compiled for the sizes of the case, on one thread
     threads        the same on two threads: the same bits
     symbolic       compiled for any sizes, on two threads, run with two or three bindings
+    bounds         the same on one thread, every access to memory checked
     check each     every stage interpreted, by the driver of `--check-each`
 """
 
@@ -37,6 +38,7 @@ DISPUTED = "disputed"  # ours is what one of the others gives, and not what the 
 INVALID = "invalid"  # not a model: a flaw of the generator
 
 NUMBER = re.compile(r"_\d+")
+OUTSIDE = re.compile(r"\b(?:buffer|vector|kernel)\.\w+: ")  # how the sanitizer's complaints begin
 
 
 @attrs.frozen
@@ -67,7 +69,7 @@ SYMBOLS = {"own": with_symbols, "alike": named_alike}
 
 
 def examine(case: Case, check_each: float = 0.25) -> Finding:
-    """Run a case in all ways, `check_each` being how often every stage is interpreted."""
+    """Run a case in all ways, `check_each` being how often accesses are checked, and every stage is interpreted."""
     random = Random(case.seed)
     try:
         onnx.checker.check_model(case.model, full_check=True)
@@ -79,7 +81,9 @@ def examine(case: Case, check_each: float = 0.25) -> Finding:
     found = [judge.plain()]
     if not found[0].is_bad and found[0].kind != REFUSED and random.random() < 0.25:
         found.append(judge.threads())
-    if case.symbols and not found[0].is_bad:
+    if random.random() < check_each and not found[0].is_bad and found[0].kind != REFUSED:
+        found.append(judge.bounds())
+    if case.symbols and not any(one.is_bad for one in found):
         found.append(judge.symbolic())
     if random.random() < check_each and not any(one.is_bad for one in found) and found[0].kind != REFUSED:
         found.append(judge.each())
@@ -102,17 +106,35 @@ class Judge:
         """On two threads."""
         return self._guarded("threads", self._same_bits)
 
+    @property
+    def _model(self) -> Any:
+        """The model with symbols for sizes, where the case says so."""
+        make = SYMBOLS.get(self.case.symbols)
+        return make(self.case.model) if make else self.case.model
+
     def symbolic(self) -> Finding:
         """With symbols for sizes, on two threads."""
-        model = SYMBOLS[self.case.symbols](self.case.model)
+        model = self._model
         feeds = [self.case.feeds, *self.case.others]
         return self._guarded("symbolic", lambda: self._compared("symbolic", model, 2, feeds))
 
     def each(self) -> Finding:
         """With every stage interpreted; sizes are symbols where the case says so."""
-        make = SYMBOLS.get(self.case.symbols)
-        model = make(self.case.model) if make else self.case.model
-        return self._guarded("check each", lambda: self._checked(model))
+        return self._guarded("check each", lambda: self._checked(self._model))
+
+    def bounds(self) -> Finding:
+        """With every access to memory checked; sizes are symbols where the case says so."""
+        return self._guarded("bounds", self._inside)
+
+    def _inside(self) -> Finding:
+        compiled = stepwell.compile(self._model, threads=1, cache=False, sanitize=True)
+        for feeds in [self.case.feeds, *self.case.others]:
+            try:
+                compiled.run(feeds)
+            except StepwellError as error:  # whether it belongs there, the other ways say
+                if OUTSIDE.search(str(error)):
+                    return Finding(WRONG, "bounds", " ".join(str(error).split())[:400])
+        return Finding(OK, "bounds")
 
     def _same_bits(self) -> Finding:
         compiled = stepwell.compile(self.case.model, threads=2, cache=False)
