@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepwell.dialects import buffer, func
+from stepwell.dialects import buffer, func, vector
 from stepwell.errors import PassError
 from stepwell.ir.core import Operation
 from stepwell.ir.interpreter import run_function
@@ -16,6 +16,7 @@ from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
 from stepwell.ir.verifier import verify
 from stepwell.lowering.loop.tile import Tile
+from stepwell.lowering.loop.vectorize import Vectorize
 
 SUM_AND_SCALE = """
 func.func private @k(%x: memref<12x40xf32>, %y: memref<12x40xf32>) attributes {{kernel, schedule = #tensor.schedule<loops = [parallel r0: r by {tile}], register = {{c: 8}}, vector = c by 8, stages = {{{stages}}}>}} {{
@@ -40,6 +41,7 @@ func.func private @k(%x: memref<12x40xf32>, %y: memref<12x40xf32>) attributes {{
 }}
 """  # noqa: E501 - one op to a line
 
+STORES = (buffer.StoreOp, vector.StoreOp, vector.MaskedStoreOp)
 INNER = "<loops = [], register = {}, vector = c by 8>"
 
 
@@ -133,8 +135,8 @@ def window_sums(
         text = WINDOW_SUMS.format(**static, symbols="", sizes=sizes, local="()", tile=tile, step=step, low=low)
     x = np.random.default_rng(0).integers(-8, 9, (h, w)).astype(np.float32)
     padded = np.pad(2 * x, ((low, low), (1, 1)), constant_values=-1)
-    taps = [padded[a : a + step * (o - 1) + 1 : step, b : b + step * (p - 1) + 1 : step] for a in range(3)
-            for b in range(3)]  # fmt: skip
+    rows, columns = (step * np.arange(count) for count in (o, p))
+    taps = [padded[np.ix_(rows + a, columns + b)] for a in range(3) for b in range(3)]
     y = np.zeros((o, p), np.float32)
     return parse_module(text), [x, y, *(static.values() if symbolic else ())], np.sum(taps, 0)
 
@@ -152,6 +154,19 @@ def test_windows_and_borders(tile: int, step: int, low: int, symbolic: bool) -> 
     arguments[1][...] = 0
     run_function(function, arguments)
     np.testing.assert_array_equal(arguments[1], expected)
+
+
+@pytest.mark.parametrize(("width", "step"), [(0, 1), (0, 2), (0, 3)])
+def test_nothing_is_needed_for_no_windows(width: int, step: int) -> None:
+    """The two columns of border hold no window of 3; what their first one would read is not there."""
+    module, arguments, expected = window_sums(9, width, 3, step, 1, symbolic=True)
+    assert expected.size == 0
+    (function,) = module.walk_of(func.FuncOp)
+    for pass_ in (Tile(), Vectorize()):
+        pass_.run(module, PassContext())
+    written: list[Operation] = []
+    run_function(function, arguments, observer=lambda op, _: written.append(op) if isinstance(op, STORES) else None)
+    assert written == []
 
 
 @pytest.mark.parametrize(

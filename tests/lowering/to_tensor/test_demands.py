@@ -17,6 +17,7 @@ from stepwell.dialects.graph.demands import (
     demand_one_of,
     recorded,
 )
+from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.quantization import DequantizeOp
 from stepwell.dialects.graph.shape import ReshapeOp
@@ -30,7 +31,7 @@ from stepwell.ir.types import F32
 from stepwell.lowering.to_tensor.convert import ToTensor
 from stepwell.lowering.to_tensor.demands import keep_demands
 
-from .descent import graph_module, main, types_of
+from .descent import graph_module, ints, main, types_of
 
 A, B = np.zeros((2, 3), np.float32), np.zeros((4, 5), np.float32)
 ROW, COLUMN = np.zeros((1, 3), np.float32), np.zeros((2, 1), np.float32)
@@ -56,6 +57,11 @@ def demands(build: Any, *inputs: Any) -> list[str]:
         (lambda a, b: ConcatOp([a, b], axis=0), (A, A), []),
         (lambda a, b: ConcatOp([a, b], axis=1), (A, B),
          ["graph.concat: axis 0 of concatenated tensors: sizes d2 and d4 differ"]),
+        (lambda x: GatherOp(x, ints(0, -3, 4), axis=1), (A,),
+         ["graph.gather: entries along axis 1 for the index -3: 3 is more than d3",
+          "graph.gather: entries along axis 1 for the index 4: 5 is more than d3"]),
+        (lambda x: GatherOp(x, ints(-2), axis=0), (A,),
+         ["graph.gather: entries along axis 0 for the index -2: 2 is more than d2"]),
         (lambda a: ReshapeOp.to(a, [symbol("d2") * symbol("d3")]), (A,), []),
     ],
 )  # fmt: skip
