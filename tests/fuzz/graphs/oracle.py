@@ -49,6 +49,9 @@ OFF_BY_STEPS_OF_1 = frozenset((
     "HannWindow", "Gelu",
 ))  # fmt: skip
 
+SLOW = ("DeformConv", "GridSample")  # evaluated element by element, in milliseconds each
+MOST_OF_SLOW = 4000  # elements of their operands
+
 INPUTS, RESULTS = "inputs", "results"  # of operators, that roundings move
 
 UNITS = 4  # in the last place, that one operator may be off by; more for long sums
@@ -136,6 +139,8 @@ class NodeOracle:
             try:
                 if self.node.op_type == "If":
                     return self._branch(given)
+                if self.node.op_type in SLOW and sum(map(np.size, given.values())) > MOST_OF_SLOW:
+                    raise Unevaluated("would take minutes")
                 found = self._known(given) or self._evaluator.run(None, dict(given))
             except Exception as error:  # whatever it raises: the node is not evaluated
                 raise Unevaluated(f"{self.node.op_type}: {type(error).__name__}: {error}"[:200]) from error
