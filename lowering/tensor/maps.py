@@ -23,6 +23,7 @@ def dims_through(
     written (a, b) -> (16 * a + b), read (c, d) -> (16 * c + d): (c, d) -> (c, d), where b and d have the same size
     written (n, c) -> (n, c floordiv 16, c mod 16), read (a, b) -> (a, b floordiv 16, b mod 16): (a, b) -> (a, b)
     the same written, read (a, g, b) -> (a, (34 * g + b) floordiv 16, (34 * g + b) mod 16): (a, g, b) -> (a, 34 * g + b)
+    the same written, read (a, g, b) -> (a, 8 * g + b floordiv 16, b mod 16): (a, g, b) -> (a, 128 * g + b)
     written (m) -> (m, 0), read (i, j) -> (i, j): (i, j) -> (i), where j has the size 1
     """
     made = _dims_through(written, read, sizes, read_sizes)
@@ -43,13 +44,26 @@ def _dims_through(written: AffineMap, read: AffineMap, sizes: Sizes, read_sizes:
         if place.dim_index is not None or len(dims) != 1 or found[dims[0]] is not None:
             continue
         divided, other_divided = place.quotient, other.quotient
-        if divided is not None and divided[0] == dim(dims[0]) and other_divided is not None:
-            found[dims[0]] = other_divided[0]
-        elif len(others) == 1:
-            found[dims[0]] = dim(others[0])
+        whole: AffineExpr | None = None
+        if divided is not None and divided[0] == dim(dims[0]):
+            whole = other_divided[0] if other_divided is not None else _dividend(written, read, *divided, other)
+        if whole is not None or len(others) == 1:
+            found[dims[0]] = whole or dim(others[0])
     exprs = [expr if expr is not None else const(0) for expr in found]
     made = AffineMap(read.num_dims, 0, exprs)
     return made if written.compose(made) == read else None
+
+
+def _dividend(
+    written: AffineMap, read: AffineMap, x: AffineExpr, divisor: int, quotient: AffineExpr
+) -> AffineExpr | None:
+    """What the reader has for x, where one place has x floordiv n, of which the reader has the `quotient`, and another
+    one x mod n: n * quotient + remainder."""
+    for place, other in zip(written.results, read.results, strict=True):
+        if place.remainder == (x, divisor) and other.remainder is not None and other.remainder[1] == divisor:
+            part = other.remainder[0]
+            return part + (quotient - part // divisor) * divisor
+    return None
 
 
 def _without_units(map_: AffineMap, sizes: Sizes) -> AffineMap:

@@ -98,6 +98,15 @@ class AffineExpr:
                 return atom.operand, atom.divisor
         return None
 
+    @property
+    def remainder(self) -> tuple[AffineExpr, int] | None:
+        """(x, n) where the expression is just `x mod n`, else None."""
+        if len(self.terms) == 1 and not self.constant:
+            atom, coefficient = self.terms[0]
+            if coefficient == 1 and atom.kind == MOD:
+                return atom.operand, atom.divisor
+        return None
+
     def coefficient(self, index: int) -> int | None:
         """The factor of `d<index>`; 0 where it does not occur, None where it occurs inside a floordiv or mod."""
         factor = 0

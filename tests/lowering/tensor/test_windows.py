@@ -108,6 +108,14 @@ def test_maps_of_split_dims_are_followed() -> None:
     assert dims_through(written, read, (4, 8, 5), (5, 4, 8)) == AffineMap(3, 0, [dim(1), dim(2), dim(0)])
 
 
+def test_blocks_of_groups_are_dims_of_the_whole() -> None:
+    """Where the size of a group is a multiple of the block, its quotient is a sum of two."""
+    blocks = AffineMap(2, 0, [dim(0), dim(1) // 16, dim(1) % 16])
+    grouped = AffineMap(3, 0, [dim(0), 8 * dim(2) + dim(1) // 16, dim(1) % 16])
+    assert dims_through(blocks, grouped) == AffineMap(3, 0, [dim(0), dim(1) + 128 * dim(2)])
+    assert dims_through(blocks, AffineMap(3, 0, [dim(0), 8 * dim(2) + dim(1) // 16, dim(1) % 8])) is None
+
+
 def test_dims_of_one_element_may_be_left_out_on_either_side() -> None:
     written, read = AffineMap(2, 0, [dim(0), const(0), dim(1)]), AffineMap.identity(3)
     assert dims_through(written, read, (4, 16), (4, 1, 16)) == AffineMap(3, 0, [dim(0), dim(2)])
