@@ -345,14 +345,14 @@ def _map_value(expr: AffineExpr, values: tuple[int, int, int]) -> int:
     return int(AffineMap(2, 1, [expr]).evaluate(values[:2], values[2:])[0])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(PAIRS, st.lists(VALUES, min_size=4, max_size=4))
 def test_simplification_keeps_values(pair: Pair, cases: list[tuple[int, int, int]]) -> None:
     for values in cases:
         assert _map_value(pair[0], values) == pair[1](values)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(PAIRS)
 def test_text_round_trip(pair: Pair) -> None:
     affine_map = AffineMap(2, 1, [pair[0]])
@@ -369,7 +369,7 @@ OPERATIONS = (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     PAIRS,
     st.lists(VALUES, min_size=4, max_size=4),

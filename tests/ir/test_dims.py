@@ -451,7 +451,7 @@ def _meaning(pair: Pair, values: dict[str, int]) -> int | None:
         return None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(PAIRS, st.lists(VALUES, min_size=4, max_size=4))
 def test_simplification_keeps_values(pair: Pair, cases: list[dict[str, int]]) -> None:
     for values in cases:
@@ -460,14 +460,14 @@ def test_simplification_keeps_values(pair: Pair, cases: list[dict[str, int]]) ->
             assert evaluate(pair[0], values) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PAIRS)
 def test_text_round_trip(pair: Pair) -> None:
     assert parse_dim(str(pair[0])) == pair[0]
     assert substitute(pair[0], {"n": symbol("x")}) == pair[0] or "n" in free_symbols(pair[0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PAIRS, st.lists(VALUES, min_size=4, max_size=4))
 def test_bounds_hold(pair: Pair, cases: list[dict[str, int]]) -> None:
     ranges = {name: (min(c[name] for c in cases), max(c[name] for c in cases)) for name in NAMES}
@@ -480,7 +480,7 @@ def test_bounds_hold(pair: Pair, cases: list[dict[str, int]]) -> None:
                 assert high is None or value <= high
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PAIRS, PAIRS, PAIRS)
 def test_ring_laws_hold_structurally(a: Pair, b: Pair, c: Pair) -> None:
     x, y, z = a[0], b[0], c[0]
@@ -492,7 +492,7 @@ def test_ring_laws_hold_structurally(a: Pair, b: Pair, c: Pair) -> None:
     assert dim_max(x + z, y + z) == dim_max(x, y) + z
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PAIRS, PAIRS, VALUES)
 def test_exact_quotients_multiply_back(a: Pair, b: Pair, values: dict[str, int]) -> None:
     x, y = a[0], b[0]

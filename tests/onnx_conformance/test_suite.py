@@ -11,9 +11,9 @@ from tests import emulation
 from tests.onnx_conformance.cases import REFUSED, RIGHT, WRONG
 from tests.onnx_conformance.suite import MODES, UNREACHABLE, items, networks, outcome
 
-SAMPLE = 20  # every so many cases, chosen by the hash of its name, and half as many others with bounds checked
-IN_MODES = 60  # every so many in each of the harder modes
-EMULATED = 90  # every so many of them under qemu
+SAMPLE = 30  # every so many cases, chosen by the hash of its name, and half as many others with bounds checked
+IN_MODES = 90  # every so many in each of the harder modes
+EMULATED = 180  # every so many of them under qemu
 
 
 def sampled(remainder: int, of: int = SAMPLE) -> list[str]:
