@@ -92,18 +92,17 @@ class AffineExpr:
     @property
     def quotient(self) -> tuple[AffineExpr, int] | None:
         """(x, n) where the expression is just `x floordiv n`, else None."""
-        if len(self.terms) == 1 and not self.constant:
-            atom, coefficient = self.terms[0]
-            if coefficient == 1 and atom.kind == FLOORDIV:
-                return atom.operand, atom.divisor
-        return None
+        return self._divided(FLOORDIV)
 
     @property
     def remainder(self) -> tuple[AffineExpr, int] | None:
         """(x, n) where the expression is just `x mod n`, else None."""
+        return self._divided(MOD)
+
+    def _divided(self, kind: str) -> tuple[AffineExpr, int] | None:
         if len(self.terms) == 1 and not self.constant:
             atom, coefficient = self.terms[0]
-            if coefficient == 1 and atom.kind == MOD:
+            if coefficient == 1 and atom.kind == kind:
                 return atom.operand, atom.divisor
         return None
 

@@ -44,11 +44,10 @@ def test_special_values_at_the_same_places_agree() -> None:
     assert difference(a, np.array([np.nan, -np.inf, -np.inf, 1], np.float32), Accumulation(1)) is not None
 
 
-@pytest.mark.parametrize(("before", "after"), [(0.0, np.nan), (np.inf, 2.0), (0.0, 3e-38), (np.nan, np.nan)])
+@pytest.mark.parametrize(("before", "after"), [(0.0, np.nan), (np.inf, 2.0), (np.nan, 0.0), (0.0, 0.5)])
 def test_products_may_leave_their_type_on_the_way(before: float, after: float) -> None:
     """1e-30 * 1e30 * 1e30 is 1e30, but infinite where the last two come first; times 0 that is NaN."""
     a, b = np.array([before, 1], np.float32), np.array([after, 1], np.float32)
     assert difference(a, b, Accumulation(3, multiplies=True)) is None
     assert difference(a, a + np.float32([0, 0.5]), Accumulation(3, multiplies=True)) is not None
-    if not np.isnan(before) and after != 3e-38:
-        assert difference(a, b, Accumulation(3)) is not None
+    assert difference(a, b, Accumulation(3)) is not None
