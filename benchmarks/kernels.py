@@ -5,8 +5,8 @@
 
 `% of peak` compares a kernel's floating-point operations per second with the multiply-add peak of one core, measured
 in the same run, times the number of threads. Row-wise kernels are bound by memory or by their polynomials; for them the
-bytes that must be read and written at least are given per second instead. For an LSTM both are given: its steps have to
-read the recurrent weights one after the other, as fast as the cache that holds them gives them.
+bytes that must be read and written at least are given per second instead. For an LSTM both are given, and a limit: its
+steps have to read the recurrent weights one after the other, as fast as a loop that only reads so many bytes.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ from benchmarks.harness import Comparison, Outcome, measure
 from benchmarks.worker import Case, Engine, Feeds, Rules
 
 OPSET = 21
+Limits = Mapping[str, Mapping[str, float]]  # seconds at least, by kernel and number of threads
 
 
 @attrs.frozen
 class Kernel:
     """A model of one operator, with its multiply-adds as two `flops` each (0: not bound by them) and least `bytes`.
 
-    `streams`: reading the bytes again and again is a limit beside the multiply-adds."""
+    `steps` follow one after the other, each of which reads the same `streamed` bytes of f32 weights, once."""
 
     model: onnx.ModelProto
     flops: int
     bytes: int
-    streams: bool = False
+    steps: int = 0
+    streamed: int = 0
     plugin: Path | None = None  # what knows the model's operators, where ONNX does not
 
 
@@ -143,7 +145,8 @@ def lstm(steps: int, width: int) -> Kernel:
     node = helper.make_node("LSTM", ["x", "w", "r", "b"], ["y"], hidden_size=width)
     flops = 2 * steps * 4 * width * 2 * width
     once = _kernel([node], {"x": (steps, 1, width)}, (steps, 1, 1, width), weights, flops)
-    return attrs.evolve(once, bytes=once.bytes + (steps - 1) * 4 * 4 * width * width, streams=True)
+    recurrent = 4 * 4 * width * width
+    return attrs.evolve(once, bytes=once.bytes + (steps - 1) * recurrent, steps=steps, streamed=recurrent)
 
 
 def cost_volume(channels: int, height: int, width: int, disparities: int) -> Kernel:
@@ -205,8 +208,28 @@ def _measured(name: str, engines: Mapping[str, Engine], threads: int, rules: Rul
     return attrs.evolve(alone, outcomes=(*alone.outcomes, *map(Outcome, others)))
 
 
-def speed(outcome: Outcome, kernel: Kernel, peak_gflops: float) -> str:
-    """`GFLOP/s (% of peak_gflops)` of the outcome's median, and GB/s of a kernel that streams or has no flops."""
+def least_seconds(kernel: Kernel, threads: int, peak_gflops: float, read_gbs: float) -> float:
+    """The time of a kernel in steps, at the multiply-add peak and the rate of reading `streamed` bytes of one thread:
+    each step takes the longer of its multiply-adds and its weights, two flops for four bytes, all else the peak."""
+    weights = kernel.steps * kernel.streamed
+    flops = weights / 2
+    return ((kernel.flops - flops) / peak_gflops + max(weights / read_gbs, flops / peak_gflops)) / threads / 1e9
+
+
+def limits_of(names: Sequence[str], counts: Sequence[int], peak_gflops: float) -> Limits:
+    """`least_seconds` of kernels in steps by name and number of threads, with the rate of reading measured now: each
+    thread reads its share of the weights."""
+    kernels = {name: KERNELS[name]() for name in names}
+    return {
+        name: {str(n): least_seconds(kernel, n, peak_gflops, peak.read_rate(kernel.streamed // n)) for n in counts}
+        for name, kernel in kernels.items()
+        if kernel.steps
+    }
+
+
+def speed(outcome: Outcome, kernel: Kernel, peak_gflops: float, least: float | None = None) -> str:
+    """`GFLOP/s (% of peak_gflops)` of the outcome's median, and GB/s of a kernel in steps or without flops; of one with
+    a `least` time in seconds, how near it comes."""
     if outcome.latency is None:
         return "-"
     seconds = outcome.latency.median
@@ -214,10 +237,11 @@ def speed(outcome: Outcome, kernel: Kernel, peak_gflops: float) -> str:
     if not kernel.flops:
         return rate
     gflops = kernel.flops / seconds / 1e9
-    return f"{gflops:.0f} GFLOP/s ({gflops / peak_gflops:.0%})" + (f", {rate}" if kernel.streams else "")
+    of_limit = f" ({least / seconds:.0%} of the limit)" if least else ""
+    return f"{gflops:.0f} GFLOP/s ({gflops / peak_gflops:.0%})" + (f", {rate}{of_limit}" if kernel.steps else "")
 
 
-def kernels_table(comparisons: Sequence[Comparison], peak_gflops: float) -> str:
+def kernels_table(comparisons: Sequence[Comparison], peak_gflops: float, limits: Limits) -> str:
     """One line per kernel and number of threads: latency and speed of each engine, then ratios to the first one."""
     engines = [outcome.engine for outcome in comparisons[0].outcomes]
     header = ["kernel", "threads"]
@@ -226,8 +250,9 @@ def kernels_table(comparisons: Sequence[Comparison], peak_gflops: float) -> str:
     rows = []
     for c in comparisons:
         kernel, row = KERNELS[c.case](), [c.case, str(c.threads)]
+        least = limits.get(c.case, {}).get(str(c.threads))
         for outcome in c.outcomes:
-            row += [report.milliseconds(outcome), speed(outcome, kernel, peak_gflops * c.threads)]
+            row += [report.milliseconds(outcome), speed(outcome, kernel, peak_gflops * c.threads, least)]
         rows.append([*row, *map(report.ratio, c.outcomes[1:])])
     return report.table([*header, *(f"{peer} / {engines[0]}" for peer in engines[1:])], rows)
 
@@ -243,18 +268,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no such kernel: {', '.join(unknown)}; there are {', '.join(KERNELS)}")
 
     machine = peak.measure()
+    names = args.kernels or list(KERNELS)
+    limits = limits_of(names, threads, machine.gflops)
     comparisons = []
-    for name in args.kernels or KERNELS:
+    for name in names:
         for count in threads:
             comparisons.append(_measured(name, engines, count, rules))
-            print(kernels_table(comparisons[-1:], machine.gflops).splitlines()[-1], file=sys.stderr, flush=True)
+            row = kernels_table(comparisons[-1:], machine.gflops, limits).splitlines()[-1]
+            print(row, file=sys.stderr, flush=True)
     reads = ", ".join(f"{level} {rate:.0f}" for level, rate in machine.read_gbs.items())
     print(f"One core: {machine.gflops:.0f} GFLOP/s f32; reads in GB/s: {reads}.\n")
-    print(kernels_table(comparisons, machine.gflops))
+    print(kernels_table(comparisons, machine.gflops, limits))
     if remarks := report.remarks(comparisons):
         print("", *(f"- {remark}" for remark in remarks), sep="\n")
     if args.json:
-        context = {"environment": report.environment(engines), "peak": attrs.asdict(machine)}
+        context = {"environment": report.environment(engines), "peak": attrs.asdict(machine), "limits": limits}
         report.write_json(args.json, comparisons, context)
     return 1 if report.faults(comparisons) else 0
 

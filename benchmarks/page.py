@@ -99,8 +99,9 @@ def page(models: dict[str, Any], kernels: dict[str, Any], fixed: dict[str, Any])
         f"{report.models_table(of_fixed)}\n",
         f"## Kernels\n\nPer cent are of the multiply-add peak of the cores in use, which only fewer multiply-adds get "
         f"beyond (Winograd). GB/s count what must be read and written at least, of an LSTM the recurrent weights in "
-        f"each step: what the level of memory that holds them gives is the limit.\n\n"
-        f"{kernels_table(of_kernels, peak['gflops'])}\n",
+        f"each step; its limit is the time of the product with all inputs at that peak, and of a loop that only reads "
+        f"those weights as often.\n\n"
+        f"{kernels_table(of_kernels, peak['gflops'], kernels['limits'])}\n",
     ]
     for title, lines in (
         ("Where we are behind", [*behind(of_models), *behind(of_kernels)]),

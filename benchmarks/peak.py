@@ -10,7 +10,6 @@ into sixteen vector registers, over a buffer that fits half of a cache level, or
 from __future__ import annotations
 
 import ctypes
-import functools
 import json
 import statistics
 import time
@@ -221,20 +220,23 @@ def clock() -> float:
     return fma_peak(isa) * 1e9 / (2 * isa.lanes * host().fma_per_cycle)
 
 
-def read_rates(isa: Isa) -> dict[str, float]:
-    """Measured GB/s that one core reads from `L1`, `L2`, `L3` and `memory`."""
-    engine = compile_ir(read_ir(isa))
+def read_rate(size: int, engine: llvm.ExecutionEngine | None = None) -> float:
+    """Measured GB/s at which one core reads about so many bytes again and again; `engine` has `read_ir`'s code."""
+    isa = _isa()
+    engine = engine or compile_ir(read_ir(isa))
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
     function = prototype(engine.get_function_address("read_all"))
-    caches, out, step = cache_sizes(), _aligned(4 * isa.lanes), 4 * isa.lanes * READS
+    out, step = _aligned(4 * isa.lanes), 4 * isa.lanes * READS
+    count, passes = max(step, size // step * step), max(1, (16 << 20) // size)
+    data = _aligned(count)
+    return best_rate(count * passes, lambda: function(data.ctypes.data, count, passes, out.ctypes.data)) / 1e9
+
+
+def read_rates(isa: Isa) -> dict[str, float]:
+    """Measured GB/s that one core reads from `L1`, `L2`, `L3` and `memory`."""
+    engine, caches = compile_ir(read_ir(isa)), cache_sizes()
     sizes = {"L1": caches[1] // 2, "L2": caches[2] // 2, "L3": caches[3] // 2, "memory": max(4 * caches[3], 256 << 20)}
-    data = _aligned(max(sizes.values()))
-    rates = {}
-    for level, size in sizes.items():
-        count, passes = size // step * step, max(1, (16 << 20) // size)
-        read = functools.partial(function, data.ctypes.data, count, passes, out.ctypes.data)
-        rates[level] = best_rate(count * passes, read) / 1e9
-    return rates
+    return {level: read_rate(size, engine) for level, size in sizes.items()}
 
 
 class Reader:

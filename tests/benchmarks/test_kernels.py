@@ -46,13 +46,31 @@ def test_kernels_of_plugins_run(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flops", "streams", "seconds", "expected"),
+    ("flops", "steps", "least", "seconds", "expected"),
     [
-        (10**9, False, 0.1, "10 GFLOP/s (5%)"), (10**9, True, 0.001, "1000 GFLOP/s (500%), 4.0 GB/s"),
-        (0, False, 0.001, "4.0 GB/s"), (10**9, False, None, "-"),
+        (10**9, 0, None, 0.1, "10 GFLOP/s (5%)"), (0, 0, None, 0.001, "4.0 GB/s"), (10**9, 0, None, None, "-"),
+        (10**9, 4, None, 0.001, "1000 GFLOP/s (500%), 4.0 GB/s"),
+        (10**9, 4, 0.0009, 0.001, "1000 GFLOP/s (500%), 4.0 GB/s (90% of the limit)"),
     ],
 )  # fmt: skip
-def test_speed(flops: int, streams: bool, seconds: float | None, expected: str) -> None:
+def test_speed(flops: int, steps: int, least: float | None, seconds: float | None, expected: str) -> None:
     model = kernels.KERNELS["softmax_1536x128"]().model
     outcome = Outcome("e", latency=None if seconds is None else Spread(seconds, seconds, seconds))
-    assert kernels.speed(outcome, kernels.Kernel(model, flops, 4_000_000, streams), 200.0) == expected
+    kernel = kernels.Kernel(model, flops, 4_000_000, steps, 1_000_000)
+    assert kernels.speed(outcome, kernel, 200.0, least) == expected
+
+
+@pytest.mark.parametrize(
+    ("threads", "read_gbs", "expected"),
+    [(1, 100.0, 10 / 100 + 40 / 100), (2, 100.0, 5 / 100 + 20 / 100), (1, 400.0, 10 / 100 + 20 / 100)],
+)
+def test_least_time_of_a_kernel_in_steps(threads: int, read_gbs: float, expected: float) -> None:
+    """40 bytes of weights in all, 20 flops with them and 10 others: 100 GFLOP/s, reading faster or slower than that."""
+    kernel = kernels.Kernel(kernels.KERNELS["softmax_1536x128"]().model, 30, 80, steps=4, streamed=10)
+    assert kernels.least_seconds(kernel, threads, 100.0, read_gbs) == pytest.approx(expected * 1e-9)
+
+
+def test_only_kernels_in_steps_have_limits() -> None:
+    found = kernels.limits_of(["softmax_1536x128", "lstm_256"], [1, 2], 100.0)
+    assert list(found) == ["lstm_256"]
+    assert 0 < found["lstm_256"]["2"] < found["lstm_256"]["1"] < 0.1

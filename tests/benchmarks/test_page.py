@@ -53,7 +53,8 @@ def test_the_page_is_made_of_all_files(tmp_path: Path) -> None:
     peak = {"gflops": 100.0, "read_gbs": {"L1": 50.0}}
     files = tmp_path / "models.json", tmp_path / "kernels.json", tmp_path / "fixed.json"
     report.write_json(files[0], COMPARISONS, {"environment": environment})
-    report.write_json(files[1], [case("matmul_512", 1, 2.0, 0.5)], {"environment": environment, "peak": peak})
+    context = {"environment": environment, "peak": peak, "limits": {}}
+    report.write_json(files[1], [case("matmul_512", 1, 2.0, 0.5)], context)
     report.write_json(files[2], [case("n_dyn", 1, 0.97)], {"environment": environment})
     assert report.comparisons(json.loads(files[0].read_text())) == COMPARISONS
     output = tmp_path / "page.md"
