@@ -18,6 +18,7 @@ from benchmarks.compare import difference
 from benchmarks.worker import Block, Case, Engine, Rules, Worker, WorkerError
 
 T = TypeVar("T")
+LIMIT = "limit"  # the name of what shows the machine's limit, beside those of the engines
 
 # Blocks during which other processes took more of our CPUs than this share of one are counted as disturbed.
 DISTURBED = 0.1
@@ -58,11 +59,13 @@ class Outcome:
 
 @attrs.frozen
 class Comparison:
-    """All engines on one case at one number of threads; `outcomes` in the order of the engines."""
+    """All engines on one case at one number of threads; `outcomes` in the order of the engines. `limit`: what the
+    machine can do, timed in the same rounds."""
 
     case: str
     threads: int
     outcomes: tuple[Outcome, ...]
+    limit: Outcome | None = None
 
 
 def ratios(blocks: Sequence[float], reference: Sequence[float]) -> Spread | None:
@@ -110,10 +113,14 @@ def _timed(workers: Mapping[str, Worker], errors: dict[str, str], rules: Rules) 
     return blocks
 
 
-def measure(engines: Mapping[str, Engine], case: Case, threads: int, rules: Rules) -> Comparison:
-    """Time `engines`, the first of which the others are compared with, on `case` with `threads` threads each."""
+def measure(
+    engines: Mapping[str, Engine], case: Case, threads: int, rules: Rules, limit: Engine | None = None
+) -> Comparison:
+    """Time `engines`, the first of which the others are compared with, on `case` with `threads` threads each. `limit`
+    takes turns with them; nothing is compared with what it gives."""
     with contextlib.ExitStack() as stack:
-        workers, errors = _load(engines, case, threads, rules, stack)
+        everyone = {**engines, LIMIT: limit} if limit else engines
+        workers, errors = _load(everyone, case, threads, rules, stack)
         blocks = _timed(workers, errors, rules)
     medians = {name: tuple(statistics.median(b.times) / 1e9 for b in own) for name, own in blocks.items()}
     first = next(iter(engines))
@@ -136,4 +143,6 @@ def measure(engines: Mapping[str, Engine], case: Case, threads: int, rules: Rule
                 error=errors.get(name),
             )
         )
-    return Comparison(case.name, threads, tuple(outcomes))
+    own = medians.get(LIMIT, ())
+    most = Outcome(LIMIT, None, own, Spread.of(own) if own else None, error=errors.get(LIMIT)) if limit else None
+    return Comparison(case.name, threads, tuple(outcomes), most)

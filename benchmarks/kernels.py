@@ -3,10 +3,10 @@
     python -m benchmarks.kernels                          # all of them, one and two threads
     python -m benchmarks.kernels matmul_1024 lstm_256
 
-`% of peak` compares a kernel's floating-point operations per second with the multiply-add peak of one core, measured
-in the same run, times the number of threads. Row-wise kernels are bound by memory or by their polynomials; for them the
-bytes that must be read and written at least are given per second instead. For an LSTM both are given, and a limit: its
-steps have to read the recurrent weights one after the other, as fast as a loop that only reads so many bytes.
+Per cent are of a loop that takes turns with the engines and does as many multiply-adds in registers, as many as one of
+the threads has. Row-wise kernels are bound by memory or by their polynomials; for them the bytes that must be read and
+written at least are given per second instead. For an LSTM both are given: its steps have to read the recurrent weights
+one after the other, and so does the loop that it is compared with.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import materialize, options, peak, report
-from benchmarks.harness import Comparison, Outcome, measure
-from benchmarks.worker import Case, Engine, Feeds, Rules
+from benchmarks.harness import Comparison, Outcome, measure, ratios
+from benchmarks.worker import Array, Case, Engine, Feeds, Rules, Run
 
 OPSET = 21
-Limits = Mapping[str, Mapping[str, float]]  # seconds at least, by kernel and number of threads
 
 
 @attrs.frozen
@@ -200,48 +199,44 @@ def _build(name: str) -> tuple[Any, Feeds]:
 
 def _measured(name: str, engines: Mapping[str, Engine], threads: int, rules: Rules) -> Comparison:
     """All engines on one kernel; of a plug-in's kernel, the first engine alone, which the plug-in is for."""
-    case = Case(name, functools.partial(_build, name))
-    if KERNELS[name]().plugin is None:
-        return measure(engines, case, threads, rules)
+    case, kernel = Case(name, functools.partial(_build, name)), KERNELS[name]()
+    limit = functools.partial(limited, name) if kernel.flops else None
+    if kernel.plugin is None:
+        return measure(engines, case, threads, rules, limit)
     first, *others = engines
-    alone = measure({first: engines[first]}, case, threads, rules)
+    alone = measure({first: engines[first]}, case, threads, rules, limit)
     return attrs.evolve(alone, outcomes=(*alone.outcomes, *map(Outcome, others)))
 
 
-def least_seconds(kernel: Kernel, threads: int, peak_gflops: float, read_gbs: float) -> float:
-    """The time of a kernel in steps, at the multiply-add peak and the rate of reading `streamed` bytes of one thread:
-    each step takes the longer of its multiply-adds and its weights, two flops for four bytes, all else the peak."""
+def limited(name: str, _model: Any, threads: int) -> Run:
+    """An engine that shows what the machine can do: as many multiply-adds in registers as one of so many threads has,
+    and the weights of all steps read, whose multiply-adds are hidden behind that. It has no outputs."""
+    kernel = KERNELS[name]()
     weights = kernel.steps * kernel.streamed
-    flops = weights / 2
-    return ((kernel.flops - flops) / peak_gflops + max(weights / read_gbs, flops / peak_gflops)) / threads / 1e9
+    flops = kernel.flops - weights // 2  # two for each four bytes
+    work = peak.Work(flops // threads, kernel.streamed // threads, kernel.steps)
+
+    def run(_feeds: Feeds) -> Sequence[Array]:
+        work()
+        return ()
+
+    return run
 
 
-def limits_of(names: Sequence[str], counts: Sequence[int], peak_gflops: float) -> Limits:
-    """`least_seconds` of kernels in steps by name and number of threads, with the rate of reading measured now: each
-    thread reads its share of the weights."""
-    kernels = {name: KERNELS[name]() for name in names}
-    return {
-        name: {str(n): least_seconds(kernel, n, peak_gflops, peak.read_rate(kernel.streamed // n)) for n in counts}
-        for name, kernel in kernels.items()
-        if kernel.steps
-    }
-
-
-def speed(outcome: Outcome, kernel: Kernel, peak_gflops: float, least: float | None = None) -> str:
-    """`GFLOP/s (% of peak_gflops)` of the outcome's median, and GB/s of a kernel in steps or without flops; of one with
-    a `least` time in seconds, how near it comes."""
+def speed(outcome: Outcome, kernel: Kernel, limit: Outcome | None = None) -> str:
+    """GFLOP/s of the outcome's median, GB/s of a kernel in steps or without flops, and how near it comes to the limit,
+    round by round."""
     if outcome.latency is None:
         return "-"
     seconds = outcome.latency.median
-    rate = f"{kernel.bytes / seconds / 1e9:.1f} GB/s"
-    if not kernel.flops:
-        return rate
-    gflops = kernel.flops / seconds / 1e9
-    of_limit = f" ({least / seconds:.0%} of the limit)" if least else ""
-    return f"{gflops:.0f} GFLOP/s ({gflops / peak_gflops:.0%})" + (f", {rate}{of_limit}" if kernel.steps else "")
+    rates = [f"{kernel.flops / seconds / 1e9:.0f} GFLOP/s"] if kernel.flops else []
+    if kernel.steps or not kernel.flops:
+        rates.append(f"{kernel.bytes / seconds / 1e9:.1f} GB/s")
+    share = ratios(limit.blocks, outcome.blocks) if limit else None
+    return ", ".join(rates) + (f" ({share.median:.0%})" if share else "")
 
 
-def kernels_table(comparisons: Sequence[Comparison], peak_gflops: float, limits: Limits) -> str:
+def kernels_table(comparisons: Sequence[Comparison]) -> str:
     """One line per kernel and number of threads: latency and speed of each engine, then ratios to the first one."""
     engines = [outcome.engine for outcome in comparisons[0].outcomes]
     header = ["kernel", "threads"]
@@ -250,9 +245,8 @@ def kernels_table(comparisons: Sequence[Comparison], peak_gflops: float, limits:
     rows = []
     for c in comparisons:
         kernel, row = KERNELS[c.case](), [c.case, str(c.threads)]
-        least = limits.get(c.case, {}).get(str(c.threads))
         for outcome in c.outcomes:
-            row += [report.milliseconds(outcome), speed(outcome, kernel, peak_gflops * c.threads, least)]
+            row += [report.milliseconds(outcome), speed(outcome, kernel, c.limit)]
         rows.append([*row, *map(report.ratio, c.outcomes[1:])])
     return report.table([*header, *(f"{peer} / {engines[0]}" for peer in engines[1:])], rows)
 
@@ -268,21 +262,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no such kernel: {', '.join(unknown)}; there are {', '.join(KERNELS)}")
 
     machine = peak.measure()
-    names = args.kernels or list(KERNELS)
-    limits = limits_of(names, threads, machine.gflops)
     comparisons = []
-    for name in names:
+    for name in args.kernels or KERNELS:
         for count in threads:
             comparisons.append(_measured(name, engines, count, rules))
-            row = kernels_table(comparisons[-1:], machine.gflops, limits).splitlines()[-1]
-            print(row, file=sys.stderr, flush=True)
+            print(kernels_table(comparisons[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     reads = ", ".join(f"{level} {rate:.0f}" for level, rate in machine.read_gbs.items())
     print(f"One core: {machine.gflops:.0f} GFLOP/s f32; reads in GB/s: {reads}.\n")
-    print(kernels_table(comparisons, machine.gflops, limits))
+    print(kernels_table(comparisons))
     if remarks := report.remarks(comparisons):
         print("", *(f"- {remark}" for remark in remarks), sep="\n")
     if args.json:
-        context = {"environment": report.environment(engines), "peak": attrs.asdict(machine), "limits": limits}
+        context = {"environment": report.environment(engines), "peak": attrs.asdict(machine)}
         report.write_json(args.json, comparisons, context)
     return 1 if report.faults(comparisons) else 0
 

@@ -97,11 +97,11 @@ def page(models: dict[str, Any], kernels: dict[str, Any], fixed: dict[str, Any])
         f"## More threads\n\nThe time of one thread by that of more.\n\n{scaling(of_models)}\n",
         f"## Symbolic sizes\n\nThe same model compiled for any size, and for the one size that it is timed at.\n\n"
         f"{report.models_table(of_fixed)}\n",
-        f"## Kernels\n\nPer cent are of the multiply-add peak of the cores in use, which only fewer multiply-adds get "
-        f"beyond (Winograd). GB/s count what must be read and written at least, of an LSTM the recurrent weights in "
-        f"each step; its limit is the time of the product with all inputs at that peak, and of a loop that only reads "
-        f"those weights as often.\n\n"
-        f"{kernels_table(of_kernels, peak['gflops'], kernels['limits'])}\n",
+        f"## Kernels\n\nPer cent are of a loop that took turns with the engines and did as many multiply-adds in "
+        f"registers, as many as one of the threads has; only fewer multiply-adds get beyond (Winograd). GB/s count "
+        f"what must be read and written at least, of an LSTM the recurrent weights in each step: its loop reads them "
+        f"as often.\n\n"
+        f"{kernels_table(of_kernels)}\n",
     ]
     for title, lines in (
         ("Where we are behind", [*behind(of_models), *behind(of_kernels)]),

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import attrs
 import llvmlite.binding as llvm
@@ -201,15 +202,10 @@ def _isa() -> Isa:
     return host_isa(llvm.get_process_triple(), dict(llvm.get_host_cpu_features()))
 
 
-def fma_peak(isa: Isa) -> float:
+def fma_peak() -> float:
     """Measured GFLOP/s of f32 multiply-adds of one core."""
-    engine = compile_ir(fma_ir(isa))
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-    function = prototype(engine.get_function_address("fma_chains"))
-    data = _aligned(12 * isa.lanes)
-    data.view(np.float32)[:] = 0.5
-    rounds = 400_000
-    return best_rate(2.0 * isa.lanes * isa.chains * rounds, lambda: function(data.ctypes.data, rounds)) / 1e9
+    work = Work(300_000_000)
+    return best_rate(work.flops, work) / 1e9
 
 
 def clock() -> float:
@@ -217,26 +213,47 @@ def clock() -> float:
     from stepwell.backends.cpu.target import host
 
     isa = _isa()
-    return fma_peak(isa) * 1e9 / (2 * isa.lanes * host().fma_per_cycle)
-
-
-def read_rate(size: int, engine: llvm.ExecutionEngine | None = None) -> float:
-    """Measured GB/s at which one core reads about so many bytes again and again; `engine` has `read_ir`'s code."""
-    isa = _isa()
-    engine = engine or compile_ir(read_ir(isa))
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-    function = prototype(engine.get_function_address("read_all"))
-    out, step = _aligned(4 * isa.lanes), 4 * isa.lanes * READS
-    count, passes = max(step, size // step * step), max(1, (16 << 20) // size)
-    data = _aligned(count)
-    return best_rate(count * passes, lambda: function(data.ctypes.data, count, passes, out.ctypes.data)) / 1e9
+    return fma_peak() * 1e9 / (2 * isa.lanes * host().fma_per_cycle)
 
 
 def read_rates(isa: Isa) -> dict[str, float]:
     """Measured GB/s that one core reads from `L1`, `L2`, `L3` and `memory`."""
-    engine, caches = compile_ir(read_ir(isa)), cache_sizes()
+    caches = cache_sizes()
     sizes = {"L1": caches[1] // 2, "L2": caches[2] // 2, "L3": caches[3] // 2, "memory": max(4 * caches[3], 256 << 20)}
-    return {level: read_rate(size, engine) for level, size in sizes.items()}
+    rates = {}
+    for level, size in sizes.items():
+        work = Work(0, size, max(1, (16 << 20) // size))
+        rates[level] = best_rate(work.bytes, work) / 1e9
+    return rates
+
+
+class Work:
+    """So many `flops` of f32 multiply-adds in registers, and about `size` bytes read from front to back in each of
+    `passes`, by one thread."""
+
+    def __init__(self, flops: int, size: int = 0, passes: int = 0) -> None:
+        isa = _isa()
+        self._engine = compile_ir(fma_ir(isa) + read_ir(isa))
+        self._fma = _function(self._engine, "fma_chains", ctypes.c_void_p, ctypes.c_int64)
+        whole = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        self._read = _function(self._engine, "read_all", *whole)
+        self._operands = _aligned(12 * isa.lanes)
+        self._operands.view(np.float32)[:] = 0.5
+        self._rounds = round(flops / (2 * isa.lanes * isa.chains))
+        step = 4 * isa.lanes * READS
+        self._data, self._out, self._passes = _aligned(max(step, size // step * step)), _aligned(4 * isa.lanes), passes
+        self.flops = 2 * isa.lanes * isa.chains * self._rounds
+        self.bytes = len(self._data) * passes
+
+    def __call__(self) -> None:
+        if self._rounds:
+            self._fma(self._operands.ctypes.data, self._rounds)
+        if self._passes:
+            self._read(self._data.ctypes.data, len(self._data), self._passes, self._out.ctypes.data)
+
+
+def _function(engine: llvm.ExecutionEngine, name: str, *arguments: Any) -> Callable[..., None]:
+    return ctypes.CFUNCTYPE(None, *arguments)(engine.get_function_address(name))
 
 
 class Reader:
@@ -246,8 +263,8 @@ class Reader:
         isa = _isa()
         step = 4 * isa.lanes * READS * threads
         self._engine = compile_ir(read_ir(isa))
-        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-        self._read = prototype(self._engine.get_function_address("read_all"))
+        whole = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+        self._read = _function(self._engine, "read_all", *whole)
         self._data = _aligned(max(step, size // step * step))
         self._outs = [_aligned(4 * isa.lanes) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
@@ -274,7 +291,7 @@ class Reader:
 def measure() -> Peak:
     """Measure this machine; takes about two seconds."""
     isa = _isa()
-    return Peak(fma_peak(isa), read_rates(isa), isa)
+    return Peak(fma_peak(), read_rates(isa), isa)
 
 
 def main() -> None:

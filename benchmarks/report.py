@@ -125,13 +125,14 @@ def comparisons(data: dict[str, Any]) -> list[Comparison]:
     def spread(found: dict[str, float] | None) -> Spread | None:
         return Spread(**found) if found else None
 
+    def outcome(o: dict[str, Any]) -> Outcome:
+        changed = {"blocks": tuple(o["blocks"]), "latency": spread(o["latency"]), "ratio": spread(o["ratio"])}
+        return Outcome(**{**o, **changed})
+
     return [
-        Comparison(c["case"], c["threads"], tuple(
-            Outcome(**{**o, "blocks": tuple(o["blocks"]), "latency": spread(o["latency"]), "ratio": spread(o["ratio"])})
-            for o in c["outcomes"]
-        ))
+        Comparison(c["case"], c["threads"], tuple(map(outcome, c["outcomes"])), c["limit"] and outcome(c["limit"]))
         for c in data["comparisons"]
-    ]  # fmt: skip
+    ]
 
 
 def update_document(path: Path, text: str) -> None:

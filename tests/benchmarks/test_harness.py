@@ -74,6 +74,15 @@ def test_engines_are_timed_and_compared_with_the_first() -> None:
     assert other.differs == "output 0: 2 of 3 values, by 2 at most"
 
 
+def test_a_limit_takes_turns_and_is_compared_with_nothing() -> None:
+    found = measure({"first": fake.doubling}, CASE, 1, QUICK, fake.tripling)
+    assert [outcome.engine for outcome in found.outcomes] == ["first"]
+    assert found.limit is not None
+    assert (len(found.limit.blocks), found.limit.differs, found.limit.ratio) == (2, None, None)
+    refused = measure({"first": fake.doubling}, CASE, 1, QUICK, fake.refusing).limit
+    assert refused is not None and refused.error is not None and not refused.blocks
+
+
 @pytest.mark.parametrize(
     ("engine", "error"),
     [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stepwell
-from benchmarks import kernels
+from benchmarks import kernels, peak
 from benchmarks.harness import Outcome, Spread
 
 COUNTS = {
@@ -45,32 +45,43 @@ def test_kernels_of_plugins_run(name: str) -> None:
     assert np.isfinite(y).all() and y.std() > 0
 
 
+def took(*seconds: float) -> Outcome:
+    return Outcome("e", blocks=seconds, latency=Spread.of(seconds) if seconds else None)
+
+
 @pytest.mark.parametrize(
-    ("flops", "steps", "least", "seconds", "expected"),
+    ("flops", "steps", "limit", "seconds", "expected"),
     [
-        (10**9, 0, None, 0.1, "10 GFLOP/s (5%)"), (0, 0, None, 0.001, "4.0 GB/s"), (10**9, 0, None, None, "-"),
-        (10**9, 4, None, 0.001, "1000 GFLOP/s (500%), 4.0 GB/s"),
-        (10**9, 4, 0.0009, 0.001, "1000 GFLOP/s (500%), 4.0 GB/s (90% of the limit)"),
+        (10**9, 0, None, [0.1], "10 GFLOP/s"), (10**9, 0, took(0.05), [0.1], "10 GFLOP/s (50%)"),
+        (0, 0, None, [0.001], "4.0 GB/s"), (10**9, 0, took(0.1), [], "-"),
+        (10**9, 4, took(0.0009, 0.004, 0.0007), [0.001, 0.005, 0.001], "1000 GFLOP/s, 4.0 GB/s (80%)"),
     ],
 )  # fmt: skip
-def test_speed(flops: int, steps: int, least: float | None, seconds: float | None, expected: str) -> None:
-    model = kernels.KERNELS["softmax_1536x128"]().model
-    outcome = Outcome("e", latency=None if seconds is None else Spread(seconds, seconds, seconds))
-    kernel = kernels.Kernel(model, flops, 4_000_000, steps, 1_000_000)
-    assert kernels.speed(outcome, kernel, 200.0, least) == expected
+def test_speed(flops: int, steps: int, limit: Outcome | None, seconds: list[float], expected: str) -> None:
+    """The share of the limit is the median of those of the rounds."""
+    kernel = kernels.Kernel(kernels.KERNELS["softmax_1536x128"]().model, flops, 4_000_000, steps, 1_000_000)
+    assert kernels.speed(took(*seconds), kernel, limit) == expected
 
 
 @pytest.mark.parametrize(
-    ("threads", "read_gbs", "expected"),
-    [(1, 100.0, 10 / 100 + 40 / 100), (2, 100.0, 5 / 100 + 20 / 100), (1, 400.0, 10 / 100 + 20 / 100)],
-)
-def test_least_time_of_a_kernel_in_steps(threads: int, read_gbs: float, expected: float) -> None:
-    """40 bytes of weights in all, 20 flops with them and 10 others: 100 GFLOP/s, reading faster or slower than that."""
-    kernel = kernels.Kernel(kernels.KERNELS["softmax_1536x128"]().model, 30, 80, steps=4, streamed=10)
-    assert kernels.least_seconds(kernel, threads, 100.0, read_gbs) == pytest.approx(expected * 1e-9)
+    ("name", "threads", "flops", "read"),
+    [
+        ("matmul_256", 1, 2 * 256**3, 0), ("matmul_256", 2, 256**3, 0),
+        ("lstm_256", 1, 2 * 64 * 4 * 256 * 256, 64 * 4 * 4 * 256 * 256),
+        ("lstm_256", 2, 64 * 4 * 256 * 256, 32 * 4 * 4 * 256 * 256),
+    ],
+)  # fmt: skip
+def test_the_limit_has_a_threads_share(
+    name: str, threads: int, flops: int, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
 
+    class Work(peak.Work):
+        def __call__(self) -> None:
+            made.append(self)
 
-def test_only_kernels_in_steps_have_limits() -> None:
-    found = kernels.limits_of(["softmax_1536x128", "lstm_256"], [1, 2], 100.0)
-    assert list(found) == ["lstm_256"]
-    assert 0 < found["lstm_256"]["2"] < found["lstm_256"]["1"] < 0.1
+    monkeypatch.setattr(peak, "Work", Work)
+    assert kernels.limited(name, None, threads)({}) == ()
+    (work,) = made
+    assert work.flops == pytest.approx(flops, rel=1e-3)
+    assert work.bytes == read

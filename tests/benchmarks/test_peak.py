@@ -68,3 +68,13 @@ def test_a_reader_reads_whole_vectors_in_every_thread() -> None:
     assert 900_000 < reader.size <= 1_000_000
     assert reader.size % (2 * 64) == 0
     assert reader.seconds(passes=1) > 0
+
+
+def test_work_is_as_much_as_was_asked_for() -> None:
+    work = peak.Work(3_000_000, 100_000, 7)
+    assert work.flops == pytest.approx(3_000_000, rel=1e-3)
+    assert work.bytes / 7 == pytest.approx(100_000, rel=0.05)
+    work()
+    assert np.isfinite(work._operands.view(np.float32)).all()
+    nothing = peak.Work(0)
+    assert (nothing.flops, nothing.bytes) == (0, 0)
