@@ -20,6 +20,8 @@ from stepwell.lowering.tensor.stage_work import Access, StageWork
 LINE = 64  # bytes of a cache line
 OPERANDS = 2  # registers that a step needs beside its accumulators, at least
 TILE_CYCLES = 6.0  # to begin a tile: addresses, a branch
+FLUSH_CYCLES, SPILL_CYCLES = 1.0, 3.0  # for each partial sum that is added to a sum, and more where that is in memory
+CUT_CYCLES = 3.0  # for each sum that outputs hold between parts of a reduction
 LOOP_CYCLES = 2.0  # to enter the innermost loop of a reduction once more
 LANE_CYCLES = 0.7  # of the unit that moves lanes, for each that is loaded alone
 STREAMS = 10  # places of an operand that are followed at once; beyond, lines are waited for
@@ -272,7 +274,7 @@ def tile_cycles(work: StageWork, schedule: ScheduleAttr, machine: Machine) -> fl
         tiles = [spec.tile for spec in schedule.loops if spec.dim == name]
         cut = leaf_sizes(space.sizes[d], [*tiles, register.get(name, 1)])
         pieces.append([(d, n, count) for n, count in cut.items()])
-    steps, entries, parts = _steps(work, schedule, vector if along else -1)
+    steps, entries, cuts, flushes = _steps(work, schedule, vector if along else -1)
     total = 0.0
     for combination in itertools.product(*pieces):
         tile = Tile({d: size for d, size, _ in combination if size > 1}, vector, schedule.lanes,
@@ -284,15 +286,25 @@ def tile_cycles(work: StageWork, schedule: ScheduleAttr, machine: Machine) -> fl
         if space.reduction:
             once += steps * known(step_cycles, work, tile, machine, schedule.unroll if along else 1)
             once += entries * LOOP_CYCLES
-            once += parts * tile.accumulators * work.sums
+            once += cuts * CUT_CYCLES * tile.accumulators * work.sums
+            once += flushes * known(flush_cycles, work, tile, machine)
         if along:  # sums across the lanes
             once += tile.accumulators * (math.log2(schedule.lanes) + schedule.unroll) * 2
         total += count * once
     return total
 
 
-def _steps(work: StageWork, schedule: ScheduleAttr, vector: int) -> tuple[float, float, float]:
-    """(steps of a tile's reduction, entries into its innermost loop, sums that are added up)."""
+def flush_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
+    """What it costs to add the partial sums of a tile to its sums, and to begin new ones. Sums that find no registers
+    beside them are in memory."""
+    sums = tile.accumulators * work.sums * work.width(tile.lanes, machine.vector_bytes)
+    spilled = max(0, 2 * sums + OPERANDS - machine.vector_registers)
+    return sums * FLUSH_CYCLES + spilled * SPILL_CYCLES
+
+
+def _steps(work: StageWork, schedule: ScheduleAttr, vector: int) -> tuple[float, float, int, int]:
+    """(steps of a tile's reduction, entries into its innermost loop, how often the outputs hold its sums meanwhile, how
+    often partial sums are added to others)."""
     sizes = {d: -(-work.space.sizes[d] // (schedule.lanes if d == vector else 1)) for d in work.space.reduction}
     steps = math.prod(sizes.values())
     names = work.space.names
@@ -300,5 +312,5 @@ def _steps(work: StageWork, schedule: ScheduleAttr, vector: int) -> tuple[float,
     innermost *= next((n for d, n in sizes.items() if names[d] == schedule.slide), 1)
     cuts = math.prod(-(-work.space.sizes[d] // spec.tile) for spec in schedule.loops
                      for d in work.space.reduction if work.space.names[d] == spec.dim)  # fmt: skip
-    partial = -(-steps // schedule.partial) - 1 if schedule.partial else 0
-    return steps, steps / innermost * max(1, cuts), 2 * partial + 3 * (cuts - 1)
+    flushes = -(-steps // schedule.partial) - 1 if schedule.partial else 0
+    return steps, steps / innermost * max(1, cuts), cuts - 1, flushes

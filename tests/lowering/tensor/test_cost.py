@@ -24,7 +24,7 @@ from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.stage_work import StageWork
 from stepwell.lowering.tensor.stages import stages_of
 from stepwell.lowering.tensor.streams import nest_of, traffic
-from stepwell.lowering.tensor.tile_cost import Tile, finish_cycles, leaf_sizes, spills, step_cycles
+from stepwell.lowering.tensor.tile_cost import Tile, finish_cycles, flush_cycles, leaf_sizes, spills, step_cycles
 
 MACHINE = Machine(vector_bytes=64, vector_registers=32, l1_bytes=32 << 10, l2_bytes=1 << 20, l3_bytes=16 << 20)
 PRODUCT = """
@@ -124,6 +124,18 @@ def test_stores_across_the_vectors_turn_squares(columns: int, squares: int) -> N
 )
 def test_cycles_of_a_step(rows: int, vectors: int, least: float, most: float) -> None:
     assert least <= step_cycles(work(), Tile({0: rows, 1: 16 * vectors}, 1, 16), MACHINE) <= most
+
+
+@pytest.mark.parametrize(("rows", "vectors", "cycles"), [(5, 3, 15), (4, 4, 16 + 3 * 2), (8, 3, 24 + 3 * 18)])
+def test_partial_sums_are_dear_where_the_sums_are_in_memory(rows: int, vectors: int, cycles: float) -> None:
+    """Both, and two operands, have 32 registers."""
+    assert flush_cycles(work(), Tile({0: rows, 1: 16 * vectors}, 1, 16), MACHINE) == cycles
+
+
+def test_each_part_of_a_sum_costs_its_flush() -> None:
+    """512 steps in parts of 128: three are added to others, in each of 32 x 8 tiles of 4 x 2 vectors."""
+    whole, parts = (estimate(product(), schedule(4, 32, partial=length), MACHINE).compute for length in (0, 128))
+    assert parts - whole == 32 * 8 * 3 * 8
 
 
 @pytest.mark.parametrize(
