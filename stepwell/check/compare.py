@@ -42,13 +42,16 @@ class Accumulation:
     """The longest reduction on the way to a result: how many terms it adds up, and whether any multiplies its terms.
 
     On the way to a product numbers may become too large or too small for the type, another number of them in another
-    order: whether it is 0, infinite or NaN says nothing then."""
+    order: whether it is 0, infinite or NaN says nothing then. `step`: the distance from 1 to the next float of the
+    coarsest type in which a kernel computes, which may be coarser than those of all its arguments."""
 
     terms: int = 1
     multiplies: bool = False
+    step: float = 0.0
 
     def __or__(self, other: Accumulation) -> Accumulation:
-        return Accumulation(max(self.terms, other.terms), self.multiplies or other.multiplies)
+        both = self.multiplies or other.multiplies
+        return Accumulation(max(self.terms, other.terms), both, max(self.step, other.step))
 
 
 def difference(a: Array, b: Array, accumulation: Accumulation, slack: Array | None = None) -> str | None:

@@ -140,13 +140,15 @@ class CheckEach(Quiet):
 
     def _launched(self, module: Operation, inputs: list[Any], random: np.random.Generator) -> Run:
         """A run whose kernels' constants and results are nudged as well: what is made of constants alone rounds too."""
+        steps = {launch.kernel: launch.accumulation.step for launch in self._launches}
 
         def run(name: str, arguments: Sequence[Any]) -> None:
             before = copied(arguments)
-            self._kernels.run(name, [nudged(a, random) if is_constant(a) else a for a in arguments])
+            step = steps.get(name, 0.0)
+            self._kernels.run(name, [nudged(a, random, step) if is_constant(a) else a for a in arguments])
             for argument, old in zip(arguments, before, strict=True):
                 if isinstance(argument, np.ndarray) and argument.tobytes() != old.tobytes():
-                    argument[...] = nudged(argument, random)
+                    argument[...] = nudged(argument, random, step)
 
         return interpret(module, inputs, PROGRAM_BUDGET, Recorder(run))
 

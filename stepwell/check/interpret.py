@@ -24,7 +24,7 @@ from stepwell.ir.interpreter import Frame, Launcher, run_function
 from stepwell.ir.location import FusedLoc, Location
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.structure import structure_of
-from stepwell.ir.types import MemRefType, TensorType
+from stepwell.ir.types import MemRefType, TensorType, is_float, numpy_dtype
 from stepwell.lowering.pipeline import landing_of
 from stepwell.ports import (
     Array,
@@ -39,7 +39,7 @@ from stepwell.ports import (
     tensor_ports,
 )
 
-from .compare import Accumulation, difference
+from .compare import Accumulation, difference, step_of
 
 BUDGET = 400_000  # operations that the interpreter runs for one check, some seconds
 
@@ -171,7 +171,7 @@ class _Recorder:
         if self._count > self.budget:
             raise TooLong("the interpreter's budget is spent")
         if isinstance(op, GenericOp):
-            self.accumulation |= accumulation_of(op, self.symbols)
+            self.accumulation |= attrs.evolve(accumulation_of(op, self.symbols), step=0.0)  # results are nudged alone
         if op.parent is self.block:
             self._note(op, results)
         if self.rounded is None:
@@ -198,11 +198,14 @@ class _Recorder:
 
 
 def accumulation_of(op: GenericOp, symbols: Mapping[str, int]) -> Accumulation:
-    """How many terms each result of a generic adds up, or multiplies; sizes that data decide count as 1."""
+    """How many terms each result of a generic adds up, or multiplies, and what it rounds to; sizes that data decide
+    count as 1."""
     dims = [dim for dim, kind in zip(op.sizes.dims, op.iterators, strict=True) if kind == "reduction"]
     known = {name: symbols.get(name, 1) for dim in dims for name in free_symbols(dim)}
     multiplies = any(isinstance(inner, MulFOp) for reducer in op.reducers for inner in reducer.block)
-    return Accumulation(math.prod(_size(dim, known) for dim in dims), multiplies)
+    floats = {value.type for inner in op.walk() for value in inner.results if is_float(value.type)}
+    step = max((step_of(numpy_dtype(type_)) for type_ in floats), default=0.0)
+    return Accumulation(math.prod(_size(dim, known) for dim in dims), multiplies, step)
 
 
 def _longest_sum(op: Operation) -> int:

@@ -209,7 +209,7 @@ def really_changed(
     """What `changed_argument` says; where it does, with the slack that `run` shows on nudged arguments."""
 
     def again(random: np.random.Generator) -> Sequence[Any]:
-        given = [nudged(argument, random) for argument in copied(kept.before)]
+        given = [nudged(argument, random, kept.accumulation.step) for argument in copied(kept.before)]
         run(given)
         return given
 

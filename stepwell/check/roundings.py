@@ -20,13 +20,14 @@ from .compare import ROUNDINGS, step_of
 TIMES = 8
 
 
-def nudged(value: Any, random: np.random.Generator) -> Any:
-    """A copy of an array of floats with each element larger or smaller by ROUNDINGS; others as they are."""
+def nudged(value: Any, random: np.random.Generator, step: float = 0.0) -> Any:
+    """A copy of an array of floats with each element larger or smaller by ROUNDINGS of its type, or by as many of a
+    `step` that is coarser; others as they are."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fV":
         return value
     signs = random.choice([-1.0, 1.0], value.shape)
     with np.errstate(all="ignore"):
-        moved = value.astype(np.float64) * (1 + signs * ROUNDINGS * step_of(value.dtype))
+        moved = value.astype(np.float64) * (1 + signs * ROUNDINGS * max(step, step_of(value.dtype)))
     return np.asarray(moved, value.dtype)  # of no dims NumPy makes numbers, which kernels take for sizes
 
 

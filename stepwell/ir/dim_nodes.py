@@ -367,7 +367,10 @@ def _interval(dim: Dim, ranges: Ranges, fuel: int) -> Interval:
 
 
 def _rewritten(dim: DimExpr, ranges: Ranges, fuel: int) -> list[Interval]:
-    """Bounds that see that the terms of a sum depend on each other, through its first linear node."""
+    """Bounds that see that the terms of a sum depend on each other, through its first linear node, and through the
+    first one that takes the other side: max(m, c) - max(5, c) is at least 0 for each case of the second maximum, in
+    none of the first alone."""
+    found: dict[bool, Interval] = {}  # by whether the node makes the sum the largest of its cases, or the smallest
     for monomial, coefficient in dim.terms:
         if monomial.degree != 1:
             continue
@@ -375,11 +378,12 @@ def _rewritten(dim: DimExpr, ranges: Ranges, fuel: int) -> list[Interval]:
         rest = dim - coefficient * from_atom(atom)
         if isinstance(rest, int):
             continue
-        if atom.kind == "floordiv" and isinstance(atom.args[1], int):
+        if atom.kind == "floordiv" and isinstance(atom.args[1], int) and not found:
             return [_through_remainder(atom.args[0], atom.args[1], coefficient, rest, ranges, fuel)]
-        if atom.kind in ("max", "min"):
-            return [_by_cases(atom, coefficient, rest, ranges, fuel)]
-    return []
+        is_largest = (atom.kind == "max") == (coefficient > 0)
+        if atom.kind in ("max", "min") and is_largest not in found:
+            found[is_largest] = _by_cases(atom, coefficient, rest, ranges, fuel)
+    return list(found.values())
 
 
 def _through_remainder(a: Dim, k: int, coefficient: int, rest: Dim, ranges: Ranges, fuel: int) -> Interval:

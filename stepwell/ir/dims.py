@@ -83,7 +83,14 @@ def dim_broadcast(a: Dim, b: Dim) -> Dim:
     """n, m  ->  max(n, m) * min(n, m, 1): what two sizes broadcast to that are equal, or one of them 1.
 
     That is the larger one, but 0 where 1 meets 0; sizes that are never 0 have their plain maximum. What is broadcast
-    once more grows by nothing but new sizes."""
+    once more grows by nothing but new sizes. One that is at most 1 is a factor: n, s -> n * s."""
+    flags = [flag for flag in (a, b) if bounds(flag)[1] == 1]
+    for whole, part in ((a, b), (b, a)):
+        other = divide_exact(whole, part)
+        if other is not None and (part in flags or bounds(other)[1] == 1):
+            return whole
+    if flags:
+        return a * b
     (largest_a, any_a), (largest_b, any_b) = _broadcast_parts(a), _broadcast_parts(b)
     return dim_max(largest_a, largest_b) * dim_min(any_a, any_b)
 

@@ -117,8 +117,21 @@ def before_and(stage: str, change: Callable[[Operation], None]) -> list[Any]:
     return [*way[: names.index(stage) + 1], Edited(change)]
 
 
+# Of f64 numbers, whose roundings the f32 in which the kernel computes does not see.
+NORM = """builtin.module {
+func.func @main(%x: tensor<1x3xf64>, %s: tensor<?x?xf64, #graph.shape<["a", "b"]>>) -> tensor<1x3xf64> {
+  %y, %mean, %deviation = graph.layer_norm %x, %s {axes = array<i64: 1>, epsilon = 1.0e-5,
+    operandSegmentSizes = array<i32: 1, 1, 0>, stash = f32}
+    : (tensor<1x3xf64>, tensor<?x?xf64, #graph.shape<["a", "b"]>>)
+    -> (tensor<1x3xf64>, tensor<1x1xf32>, tensor<1x1xf32>)
+  func.return %y : tensor<1x3xf64>
+}}
+"""
+
+
 @pytest.mark.parametrize(("text", "inputs"), [
     (SMALL, [X, Y]), (network("6"), arrays(6)), (network("?"), arrays(6)), (network("?"), arrays(1)),
+    (NORM, [np.array([[0.1, -2.0, 0.7]]), np.array([[0.3]])]),
 ])  # fmt: skip
 def test_the_whole_way_down_is_checked(text: str, inputs: Sequence[Any]) -> None:
     check = run(text, inputs, phases("graph", "loop"))

@@ -57,3 +57,14 @@ def test_what_fails_on_nudged_inputs_has_no_slack() -> None:
         raise RuntimeError("made-up numbers do not suit it")
 
     assert slack_of([np.ones(2)], fails) == [None]
+
+
+def test_a_coarser_step_counts_where_one_is_given() -> None:
+    """A kernel that computes in f32 of f64 numbers does not see the roundings of those."""
+    x = np.array([1.0, -3.0])
+    step = float(np.finfo(np.float32).eps)
+    moved = np.abs(nudged(x, np.random.default_rng(0), step) / x - 1)
+    np.testing.assert_allclose(moved, ROUNDINGS * step, rtol=1e-6)
+    halves = x.astype(np.float16)
+    finer, alone = (nudged(halves, np.random.default_rng(0), given) for given in (step, 0.0))
+    np.testing.assert_array_equal(finer, alone)

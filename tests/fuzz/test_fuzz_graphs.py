@@ -34,6 +34,23 @@ def test_drawn_graphs_give_what_is_expected(seed: int) -> None:
     assert found.kind in GOOD, found
 
 
+@pytest.mark.parametrize(
+    ("scales", "mode", "attributes", "disputed"),
+    [
+        ([1, 1, 2, 4], "linear", {}, False), ([1, 1, 3, 1], "cubic", {}, True), ([1, 1, 1.5, 1], "linear", {}, True),
+        ([1, 1, 0.5, 1], "linear", {}, False), ([1, 1, 3, 1], "nearest", {}, False),
+        ([1, 1, 2, 1], "linear", {"coordinate_transformation_mode": b"align_corners"}, True),
+    ],
+)  # fmt: skip
+def test_places_that_no_f32_has_are_disputed(
+    scales: list[float], mode: str, attributes: dict[str, Any], disputed: bool
+) -> None:
+    """Those that are no multiples of a power of two."""
+    arrays = [np.zeros((1, 1, 4, 4), np.float32), np.array(scales, np.float32)]
+    use = Use("Resize", 10, {"mode": mode.encode(), **attributes}, arrays)
+    assert ("rounds places to f32" in [flaw.reason for flaw in flaws(use, REFERENCE)]) == disputed
+
+
 def test_a_seed_is_one_case() -> None:
     one, other = draw(7), draw(7)
     assert one.model == other.model and one.feeds.keys() == other.feeds.keys()

@@ -298,6 +298,8 @@ def test_fold_visits_each_node_once_and_leaves_out_neutral_factors() -> None:
         (n * m - n, {"m": (1, None)}, (0, None)),
         (dim_max(n, m) - n, None, (0, None)),
         (dim_min(n, m) - n, None, (None, 0)),
+        (dim_max(n + 5, m) - dim_max(5, m), None, (0, None)),  # each case of the second maximum is in the first
+        (dim_min(5, m) - dim_min(n + 5, m), None, (None, 0)),
         (n // m, {"n": (10, 20), "m": (2, 5)}, (2, 10)),
         (n % m, {"m": (1, 5)}, (0, 4)),
         (12, None, (12, 12)),
@@ -522,13 +524,24 @@ def test_substitution_commutes_with_evaluation(pair: Pair, values: dict[str, int
         (dim_broadcast(4 * n, 4 * m), "4*max(m, n)*min(1, m, n)"),
         (dim_broadcast(n + 1, m + 2), "max(m + 1, n) + 1"),
         (dim_broadcast(n, 3), "max(3, n)*min(1, n)"),
-        (dim_broadcast(n, 1), "max(1, n)*min(1, n)"),
+        (dim_broadcast(n, 1), "n"),
+        (dim_broadcast(n, dim_min(m, 1)), "n*min(1, m)"),
+        (dim_broadcast(n * dim_min(m, 1), dim_min(m, 1)), "n*min(1, m)"),
         (dim_broadcast(0, 1), "0"),
         (dim_broadcast(n, m - 3), "max(m, n + 3)*min(1, m - 3, n) - 3*min(1, m - 3, n)"),
     ],
 )
 def test_sizes_that_broadcast(dim: Dim, text: str) -> None:
     assert str(dim) == text
+
+
+def test_a_sum_that_is_one_at_most_broadcasts_with_a_size() -> None:
+    """x[-5:1:2] of k elements: 1, or 0 of none or of many."""
+    few = dim_max((dim_max(5, k) + dim_min(1, k)) // 2 + 3, k) - dim_max(5, k)
+    made = dim_broadcast(n, few)
+    assert made == n * few
+    assert all(dim_broadcast(made, part) == made for part in (n, few, made))
+    assert [evaluate(made, {"n": 4, "k": size}) for size in (0, 1, 9)] == [0, 4, 0]
 
 
 SIZES = st.sampled_from([n, m, k, 2 * n, 3 * m, n + 1, n + m, n * m, n // 2, 4 * n + 4 * m, 1, 7])

@@ -5,6 +5,7 @@ A flaw of the reference evaluator may come with what it should give; then that i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import attrs
@@ -277,8 +278,13 @@ def _is_between_elements(use: Use) -> bool:
     x, *_, last = use.arrays
     if last.dtype == np.int64:
         kept = [x.shape[axis] for axis in use.attributes.get("axes", range(x.ndim))]
-        return any(own and int(size) % own for size, own in zip(last, kept, strict=True))
-    return any(float(number) != int(number) for array in use.arrays[1:] for number in array.reshape(-1))
+        factors = [Fraction(int(size), own) for size, own in zip(last, kept, strict=True) if own]
+    else:
+        factors = [Fraction(float(number)) for array in use.arrays[1:] for number in array.reshape(-1)]
+    factors = [factor for factor in factors if factor not in (0, 1)]
+    if use.attributes.get("coordinate_transformation_mode") == b"align_corners":
+        return bool(factors)
+    return any(factor.numerator & (factor.numerator - 1) for factor in factors)  # places are multiples of 1 / factor
 
 
 def _is_causal_by_one_row(use: Use) -> bool:
