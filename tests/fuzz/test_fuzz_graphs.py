@@ -51,6 +51,20 @@ def test_places_that_no_f32_has_are_disputed(
     assert ("rounds places to f32" in [flaw.reason for flaw in flaws(use, REFERENCE)]) == disputed
 
 
+@pytest.mark.parametrize(
+    ("size", "attributes", "expected"),
+    [
+        (1, {"kernel_shape": [2], "dilations": [2], "pads": [1, 1]}, True),
+        (2, {"kernel_shape": [2], "dilations": [2], "pads": [1, 1]}, False),
+        (4, {"kernel_shape": [2], "strides": [3], "pads": [1, 0]}, False),
+        (4, {"kernel_shape": [2], "pads": [2, 0]}, True), (0, {"kernel_shape": [1]}, True),
+    ],
+)  # fmt: skip
+def test_windows_of_padding_alone_are_found(size: int, attributes: dict[str, Any], expected: bool) -> None:
+    use = Use("MaxPool", 12, attributes, [np.zeros((1, 1, size), np.float32)])
+    assert any("nothing but padding" in flaw.reason for flaw in flaws(use, REFERENCE)) == expected
+
+
 def test_a_seed_is_one_case() -> None:
     one, other = draw(7), draw(7)
     assert one.model == other.model and one.feeds.keys() == other.feeds.keys()

@@ -152,6 +152,19 @@ def _invalid(use: Use) -> list[Array]:
     raise ValueError("not what the standard allows")
 
 
+def _has_windows_of_padding(use: Use) -> bool:
+    """Whether a window along some axis meets no element: steps of a dilated kernel may jump over all."""
+    sides, get = use.arrays[0].shape[2:], use.attributes.get
+    ones, pads = [1] * len(sides), get("pads", [0] * 2 * len(sides))
+    kernels, strides, dilations = get("kernel_shape"), get("strides", ones), get("dilations", ones)
+    for axis, (size, kernel, stride, dilation) in enumerate(zip(sides, kernels, strides, dilations, strict=True)):
+        whole = size + pads[axis] + pads[axis + len(sides)]
+        starts = range(-pads[axis], whole - dilation * (kernel - 1) - pads[axis], stride)
+        if any(all(not 0 <= at + dilation * k < size for k in range(kernel)) for at in starts):
+            return True
+    return 0 in sides
+
+
 def _is_windowed_otherwise(use: Use) -> bool:
     """Whether a short transform has a window and a length that differ."""
     *_, window, length = use.arrays
@@ -333,8 +346,8 @@ KNOWN: tuple[Known, ...] = (
           lambda use: use.attributes.get("ceil_mode") == 1),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
           lambda use: use.arrays[0].dtype.kind in "iu"),
-    Known(REFERENCE, ("MaxPool",), "takes 0 for the largest of nothing but padding",
-          lambda use: 0 in use.arrays[0].shape[2:]),
+    *(Known(who, ("MaxPool",), "takes another number than -infinity for the largest of nothing but padding",
+            _has_windows_of_padding) for who in (REFERENCE, ONNXRUNTIME)),
     Known(REFERENCE, ("MaxPool",), "numbers places within a batch or a channel", lambda use: use.outputs > 1),
     Known(REFERENCE, ("RNN", "GRU", "LSTM"), "goes on beyond the lengths of sequences",
           lambda use: any(array.dtype == np.int32 for array in use.arrays)),
