@@ -61,7 +61,7 @@ def _each(comparisons: Iterable[Comparison], remark: Callable[[Outcome], str | N
     return [
         f"{comparison.case}, threads {comparison.threads}: {text}"
         for comparison in comparisons
-        for text in map(remark, comparison.outcomes)
+        for text in map(remark, filter(None, (*comparison.outcomes, comparison.limit)))
         if text
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import worker
+from benchmarks import report, worker
 from benchmarks.contention import busy_ticks
 from benchmarks.harness import Comparison, Outcome, Spread, measure, ratios, turns
 from benchmarks.worker import Case, Engine, Rules, Worker, WorkerError, cores, time_block
@@ -79,8 +79,9 @@ def test_a_limit_takes_turns_and_is_compared_with_nothing() -> None:
     assert [outcome.engine for outcome in found.outcomes] == ["first"]
     assert found.limit is not None
     assert (len(found.limit.blocks), found.limit.differs, found.limit.ratio) == (2, None, None)
-    refused = measure({"first": fake.doubling}, CASE, 1, QUICK, fake.refusing).limit
-    assert refused is not None and refused.error is not None and not refused.blocks
+    refused = measure({"first": fake.doubling}, CASE, 1, QUICK, fake.refusing)
+    assert refused.limit is not None and not refused.limit.blocks
+    assert report.faults([refused]) == ["case, threads 1: limit: NotImplementedError: no such operator: Frobnicate"]
 
 
 @pytest.mark.parametrize(
