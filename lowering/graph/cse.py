@@ -12,7 +12,7 @@ import attrs
 from stepwell.ir.core import Operation
 from stepwell.ir.dominance import Dominance
 from stepwell.ir.location import fused
-from stepwell.ir.opdef import Trait, has_trait
+from stepwell.ir.opdef import Trait, has_trait, is_self_contained
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.structure import structure_of
 
@@ -37,8 +37,8 @@ class _Elimination:
         self.dominance = Dominance()
 
     def regions_of(self, op: Operation, scopes: list[_Scope]) -> None:
-        """Merge inside the regions of an op; those of an isolated or closed one see nothing from outside."""
-        outer = [] if has_trait(op, Trait.ISOLATED) or has_trait(op, Trait.CLOSED) else scopes
+        """Merge inside the regions of an op; those of a self-contained one see nothing from outside."""
+        outer = [] if is_self_contained(op) else scopes
         for region in op.regions:
             inner: list[_Scope] = [*outer, {}]
             for block in region.blocks:

@@ -343,3 +343,8 @@ def has_trait(op: Operation, trait: Trait) -> bool:
     """Whether an operation's class declares a trait; never so for unregistered ones."""
     spec: OpSpec | None = getattr(type(op), "spec", None)
     return spec is not None and trait in spec.traits
+
+
+def is_self_contained(op: Operation) -> bool:
+    """Whether the regions of an op use no values that are defined outside of it."""
+    return has_trait(op, Trait.ISOLATED) or has_trait(op, Trait.CLOSED)

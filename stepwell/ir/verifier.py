@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stepwell.errors import IRError, VerifyError
 from stepwell.ir.core import Block, BlockArgument, Operation, OpResult, Value
 from stepwell.ir.dominance import Dominance
-from stepwell.ir.opdef import Arity, Op, Trait, ValueGroup, group_sizes, has_trait
+from stepwell.ir.opdef import Arity, Op, Trait, ValueGroup, group_sizes, has_trait, is_self_contained
 from stepwell.ir.symbols import symbol_name
 from stepwell.ir.types import Type
 
@@ -144,7 +144,7 @@ def _is_visible(value: Value, user: Operation, root: Operation, dominance: Domin
         if node is root:  # values from outside the verified op are the caller's business, unless it is isolated
             return (not has_trait(root, Trait.ISOLATED) and root is not user) or _outer_is_fine(value, root)
         node = node.parent_op
-        if node is not None and (has_trait(node, Trait.ISOLATED) or has_trait(node, Trait.CLOSED)):
+        if node is not None and is_self_contained(node):
             return False
     return False
 
