@@ -10,13 +10,13 @@ into sixteen vector registers, over a buffer that fits half of a cache level, or
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import attrs
 import llvmlite.binding as llvm
@@ -216,7 +216,7 @@ def clock() -> float:
     return fma_peak() * 1e9 / (2 * isa.lanes * host().fma_per_cycle)
 
 
-def read_rates(isa: Isa) -> dict[str, float]:
+def read_rates() -> dict[str, float]:
     """Measured GB/s that one core reads from `L1`, `L2`, `L3` and `memory`."""
     caches = cache_sizes()
     sizes = {"L1": caches[1] // 2, "L2": caches[2] // 2, "L3": caches[3] // 2, "memory": max(4 * caches[3], 256 << 20)}
@@ -233,10 +233,7 @@ class Work:
 
     def __init__(self, flops: int, size: int = 0, passes: int = 0) -> None:
         isa = _isa()
-        self._engine = compile_ir(fma_ir(isa) + read_ir(isa))
-        self._fma = _function(self._engine, "fma_chains", ctypes.c_void_p, ctypes.c_int64)
-        whole = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-        self._read = _function(self._engine, "read_all", *whole)
+        self._fma, self._read = _fma_chains(), _read_all()
         self._operands = _aligned(12 * isa.lanes)
         self._operands.view(np.float32)[:] = 0.5
         self._rounds = round(flops / (2 * isa.lanes * isa.chains))
@@ -252,8 +249,20 @@ class Work:
             self._read(self._data.ctypes.data, len(self._data), self._passes, self._out.ctypes.data)
 
 
-def _function(engine: llvm.ExecutionEngine, name: str, *arguments: Any) -> Callable[..., None]:
-    return ctypes.CFUNCTYPE(None, *arguments)(engine.get_function_address(name))
+@functools.cache
+def _engine() -> llvm.ExecutionEngine:
+    """`fma_chains` and `read_all` for this CPU, compiled once in a process."""
+    return compile_ir(fma_ir(_isa()) + read_ir(_isa()))
+
+
+def _fma_chains() -> Callable[[int, int], None]:
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+    return prototype(_engine().get_function_address("fma_chains"))
+
+
+def _read_all() -> Callable[[int, int, int, int], None]:
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    return prototype(_engine().get_function_address("read_all"))
 
 
 class Reader:
@@ -262,9 +271,7 @@ class Reader:
     def __init__(self, size: int, threads: int) -> None:
         isa = _isa()
         step = 4 * isa.lanes * READS * threads
-        self._engine = compile_ir(read_ir(isa))
-        whole = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-        self._read = _function(self._engine, "read_all", *whole)
+        self._read = _read_all()
         self._data = _aligned(max(step, size // step * step))
         self._outs = [_aligned(4 * isa.lanes) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
@@ -290,8 +297,7 @@ class Reader:
 
 def measure() -> Peak:
     """Measure this machine; takes about two seconds."""
-    isa = _isa()
-    return Peak(fma_peak(), read_rates(isa), isa)
+    return Peak(fma_peak(), read_rates(), _isa())
 
 
 def main() -> None:

@@ -287,7 +287,7 @@ def tile_cycles(work: StageWork, schedule: ScheduleAttr, machine: Machine) -> fl
             once += steps * known(step_cycles, work, tile, machine, schedule.unroll if along else 1)
             once += entries * LOOP_CYCLES
             once += cuts * CUT_CYCLES * tile.accumulators * work.sums
-            once += flushes * known(flush_cycles, work, tile, machine)
+            once += flushes * flush_cycles(work, tile, machine)
         if along:  # sums across the lanes
             once += tile.accumulators * (math.log2(schedule.lanes) + schedule.unroll) * 2
         total += count * once
