@@ -138,9 +138,9 @@ def space_terms(
     accesses = [*((a, 1.0) for a in (*work.reads, *work.late_reads)), *((a, WRITTEN) for a in work.writes)]
     sizes = work.space.sizes if whole is None else whole
     depth = max(local, len(outer))
-    l2 = traffic(nest, accesses, sizes, machine.l1_bytes, depth) / machine.l2_bandwidth
-    l3 = traffic(nest, accesses, sizes, machine.l2_bytes, depth) / machine.l3_bandwidth
-    memory = traffic(nest, accesses, sizes, machine.l3_bytes, depth) / machine.memory_bandwidth
+    moved = traffic(nest, accesses, sizes, (machine.l1_bytes, machine.l2_bytes, machine.l3_bytes), depth)
+    bandwidths = (machine.l2_bandwidth, machine.l3_bandwidth, machine.memory_bandwidth)
+    l2, l3, memory = map(operator.truediv, moved, bandwidths)
     grains = math.prod(-(-work.space.sizes[list(work.space.names).index(spec.dim)] // spec.tile)
                        for spec in schedule.loops if spec.parallel)  # fmt: skip
     overhead = GRAIN_CYCLES * grains if not outer else 0.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -122,7 +124,7 @@ class StageWork:
     gathers: int
     scalars: int
     sums: int
-    known: dict[object, float] = attrs.Factory(dict)  # cycles of register tiles, which no size changes
+    known: dict[object, Any] = attrs.Factory(dict)  # what register tiles cost, whatever the parallel sizes
 
     @staticmethod
     def of_stage(stage: Stage, stages: Sequence[Stage] = ()) -> StageWork:
@@ -164,7 +166,14 @@ class StageWork:
 
     def at(self, sizes: Sequence[int]) -> StageWork:
         """The same work in a space of other sizes."""
-        return attrs.evolve(self, space=attrs.evolve(self.space, sizes=sizes))
+        same = all(sizes[d] == self.space.sizes[d] for d in self.space.reduction)
+        known = self.known if same else {}
+        return attrs.evolve(self, space=attrs.evolve(self.space, sizes=sizes), known=known)
+
+    @functools.cached_property
+    def late(self) -> StageWork:
+        """What comes behind the sums."""
+        return attrs.evolve(self, reads=self.late_reads, operations=self.late_operations, gathers=0)
 
     def width(self, lanes: int, vector_bytes: int) -> int:
         """Registers that a vector of so many of the widest elements takes."""

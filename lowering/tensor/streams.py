@@ -69,34 +69,48 @@ def footprint(access: Access, sizes: Sequence[int]) -> int:
 
 
 def traffic(
-    nest: Sequence[Level], accesses: Sequence[tuple[Access, float]], whole: Sequence[int], cache: int, local: int = 0
-) -> float:
-    """Bytes moved into a cache of so many bytes; 0 where everything fits. Each access comes with its weight. What is
-    local to the kernel lies in the same memory in every step of the first `local` loops."""
+    nest: Sequence[Level], accesses: Sequence[tuple[Access, float]], whole: Sequence[int], caches: Sequence[int],
+    local: int = 0,
+) -> list[float]:  # fmt: skip
+    """Bytes moved into each of some caches of so many bytes; 0 where everything fits. Each access comes with its
+    weight. What is local to the kernel lies in the same memory in every step of the first `local` loops."""
     sizes = [tuple(whole), *(level.inside for level in nest)]
-    room = cache * USABLE
+    held: list[dict[int, int]] = [{} for _ in accesses]
 
-    def bytes_at(access: Access, depth: int) -> int:
-        return footprint(access, sizes[max(depth, local) if access.is_local else depth])
+    def bytes_at(index: int, depth: int) -> int:
+        access, known = accesses[index][0], held[index]
+        if access.is_local:
+            depth = max(depth, local)
+        if depth not in known:
+            known[depth] = footprint(access, sizes[depth])
+        return known[depth]
 
-    fitting = 0
-    while fitting < len(nest) and sum(bytes_at(access, fitting) for access, _ in accesses) > room:
-        fitting += 1
-    if fitting == 0:
-        return 0.0
-    total = 0.0
-    for access, weight in accesses:
-        if fitting == len(nest):  # lines are used up by the steps that follow
-            moved, around = float(access.item * math.prod(access.box(sizes[fitting]))), fitting
+    def fitting(cache: int) -> int:
+        """The loops around what fits a cache."""
+        room, depth = cache * USABLE, 0
+        while depth < len(nest) and sum(bytes_at(index, depth) for index in range(len(accesses))) > room:
+            depth += 1
+        return depth
+
+    def moved(index: int, inner: int) -> float:
+        """By all steps of the loops around what fits."""
+        access = accesses[index][0]
+        if inner == len(nest):  # lines are used up by the steps that follow
+            total, around = float(access.item * math.prod(access.box(sizes[inner]))), inner
         else:  # what one step of the loop around shares with the next stays too
-            moved, around = float(bytes_at(access, fitting - 1)), fitting - 1
-        stays = around == fitting or _is_still(access, nest[around], around < local)
+            total, around = float(bytes_at(index, inner - 1)), inner - 1
+        stays = around == inner or _is_still(access, nest[around], around < local)
         for depth in range(around - 1, -1, -1):
             stays = stays and _is_still(access, nest[depth], depth < local)
             if not stays:
-                moved *= nest[depth].trips
-        total += weight * moved
-    return total
+                total *= nest[depth].trips
+        return total
+
+    found = []
+    for cache in caches:
+        inner = fitting(cache)
+        found.append(sum(weight * moved(index, inner) for index, (_, weight) in enumerate(accesses)) if inner else 0.0)
+    return found
 
 
 def _is_still(access: Access, level: Level, is_local: bool) -> bool:

@@ -6,9 +6,10 @@ share loads; for one read at (h + dy, w + dx), tiles over h and dy do. Full and 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
 
@@ -202,8 +203,7 @@ def step_cycles(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) 
 def finish_cycles(work: StageWork, tile: Tile, machine: Machine) -> float:
     """Cycles of a tile besides the steps of its reduction: what comes behind the sums, or the whole of a map, and the
     stores."""
-    late = attrs.evolve(work, reads=work.late_reads, operations=work.late_operations, gathers=0)
-    step = step_of(late if work.space.reduction else work, tile, machine, turns=True)
+    step = step_of(work.late if work.space.reduction else work, tile, machine, turns=True)
     stores, shuffles, waiting = 0.0, step.shuffles, 0.0
     for access in work.writes:
         if tile.vector not in access.used or access.is_contiguous(tile.vector):
@@ -239,15 +239,31 @@ def _set_cycles(access: Access, tile: Tile) -> float:
     return lines * planes * (LOST_CYCLES if planes > WAYS else KEPT_CYCLES)
 
 
-def known(count: Callable[..., float], work: StageWork, tile: Tile, machine: Machine, *more: int) -> float:
-    """What a function counts for a tile, counted once."""
-    key = (count, tuple(tile.sizes.items()), tile.vector, tile.lanes, tile.slide, machine, more)
-    if key not in work.known:
-        work.known[key] = count(work, tile, machine, *more)
-    return work.known[key]
+@attrs.frozen
+class TileCost:
+    """Of one register tile: its vectors of outputs, and cycles, those that it takes `once`, for each step of its
+    reduction, and to add its partial sums to its sums. `fits` the registers, or there is no more to know."""
+
+    accumulators: int
+    once: float = 0.0
+    step: float = 0.0
+    flush: float = 0.0
+    fits: bool = True
 
 
-def leaf_sizes(size: int, tiles: Sequence[int]) -> dict[int, int]:
+def tile_cost(work: StageWork, tile: Tile, machine: Machine, copies: int = 1) -> TileCost:
+    """What a register tile costs, with so many `copies` of each accumulator."""
+    if spills(work, tile, machine):
+        return TileCost(tile.accumulators, fits=False)
+    once = finish_cycles(work, tile, machine)
+    if not work.space.reduction:
+        return TileCost(tile.accumulators, once)
+    step = step_cycles(work, tile, machine, copies)
+    return TileCost(tile.accumulators, once, step, flush_cycles(work, tile, machine))
+
+
+@functools.lru_cache(maxsize=4096)
+def leaf_sizes(size: int, tiles: tuple[int, ...]) -> Mapping[int, int]:
     """How often each size of a piece occurs where a dim is cut by tile after tile: {6: 21, 2: 1} of 128 by 6."""
     pieces = {size: 1}
     for tile in tiles:
@@ -267,30 +283,32 @@ def tile_cycles(work: StageWork, schedule: ScheduleAttr, machine: Machine) -> fl
     vector = list(space.names).index(schedule.vector) if schedule.vector in space.names and schedule.lanes > 1 else -1
     along = vector in space.reduction
     slide = list(space.names).index(schedule.slide) if schedule.slide else -1
+    window = (slide, space.sizes[slide]) if slide >= 0 else (-1, 1)
+    copies = schedule.unroll if along else 1
     pieces = []
     register = dict(schedule.register)
     for d in space.parallel:
         name = space.names[d]
         tiles = [spec.tile for spec in schedule.loops if spec.dim == name]
-        cut = leaf_sizes(space.sizes[d], [*tiles, register.get(name, 1)])
+        cut = leaf_sizes(space.sizes[d], (*tiles, register.get(name, 1)))
         pieces.append([(d, n, count) for n, count in cut.items()])
     steps, entries, cuts, flushes = _steps(work, schedule, vector if along else -1)
     total = 0.0
     for combination in itertools.product(*pieces):
-        tile = Tile({d: size for d, size, _ in combination if size > 1}, vector, schedule.lanes,
-                    (slide, space.sizes[slide]) if slide >= 0 else (-1, 1))  # fmt: skip
-        if spills(work, tile, machine):
+        sizes = {d: size for d, size, _ in combination if size > 1}
+        key = (*sizes.items(), vector, schedule.lanes, window, copies, machine)
+        if key not in work.known:
+            work.known[key] = tile_cost(work, Tile(sizes, vector, schedule.lanes, window), machine, copies)
+        cost = work.known[key]
+        if not cost.fits:
             return math.inf
-        count = math.prod(count for _, _, count in combination)
-        once = known(finish_cycles, work, tile, machine)
+        once = cost.once
         if space.reduction:
-            once += steps * known(step_cycles, work, tile, machine, schedule.unroll if along else 1)
-            once += entries * LOOP_CYCLES
-            once += cuts * CUT_CYCLES * tile.accumulators * work.sums
-            once += flushes * flush_cycles(work, tile, machine)
+            once += steps * cost.step + entries * LOOP_CYCLES + flushes * cost.flush
+            once += cuts * CUT_CYCLES * cost.accumulators * work.sums
         if along:  # sums across the lanes
-            once += tile.accumulators * (math.log2(schedule.lanes) + schedule.unroll) * 2
-        total += count * once
+            once += cost.accumulators * (math.log2(schedule.lanes) + schedule.unroll) * 2
+        total += math.prod(count for _, _, count in combination) * once
     return total
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Set
 
+import attrs
+
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
 from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, AffineExpr
@@ -150,14 +152,15 @@ def _contractions(space: Space, vector: int, lanes: int, machine: Machine) -> It
     if len(space.op.inputs) == 1:
         length = min(length, max(PARTIAL_PLAIN, even))
     partial = _partial(space, length)
-    slides: Set[int] = sliding_dims(space) & _streamed(space, vector) - {vector, row}
+    contraction = Contraction(space, vector, row, lanes, machine)
+    slides: Set[int] = sliding_dims(space) & contraction.streamed - {vector, row}
     none: Set[int] = frozenset()
     for tile in sorted(tiles, key=lambda tile: (rows % tile.rows != 0, -tile.rows * tile.vectors)):
         register = [(names[row], tile.rows)] if row is not None else []
         register.append((names[vector], tile.vectors * lanes))
         slide = slide_of(space, Tile({space.names.index(name): n for name, n in register if n > 1}, vector, lanes))
         for sliding in (none, slides) if slides else (none,):
-            loops = tuple(_contraction_loops(space, vector, row, tile, lanes, machine, sliding))
+            loops = tuple(contraction.loops(tile, sliding))
             yield ScheduleAttr(loops, tuple(register), names[vector], lanes, unroll, partial=partial, slide=slide)
 
 
@@ -173,11 +176,6 @@ def sliding_dims(space: Space) -> set[int]:
     return found
 
 
-def _streamed(space: Space, vector: int) -> set[int]:
-    """The dims of the operands that vectors are loaded from."""
-    return {d for map_ in space.op.input_maps if vector in map_.used_dims() for d in map_.used_dims()}
-
-
 def _partial(space: Space, length: int) -> int:
     """The length of a partial sum: none where the whole is no longer, or is exact, or strictly in order."""
     sizes = [space.op.sizes.dims[d] for d in space.reduction]
@@ -187,47 +185,72 @@ def _partial(space: Space, length: int) -> int:
     return length if is_float and not is_short and not is_strict(space.op) else 0
 
 
-def _contraction_loops(
-    space: Space, vector: int, row: int | None, tile: RegisterTile, lanes: int, machine: Machine, sliding: Set[int]
-) -> Iterator[LoopSpec]:
-    """Parallel tiles sized for the caches and for enough grains, then the long reduction in parts. Along `sliding` dims
-    a grain has several places, over which its register tiles move innermost."""
-    depth = math.prod(space.sizes[d] for d in space.reduction)
-    panel = tile.vectors * lanes
-    columns = max(panel, 256 // panel * panel)
-    rows = max(tile.rows, 120 // tile.rows * tile.rows)
-    row_size = space.sizes[row] if row is not None else 1
-    outer = [d for d in space.parallel if d not in (vector, row)]
-    others = math.prod(space.sizes[d] for d in outer)
-    if min(rows, row_size) < 64:  # few rows pass before the panels are read again: they have to stay in L2
-        columns = max(panel, min(columns, machine.l2_bytes // 2 // (4 * depth) // panel * panel))
-    reads = space.sizes[vector] * others * depth
-    wanted = min(MAX_GRAINS, max(1, row_size * reads // GRAIN_STEPS, reads // GRAIN_READS))
-    blocks = dict.fromkeys(outer, 1)
-    for d in sorted(sliding, reverse=True):
-        pieces = -(-space.sizes[d] // min(MOST_SLIDING, max(1, others // wanted)))
-        blocks[d] = -(-space.sizes[d] // pieces)
-        others = others // space.sizes[d] * pieces
+@attrs.frozen
+class Contraction:
+    """A reduction whose vectors run along a parallel dim, and whose register tiles have rows along another."""
 
-    def grains() -> int:
-        return others * -(-space.sizes[vector] // columns) * -(-row_size // rows)
+    space: Space
+    vector: int
+    row: int | None
+    lanes: int
+    machine: Machine
+    streamed: Set[int] = attrs.field(init=False)  # the dims of the operands that vectors are loaded from
+    is_static: bool = attrs.field(init=False)
+    may_be_cut: bool = attrs.field(init=False)  # its reduction, into parts
 
-    while grains() < wanted and (rows > tile.rows or columns > panel):
-        fewer = max(tile.rows, rows // 2 // tile.rows * tile.rows)
-        uneven = fewer < row_size and -(-row_size // fewer) * fewer > UNEVEN * row_size
-        if rows > tile.rows and ((rows // tile.rows >= columns // panel and not uneven) or columns == panel):
-            rows = fewer
-        else:
-            columns = max(panel, columns // 2 // panel * panel)
-    streamed = _streamed(space, vector)
-    first = [d for d in outer if d in streamed]
-    # A kernel that one thread ends before another has woken up is not shared out.
-    shared = wanted > 1 or not all(isinstance(size, int) for size in space.op.sizes.dims)
-    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], blocks[d], shared) for d in first)
-    yield LoopSpec(f"{space.names[vector]}0", space.names[vector], columns, shared)
-    yield from (LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in outer if d not in first)
-    if row is not None:
-        yield LoopSpec(f"{space.names[row]}0", space.names[row], rows, shared)
-    is_long = depth * panel * 4 > machine.l2_bytes // 2 and row_size > tile.rows
-    if is_long and len(space.reduction) == 1 and holds_partial_sums(space.op):
-        yield LoopSpec(f"{space.names[space.reduction[0]]}0", space.names[space.reduction[0]], 512)
+    @streamed.default
+    def _streamed(self) -> Set[int]:
+        used = (map_.used_dims() for map_ in self.space.op.input_maps)
+        return {d for dims in used if self.vector in dims for d in dims}
+
+    @is_static.default
+    def _is_static(self) -> bool:
+        return all(isinstance(size, int) for size in self.space.op.sizes.dims)
+
+    @may_be_cut.default
+    def _may_be_cut(self) -> bool:
+        return len(self.space.reduction) == 1 and holds_partial_sums(self.space.op)
+
+    def loops(self, tile: RegisterTile, sliding: Set[int]) -> Iterator[LoopSpec]:
+        """Parallel tiles sized for the caches and for enough grains, then the long reduction in parts. Along `sliding`
+        dims a grain has several places, over which its register tiles move innermost."""
+        space, vector, row = self.space, self.vector, self.row
+        depth = math.prod(space.sizes[d] for d in space.reduction)
+        panel = tile.vectors * self.lanes
+        columns = max(panel, 256 // panel * panel)
+        rows = max(tile.rows, 120 // tile.rows * tile.rows)
+        row_size = space.sizes[row] if row is not None else 1
+        outer = [d for d in space.parallel if d not in (vector, row)]
+        others = math.prod(space.sizes[d] for d in outer)
+        if min(rows, row_size) < 64:  # few rows pass before the panels are read again: they have to stay in L2
+            columns = max(panel, min(columns, self.machine.l2_bytes // 2 // (4 * depth) // panel * panel))
+        reads = space.sizes[vector] * others * depth
+        wanted = min(MAX_GRAINS, max(1, row_size * reads // GRAIN_STEPS, reads // GRAIN_READS))
+        blocks = dict.fromkeys(outer, 1)
+        for d in sorted(sliding, reverse=True):
+            pieces = -(-space.sizes[d] // min(MOST_SLIDING, max(1, others // wanted)))
+            blocks[d] = -(-space.sizes[d] // pieces)
+            others = others // space.sizes[d] * pieces
+
+        def grains() -> int:
+            return others * -(-space.sizes[vector] // columns) * -(-row_size // rows)
+
+        while grains() < wanted and (rows > tile.rows or columns > panel):
+            fewer = max(tile.rows, rows // 2 // tile.rows * tile.rows)
+            uneven = fewer < row_size and -(-row_size // fewer) * fewer > UNEVEN * row_size
+            if rows > tile.rows and ((rows // tile.rows >= columns // panel and not uneven) or columns == panel):
+                rows = fewer
+            else:
+                columns = max(panel, columns // 2 // panel * panel)
+        first = [d for d in outer if d in self.streamed]
+        # A kernel that one thread ends before another has woken up is not shared out.
+        shared = wanted > 1 or not self.is_static
+        yield from (LoopSpec(f"{space.names[d]}0", space.names[d], blocks[d], shared) for d in first)
+        yield LoopSpec(f"{space.names[vector]}0", space.names[vector], columns, shared)
+        yield from (
+            LoopSpec(f"{space.names[d]}0", space.names[d], 1, shared) for d in outer if d not in self.streamed
+        )
+        if row is not None:
+            yield LoopSpec(f"{space.names[row]}0", space.names[row], rows, shared)
+        if self.may_be_cut and depth * panel * 4 > self.machine.l2_bytes // 2 and row_size > tile.rows:
+            yield LoopSpec(f"{space.names[space.reduction[0]]}0", space.names[space.reduction[0]], 512)

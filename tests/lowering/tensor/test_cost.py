@@ -149,7 +149,7 @@ def test_each_part_of_a_sum_costs_its_flush() -> None:
     ],
 )
 def test_tails_are_counted(size: int, tiles: list[int], expected: dict[int, int]) -> None:
-    assert leaf_sizes(size, tiles) == expected
+    assert leaf_sizes(size, tuple(tiles)) == expected
     assert sum(piece * count for piece, count in expected.items()) == size
 
 
@@ -161,7 +161,8 @@ def test_tails_are_dear() -> None:
 def streams(cut: ScheduleAttr, cache: int, m: int = 128, n: int = 256, k: int = 512) -> float:
     made = work(m, n, k)
     accesses = [(access, 1.0) for access in made.reads]
-    return traffic(nest_of(made.space, cut), accesses, made.space.sizes, cache)
+    (moved,) = traffic(nest_of(made.space, cut), accesses, made.space.sizes, [cache])
+    return moved
 
 
 def test_what_fits_is_not_moved() -> None:
