@@ -52,6 +52,17 @@ def as_complex(x: Array) -> Array:
     return wide[..., 0] + 1j * wide[..., 1] if x.shape[-1] == 2 else wide[..., 0]
 
 
+def roots_of_unity(turns: Array, length: int, inverse: bool) -> tuple[Array, Array]:
+    """(cos, sin) of -+ 2 pi turns / length for integers, in f64: exact at quarters of a turn, where they are 0 or 1, so
+    that what cancels in the sum of a spectrum's middle cancels to 0."""
+    turns = turns % length
+    quarters = (8 * turns + length) // (2 * length)  # the nearest
+    angle = (4 * turns - quarters * length) / length * (np.pi / 2)
+    cos, sin = np.cos(angle), np.sin(angle)
+    waves = (cos, -sin, -cos, sin)  # of the angle and so many quarters
+    return np.choose(quarters % 4, waves), np.choose((quarters + (3 if inverse else 1)) % 4, waves)
+
+
 def by_definition(x: Array, length: int, bins: int, inverse: bool = False) -> Array:
     """f64 [..., samples, 1 or 2] -> [..., bins, 2], unscaled, of the first `length` samples, or of zeros after them.
 
@@ -63,8 +74,7 @@ def by_definition(x: Array, length: int, bins: int, inverse: bool = False) -> Ar
     made = np.zeros((*x.shape[:-2], bins, 2))
     with np.errstate(invalid="ignore"):
         for k in range(bins):
-            angle = 2 * np.pi / length * (samples * k % length) * (1 if inverse else -1)
-            cos, sin = np.cos(angle), np.sin(angle)
+            cos, sin = roots_of_unity(samples * k, length, inverse)
             made[..., k, 0] = (real * cos - imaginary * sin).sum(-1)
             made[..., k, 1] = (real * sin + imaginary * cos).sum(-1)
     return made

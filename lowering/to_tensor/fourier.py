@@ -16,7 +16,7 @@ import numpy as np
 from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import constant_array, shape_of
 from stepwell.dialects.graph.shape import product
-from stepwell.dialects.graph.signal import DftOp, StftOp, scalar_content
+from stepwell.dialects.graph.signal import DftOp, StftOp, roots_of_unity, scalar_content
 from stepwell.dialects.tensor import ConstantOp, tensor_type
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.affine_expr import AffineExpr, const, dim
@@ -176,8 +176,8 @@ def _twiddled(c: Conversion, x: Value, length: int, inverse: bool) -> Value:
     type_ = tensor_type(x)
     _, q, p, _ = type_.shape
     assert isinstance(q, int) and isinstance(p, int)
-    angle = 2 * np.pi / length * np.outer(np.arange(q), np.arange(p)) * (1 if inverse else -1)
-    cosine, sine = (constant(c, f(angle), type_.element) for f in (np.cos, np.sin))
+    turns = np.outer(np.arange(q), np.arange(p))
+    cosine, sine = (constant(c, table, type_.element) for table in roots_of_unity(turns, length, inverse))
 
     def turn(s: Places, a: Value, b: Value, cos: Value, sin: Value) -> Value:
         imaginary = s.compare("eq", s.at(3), s.whole(1))
@@ -216,9 +216,7 @@ def _factor(length: int, direct: int) -> int | None:
 
 def roots(length: int, bins: int, inverse: bool) -> np.ndarray:
     """[length, 2, bins, 2]: the products of a sample's parts with exp(-+ 2 pi i j k / length), for its parts."""
-    turns = np.outer(np.arange(length), np.arange(bins)) % length
-    angle = 2 * np.pi / length * turns * (1 if inverse else -1)
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = roots_of_unity(np.outer(np.arange(length), np.arange(bins)), length, inverse)
     return np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], axis=1)
 
 

@@ -60,13 +60,19 @@ def summed(
 
 
 def _roots(c: Conversion, length: Dim, inverse: bool, element: Type) -> Value:
-    """[length, 2]: cos and sin of -+ 2 pi i / length, in f64, rounded once."""
+    """[length, 2]: cos and sin of -+ 2 pi i / length, in f64, rounded once: those of the distance from the nearest
+    quarter of a turn, so that quarters are exact."""
 
     def body(p: Places) -> Value:
-        turn = p.divf(p.float_of(p.at(0)), p.float_of(p.size(length)))
-        angle = p.mul(turn, p.constant(2 * numbers.pi if inverse else -2 * numbers.pi, F64))
-        real = p.compare("eq", p.at(1), p.whole(0))
-        return p.narrowed(p.select(real, p.unary(math.CosOp, angle), p.unary(math.SinOp, angle)), element)
+        turn, part, n = p.at(0), p.at(1), p.size(length)
+        quarters = p.floordiv(p.add(p.mul(p.whole(8), turn), n), p.mul(p.whole(2), n))
+        rest = p.sub(p.mul(p.whole(4), turn), p.mul(quarters, n))
+        angle = p.mul(p.divf(p.float_of(rest), p.float_of(n)), p.constant(numbers.pi / 2, F64))
+        quarters = p.add(quarters, p.mul(part, p.whole(3 if inverse else 1)))  # sin t = cos(t - pi / 2)
+        is_odd = p.compare("eq", p.mod(quarters, p.whole(2)), p.whole(1))
+        wave = p.select(is_odd, p.unary(math.SinOp, angle), p.unary(math.CosOp, angle))
+        falls = p.compare("lt", p.mod(p.add(quarters, p.whole(3)), p.whole(4)), p.whole(2))
+        return p.narrowed(p.select(falls, p.negate(wave), wave), element)
 
     return moved(c, TensorType((length, 2), element), body)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import stepwell
-from stepwell.dialects.graph.signal import WINDOWS, DftOp, MelWeightsOp, StftOp, WindowFunctionOp
+from stepwell.dialects.graph.signal import WINDOWS, DftOp, MelWeightsOp, StftOp, WindowFunctionOp, roots_of_unity
 from stepwell.errors import InputError, IRError, RuntimeError
 from stepwell.ir.types import BF16, F16, F32, F64, SI32, SI64, Type, numpy_dtype
 from tests.lowering.to_tensor.descent import K, M, N, check, constant, graph_module, tensor
@@ -135,6 +135,27 @@ def test_complex_transforms_in_steps(length: int) -> None:
     made = run([tensor(2, length, 2)], lambda x: DftOp(x, None, None, axis=1), x)
     expected = transform(x, 1, None, False, False)
     np.testing.assert_allclose(made, expected, atol=3e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 8, 12, 1000])
+def test_roots_of_unity(length: int, inverse: bool) -> None:
+    turns = np.arange(-2 * length, 2 * length)
+    cos, sin = roots_of_unity(turns, length, inverse)
+    made = np.exp((2j if inverse else -2j) * np.pi * (turns % length) / length)
+    np.testing.assert_allclose(cos + 1j * sin, made, rtol=0, atol=2e-15)  # 2 pi, rounded
+    quarters = 4 * turns % length == 0
+    assert set(cos[quarters]) | set(sin[quarters]) <= {-1.0, 0.0, 1.0}
+    np.testing.assert_array_equal(np.hypot(cos, sin)[quarters], 1)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("length", [2, 4, 8, 250, 1000])
+def test_the_middle_of_a_spectrum_is_real(length: int, known: bool) -> None:
+    """Of a real signal: what a root of unity that is only nearly -1 leaves there would be no 0."""
+    model = compiled([tensor(2, length if known else N, 1)], lambda x: DftOp(x, None, None, axis=1))
+    made = model(1 + np.abs(signal(2, length, 1)))
+    np.testing.assert_array_equal(made[:, [0, length // 2], 1], 0)
 
 
 @pytest.mark.parametrize("inverse, onesided, parts", FORMS)
