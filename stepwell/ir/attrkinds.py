@@ -120,9 +120,11 @@ def list_of(kind: AttrKind) -> AttrKind:
     def encode(value: Sequence[Any]) -> Attribute:
         return ArrayAttr(tuple(kind.encode(item) for item in value))
 
+    decode_one = kind.decode
+
     def decode(attribute: Attribute) -> tuple[Any, ...]:
         assert isinstance(attribute, ArrayAttr)
-        return tuple(kind.decode(item) for item in attribute.values)
+        return tuple([decode_one(item) for item in attribute.values])
 
     return AttrKind(
         f"a list, each {kind.description}", encode, decode,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Hashable
 from typing import Any, TypeVar, dataclass_transform
@@ -21,8 +22,9 @@ class InternedMeta(type):
 _POOL: WeakValueDictionary[tuple[type, Hashable], Any] = WeakValueDictionary()
 
 
-def _class_of(item: Any) -> Any:
-    return type(item)
+@functools.cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple([field.name for field in attrs.fields(cls)])
 
 
 def _exact(value: Any) -> Hashable:
@@ -35,6 +37,9 @@ def _exact(value: Any) -> Hashable:
     return (bool, value) if kind is bool else value
 
 
+_BY_VALUE = frozenset((tuple, float, bool))
+
+
 class Interned(metaclass=InternedMeta):
     """Base of attributes, types and locations; subclasses are `attrs.frozen(eq=False)` classes with hashable fields."""
 
@@ -42,7 +47,8 @@ class Interned(metaclass=InternedMeta):
 
     def _key(self) -> Hashable:
         """What tells two objects of this class apart; a class whose fields do not compare by value overrides it."""
-        return tuple([_exact(getattr(self, field.name)) for field in attrs.fields(_class_of(self))])
+        values = [getattr(self, name) for name in _names(type(self))]
+        return tuple([_exact(value) if value.__class__ in _BY_VALUE else value for value in values])
 
     def __copy__(self) -> Interned:
         return self

@@ -12,18 +12,25 @@ from stepwell.ir.opdef import Trait, has_trait
 def structure_of(op: Operation, inside: dict[Any, int] | None = None) -> Hashable:
     """Equal for ops of one kind on the same operands with equal regions, within one process. Names of values, locations
     and attributes that are no properties do not count. `inside` has the numbers of what is defined in an op around."""
-    inside = {} if inside is None else inside
-    operands: list[Hashable] = [inside.get(value, value) for value in op.operands]
+    operands: list[Hashable] = [inside.get(value, value) for value in op.operands] if inside else list(op.operands)
     if has_trait(op, Trait.COMMUTATIVE):
         operands.sort(key=_order)
-    return (
+    properties = op.properties.items()
+    own = (
         op.op_name,
         tuple(operands),
-        tuple(result.type for result in op.results),
-        tuple(sorted(op.properties.items(), key=lambda item: item[0])),
-        tuple(inside.get(block, block) for block in op.successors),
-        tuple(_region_structure(region, inside) for region in op.regions),
+        tuple([result.type for result in op.results]),
+        tuple(properties if len(properties) < 2 else sorted(properties, key=_name)),
     )
+    if not op.successors and not op.regions:
+        return own
+    inside = {} if inside is None else inside
+    around = tuple([inside.get(block, block) for block in op.successors])
+    return *own, around, tuple([_region_structure(region, inside) for region in op.regions])
+
+
+def _name(item: tuple[str, Any]) -> str:
+    return item[0]
 
 
 def _order(item: Any) -> tuple[bool, int]:
