@@ -38,8 +38,9 @@ def step_of(dtype: np.dtype[Any]) -> float:
 
 
 @attrs.frozen
-class Accumulation:
-    """The longest reduction on the way to a result: how many terms it adds up, and whether any multiplies its terms.
+class Arithmetic:
+    """What is computed on the way to a result, as far as it rounds: how many terms the longest reduction adds up, and
+    whether any multiplies its terms.
 
     On the way to a product numbers may become too large or too small for the type, another number of them in another
     order: whether it is 0, infinite or NaN says nothing then. `step`: the distance from 1 to the next float of the
@@ -49,24 +50,25 @@ class Accumulation:
     multiplies: bool = False
     step: float = 0.0
 
-    def __or__(self, other: Accumulation) -> Accumulation:
+    def __or__(self, other: Arithmetic) -> Arithmetic:
+        """Of a result to which both ways lead."""
         both = self.multiplies or other.multiplies
-        return Accumulation(max(self.terms, other.terms), both, max(self.step, other.step))
+        return Arithmetic(max(self.terms, other.terms), both, max(self.step, other.step))
 
 
-def difference(a: Array, b: Array, accumulation: Accumulation, slack: Array | None = None) -> str | None:
+def difference(a: Array, b: Array, arithmetic: Arithmetic, slack: Array | None = None) -> str | None:
     """How two arrays differ beyond the tolerance; None where they agree. `slack` is what roundings of the inputs make
     of each element. Of products, elements are compared where both are finite and both 0 or not."""
     if a.shape != b.shape or numpy_kind(a) != numpy_kind(b):
         return f"{a.dtype}{list(a.shape)} became {b.dtype}{list(b.shape)}"
-    allowed = tolerance(a.dtype, accumulation.terms)
+    allowed = tolerance(a.dtype, arithmetic.terms)
     if allowed == 0:
         wrong = np.asarray(a != b.view(a.dtype))
         return f"{int(wrong.sum())} of {a.size} elements differ" if wrong.any() else None
     wide = np.complex128 if a.dtype.kind == "c" else np.float64
     x, y = a.astype(wide), b.astype(wide)
     compared = np.isfinite(x) & np.isfinite(y)
-    if accumulation.multiplies:
+    if arithmetic.multiplies:
         compared &= (x == 0) == (y == 0)
     elif not np.array_equal(x[~compared], y[~compared], equal_nan=True):
         return "NaN or infinities are at other places"

@@ -125,8 +125,8 @@ class CheckEach(Quiet):
         recorder = Recorder(self._kernels.run)
         run = self._program_run(module, recorder)
         self._keep(module, recorder.launches)
-        return attrs.evolve(run, accumulation=functools.reduce(
-            operator.or_, (launch.accumulation for launch in recorder.launches), run.accumulation))  # fmt: skip
+        return attrs.evolve(run, arithmetic=functools.reduce(
+            operator.or_, (launch.arithmetic for launch in recorder.launches), run.arithmetic))  # fmt: skip
 
     def _keep(self, module: Operation, launches: list[Launch]) -> None:
         self._launches, self._seen = launches, fingerprint(main_function(module))
@@ -136,11 +136,11 @@ class CheckEach(Quiet):
         """A run of the launches; their sums are as long as those of the run before, which no op says here."""
         run = interpret(module, self.inputs, PROGRAM_BUDGET, launcher)
         before = self._reference
-        return run if before is None else attrs.evolve(run, accumulation=run.accumulation | before.accumulation)
+        return run if before is None else attrs.evolve(run, arithmetic=run.arithmetic | before.arithmetic)
 
     def _launched(self, module: Operation, inputs: list[Any], random: np.random.Generator) -> Run:
         """A run whose kernels' constants and results are nudged as well: what is made of constants alone rounds too."""
-        steps = {launch.kernel: launch.accumulation.step for launch in self._launches}
+        steps = {launch.kernel: launch.arithmetic.step for launch in self._launches}
 
         def run(name: str, arguments: Sequence[Any]) -> None:
             before = copied(arguments)

@@ -39,7 +39,7 @@ from stepwell.ports import (
     tensor_ports,
 )
 
-from .compare import Accumulation, difference, step_of
+from .compare import Arithmetic, difference, step_of
 
 BUDGET = 400_000  # operations that the interpreter runs for one check, some seconds
 
@@ -54,7 +54,7 @@ class Run:
 
     results: list[Array]
     by_location: dict[str, list[tuple[str, Array]]]
-    accumulation: Accumulation
+    arithmetic: Arithmetic
     landing: str
 
 
@@ -102,7 +102,7 @@ def _interpreted(
         results = [_result(port, arrays, symbols) if port.kept else _told(port, next(fresh)) for port in outputs]
     if spread or len(outputs) == len(results_seen):
         results = restored(results_seen, outputs, results)
-    return Run(_plain(results), recorder.found, recorder.accumulation, landing_of(module))
+    return Run(_plain(results), recorder.found, recorder.arithmetic, landing_of(module))
 
 
 def program_symbols(function: FuncOp, arrays: Sequence[Any]) -> dict[str, int]:
@@ -157,7 +157,7 @@ class _Recorder:
         self.symbols = symbols
         self.budget = budget
         self.rounded = rounded
-        self.accumulation = Accumulation()
+        self.arithmetic = Arithmetic()
         self.found: dict[str, list[tuple[str, Array]]] = {}
         self._memory: dict[Value, Any] = {}
         self._count = 0
@@ -171,7 +171,7 @@ class _Recorder:
         if self._count > self.budget:
             raise TooLong("the interpreter's budget is spent")
         if isinstance(op, GenericOp):
-            self.accumulation |= attrs.evolve(accumulation_of(op, self.symbols), step=0.0)  # results are nudged alone
+            self.arithmetic |= attrs.evolve(arithmetic_of(op, self.symbols), step=0.0)  # results are nudged alone
         if op.parent is self.block:
             self._note(op, results)
         if self.rounded is None:
@@ -185,7 +185,7 @@ class _Recorder:
                 self._memory[value] = content
             elif isinstance(value.type, TensorType):
                 self._keep(op, content)
-                self.accumulation |= Accumulation(_longest_sum(op))
+                self.arithmetic |= Arithmetic(_longest_sum(op))
         if isinstance(op, kernel.LaunchOp):
             for memory in op.operands:
                 if isinstance(memory.type, MemRefType) and not isinstance(memory.defining_op, buffer.ConstantOp):
@@ -197,7 +197,7 @@ class _Recorder:
             self.found.setdefault(last_label(op.loc), []).append((op.op_name, array))
 
 
-def accumulation_of(op: GenericOp, symbols: Mapping[str, int]) -> Accumulation:
+def arithmetic_of(op: GenericOp, symbols: Mapping[str, int]) -> Arithmetic:
     """How many terms each result of a generic adds up, or multiplies, and what it rounds to; sizes that data decide
     count as 1."""
     dims = [dim for dim, kind in zip(op.sizes.dims, op.iterators, strict=True) if kind == "reduction"]
@@ -205,7 +205,7 @@ def accumulation_of(op: GenericOp, symbols: Mapping[str, int]) -> Accumulation:
     multiplies = any(isinstance(inner, MulFOp) for reducer in op.reducers for inner in reducer.block)
     floats = {value.type for inner in op.walk() for value in inner.results if is_float(value.type)}
     step = max((step_of(numpy_dtype(type_)) for type_ in floats), default=0.0)
-    return Accumulation(math.prod(_size(dim, known) for dim in dims), multiplies, step)
+    return Arithmetic(math.prod(_size(dim, known) for dim in dims), multiplies, step)
 
 
 def _longest_sum(op: Operation) -> int:
@@ -233,7 +233,7 @@ def compare_all(
     if len(before) != len(after):
         return f"{len(before)} results became {len(after)}"
     for number, (x, y) in enumerate(zip(before, after, strict=True)):
-        found = difference(x, y, a.accumulation | b.accumulation, slack[number] if slack else None)
+        found = difference(x, y, a.arithmetic | b.arithmetic, slack[number] if slack else None)
         if found is not None:
             return f"output {number}: {found}"
     return None
@@ -242,12 +242,12 @@ def compare_all(
 def first_difference(a: Run, b: Run) -> str | None:
     """The first location, in the order of the program before the pass, whose value is not computed any more though
     something of its size is; with the ops on both sides."""
-    accumulation = a.accumulation | b.accumulation
+    arithmetic = a.arithmetic | b.arithmetic
     for label, values in a.by_location.items():
         now = b.by_location.get(label, [])
         name, value = values[-1]
         same_size = [(other, array.reshape(value.shape)) for other, array in now if array.size == value.size]
-        found = [difference(value, array, accumulation) for _, array in same_size]
+        found = [difference(value, array, arithmetic) for _, array in same_size]
         if found and all(item is not None for item in found):
             return f"{label or 'an op without a location'}: {name} became {same_size[-1][0]} ({found[-1]})"
     return None

@@ -22,8 +22,8 @@ from stepwell.ir.types import TensorType
 from stepwell.lowering.to_loop.outline import kernel_symbols
 from stepwell.ports import Array
 
-from .compare import Accumulation, ResultChanged, difference
-from .interpret import accumulation_of
+from .compare import Arithmetic, ResultChanged, difference
+from .interpret import arithmetic_of
 from .roundings import nudged, slack_of
 
 RunKernel = Callable[[str, Sequence[Any]], None]
@@ -39,7 +39,7 @@ class Launch:
     before: tuple[Any, ...]
     after: tuple[Any, ...]
     is_read: tuple[bool, ...]
-    accumulation: Accumulation
+    arithmetic: Arithmetic
     types: tuple[TensorType, ...] = ()  # of the buffers, with their symbolic sizes, where these are known
     symbols: tuple[str, ...] = ()  # whose values follow the buffers
 
@@ -57,7 +57,7 @@ class Made:
     label: str
     inputs: tuple[Array, ...]
     results: tuple[Array, ...]
-    accumulation: Accumulation
+    arithmetic: Arithmetic
     types: tuple[TensorType, ...]
     symbols: tuple[str, ...]
 
@@ -73,8 +73,8 @@ class KernelRecorder:
         results = run()
         assert isinstance(op, KernelOp)
         generics = [inner for inner in op.walk() if isinstance(inner, GenericOp)]
-        found = [accumulation_of(generic, self.symbols) for generic in generics]
-        longest = functools.reduce(operator.or_, found, Accumulation())
+        found = [arithmetic_of(generic, self.symbols) for generic in generics]
+        longest = functools.reduce(operator.or_, found, Arithmetic())
         arrays = [np.asarray(value) for value in (*arguments, *results)]
         count = len(arguments)
         types = tuple(tensor_type(value) for value in (*op.inputs, *op.results))
@@ -114,7 +114,7 @@ class Recorder:
         after = copied(arguments)
         same = [is_constant(b) or b.tobytes() == a.tobytes() for b, a in zip(before, after, strict=True)]
         terms = max((a.size for a in arguments if isinstance(a, np.ndarray)), default=1)
-        self.launches.append(Launch(op.callee, op.loc.label, before, after, tuple(same), Accumulation(terms)))
+        self.launches.append(Launch(op.callee, op.loc.label, before, after, tuple(same), Arithmetic(terms)))
         return ()
 
 
@@ -144,7 +144,7 @@ class Outlined:
         after = (*before[: len(given)], *copied(results), *rest)
         self.launches.append(
             Launch(op.callee, made.label, tuple(before), after,
-                   tuple(n < len(given) for n in range(len(arguments))), made.accumulation, made.types,
+                   tuple(n < len(given) for n in range(len(arguments))), made.arithmetic, made.types,
                    made.symbols)
         )  # fmt: skip
         return ()
@@ -153,19 +153,19 @@ class Outlined:
 def _same_on_entry(where: str, given: Sequence[Any], expected: Sequence[Any]) -> None:
     for number, (now, then) in enumerate(zip(given, expected, strict=True)):
         if isinstance(now, np.ndarray) and not is_constant(now):
-            found = _difference(np.asarray(then), now, Accumulation())
+            found = _difference(np.asarray(then), now, Arithmetic())
             if found is not None:
                 raise ResultChanged(f"{where} does not read what it read before: argument {number}: {found}")
 
 
-def _difference(kept: Array, now: Array, accumulation: Accumulation, slack: Array | None = None) -> str | None:
+def _difference(kept: Array, now: Array, arithmetic: Arithmetic, slack: Array | None = None) -> str | None:
     """How contents differ from the kept ones; what was not written then may hold anything."""
     if kept.shape != now.shape:
-        return difference(kept, now, accumulation)
+        return difference(kept, now, arithmetic)
     known = is_written(kept)
     if known.all():
-        return difference(kept, now, accumulation, slack)
-    return difference(kept[known], now[known], accumulation, None if slack is None else slack[known])
+        return difference(kept, now, arithmetic, slack)
+    return difference(kept[known], now[known], arithmetic, None if slack is None else slack[known])
 
 
 class Replay:
@@ -200,7 +200,7 @@ class Replay:
 
 
 def _is_alike(kept: Launch, callee: str, arguments: Sequence[Any]) -> bool:
-    return kept.key == Launch(callee, "", tuple(arguments), (), (), Accumulation()).key
+    return kept.key == Launch(callee, "", tuple(arguments), (), (), Arithmetic()).key
 
 
 def really_changed(
@@ -209,7 +209,7 @@ def really_changed(
     """What `changed_argument` says; where it does, with the slack that `run` shows on nudged arguments."""
 
     def again(random: np.random.Generator) -> Sequence[Any]:
-        given = [nudged(argument, random, kept.accumulation.step) for argument in copied(kept.before)]
+        given = [nudged(argument, random, kept.arithmetic.step) for argument in copied(kept.before)]
         run(given)
         return given
 
@@ -224,7 +224,7 @@ def changed_argument(
     for n in which:
         if isinstance(arguments[n], np.ndarray) and not is_constant(arguments[n]):
             kept_now = np.asarray(kept.after[n])
-            found = _difference(kept_now, arguments[n], kept.accumulation, slack[n] if slack else None)
+            found = _difference(kept_now, arguments[n], kept.arithmetic, slack[n] if slack else None)
             if found is not None:
                 return f"argument {n}: {found}"
     return None

@@ -30,7 +30,7 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import MemRefType, numpy_dtype
 from stepwell.lowering.loop.stage import dim_names, kernel_functions
 
-from .compare import Accumulation, ResultChanged, difference
+from .compare import Arithmetic, ResultChanged, difference
 from .interpret import fingerprint
 from .launches import copied
 from .sizes import sample
@@ -87,7 +87,7 @@ class ShrunkKernels:
             except StepwellError as error:
                 raise ResultChanged(f"{_described(function)}: {error}") from error
             for position, (x, y) in enumerate(zip(before, after, strict=True)):
-                found = difference(x, y, Accumulation(MOST_POINTS)) if isinstance(x, np.ndarray) else None
+                found = difference(x, y, Arithmetic(MOST_POINTS)) if isinstance(x, np.ndarray) else None
                 if found is not None:
                     raise ResultChanged(f"{_described(function)}: argument {position}: {found}")
             self._results[name] = after

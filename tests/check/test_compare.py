@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stepwell.check import difference
-from stepwell.check.compare import Accumulation
+from stepwell.check.compare import Arithmetic
 
 ONES = np.ones(4, np.float32)
 
@@ -27,27 +27,27 @@ ONES = np.ones(4, np.float32)
     ],
 )
 def test_differences(change: Callable[..., np.ndarray], accumulation: int, message: str | None) -> None:  # type: ignore[type-arg]
-    found = difference(ONES, change(ONES), Accumulation(accumulation))
+    found = difference(ONES, change(ONES), Arithmetic(accumulation))
     assert found is None if message is None else found is not None and message.replace("\\", "") in found
 
 
 def test_integers_are_compared_exactly_whatever_their_sign() -> None:
     a = np.array([200, 1], np.uint8)
-    assert difference(a, a.view(np.int8), Accumulation(1)) is None
-    assert difference(a, a + np.uint8(1), Accumulation(1000)) == "2 of 2 elements differ"
+    assert difference(a, a.view(np.int8), Arithmetic(1)) is None
+    assert difference(a, a + np.uint8(1), Arithmetic(1000)) == "2 of 2 elements differ"
 
 
 def test_special_values_at_the_same_places_agree() -> None:
     a = np.array([np.nan, np.inf, -np.inf, 1], np.float32)
-    assert difference(a, a.copy(), Accumulation(1)) is None
-    assert difference(a[:3], a[:3].copy(), Accumulation(1)) is None
-    assert difference(a, np.array([np.nan, -np.inf, -np.inf, 1], np.float32), Accumulation(1)) is not None
+    assert difference(a, a.copy(), Arithmetic(1)) is None
+    assert difference(a[:3], a[:3].copy(), Arithmetic(1)) is None
+    assert difference(a, np.array([np.nan, -np.inf, -np.inf, 1], np.float32), Arithmetic(1)) is not None
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.0, np.nan), (np.inf, 2.0), (np.nan, 0.0), (0.0, 0.5)])
 def test_products_may_leave_their_type_on_the_way(before: float, after: float) -> None:
     """1e-30 * 1e30 * 1e30 is 1e30, but infinite where the last two come first; times 0 that is NaN."""
     a, b = np.array([before, 1], np.float32), np.array([after, 1], np.float32)
-    assert difference(a, b, Accumulation(3, multiplies=True)) is None
-    assert difference(a, a + np.float32([0, 0.5]), Accumulation(3, multiplies=True)) is not None
-    assert difference(a, b, Accumulation(3)) is not None
+    assert difference(a, b, Arithmetic(3, multiplies=True)) is None
+    assert difference(a, a + np.float32([0, 0.5]), Arithmetic(3, multiplies=True)) is not None
+    assert difference(a, b, Arithmetic(3)) is not None

@@ -321,7 +321,7 @@ def test_sums_stay_as_long_as_they_were() -> None:
     inputs = [np.full((1, 4000), 0.3, np.float32), np.array([[7]]), np.array([[2.0]], np.float32)]
     reference = run(text, inputs, phases("graph", "loop"))._reference
     assert reference is not None
-    assert (reference.landing, reference.accumulation.terms) == ("loop", 4000)
+    assert (reference.landing, reference.arithmetic.terms) == ("loop", 4000)
 
 
 def test_a_part_is_read_and_written_in_one_memory() -> None:

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stepwell.check.compare import ROUNDINGS, Accumulation, difference, step_of
+from stepwell.check.compare import ROUNDINGS, Arithmetic, difference, step_of
 from stepwell.check.roundings import nudged, slack_of
 from stepwell.errors import RuntimeError
 
@@ -42,9 +42,9 @@ def test_a_result_may_be_off_by_what_roundings_make_of_it() -> None:
     (slack,) = slack_of([result], lambda random: [np.tan(nudged(POLE, random))])
     assert slack is not None and slack[1] > 1e9 * slack[0] > 0
     off = np.tan(POLE * (1 + 4 * np.finfo(np.float64).eps))
-    assert difference(result, off, Accumulation(1)) is not None
-    assert difference(result, off, Accumulation(1), slack) is None
-    assert difference(result, off + np.array([0, 1, 0]), Accumulation(1), slack) is not None
+    assert difference(result, off, Arithmetic(1)) is not None
+    assert difference(result, off, Arithmetic(1), slack) is None
+    assert difference(result, off + np.array([0, 1, 0]), Arithmetic(1), slack) is not None
 
 
 def test_results_of_other_kinds_have_no_slack() -> None:
