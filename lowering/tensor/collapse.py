@@ -6,6 +6,7 @@ generic over (n, c, h, w), all tensors read at (n, c, h, w)  ->  generic over (n
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import ClassVar
 
 import attrs
@@ -70,11 +71,11 @@ class Choice:
 
 def collapse_one(kernel: KernelOp) -> bool:
     """Merge one pair of dims throughout the kernel; returns whether there was one."""
-    generics = [op for op in kernel.body.block if isinstance(op, GenericOp)]
-    for op in generics:
+    reached = Reached.of([op for op in kernel.body.block if isinstance(op, GenericOp)])
+    for op in reached.tensors:
         for first, second in neighbours(op):
             if op.iterators[first] == op.iterators[second] and may_merge(op, first, second):
-                choice = spread(op, (first, second), generics)
+                choice = spread(op, (first, second), reached)
                 if choice is not None and choice.axes:
                     apply(choice, kernel)
                     return True
@@ -94,7 +95,27 @@ def may_merge(op: GenericOp, first: int, second: int) -> bool:
     return first < second and all(kind == "parallel" for kind in op.iterators[first + 1 : second])
 
 
-def spread(op: GenericOp, pair: Pair, generics: list[GenericOp]) -> Choice | None:
+@attrs.frozen
+class Reached:
+    """The tensors that each generic of a kernel reads or writes, with its maps; for each tensor the generics that do,
+    and those that are read at computed places."""
+
+    tensors: dict[GenericOp, list[tuple[Value, AffineMap]]]
+    generics: dict[Value, list[tuple[GenericOp, AffineMap]]]
+    sources: set[Value]
+
+    @staticmethod
+    def of(generics: Sequence[GenericOp]) -> Reached:
+        """Of all generics of a kernel."""
+        made = Reached({}, {}, {value for op in generics for value in op.sources})
+        for op in generics:
+            made.tensors[op] = list(zip((*op.inputs, *op.results), op.maps, strict=True))
+            for value, map_ in made.tensors[op]:
+                made.generics.setdefault(value, []).append((op, map_))
+        return made
+
+
+def spread(op: GenericOp, pair: Pair, reached: Reached) -> Choice | None:
     """What has to be merged along with a pair of one op's dims; None where some op does not allow it."""
     choice = Choice({op: pair}, {})
     pending = [op]
@@ -102,7 +123,7 @@ def spread(op: GenericOp, pair: Pair, generics: list[GenericOp]) -> Choice | Non
         current = pending.pop()
         if any(inner.dim in choice.dims[current] for inner in current.walk_of(IndexOp)):
             return None
-        for value, map_ in zip((*current.inputs, *current.results), current.maps, strict=True):
+        for value, map_ in reached.tensors[current]:
             found = merged_axis(current, choice.dims[current], map_, tensor_type(value))
             if found is None:
                 return None
@@ -110,21 +131,17 @@ def spread(op: GenericOp, pair: Pair, generics: list[GenericOp]) -> Choice | Non
                 if value in choice.axes:
                     return None
                 continue
-            if choice.axes.setdefault(value, found) != found:
+            if value in reached.sources or choice.axes.setdefault(value, found) != found:
                 return None
-            for other in generics:
-                if value in other.sources:
+            for other, their_map in reached.generics[value]:
+                dims = their_map.results[found].dim_index, their_map.results[found + 1].dim_index
+                if dims[0] is None or dims[1] is None:
                     return None
-                for their, their_map in zip((*other.inputs, *other.results), other.maps, strict=True):
-                    if their is value:
-                        dims = their_map.results[found].dim_index, their_map.results[found + 1].dim_index
-                        if dims[0] is None or dims[1] is None:
-                            return None
-                        if other not in choice.dims:
-                            choice.dims[other] = (dims[0], dims[1])
-                            pending.append(other)
-                        elif choice.dims[other] != dims:
-                            return None
+                if other not in choice.dims:
+                    choice.dims[other] = (dims[0], dims[1])
+                    pending.append(other)
+                elif choice.dims[other] != dims:
+                    return None
     return choice
 
 

@@ -33,6 +33,8 @@ __all__ = [
     "sym",
 ]
 
+REMEMBERED = 1 << 13  # maps made of maps: a model has few different ones, and asks for each many times
+
 _lock = threading.Lock()
 
 
@@ -42,12 +44,13 @@ class AffineMap:
     Raises IRError when a result uses a dim or symbol that the map does not have.
     """
 
-    __slots__ = ("__weakref__", "num_dims", "num_symbols", "results", "text_cache")
+    __slots__ = ("__weakref__", "_used_dims", "num_dims", "num_symbols", "results", "text_cache")
 
     num_dims: int
     num_symbols: int
     results: tuple[AffineExpr, ...]
     text_cache: str | None
+    _used_dims: frozenset[int]
 
     def __new__(cls, num_dims: int, num_symbols: int, results: Iterable[AffineExpr | SupportsIndex]) -> AffineMap:
         exprs = tuple(as_affine(result) for result in results)
@@ -61,6 +64,7 @@ class AffineMap:
         self = super().__new__(cls)
         self.num_dims, self.num_symbols, self.results = key
         self.text_cache = None
+        self._used_dims = frozenset().union(*(expr.dims for expr in exprs))
         with _lock:
             return _maps.setdefault(key, self)
 
@@ -121,7 +125,7 @@ class AffineMap:
 
     def used_dims(self) -> frozenset[int]:
         """The dims that occur in any result."""
-        return frozenset().union(*(expr.dims for expr in self.results))
+        return self._used_dims
 
     def dim_results(self) -> tuple[int | None, ...]:
         """For each result the i where it is just `d<i>`, else None."""
@@ -174,9 +178,8 @@ class AffineMap:
         """The map over `num_dims` new dims where `d<i>` is `dims[i]`. Raises IRError unless every dim has one."""
         if len(dims) != self.num_dims:
             raise IRError(f"{len(dims)} expressions given to replace the {self.num_dims} dims of {self}")
-        table = {index: as_affine(value) for index, value in enumerate(dims)}
         symbols = self.num_symbols if num_symbols is None else num_symbols
-        return AffineMap(num_dims, symbols, [expr.substitute(table) for expr in self.results])
+        return _replaced(self, tuple([as_affine(value) for value in dims]), num_dims, symbols)
 
     def shift_dims(self, shift: int, offset: int = 0) -> AffineMap:
         """Make room for `shift` more dims before `d<offset>`: the dims from there on move up by `shift`."""
@@ -195,8 +198,7 @@ class AffineMap:
         symbol_multiples: Sequence[int] = (),
     ) -> AffineMap:
         """The map with each result simplified by what is known of dims and symbols; see `simplify_expr`."""
-        known = (dims, symbols, dim_multiples, symbol_multiples)
-        return AffineMap(self.num_dims, self.num_symbols, [simplify_expr(expr, *known) for expr in self.results])
+        return _simplified(self, tuple(dims), tuple(symbols), tuple(dim_multiples), tuple(symbol_multiples))
 
     def inverse_permutation(self) -> AffineMap | None:
         """The map from results back to dims: each dim from the first result that is just that dim.
@@ -225,6 +227,16 @@ class AffineMap:
 
 _ZERO = const(0)
 _maps: WeakValueDictionary[tuple[int, int, tuple[AffineExpr, ...]], AffineMap] = WeakValueDictionary()
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _replaced(map_: AffineMap, dims: tuple[AffineExpr, ...], num_dims: int, num_symbols: int) -> AffineMap:
+    return AffineMap(num_dims, num_symbols, [expr.substitute(dims) for expr in map_.results])
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _simplified(map_: AffineMap, *known: tuple[Any, ...]) -> AffineMap:
+    return AffineMap(map_.num_dims, map_.num_symbols, [simplify_expr(expr, *known) for expr in map_.results])
 
 
 def parse_affine_map(text: str) -> AffineMap:
