@@ -115,6 +115,13 @@ def test_what_a_rounding_decides_says_nothing() -> None:
     assert difference(np.array([5, 2, 0]), z) is None and difference(np.array([1, 3, 0]), z) is not None
 
 
+def test_nothing_and_a_rounding_may_be_equal() -> None:
+    """The ends of a window are 0; the second is the square of sin(pi), 1e-32."""
+    case = case_of("g (int64 n) => (float[u] y) { w = HannWindow <periodic = 0> (n) y = Unique (w) }")
+    (y,) = Oracle(case.model).expected({"n": np.array(2)})
+    assert len(y.array) == 2 and y.undecided.all()
+
+
 def test_moves_that_could_cancel_are_added_up() -> None:
     """Atanh multiplies by 116,000 what Erf(3.25), or the reading of it, is off by: every time, whatever is drawn."""
     case = case_of("g (float[64] x) => (float[64] y) { a = Erf(x) y = Atanh(a) }")
