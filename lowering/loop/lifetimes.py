@@ -62,10 +62,12 @@ def _handed_on(op: Operation) -> Iterator[tuple[Sequence[Value], Sequence[Value]
             if side.blocks:
                 yield op.results, side.block.terminator.operands
     elif not isinstance(op, func.FuncOp):
+        targets = [*op.results, *(a for r in op.regions for b in r.blocks for a in b.arguments)]
+        targets = [target for target in targets if isinstance(target.type, MemRefType)]
+        if not targets:
+            return
         inside = [value for inner in op.walk() for value in inner.operands]
-        for target in (*op.results, *(a for r in op.regions for b in r.blocks for a in b.arguments)):
-            for source in inside:
-                yield [target], [source]
+        yield from (([target], [source]) for target in targets for source in inside)
 
 
 class Positions:
