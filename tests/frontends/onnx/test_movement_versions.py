@@ -7,10 +7,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, parser
 
-from stepwell.dialects.graph.base import content
+import stepwell
+from stepwell.dialects.graph.base import content, shape_of
+from stepwell.dialects.graph.movement import SliceOp
 from stepwell.errors import StepwellError
+from stepwell.frontends.onnx.importer import import_model
 from tests.frontends.onnx.rule_harness import given, imported, node_model
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -221,3 +224,21 @@ def test_a_split_of_what_may_be_a_shape_leaves_no_op_behind() -> None:
     """Integers are split by slices; the op that checks the sizes reads nothing afterwards."""
     made = imported(node_model("Split", [np.arange(4)], outputs=2, version=11))
     assert [op.op_name for use in made.main.arguments for op in use.users] == ["graph.slice", "graph.slice"]
+
+
+def test_the_crop_of_an_open_size_is_the_smaller_of_two() -> None:
+    """max(n, 18) takes part in where the crop begins, not in its size, of which three are multiplied here."""
+    text = """<ir_version: 8, opset_import: ["": 18]> g (float[a, b, c] x) => (float[18, 5, 2] y)
+        <int64[3] wanted = {18, 5, 2}> { y = CenterCropPad(x, wanted) }"""
+    model = parser.parse_model(text)
+    (crop,) = import_model(model).walk_of(SliceOp)
+    assert [str(size) for size in shape_of(crop.result)] == ["min(18, a)", "min(5, b)", "min(2, c)"]
+    run = stepwell.compile(model)
+    for shape in ((1, 1, 1), (0, 5, 3), (19, 4, 2), (18, 5, 2), (23, 8, 5)):
+        x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        kept, widths = x, []
+        for axis, (size, wanted) in enumerate(zip(shape, (18, 5, 2), strict=True)):
+            start, lack = max(size - wanted, 0) // 2, max(wanted - size, 0)
+            kept = np.take(kept, range(start, start + min(size, wanted)), axis)
+            widths.append((lack // 2, lack - lack // 2))
+        np.testing.assert_array_equal(run(x), np.pad(kept, widths))

@@ -278,21 +278,20 @@ def center_crop_pad(node: Node) -> Value:
     zero, two = int_list(node, [0]), int_list(node, [2])
     excess = node.insert(MaxOp(node.insert(SubOp(sizes, wanted)).result, zero)).result
     starts = node.insert(DivOp(excess, two)).result
-    # end = size - (excess - start), so that the cropped size is size - excess in symbols too
     ends = node.insert(SubOp(sizes, node.insert(SubOp(excess, starts)).result)).result
-    cropped = sliced(node, x, starts, ends, axes)
+    # Known sizes are given: that of a slice from (max(n, 18) - 18) // 2 on is no simple expression of n.
+    dims, shape = content(wanted), list(shape_of(x))
+    left, made = [*shape], [*shape]
+    for axis, dim in zip(axes, dims or (), strict=dims is not None):
+        left[axis], made[axis] = dim_min(shape[axis], dim_max(dim, 0)), dim
+    types = [None if dims is None else [tensor_type(x).with_shape(sizes)] for sizes in (left, made)]
+    cropped = node.insert(movement.SliceOp(x, starts, ends, None, axes=axes, result_types=types[0])).result
     lack = node.insert(MaxOp(node.insert(SubOp(wanted, sizes)).result, zero)).result
     before = node.insert(DivOp(lack, two)).result
     after = node.insert(SubOp(lack, before)).result
     places = int_list(node, axes)
     pads = concatenated(node, [scattered(node, rank, 0, places, half) for half in (before, after)])
-    dims = content(wanted)
-    if dims is None:
-        return node.insert(movement.PadOp(cropped, pads)).result
-    shape = list(shape_of(x))
-    for axis, dim in zip(axes, dims, strict=True):
-        shape[axis] = dim
-    return node.insert(movement.PadOp(cropped, pads, result_types=[tensor_type(x).with_shape(shape)])).result
+    return node.insert(movement.PadOp(cropped, pads, result_types=types[1])).result
 
 
 @rule("ReverseSequence", since=10)
