@@ -115,6 +115,13 @@ def test_what_a_rounding_decides_says_nothing() -> None:
     assert difference(np.array([5, 2, 0]), z) is None and difference(np.array([1, 3, 0]), z) is not None
 
 
+@pytest.mark.parametrize(("hidden", "value", "disputed"), [(1, np.nan, True), (1, 2.0, False), (2, np.nan, False)])
+def test_what_numpy_makes_of_one_zero(hidden: int, value: float, disputed: bool) -> None:
+    """np.dot([[nan], [0]], [[0]]) is 0; with two columns it is NaN, as it should be."""
+    arrays = [np.full((3, 2, 3), value), np.zeros((1, hidden, 3)), np.zeros((1, hidden, hidden))]
+    assert any("one 0" in flaw.reason for flaw in flaws(Use("RNN", 7, {}, arrays), REFERENCE)) == disputed
+
+
 def test_nothing_and_a_rounding_may_be_equal() -> None:
     """The ends of a window are 0; the second is the square of sin(pi), 1e-32."""
     case = case_of("g (int64 n) => (float[u] y) { w = HannWindow <periodic = 0> (n) y = Unique (w) }")

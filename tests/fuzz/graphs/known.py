@@ -351,6 +351,8 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("MaxPool",), "numbers places within a batch or a channel", lambda use: use.outputs > 1),
     Known(REFERENCE, ("RNN", "GRU", "LSTM"), "goes on beyond the lengths of sequences",
           lambda use: any(array.dtype == np.int32 for array in use.arrays)),
+    Known(REFERENCE, ("RNN", "GRU", "LSTM", "Gemm", "MatMul"), "takes a product with a matrix of one 0 for 0",
+          lambda use: _is_not_finite(use) and any(array.shape[-2:] == (1, 1) for array in use.arrays)),
     Known(REFERENCE, ("ConvTranspose",), "adds the bias of the first group to all",
           lambda use: use.attributes.get("group", 1) > 1 and len(use.arrays) == 3),
     Known(REFERENCE, ("HardSwish",), "takes a sixth that is rounded to f32",
