@@ -59,21 +59,19 @@ def test_every_op_comes_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SAMPLED if name not in RANDOM])
 def test_onnxruntime_agrees(name: str) -> None:
+    """Where it runs the op at all: newer versions have more of them."""
     arrays, expected, made = returned(name)
-    if name in NOT_IN_ONNXRUNTIME:
-        with pytest.raises(Exception, match=_escaped(NOT_IN_ONNXRUNTIME[name])):
-            _run_onnxruntime(made, arrays)
+    try:
+        results = _run_onnxruntime(made, arrays)
+    except Exception as error:  # its errors have no common class of their own
+        assert name in NOT_IN_ONNXRUNTIME and NOT_IN_ONNXRUNTIME[name] in str(error), error
         return
-    for found, wanted in zip(_run_onnxruntime(made, arrays), expected, strict=True):
+    for found, wanted in zip(results, expected, strict=True):
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
         if wanted.dtype.kind == "O":
             assert found.tolist() == wanted.tolist()
         else:
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("(", r"\(").replace(")", r"\)")
 
 
 def _run_onnxruntime(made: Any, arrays: list[Array]) -> list[Array]:
