@@ -53,8 +53,8 @@ def as_complex(x: Array) -> Array:
 
 
 def roots_of_unity(turns: Array, length: int, inverse: bool) -> tuple[Array, Array]:
-    """(cos, sin) of -+ 2 pi turns / length for integers, in f64: exact at quarters of a turn, where they are 0 or 1, so
-    that what cancels in the sum of a spectrum's middle cancels to 0."""
+    """(cos, sin) of -+ 2 pi turns / length for an array of integers and a length of at least 1: f64, of its shape. They
+    are exact at quarters of a turn, 0 or 1 or -1, so that what cancels in a spectrum's middle cancels to 0."""
     turns = turns % length
     quarters = (8 * turns + length) // (2 * length)  # the nearest
     angle = (4 * turns - quarters * length) / length * (np.pi / 2)

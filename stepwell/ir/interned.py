@@ -37,7 +37,7 @@ def _exact(value: Any) -> Hashable:
     return (bool, value) if kind is bool else value
 
 
-_BY_VALUE = frozenset((tuple, float, bool))
+_BY_VALUE = frozenset((tuple, float, bool))  # classes of which `_exact` gives another key than the value
 
 
 class Interned(metaclass=InternedMeta):

@@ -284,14 +284,14 @@ def center_crop_pad(node: Node) -> Value:
     left, made = [*shape], [*shape]
     for axis, dim in zip(axes, dims or (), strict=dims is not None):
         left[axis], made[axis] = dim_min(shape[axis], dim_max(dim, 0)), dim
-    types = [None if dims is None else [tensor_type(x).with_shape(sizes)] for sizes in (left, made)]
-    cropped = node.insert(movement.SliceOp(x, starts, ends, None, axes=axes, result_types=types[0])).result
+    crop, whole = (None if dims is None else [tensor_type(x).with_shape(sizes)] for sizes in (left, made))
+    cropped = node.insert(movement.SliceOp(x, starts, ends, None, axes=axes, result_types=crop)).result
     lack = node.insert(MaxOp(node.insert(SubOp(wanted, sizes)).result, zero)).result
     before = node.insert(DivOp(lack, two)).result
     after = node.insert(SubOp(lack, before)).result
     places = int_list(node, axes)
     pads = concatenated(node, [scattered(node, rank, 0, places, half) for half in (before, after)])
-    return node.insert(movement.PadOp(cropped, pads, result_types=types[1])).result
+    return node.insert(movement.PadOp(cropped, pads, result_types=whole)).result
 
 
 @rule("ReverseSequence", since=10)
