@@ -1,4 +1,5 @@
-"""Whether two arrays hold the same result: exactly for integers and bools, within a tolerance for floats.
+"""Whether two arrays hold the same result: within a tolerance for floats, exactly for integers and bools but for what
+roundings on the way to them make of each.
 
 The tolerance comes from the element type and the longest accumulation; the places of NaN and infinities must agree."""
 
@@ -63,7 +64,8 @@ def difference(a: Array, b: Array, arithmetic: Arithmetic, slack: Array | None =
         return f"{a.dtype}{list(a.shape)} became {b.dtype}{list(b.shape)}"
     allowed = tolerance(a.dtype, arithmetic.terms)
     if allowed == 0:
-        wrong = np.asarray(a != b.view(a.dtype))
+        apart = distance(a, b)
+        wrong = apart > (0.0 if slack is None else slack)
         return f"{int(wrong.sum())} of {a.size} elements differ" if wrong.any() else None
     wide = np.complex128 if a.dtype.kind == "c" else np.float64
     x, y = a.astype(wide), b.astype(wide)
@@ -77,6 +79,16 @@ def difference(a: Array, b: Array, arithmetic: Arithmetic, slack: Array | None =
     error = float(np.max(np.abs(x[compared] - y[compared]) - (0.0 if slack is None else slack[compared])))
     limit = allowed * max(float(np.max(np.abs(x[compared]))), float(np.finfo(np.float32).tiny))
     return f"largest error {error:.3g}, allowed are {limit:.3g}" if error > limit else None
+
+
+def distance(a: Array, b: Array) -> Array:
+    """How far apart the elements of two arrays are, in f64: of integers the number between them, of bools 1 or 0."""
+    if a.dtype.kind not in "iu":
+        return np.abs(b.astype(np.float64) - a.astype(np.float64))
+    b = b.view(a.dtype)
+    with np.errstate(over="ignore"):
+        between = np.where(a > b, a - b, b - a)  # the bits of a number without sign, however large
+    return between.view(f"u{a.dtype.itemsize}").astype(np.float64)
 
 
 def numpy_kind(array: Array) -> tuple[str, int]:

@@ -3,7 +3,8 @@
 The tangent near a pole, or the cosine of a large number, makes any error of its operand a thousand times as large: two
 right programs differ there by more than a tolerance for sums allows. How much more is measured: the inputs are rounded
 otherwise, as often as a tolerance allows, and what that changes, a result may be off by (a condition number by
-perturbation: Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 1.6)."""
+perturbation: Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 1.6). Integers made of rounded
+numbers, as their bits or cut off, may be as far apart as that makes them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import numpy as np
 from stepwell.errors import StepwellError
 from stepwell.ports import Array
 
-from .compare import ROUNDINGS, step_of
+from .compare import ROUNDINGS, distance, step_of
 
 TIMES = 8
 
@@ -33,7 +34,7 @@ def nudged(value: Any, random: np.random.Generator, step: float = 0.0) -> Any:
 
 def slack_of(results: Sequence[Any], again: Callable[[np.random.Generator], Sequence[Any]]) -> list[Array | None]:
     """How far each result moves when it is computed `again` of nudged inputs; None where that says nothing: it is no
-    array of floats, has another size then, or cannot be computed."""
+    array of numbers, has another size then, or cannot be computed."""
     slack: list[Array | None] = [None] * len(results)
     for seed in range(TIMES):
         try:
@@ -41,10 +42,10 @@ def slack_of(results: Sequence[Any], again: Callable[[np.random.Generator], Sequ
         except StepwellError:
             continue
         for n, (result, other) in enumerate(zip(results, others, strict=False)):  # lists may have other lengths
-            if not isinstance(result, np.ndarray) or result.dtype.kind not in "fV" or result.shape != other.shape:
+            if not isinstance(result, np.ndarray) or result.dtype.kind not in "fViub" or result.shape != other.shape:
                 continue
             with np.errstate(all="ignore"):
-                moved = np.nan_to_num(np.abs(other.astype(np.float64) - result.astype(np.float64)), posinf=0.0)
+                moved = np.nan_to_num(distance(result, other), posinf=0.0)
             known = slack[n]
             slack[n] = moved if known is None else np.maximum(known, moved)
     return slack

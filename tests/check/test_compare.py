@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stepwell.check import difference
-from stepwell.check.compare import Arithmetic
+from stepwell.check.compare import Arithmetic, distance
 
 ONES = np.ones(4, np.float32)
 
@@ -35,6 +35,20 @@ def test_integers_are_compared_exactly_whatever_their_sign() -> None:
     a = np.array([200, 1], np.uint8)
     assert difference(a, a.view(np.int8), Arithmetic(1)) is None
     assert difference(a, a + np.uint8(1), Arithmetic(1000)) == "2 of 2 elements differ"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "apart"),
+    [
+        (np.array([-128, 127], np.int8), np.array([127, -128], np.int8), [255, 255]),
+        (np.array(-(2**63)), np.array(2**63 - 1), 2.0**64),
+        (np.array([1, 2], np.uint8), np.array([-1, 2], np.int8), [254, 0]),
+        (np.array([True, False]), np.array([False, False]), [1, 0]),
+        (np.array([1.5], np.float16), np.array([-0.5], np.float16), [2]),
+    ],
+)
+def test_distances(a: np.ndarray, b: np.ndarray, apart: object) -> None:  # type: ignore[type-arg]
+    np.testing.assert_array_equal(distance(a, b), apart)
 
 
 def test_special_values_at_the_same_places_agree() -> None:

@@ -47,9 +47,22 @@ def test_a_result_may_be_off_by_what_roundings_make_of_it() -> None:
     assert difference(result, off + np.array([0, 1, 0]), Arithmetic(1), slack) is not None
 
 
-def test_results_of_other_kinds_have_no_slack() -> None:
+def test_integers_made_of_rounded_numbers_may_be_off_by_what_roundings_make_of_them() -> None:
+    """The bits of a float, and a float just below an integer that is cut off; another one stays what it is."""
+    x = np.array([0.3, 2.5, 3 - 1e-7], np.float32)
+    for made, off in ((lambda x: x.view(np.int32), [3, -2, 1]), (lambda x: x.astype(np.int64), [0, 0, 1])):
+        result = made(x)
+        (slack,) = slack_of([result], lambda random, made=made: [made(nudged(x, random))])
+        other = result + np.array(off, result.dtype)
+        assert difference(result, other, Arithmetic(1)) is not None
+        assert difference(result, other, Arithmetic(1), slack) is None
+        assert difference(result, other + np.array([0, 100, 0], result.dtype), Arithmetic(1), slack) is not None
+
+
+def test_results_that_stay_or_have_no_place_in_others_have_no_slack() -> None:
     found = slack_of([np.arange(3), None, np.ones(2)], lambda random: [np.arange(3), None, np.ones(3)])
-    assert found == [None, None, None]
+    assert found[0] is not None and not found[0].any()
+    assert found[1:] == [None, None]
 
 
 def test_what_fails_on_nudged_inputs_has_no_slack() -> None:

@@ -256,6 +256,12 @@ def _is_wide(use: Use) -> bool:
     return use.arrays[0].dtype.kind in "iu" and bool(np.any(np.abs(use.arrays[0].astype(np.float64)) >= 2**53))
 
 
+def _squares_overflow(use: Use) -> bool:
+    """Whether the sum of all squares is beyond the type of the integers."""
+    x = use.arrays[0]
+    return x.dtype.kind in "iu" and sum(int(value) ** 2 for value in x.reshape(-1)) > np.iinfo(x.dtype).max
+
+
 def _underflows(use: Use) -> bool:
     """Whether a softmax of floats comes near the least number of its type."""
     wide = use.arrays[0].astype(np.float64)
@@ -346,6 +352,7 @@ KNOWN: tuple[Known, ...] = (
           lambda use: use.attributes.get("ceil_mode") == 1),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
           lambda use: use.arrays[0].dtype.kind in "iu"),
+    Known(REFERENCE, ("ReduceL2",), "squares integers in their type, where they overflow", _squares_overflow),
     *(Known(who, ("MaxPool",), "takes another number than -infinity for the largest of nothing but padding",
             _has_windows_of_padding) for who in (REFERENCE, ONNXRUNTIME)),
     Known(REFERENCE, ("MaxPool",), "numbers places within a batch or a channel", lambda use: use.outputs > 1),
