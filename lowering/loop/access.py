@@ -1,5 +1,5 @@
-"""Loads and stores at linear indices: a vector where the lanes are neighbours, a scalar where they agree, else lane by
-lane. Loads of one place are made once per `Memory`."""
+"""Loads and stores at linear indices: a vector where the lanes are neighbours, a scalar where they agree, shuffled
+vectors where they are near each other, else lane by lane. Loads of one place are made once per `Memory`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stepwell.ir.builder import Builder
 from stepwell.ir.core import BlockArgument, Value
 from stepwell.ir.types import VectorType
 from stepwell.lowering.loop.index import IndexBuilder, LinearIndex
+from stepwell.lowering.loop.near_lanes import Window
 
 Mask = Value | int | None
 
@@ -52,15 +53,23 @@ class Memory:
     ) -> Value:
         factors = [place.lane_factor for place in places]
         if not any(factors):
-            return self.builder.insert(buffer.LoadOp(memory, [place.value() for place in places])).result
+            return self._element(memory, places)
         if not neighbours(memory, factors):
             return self._lane_by_lane(memory, map_, indices, mask)
+        if mask is None or self._is_whole(memory, places[-1]):
+            return self._vector(memory, places, None)
+        return self._vector(memory, places, self.mask(mask))
+
+    def _element(self, memory: Value, places: Sequence[LinearIndex]) -> Value:
+        return self.builder.insert(buffer.LoadOp(memory, [place.value() for place in places])).result
+
+    def _vector(self, memory: Value, places: Sequence[LinearIndex], mask: Value | None) -> Value:
         type_ = VectorType((self.lanes,), memref_type(memory).element)
         index = [place.value() for place in places]
-        if mask is None or self._is_whole(memory, places[-1]):
+        if mask is None:
             return self.builder.insert(vector.LoadOp(memory, index, result_types=[type_])).result
         nothing = self.builder.insert(arith.constant(0, type_)).result
-        return self.builder.insert(vector.MaskedLoadOp(memory, index, self.mask(mask), nothing)).result
+        return self.builder.insert(vector.MaskedLoadOp(memory, index, mask, nothing)).result
 
     def _is_whole(self, memory: Value, last: LinearIndex) -> bool:
         """Whether all lanes of a vector exist in memory, and in all of them something that was computed before: in the
@@ -70,14 +79,51 @@ class Memory:
 
     def _lane_by_lane(self, memory: Value, map_: AffineMap, indices: Sequence[LinearIndex], mask: Mask) -> Value:
         """Lanes without an element repeat the last one that exists."""
-        index = self.index
-        found = []
-        for lane in range(self.lanes):
-            at = [_at_lane(index, form, lane, mask) for form in indices]
-            places = self.places(map_, at)
-            found.append(self.builder.insert(buffer.LoadOp(memory, [place.value() for place in places])).result)
+        exists = mask - 1 if isinstance(mask, int) else self.lanes - 1
+        window = Window.of(memory, [self.places(map_, [form.at_lane(min(lane, exists)) for form in indices])
+                                    for lane in range(self.lanes)])  # fmt: skip
+        if window is not None:
+            return self._shuffled(window, mask if isinstance(mask, Value) else None)
+        at = [[_at_lane(self.index, form, lane, mask) for form in indices] for lane in range(self.lanes)]
+        lanes = [self.places(map_, forms) for forms in at]
+        found = [self._element(memory, places) for places in lanes]
         type_ = VectorType((self.lanes,), memref_type(memory).element)
         return self.builder.insert(vector.FromElementsOp(found, result_types=[type_])).result
+
+    def _shuffled(self, window: Window, count: Value | None) -> Value:
+        """The lanes out of the vectors of a window, which other windows may share; only the first `count` lanes
+        exist."""
+        if window.size == 1:
+            return self.in_lanes(self._element(window.memory, window.at(0)))
+        parts = window.parts(self.lanes, whole=count is not None)
+        vectors = [self._part(window, start, count) for start in parts]
+        made = vectors[0]
+        for other, order in zip(vectors[1:] or vectors, window.orders(parts), strict=True):
+            made = self.builder.insert(vector.ShuffleOp(made, other, mask=order)).result
+        return made
+
+    def _part(self, window: Window, start: int, count: Value | None) -> Value:
+        """One vector of a window. No element is loaded that may lie outside of the memory."""
+        mask: Value | None = None
+        if count is not None:
+            mask = self._mask_of(window.readers(start), count)
+        elif window.size < self.lanes and not window.holds(self.lanes):
+            mask = self.mask(window.size)
+        places = window.at(start)
+        key = (window.memory, tuple(place.key for place in places), mask)
+        if key not in self._loaded:
+            self._loaded[key] = self._vector(window.memory, places, mask)
+        return self._loaded[key]
+
+    def _mask_of(self, readers: Sequence[int], count: Value) -> Value:
+        """The mask of the elements that lanes read, of which so many exist; `readers` are the first that read each."""
+        key = (tuple(readers), count)
+        if key not in self._masks:
+            type_ = vector.index_vector(self.lanes)
+            lanes = self.builder.insert(arith.lanes_constant(readers, type_)).result
+            counts = self.builder.insert(vector.BroadcastOp(count, result_types=[type_])).result
+            self._masks[key] = self.builder.insert(arith.CmpIOp(lanes, counts, predicate="slt")).result
+        return self._masks[key]
 
     def mask(self, count: Value | int) -> Value:
         """The mask of the leading `count` lanes."""

@@ -22,6 +22,7 @@ from stepwell.ir.dims import Dim
 from stepwell.ir.passes import PassContext
 from stepwell.ir.types import TensorType, numpy_dtype
 from stepwell.lowering.graph.dce import DeadCode
+from stepwell.lowering.tensor.affine_reads import plain_copy
 from stepwell.lowering.tensor.candidates import candidates
 from stepwell.lowering.tensor.canonical import structure
 from stepwell.lowering.tensor.collapse import CollapseDims
@@ -80,16 +81,19 @@ class Predictions:
             )
         return self._ops[key]
 
-    def of_copy(self, type_: TensorType, source: Layout, target: Layout) -> float:
-        """Cycles of the kernels that bring a value from one layout into another."""
-        if source == target:
+    def of_copy(self, type_: TensorType, source: Layout, target: Layout, has_border: bool = False) -> float:
+        """Cycles of the kernels that bring a value from one layout into another, or to a place with a border."""
+        if source == target and not has_border:
             return 0.0
         key = (type_, source, target)
         if key not in self._ops:
             function = FuncOp.declare("main", [in_blocks(type_, source)])
             builder = Builder.at_end(function.entry)
-            given = as_plain(builder, function.arguments[0], type_, source)
-            module = _returning(function, packed(given, target))
+            (x,) = function.arguments
+            if source == target:
+                module = _returning(function, builder.insert(plain_copy(x)).results[0])
+            else:
+                module = _returning(function, packed(as_plain(builder, x, type_, source), target))
             self._ops[key] = sum(map(self._of_kernel, self._lowered(module)))
         return self._ops[key]
 

@@ -10,6 +10,8 @@ from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.dims import Dim
 
 Sizes = Sequence[Dim | None]
+FAR = 1 << 10  # a multiple of the numbers of lanes
+MOST_VECTORS = 8  # that are loaded for one whose lanes lie apart
 
 
 def dims_through(
@@ -110,3 +112,22 @@ def window_dims(op: GenericOp) -> set[int]:
         if form is not None and len(form[0]) > 1 and all(op.iterators[d] == "parallel" for d in form[0]):
             found |= form[0].keys()
     return found
+
+
+def most_vectors(lanes: int) -> int:
+    """How many vectors are loaded for one whose lanes lie apart; beyond, loading each lane alone takes no longer."""
+    return min(MOST_VECTORS, max(1, lanes // 2))
+
+
+def stride_of_lanes(map_: AffineMap, d: int) -> int | None:
+    """How far neighbours along a dim lie apart on a tensor's last axis, rounded up; None where they do not lie along it
+    alone.
+
+    (i, j) -> (i, 2 * j): 2 along j; (i) -> (n - i): 1; (i) -> (i floordiv 2): 1; (i, j) -> (j, i): None along j"""
+    if not map_.results or any(d in place.dims for place in map_.results[:-1]) or d not in map_.results[-1].dims:
+        return None
+    last = map_.results[-1]
+    if last.remainder is not None:
+        return None
+    first, far = (last.evaluate([at if other == d else 0 for other in range(map_.num_dims)], ()) for at in (0, FAR))
+    return -(-abs(int(far) - int(first)) // FAR)

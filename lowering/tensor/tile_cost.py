@@ -16,6 +16,7 @@ import attrs
 from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.ir.affine import AffineMap
 from stepwell.lowering.tensor.machine import Machine
+from stepwell.lowering.tensor.maps import most_vectors, stride_of_lanes
 from stepwell.lowering.tensor.stage_work import Access, StageWork
 
 LINE = 64  # bytes of a cache line
@@ -142,8 +143,9 @@ def _loads_of(access: Access, tile: Tile, machine: Machine, turns: bool) -> tupl
     if access.is_contiguous(tile.vector):
         crosses = not access.is_constant and crosses_lines(access.map, tile)
         return places * (1 + machine.vector_bytes / LINE if crosses else 1), 0, held
-    moved, shuffled = _in_squares(access, tile, places) if turns else _lane_by_lane(tile, places)
-    return moved, shuffled, held
+    if turns and _rows_of_squares(access, tile):
+        return *_in_squares(access, tile, places), held
+    return *_of_neighbours(access, tile, places, machine), held
 
 
 def _in_squares(access: Access, tile: Tile, vectors: float) -> tuple[float, float]:
@@ -154,6 +156,19 @@ def _in_squares(access: Access, tile: Tile, vectors: float) -> tuple[float, floa
         return _lane_by_lane(tile, vectors)
     lines = vectors / rows * -(-rows // tile.lanes) * tile.lanes
     return lines, lines * math.log2(tile.lanes)
+
+
+def _of_neighbours(access: Access, tile: Tile, vectors: float, machine: Machine) -> tuple[float, float]:
+    """(loads, shuffles) of vectors whose lanes lie a few elements apart: out of the vectors that hold them all, which
+    places between two lanes share."""
+    strides = [stride_of_lanes(map_, tile.vector) for map_ in access.maps]
+    stride = max((n for n in strides if n is not None), default=0)
+    if None in strides or stride > most_vectors(tile.lanes):
+        return _lane_by_lane(tile, vectors)
+    shared = [AffineMap(map_.num_dims, 0, (*map_.results[:-1], map_.results[-1] // stride)) for map_ in access.maps]
+    loads = tile.places(*shared) * stride
+    crosses = crosses_lines(access.map, tile)
+    return loads * (1 + machine.vector_bytes / LINE if crosses else 1), vectors * max(1, stride - 1)
 
 
 def _lane_by_lane(tile: Tile, vectors: float) -> tuple[float, float]:

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Set
 import attrs
 
 from stepwell.dialects.schedule import LoopSpec, ScheduleAttr
-from stepwell.dialects.tensor import tensor_type
+from stepwell.dialects.tensor import GenericOp, tensor_type
 from stepwell.ir.affine_expr import DIM, FLOORDIV, MOD, AffineExpr
 from stepwell.ir.types import FloatType
 from stepwell.lowering.precision import is_strict
 from stepwell.lowering.tensor.choose import Ranked, ranked
+from stepwell.lowering.tensor.layout import is_copy
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import window_dims
 from stepwell.lowering.tensor.register import RegisterTile, register_tiles
@@ -80,10 +81,19 @@ def _map(space: Space, vector: int, lanes: int) -> ScheduleAttr:
         loops = _outer_loops(space, GRAIN_ELEMENTS, tile)
         return ScheduleAttr(tuple(loops), tuple((space.names[d], lanes) for d in tile), space.names[vector], lanes)
     shared = shared_reads(space, vector)
-    vectors = 1 if shared else max(1, min(4, space.sizes[vector] // lanes))
+    vectors = max(1, min(_vectors_of_a_map(space, shared), space.sizes[vector] // lanes))
     tile = {**shared, vector: vectors * lanes}
     loops = _outer_loops(space, GRAIN_ELEMENTS, tile)
     return ScheduleAttr(tuple(loops), tuple((space.names[d], n) for d, n in tile.items()), space.names[vector], lanes)
+
+
+def _vectors_of_a_map(space: Space, shared: Mapping[int, int]) -> int:
+    """Vectors next to each other, at most: several points of what shares its reads are as many, but for copies, which
+    need no registers in between."""
+    if not shared:
+        return 4
+    copies = is_copy(space.op) and not isinstance(space.op.inputs[0].defining_op, GenericOp)
+    return min(4, MOST_POINTS // math.prod(shared.values())) if copies else 1
 
 
 def shared_reads(space: Space, vector: int) -> dict[int, int]:

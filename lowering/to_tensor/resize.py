@@ -87,7 +87,7 @@ def _nearest(c: Conversion, op: ResizeOp, x: Value, result: TensorType, axes: Se
     tables: dict[int, Value] = {}
     for plan in axes:
         if plan.known is None:
-            exprs[plan.axis] = None
+            exprs[plan.axis] = repeated_places(plan, op.rounding)
             continue
         at = coordinates_at(plan.known, op.coordinates)
         found = np.clip(nearest(at, op.rounding), 0, max(plan.known.size - 1, 0))
@@ -97,7 +97,7 @@ def _nearest(c: Conversion, op: ResizeOp, x: Value, result: TensorType, axes: Se
     known = [expr for expr in exprs if expr is not None]
     if len(known) == result.rank:
         return moved(c, result, inputs=[x], maps=[known])
-    computed = {plan.axis: plan for plan in axes if plan.known is None}
+    computed = {plan.axis: plan for plan in axes if plan.known is None and exprs[plan.axis] is None}
 
     def body(p: Places, *args: Value) -> Value:
         found, (source, *regions) = args[: len(tables)], args[len(tables) :]
@@ -127,6 +127,20 @@ def affine_places(how: AxisResize, op: ResizeOp, found: Array, axis: int) -> Aff
     number = dim(axis) * int(slope * below) + int(offset * below)
     expr = rounded_quotient(number, below, op.rounding)
     return expr if all(expr.evaluate([x] * (axis + 1), ()) == place for x, place in enumerate(found)) else None
+
+
+def repeated_places(plan: AxisPlan, rounding: str) -> AffineExpr | None:
+    """The nearest places along an axis of unknown size that gets a whole number of times as many elements, where
+    clamping them changes nothing: with f(x + times) = f(x) + 1, that is where f(-1) < 0 <= f(0)."""
+    a, b, below = plan.quotient() if plan.region is None else (None, None, None)
+    if not (isinstance(a, int) and isinstance(b, int) and isinstance(below, int)) or a < 1 or below % a:
+        return None
+    times = below // a
+    if times < 2 or plan.new_size != plan.size * times:
+        return None
+    expr = rounded_quotient(dim(plan.axis) * a + b, below, rounding)
+    before, first = (expr.evaluate([x] * (plan.axis + 1), ()) for x in (-1, 0))
+    return expr if before < 0 <= first else None
 
 
 def rounded_quotient(number: AffineExpr, below: int, rounding: str) -> AffineExpr:

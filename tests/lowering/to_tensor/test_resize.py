@@ -9,6 +9,7 @@ import pytest
 
 from stepwell.dialects.graph.resize import COORDINATES, ROUNDINGS, ResizeOp
 from stepwell.dialects.graph.shape import ShapeOp
+from stepwell.dialects.tensor import GenericOp, ReadOp
 from stepwell.ir.types import F16, F64, SI32, IntegerType, Signedness, Type, numpy_dtype
 from tests.lowering.to_tensor.descent import M, N, check, constant, counted, ints, tensor
 
@@ -33,6 +34,26 @@ def test_nearest(coordinates: str, rounding: str) -> None:
         check([tensor(N, M, 2)], by_scales(*scales, **options), counted(3, 5, 2), deep=scales[0] == 2.0)
     check([tensor(N, 5), tensor(M, 7)], lambda x, y: to_sizes_of_the_other(x, y, **options), counted(3, 5),
           counted(4, 7), deep=False)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scale", "coordinates", "rounding", "place"),
+    [
+        (2.0, "asymmetric", "floor", "d0 floordiv 2"),
+        (3.0, "half_pixel", "floor", None),  # the first would be at -1
+        (3.0, "half_pixel", "round_prefer_floor", "d0 floordiv 3"),
+        (2.0, "asymmetric", "round_prefer_ceil", None),  # the last would be behind the end
+        (1.5, "asymmetric", "floor", None),
+    ],
+)
+def test_elements_that_are_repeated_have_affine_places(
+    scale: float, coordinates: str, rounding: str, place: str | None
+) -> None:
+    options = {"mode": "nearest", "coordinates": coordinates, "rounding": rounding}
+    module = check([tensor(N, 2)], by_scales(scale, 1.0, **options), counted(5, 2), deep=False)
+    (copy,) = [op for op in module.walk_of(GenericOp) if len(op.names) == 2]
+    assert any(True for _ in copy.walk_of(ReadOp)) == (place is None)
+    assert place is None or str(copy.input_maps[0]) == f"(d0, d1) -> ({place}, d1)"
 
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
