@@ -34,6 +34,7 @@ from stepwell.errors import PassError
 from stepwell.ir.attributes import ArrayAttr, DenseArrayAttr, DictAttr, StringAttr, UnitAttr
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
+from stepwell.ir.dim_poly import TooLarge
 from stepwell.ir.dims import Dim, free_symbols
 from stepwell.ir.parser import Parser
 from stepwell.ir.passes import Pass, PassContext
@@ -260,7 +261,8 @@ def type_from_text(text: str) -> Type:
 
 
 def buffer_bytes(alloc: buffer.AllocOp) -> Dim:
-    """The size of a buffer in bytes. Raises PassError where its open dims are described nowhere."""
+    """The size of a buffer in bytes. Raises PassError where its open dims are described nowhere, or their product
+    grows too large."""
     memory = buffer.memref_type(alloc.result)
     described = alloc.attributes.get("sw.tensor")
     shape: Sequence[Dim] = memory.shape
@@ -270,8 +272,12 @@ def buffer_bytes(alloc: buffer.AllocOp) -> Dim:
             raise PassError(f"{alloc.op_name} of {memory} needs its tensor type in the attribute 'sw.tensor'")
         shape = type_.shape
     size: Dim = numpy_dtype(memory).itemsize
-    for dim in shape:
-        size = size * dim
+    try:
+        for dim in shape:
+            size = size * dim
+    except TooLarge as error:
+        sizes = ", ".join(map(str, shape))
+        raise PassError(f"{alloc.loc.label or 'a buffer'}: the bytes of a result of sizes {sizes}: {error}") from error
     return size
 
 

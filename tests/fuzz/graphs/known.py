@@ -274,6 +274,13 @@ def _is_not_finite(use: Use) -> bool:
     return is_float(use.arrays[0]) and not np.isfinite(use.arrays[0].astype(np.float64)).all()
 
 
+def _multiplies_by_one_zero(use: Use) -> bool:
+    """Whether there is a matrix of one 0, and a number that is not finite."""
+    floats = [array.astype(np.float64) for array in use.arrays if is_float(array)]
+    zero = any(array.shape[-2:] == (1, 1) and not array.all() for array in floats)
+    return zero and not all(np.isfinite(array).all() for array in floats)
+
+
 def _is_held_by_no_integer(use: Use) -> bool:
     """Whether a cast to integers meets a number that their type does not have."""
     to = helper.tensor_dtype_to_np_dtype(use.attributes["to"]) if "to" in use.attributes else use.arrays[1].dtype
@@ -359,7 +366,7 @@ KNOWN: tuple[Known, ...] = (
     Known(REFERENCE, ("RNN", "GRU", "LSTM"), "goes on beyond the lengths of sequences",
           lambda use: any(array.dtype == np.int32 for array in use.arrays)),
     Known(REFERENCE, ("RNN", "GRU", "LSTM", "Gemm", "MatMul"), "takes a product with a matrix of one 0 for 0",
-          lambda use: _is_not_finite(use) and any(array.shape[-2:] == (1, 1) for array in use.arrays)),
+          _multiplies_by_one_zero),
     Known(REFERENCE, ("ConvTranspose",), "adds the bias of the first group to all",
           lambda use: use.attributes.get("group", 1) > 1 and len(use.arrays) == 3),
     Known(REFERENCE, ("HardSwish",), "takes a sixth that is rounded to f32",

@@ -160,6 +160,24 @@ def test_a_symbol_that_no_argument_has_is_an_error() -> None:
         planned(module(text))
 
 
+def test_a_size_that_grows_too_large_is_told_with_the_node() -> None:
+    """(a0 + b0) * (a1 + b1) * ..: twice as many terms with each"""
+    sums = [f"a{n} + b{n}" for n in range(11)]
+    shape = "?x" * len(sums) + "f32"
+    names = ", ".join(f'"{text}"' for text in sums)
+    type_ = f"tensor<{shape}, #graph.shape<[{names}]>>".replace('"', '\\"')
+    text = f"""builtin.module {{
+      func.func @main(%n: index) {{
+        %a = buffer.alloc({", ".join(["%n"] * len(sums))}) {{sw.tensor = "{type_}"}} : memref<{shape}> loc("Sum_7")
+        %z = arith.constant 0 : index
+        %x = buffer.load %a[{", ".join(["%z"] * len(sums))}] : memref<{shape}>
+        func.return
+      }}
+    }}"""
+    with pytest.raises(PassError, match=r"Sum_7: the bytes of a result of sizes a0 \+ b0, .* grows beyond"):
+        planned(module(text))
+
+
 BY_DATA = """
 builtin.module {
   KERNELS
