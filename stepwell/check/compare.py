@@ -82,13 +82,16 @@ def difference(a: Array, b: Array, arithmetic: Arithmetic, slack: Array | None =
 
 
 def distance(a: Array, b: Array) -> Array:
-    """How far apart the elements of two arrays are, in f64: of integers the number between them, of bools 1 or 0."""
-    if a.dtype.kind not in "iu":
+    """How far apart the elements of two arrays are, in f64: of integers the number between them; of what is no number 0
+    or 1."""
+    if a.dtype.kind in "iu":
+        b = b.view(a.dtype)
+        with np.errstate(over="ignore"):
+            between = np.where(a > b, a - b, b - a)  # the bits of a number without sign, however large
+        return between.view(f"u{a.dtype.itemsize}").astype(np.float64)
+    if a.dtype.kind in "fV":
         return np.abs(b.astype(np.float64) - a.astype(np.float64))
-    b = b.view(a.dtype)
-    with np.errstate(over="ignore"):
-        between = np.where(a > b, a - b, b - a)  # the bits of a number without sign, however large
-    return between.view(f"u{a.dtype.itemsize}").astype(np.float64)
+    return np.asarray(a != b, np.float64)
 
 
 def numpy_kind(array: Array) -> tuple[str, int]:

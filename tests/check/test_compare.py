@@ -44,6 +44,7 @@ def test_integers_are_compared_exactly_whatever_their_sign() -> None:
         (np.array(-(2**63)), np.array(2**63 - 1), 2.0**64),
         (np.array([1, 2], np.uint8), np.array([-1, 2], np.int8), [254, 0]),
         (np.array([True, False]), np.array([False, False]), [1, 0]),
+        (np.array(["stop", "!"], object), np.array(["stop", "?"], object), [0, 1]),
         (np.array([1.5], np.float16), np.array([-0.5], np.float16), [2]),
     ],
 )
