@@ -120,14 +120,14 @@ def most_vectors(lanes: int) -> int:
 
 
 def stride_of_lanes(map_: AffineMap, d: int) -> int | None:
-    """How far neighbours along a dim lie apart on a tensor's last axis, rounded up; None where they do not lie along it
-    alone.
+    """How far neighbours along a dim lie apart on a tensor's last axis, rounded up, at least 1; None where they do not
+    lie along it alone.
 
-    (i, j) -> (i, 2 * j): 2 along j; (i) -> (n - i): 1; (i) -> (i floordiv 2): 1; (i, j) -> (j, i): None along j"""
+    (i, j) -> (i, 2 * j): 2 along j; (i) -> (9 - i): 1; (i) -> (i floordiv 2): 1; (i, j) -> (j, i): None along j"""
     if not map_.results or any(d in place.dims for place in map_.results[:-1]) or d not in map_.results[-1].dims:
         return None
     last = map_.results[-1]
     if last.remainder is not None:
         return None
     first, far = (last.evaluate([at if other == d else 0 for other in range(map_.num_dims)], ()) for at in (0, FAR))
-    return -(-abs(int(far) - int(first)) // FAR)
+    return max(1, -(-abs(int(far) - int(first)) // FAR))

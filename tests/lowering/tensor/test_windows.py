@@ -6,11 +6,11 @@ import pytest
 
 from stepwell.dialects.tensor import GenericOp, KernelOp
 from stepwell.ir.affine import AffineMap
-from stepwell.ir.affine_expr import const, dim
+from stepwell.ir.affine_expr import AffineExpr, const, dim
 from stepwell.ir.core import Operation
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
-from stepwell.lowering.tensor.maps import dims_through, window_dims
+from stepwell.lowering.tensor.maps import dims_through, stride_of_lanes, window_dims
 from stepwell.lowering.tensor.schedule import Schedule
 from stepwell.lowering.tensor.space import Space
 from stepwell.lowering.tensor.split import SplitDims, displacements
@@ -139,3 +139,23 @@ def test_maps_that_only_look_alike_are_not(read: AffineMap, sizes: tuple[int | N
 
 def test_a_space_has_the_vector_along_the_window() -> None:
     assert Space.of(generic_of(32, 64, 8)).vector_dim(8) == 1
+
+
+@pytest.mark.parametrize(
+    ("places", "stride"),
+    [
+        ([dim(0), 2 * dim(1) + dim(2)], 2),
+        ([dim(0), -3 * dim(1) + 60], 3),
+        ([dim(0), dim(1) // 2], 1),
+        ([dim(0), 3 * dim(1) // 2], 2),
+        ([dim(0), dim(1) // 4096], 1),
+        ([dim(1), dim(0)], None),
+        ([dim(1), 2 * dim(1)], None),
+        ([dim(0), dim(2)], None),
+        ([dim(1) // 24, dim(1) % 24], None),
+        ([dim(0), dim(1) % 24], None),
+        ([], None),
+    ],
+)
+def test_strides_of_lanes(places: list[AffineExpr], stride: int | None) -> None:
+    assert stride_of_lanes(AffineMap(3, 0, places), 1) == stride
