@@ -17,7 +17,15 @@ from stepwell.ir.types import FloatType, Type, bit_width
 
 from .function import FunctionEmitter, emits
 from .narrow import compute_type, is_narrow, narrowed, rounded_to_odd, widened
-from .types import element_literal, lane_count, lanes_literal, register_type, vector_of
+from .types import (
+    element_literal,
+    float_literal,
+    integer_literal,
+    lane_count,
+    lanes_literal,
+    register_type,
+    vector_of,
+)
 
 _PLAIN = {arith.AddFOp: "fadd", arith.SubFOp: "fsub", arith.MulFOp: "fmul", arith.DivFOp: "fdiv", arith.RemFOp: "frem"}
 _TWO_OPERANDS = {arith.MaxNumFOp: "maxnum", arith.MinNumFOp: "minnum"}
@@ -252,12 +260,31 @@ def from_integer(e: FunctionEmitter, op: arith.CastOp) -> None:
 @emits(arith.FPToSIOp, arith.FPToUIOp)
 def to_integer(e: FunctionEmitter, op: arith.CastOp) -> None:
     """Rounds to zero; out of range it gives the nearest integer there is, for NaN 0."""
-    source, target = compute_type(op.value.type), register_type(op.result.type)
-    lanes = lane_count(op.result.type)
     kind = "fptosi" if isinstance(op, arith.FPToSIOp) else "fptoui"
-    ending = f"{'' if lanes is None else f'v{lanes}'}i{bit_width(op.result.type)}"
-    name = f"llvm.{kind}.sat.{ending}.{_short(op.value.type)}"
-    e.bind(op.result, e.intrinsic(name, target, (source, _operand(e, op.value))))
+    source, target, x = compute_type(op.value.type), register_type(op.result.type), _operand(e, op.value)
+    if lane_count(op.result.type) is None:
+        name = f"llvm.{kind}.sat.i{bit_width(op.result.type)}.{_short(op.value.type)}"
+        e.bind(op.result, e.intrinsic(name, target, (source, x)))
+    else:
+        e.bind(op.result, _lanes_to_integers(e, op, kind, x))
+
+
+def _lanes_to_integers(e: FunctionEmitter, op: arith.CastOp, kind: str, x: str) -> str:
+    """The instruction where it is defined, and the bounds elsewhere: LLVM takes vectors apart for the intrinsics. Both
+    bounds of what is converted are 0 or powers of two, exact in float and double."""
+    source, target, bits = compute_type(op.value.type), register_type(op.result.type), bit_width(op.result.type)
+    least, beyond = (-(1 << (bits - 1)), 1 << (bits - 1)) if kind == "fptosi" else (0, 1 << bits)
+    scalar = "double" if bit_width(op.value.type) == 64 else "float"
+    low, high, zero = (f"splat ({scalar} {float_literal(float(edge), 64)})" for edge in (least, beyond, 0))
+    below, above = e.emit(f"fcmp olt {source} {x}, {low}"), e.emit(f"fcmp oge {source} {x}, {high}")
+    mask = f"<{lane_count(op.result.type)} x i1>"
+    inside = e.emit(f"and {mask} {e.emit(f'fcmp oge {source} {x}, {low}')}, {e.emit(f'fcmp olt {source} {x}, {high}')}")
+    held = e.emit(f"select {mask} {inside}, {source} {x}, {source} {zero}")
+    made = e.emit(f"{kind} {source} {held} to {target}")
+    for where, edge in ((above, beyond - 1), (below, least)):
+        bound = f"splat (i{bits} {integer_literal(edge, bits)})"
+        made = e.emit(f"select {mask} {where}, {target} {bound}, {target} {made}")
+    return made
 
 
 @emits(arith.ExtSIOp, arith.ExtUIOp, arith.TruncIOp, arith.IndexCastOp, arith.IndexCastUIOp)

@@ -410,7 +410,7 @@ KNOWN: tuple[Known, ...] = (
     *(Known(who, ("Resize", "Upsample"), "rounds places to f32", _is_between_elements)
       for who in (REFERENCE, ONNXRUNTIME)),
     Known(REFERENCE, ("Resize", "Upsample"), "multiplies what is not finite with the weight 0 of a neighbour",
-          lambda use: use.attributes.get("mode", b"nearest") != b"nearest" and _is_not_finite(use)),
+          _is_not_finite),
     Known(REFERENCE, ("Resize", "Upsample"), "computes integers in f64", _is_wide),
     *(Known(who, ("Shrink",), "computes integers in f64, and makes any integer of what it rounds up", _is_wide)
       for who in (REFERENCE, ONNXRUNTIME)),

@@ -214,6 +214,12 @@ class Expected:
     allowed: Array
     undecided: Array
 
+    def of(self, other: Array) -> Expected:
+        """The same of another engine's array: exactly that where it has another shape."""
+        if other.shape == self.array.shape:
+            return attrs.evolve(self, array=other)
+        return Expected(other, np.zeros(other.shape), np.zeros(other.shape, bool))
+
 
 class Oracle:
     """A model, evaluated node by node."""
@@ -236,13 +242,13 @@ class Oracle:
             given = {name: found[name] for name in node.reads}
             results = node.run(given)
             if numbers is not None and node.rounds(given, results):
-                results = self._moved(node, given, results, numbers, kind)
+                results = self._moved(node, given, results, numbers, kind, together=bool(seed))
             found.update(zip(node.writes, results, strict=True))
         return found
 
     def _moved(
         self, node: NodeOracle, given: Mapping[str, Array], results: Sequence[Array], numbers: np.random.Generator,
-        kind: str,
+        kind: str, *, together: bool,
     ) -> list[Array]:  # fmt: skip
         units = UNITS * accumulated(given, results) ** 0.5
         floats = [array.dtype for array in tensors_of((*given.values(), *results))
@@ -252,7 +258,7 @@ class Oracle:
             other = node.run({name: moved(array, step, numbers) for name, array in given.items()})
             return node.overflown(given, results, other)
         if node.node.op_type in OFF_BY_STEPS_OF_1:
-            return [_shifted(array, step, numbers) for array in results]
+            return [_shifted(array, step, numbers, together=together) for array in results]
         return [moved(array, step, numbers) for array in results]
 
     @property
@@ -278,9 +284,10 @@ class Oracle:
             return {}
 
 
-def _shifted(array: Array, step: float, numbers: np.random.Generator) -> Array:
-    """Moved by steps of 1, or of what is larger: all one way for the most part, so that 0 and 1e-32 become equal."""
-    signs = numbers.choice((-1.0, 1.0), array.shape if numbers.random() < 0.25 else ())
+def _shifted(array: Array, step: float, numbers: np.random.Generator, *, together: bool) -> Array:
+    """Moved by steps of 1, or of what is larger: `together` all one way, so that 0 and 1e-32 become equal, else each for
+    itself, so that equal ones differ."""
+    signs = numbers.choice((-1.0, 1.0), () if together else array.shape)
     wide = array.astype(np.float64)
     with np.errstate(all="ignore"):
         other = wide + signs * step * np.maximum(1.0, np.abs(wide))
