@@ -15,6 +15,7 @@ from stepwell.errors import IRError
 from stepwell.ir.core import Operation, Region, Value
 from stepwell.ir.types import DYNAMIC, INDEX, VectorType, element_of
 from stepwell.lowering.loop.access import neighbours
+from stepwell.lowering.loop.gather import Gather, gathers
 from stepwell.lowering.loop.index import IndexBuilder, LinearIndex, known_range
 
 
@@ -174,6 +175,9 @@ class ScalarCode:
         indices = [self._operand(i, mapping) for i in op.indices]
         if not any(isinstance(value.type, VectorType) for value in (*indices, otherwise)):
             return self._scalar_read(memory, indices, otherwise)
+        if gathers(memory, self.lanes):
+            inside = self._lanes_inside(memory, forms, indices)
+            return Gather(self.index, self.lanes).read(memory, indices, inside, otherwise)
         found = []
         for lane in range(self.lanes):
             at = [form.at_lane(lane).value() if form is not None else self._lane(value, lane)
@@ -181,6 +185,24 @@ class ScalarCode:
             found.append(self._scalar_read(memory, at, self._lane(otherwise, lane)))
         type_ = VectorType((self.lanes,), memref_type(memory).element)
         return self.builder.insert(vector.FromElementsOp(found, result_types=[type_])).result
+
+    def _lanes_inside(
+        self, memory: Value, forms: Sequence[LinearIndex | None], indices: Sequence[Value]
+    ) -> Value | None:
+        """The lanes whose places are in a buffer; None: all of them for certain."""
+        inside: Value | None = None
+        for axis, size in enumerate(memref_type(memory).shape):
+            form, value = forms[axis], indices[axis]
+            if _is_inside(value, size) or (form is not None and size != DYNAMIC and form.is_within(size)):
+                continue
+            limit = self._size(memory, axis)
+            fits = self._fits(value, self.broadcast(limit) if isinstance(value.type, VectorType) else limit)
+            inside = fits if inside is None else self._both(*self._alike(inside, fits))
+        return inside
+
+    def _alike(self, a: Value, b: Value) -> tuple[Value, Value]:
+        """Both in all lanes where one of them is."""
+        return (a, b) if a.type is b.type else (self.broadcast(a), self.broadcast(b))
 
     def _lane(self, value: Value, lane: int) -> Value:
         if not isinstance(value.type, VectorType):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from stepwell.dialects.graph.reduction import CumulativeOp
@@ -26,7 +27,8 @@ from stepwell.lowering.to_tensor.rules import (
 )
 from stepwell.lowering.to_tensor.scalars import Scalars
 
-SCAN_BLOCK = 32  # elements whose running results are formed one by one
+LEAST_BLOCK, MOST_OF_A_BLOCK = 4, 32  # elements whose running results are formed one by one
+TYPICAL_SIZE = 1024  # stands for a size that run time tells
 
 # The place that a step reads along the axis, and whether it counts (None: always).
 Place = tuple[Value, "Value | None"]
@@ -37,9 +39,9 @@ PlaceOf = Callable[[Scalars, list[Value], Value], Place]
 def cumulative(op: CumulativeOp, c: Conversion) -> Value:
     """graph.cumulative %x {axis = 1}  ->  t = totals of blocks of d1; p = running totals; p + running sums in blocks
 
-    An axis of n elements costs n * SCAN_BLOCK + (n / SCAN_BLOCK)^2 steps. In strict arithmetic each result is a sum of
-    its own, in order, which costs n^2. Of an axis that data tell, the elements before it and behind it are one dim
-    each."""
+    An axis of n elements in blocks of b costs n * b + (n / b)^2 steps, least for b^3 = 2 * n. In strict arithmetic each
+    result is a sum of its own, in order, which costs n^2. Of an axis that data tell, the elements before it and behind
+    it are one dim each."""
     result, x = signless(op.result.type), c.new(op.x)
     assert isinstance(result, TensorType)
     if op.where is None:
@@ -50,6 +52,12 @@ def cumulative(op: CumulativeOp, c: Conversion) -> Value:
     return reshaped(c, made, result.shape)
 
 
+def scan_block(size: Dim) -> int:
+    """The power of two nearest to the length of a block that costs least."""
+    best = math.log2(2 * (size if isinstance(size, int) else TYPICAL_SIZE) or 1) / 3
+    return min(max(1 << round(best), LEAST_BLOCK), MOST_OF_A_BLOCK)
+
+
 class BlockedScan:
     """The reductions that make up a cumulative op."""
 
@@ -57,23 +65,23 @@ class BlockedScan:
         self.c, self.op, self.result, self.axis = c, op, result, axis
         self.wide = result.with_element(accumulator_type(result.element))
         self.strict = is_strict(op)
+        self.block = 0
 
     def lower(self, x: Value) -> Value:
         """The running results."""
         result, axis = self.result, self.axis
         rank, size = result.rank, result.shape[axis]
-        if self.strict or (isinstance(size, int) and size <= SCAN_BLOCK):
+        block = self.block = scan_block(size)
+        if self.strict or (isinstance(size, int) and size <= 2 * block):
             made = self._reduce(x, self._with_axis(size), size, self._in_order)
             return made if made.type is result else map_generic(self.c, [made], result, lambda s, inner: inner)
-        count = ceildiv(size, SCAN_BLOCK)
-        blocks = self._with_axis(count)
-        totals = self._reduce(x, blocks, SCAN_BLOCK, self._in_block)
+        blocks = self._with_axis(ceildiv(size, block))
+        totals = self._reduce(x, blocks, block, self._in_block)
         before = self._reduce(totals, blocks, blocks.shape[axis], self._blocks_before)
-        blocked = self._with_axis(ceildiv(size, SCAN_BLOCK), SCAN_BLOCK)
-        inner = self._reduce(x, blocked, SCAN_BLOCK, self._in_block_order)
+        inner = self._reduce(x, self._with_axis(ceildiv(size, block), block), block, self._in_block_order)
         dims = [dim(n) for n in range(rank)]
-        block, within = dims[axis] // SCAN_BLOCK, dims[axis] % SCAN_BLOCK
-        maps = [[*dims[:axis], block, *dims[axis + 1 :]], [*dims[:axis], block, within, *dims[axis + 1 :]]]
+        own, within = dims[axis] // block, dims[axis] % block
+        maps = [[*dims[:axis], own, *dims[axis + 1 :]], [*dims[:axis], own, within, *dims[axis + 1 :]]]
         return map_generic(
             self.c, [before, inner], result, lambda s, a, b: COMBINE[self.op.kind](s, a, b, False),
             maps=[AffineMap(rank, 0, places) for places in maps],
@@ -117,7 +125,7 @@ class BlockedScan:
         return step, self._counts(s, step, own[0], exclusive=True)
 
     def _in_block(self, s: Scalars, own: list[Value], step: Value) -> Place:
-        return s.add(s.mul(own[0], s.constant(SCAN_BLOCK, INDEX)), step), None
+        return s.add(s.mul(own[0], s.constant(self.block, INDEX)), step), None
 
     def _in_block_order(self, s: Scalars, own: list[Value], step: Value) -> Place:
         place, _ = self._in_block(s, own, step)

@@ -285,8 +285,8 @@ class Oracle:
 
 
 def _shifted(array: Array, step: float, numbers: np.random.Generator, *, together: bool) -> Array:
-    """Moved by steps of 1, or of what is larger: `together` all one way, so that 0 and 1e-32 become equal, else each for
-    itself, so that equal ones differ."""
+    """Moved by steps of 1, or of what is larger: `together` all one way, so that 0 and 1e-32 become equal, or each
+    for itself, so that equal ones differ."""
     signs = numbers.choice((-1.0, 1.0), () if together else array.shape)
     wide = array.astype(np.float64)
     with np.errstate(all="ignore"):
