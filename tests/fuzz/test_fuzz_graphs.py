@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -120,6 +121,14 @@ def test_what_numpy_makes_of_one_zero(hidden: int, value: float, disputed: bool)
     """np.dot([[nan], [0]], [[0]]) is 0; with two columns it is NaN, as it should be."""
     arrays = [np.full((3, 2, 3), value), np.zeros((1, hidden, 3)), np.zeros((1, hidden, hidden))]
     assert any("one 0" in flaw.reason for flaw in flaws(Use("RNN", 7, {}, arrays), REFERENCE)) == disputed
+
+
+@pytest.mark.parametrize(("dtype", "size", "disputed"), [("bfloat16", 300, True), ("bfloat16", 200, False),
+                                                         ("float16", 300, False)])  # fmt: skip
+def test_what_sums_of_bf16_lose(dtype: str, size: int, disputed: bool) -> None:
+    """256 + 1 is 256 in bf16."""
+    x = np.ones(size, np.dtype(getattr(ml_dtypes, dtype, dtype)))
+    assert any("sums in bf16" in flaw.reason for flaw in flaws(Use("ReduceSum", 13, {}, [x]), REFERENCE)) == disputed
 
 
 def test_how_many_are_equal_may_hang_on_roundings() -> None:

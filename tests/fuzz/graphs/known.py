@@ -16,6 +16,14 @@ from tests.fuzz.graphs.values import Array, is_float
 
 REFERENCE, ONNXRUNTIME = "reference", "onnxruntime"
 
+# Operators that add up elements of an input.
+SUMMED = (
+    "BatchNormalization", "CumSum", "Einsum", "Gemm", "GlobalAveragePool", "GroupNormalization",
+    "InstanceNormalization", "LayerNormalization", "LpNormalization", "MatMul", "MeanVarianceNormalization",
+    "RMSNormalization", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceSum",
+    "ReduceSumSquare", "SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss",
+)  # fmt: skip
+
 
 @attrs.frozen
 class Use:
@@ -262,6 +270,11 @@ def _squares_overflow(use: Use) -> bool:
     return x.dtype.kind in "iu" and sum(int(value) ** 2 for value in x.reshape(-1)) > np.iinfo(x.dtype).max
 
 
+def _sums_many_in_bf16(use: Use) -> bool:
+    """Whether there are more bf16 numbers than one of them has steps: adding one to their sum may change nothing."""
+    return use.arrays[0].dtype.name == "bfloat16" and use.arrays[0].size > 2**8
+
+
 def _underflows(use: Use) -> bool:
     """Whether a softmax of floats comes near the least number of its type."""
     wide = use.arrays[0].astype(np.float64)
@@ -359,6 +372,7 @@ KNOWN: tuple[Known, ...] = (
           lambda use: use.attributes.get("ceil_mode") == 1),
     Known(REFERENCE, ("ReduceMean", "Mean"), "sums integers in f64, where they do not overflow",
           lambda use: use.arrays[0].dtype.kind in "iu"),
+    Known(REFERENCE, SUMMED, "sums in bf16, where small terms are lost", _sums_many_in_bf16),
     Known(REFERENCE, ("ReduceL2",), "squares integers in their type, where they overflow", _squares_overflow),
     *(Known(who, ("MaxPool",), "takes another number than -infinity for the largest of nothing but padding",
             _has_windows_of_padding) for who in (REFERENCE, ONNXRUNTIME)),
