@@ -131,6 +131,13 @@ def test_what_sums_of_bf16_lose(dtype: str, size: int, disputed: bool) -> None:
     assert any("sums in bf16" in flaw.reason for flaw in flaws(Use("ReduceSum", 13, {}, [x]), REFERENCE)) == disputed
 
 
+@pytest.mark.parametrize(("numbers", "exact"), [([3.0, -5.0, 0.25], True), ([0.1, 0.7, 1.3], False)])
+def test_products_in_f64_may_be_rounded(numbers: list[float], exact: bool) -> None:
+    oracle = Oracle(case_of("g (double[3] x) => (double[1] y) { y = ReduceProd(x) }").model)
+    (y,) = oracle.expected({"x": np.array(numbers)})
+    assert bool(y.allowed.any()) != exact
+
+
 def test_how_many_are_equal_may_hang_on_roundings() -> None:
     """The two halves of a window are equal but for roundings."""
     text = """<ir_version: 10, opset_import: ["": 22]> g () => (float[n] y) <int64 c = {16}>

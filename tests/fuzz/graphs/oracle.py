@@ -154,15 +154,16 @@ class NodeOracle:
         exact = self._exact(given)
         if exact is None:
             return True
-        return not all(np.array_equal(a.astype(np.float64), b, equal_nan=True)
+        return not all(np.array_equal(a.astype(b.dtype), b, equal_nan=True)
                        for a, b in zip(results, exact, strict=True))  # fmt: skip
 
     def _exact(self, given: Mapping[str, Array]) -> list[Array] | None:
-        """The results of arithmetic in f64."""
+        """The results of arithmetic in f64, of f64 in the widest floats that NumPy has."""
         if self.node.op_type not in ARITHMETIC:
             return None
+        wide = np.longdouble if any(a.dtype == np.float64 for a in given.values()) else np.float64
         try:
-            return self.run({name: a.astype(np.float64) if is_float(a) else a for name, a in given.items()})
+            return self.run({name: a.astype(wide) if is_float(a) else a for name, a in given.items()})
         except Unevaluated:
             return None
 
