@@ -95,7 +95,7 @@ class Memory:
         exist."""
         if window.size == 1:
             return self.in_lanes(self._element(window.memory, window.at(0)))
-        parts = window.parts(self.lanes, whole=count is not None)
+        parts = window.parts(whole=count is not None)
         vectors = [self._part(window, start, count) for start in parts]
         made = vectors[0]
         for other, order in zip(vectors[1:] or vectors, window.orders(parts), strict=True):

@@ -12,6 +12,7 @@ from stepwell.dialects.arith import constant_int
 from stepwell.dialects.buffer import memref_type
 from stepwell.ir.core import Value
 from stepwell.ir.types import DYNAMIC, FloatType, IntegerType, MemRefType, VectorType
+from stepwell.lowering.loop.access import Memory
 from stepwell.lowering.loop.index import IndexBuilder
 
 WIDTHS = (32, 64)  # bits of elements that are gathered
@@ -33,6 +34,7 @@ class Gather:
         self.index = index
         self.builder = index.builder
         self.lanes = lanes
+        self.access = Memory(index, lanes)
 
     def read(self, memory: Value, places: Sequence[Value], inside: Value | None, otherwise: Value) -> Value:
         """The elements at places along each axis, scalars or vectors, in the lanes `inside` (None: all); elsewhere
@@ -81,7 +83,4 @@ class Gather:
 
     def spread(self, value: Value) -> Value:
         """The value in all lanes."""
-        if isinstance(value.type, VectorType):
-            return value
-        type_ = VectorType((self.lanes,), value.type)
-        return self.builder.insert(vector.BroadcastOp(value, result_types=[type_])).result
+        return self.access.in_lanes(value)

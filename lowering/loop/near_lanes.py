@@ -72,9 +72,10 @@ class Window:
         elements = range(start, start + len(self.lanes))
         return [self.lanes.index(at) if at in self.lanes else len(self.lanes) for at in elements]
 
-    def parts(self, lanes: int, whole: bool) -> list[int]:
-        """Where the vectors that cover the window begin: one behind the other, or the last one so that it ends with the
-        window."""
+    def parts(self, whole: bool) -> list[int]:
+        """Where the vectors that cover the window begin: with `whole` one behind the other, else the last one such that
+        it ends with the window."""
+        lanes = len(self.lanes)
         starts = range(0, self.size, lanes)
         return [start if whole else max(0, min(start, self.size - lanes)) for start in starts]
 

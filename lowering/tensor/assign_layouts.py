@@ -28,7 +28,7 @@ from stepwell.lowering.tensor.layout_variants import Cuts, channel_dim, is_convo
 from stepwell.lowering.tensor.machine import Machine
 
 ROUNDS = 8  # of solutions for which copies are counted
-IN_STRIDES = 1.5  # of a convolution's cycles in planes by 2: 1.3 to 1.4, measured, and its rows join no other kernel's
+IN_STRIDES = 1.5  # of a convolution's cycles in planes by 2, whose rows join no other kernel's (docs/performance.md)
 Kept = tuple[Layout, ...]  # the layouts in which a value is there
 
 

@@ -65,13 +65,13 @@ class BlockedScan:
         self.c, self.op, self.result, self.axis = c, op, result, axis
         self.wide = result.with_element(accumulator_type(result.element))
         self.strict = is_strict(op)
-        self.block = 0
+        self.block = scan_block(result.shape[axis])
 
     def lower(self, x: Value) -> Value:
         """The running results."""
         result, axis = self.result, self.axis
         rank, size = result.rank, result.shape[axis]
-        block = self.block = scan_block(size)
+        block = self.block
         if self.strict or (isinstance(size, int) and size <= 2 * block):
             made = self._reduce(x, self._with_axis(size), size, self._in_order)
             return made if made.type is result else map_generic(self.c, [made], result, lambda s, inner: inner)
