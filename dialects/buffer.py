@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.errors import IRError
+from stepwell.errors import IRError, RuntimeError
 from stepwell.ir.attributes import ElementsAttr
 from stepwell.ir.attrkinds import ELEMENTS, INT
 from stepwell.ir.constraints import INDEX_TYPE, MEMREF, SCALAR_LIKE
@@ -418,9 +418,12 @@ class RebasedArray:
 
 
 def full_shape(type_: MemRefType, sizes: Sequence[Any]) -> tuple[int, ...]:
-    """The dims with the open ones filled in."""
+    """The dims with the open ones filled in. Raises RuntimeError for a negative one."""
     rest = iter(sizes)
-    return tuple(int(next(rest)) if dim == DYNAMIC else dim for dim in type_.shape)
+    shape = tuple(int(next(rest)) if dim == DYNAMIC else dim for dim in type_.shape)
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"a buffer of type {type_} would have the sizes {list(shape)}")
+    return shape
 
 
 def check_sizes(value: Value, sizes: Sequence[Value]) -> None:

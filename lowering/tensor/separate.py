@@ -7,9 +7,16 @@ return %x, %r, %r               ->  return copy(%x), %r, copy(%r)
 for { yield if { .. }, %r, %r } ->  for { yield copy(if { .. }), %r, copy(%r) }   (the last is a row)
 
 A carried value that comes from above, or that was carried into the round, may stay where it is, since nothing writes
-there. What a `while` both carries and collects is copied: the stack's memory moves when it grows."""
+there. What a `while` both carries and collects is copied: the stack's memory moves when it grows.
+
+A place is chosen for a value behind a reshape too, but only where the place has its size for certain when the value is
+written: a check in front of the reshape would come too late.
+
+%x = exp %y : [r], check.require r == 12, %s = reshape %x : [3, 4], return %s  ->  .., return copy(%s)"""
 
 from __future__ import annotations
+
+import math
 
 from stepwell.dialects import func
 from stepwell.dialects.tensor import (
@@ -29,6 +36,8 @@ from stepwell.dialects.tensor import (
 from stepwell.ir.affine import AffineMap
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Operation, OpResult, Region, Value
+from stepwell.ir.dims import free_symbols
+from stepwell.ir.types import TensorType
 
 
 def separate_results(function: func.FuncOp) -> None:
@@ -97,10 +106,22 @@ def is_placed(value: Value) -> bool:
 
 
 def origin(value: Value) -> Value:
-    """The value behind reshapes, which has all of its memory."""
-    while isinstance(value.defining_op, ReshapeOp):
+    """The value behind reshapes, which has all of its memory, as is known before it is written."""
+    while isinstance(value.defining_op, ReshapeOp) and _keeps_size(value.defining_op):
         value = value.defining_op.x
     return value
+
+
+def _keeps_size(op: ReshapeOp) -> bool:
+    """Whether both sides have as many elements whatever the sizes are, or the call is checked for it (sw.demands)."""
+    before, after = tensor_type(op.x).shape, tensor_type(op.result).shape
+    if math.prod(before) == math.prod(after):
+        return True
+    if not isinstance(op.parent_op, func.FuncOp):
+        return False
+    types = [argument.type for argument in op.parent_op.arguments]
+    told = {name for t in types if isinstance(t, TensorType) for dim in t.shape for name in free_symbols(dim)}
+    return all(free_symbols(dim) <= told for dim in (*before, *after))
 
 
 def behind_views(value: Value) -> Value:
@@ -120,4 +141,6 @@ def copied(builder: Builder, value: Value) -> Value:
         [value], (), result_types=[type_], regions=[Region([block])], sizes=DimsAttr(type_.shape),
         iterators=["parallel"] * type_.rank, names=[f"d{d}" for d in range(type_.rank)], maps=[identity, identity],
     )  # fmt: skip
+    if value.defining_op is not None:
+        made.loc = value.defining_op.loc
     return builder.insert(made).outputs[0]

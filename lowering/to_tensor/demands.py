@@ -4,13 +4,16 @@ for the rest while it runs.
 graph.matmul %a, %b : (tensor<?x?xf32, ["n", "k"]>, tensor<?x?xf32, ["l", "m"]>)
 ->  func.func @main attributes {sw.demands = ["k - l", "/MatMul (graph.matmul): inner sizes: sizes k and l differ"]}
 
-What depends on sizes that the run itself makes, or stands where control may not come, is asked for in front of the op:
-->  check.require %k == %l
+What depends on sizes that the run itself makes, or stands where control may not come, is asked for where the last of
+the sizes is known, before anything is written to memory that has them:
+
+tensor.born %s {symbol = "k"}  ..  graph.add %a, %b : (tensor<?xf32, ["k"]>, tensor<?xf32, ["l"]>)
+->  tensor.born %s {symbol = "k"}; check.require %k == %l  ..
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from stepwell.dialects import arith
 from stepwell.dialects.check import RequireOp
@@ -19,8 +22,9 @@ from stepwell.dialects.graph.base import GraphOp
 from stepwell.dialects.graph.demands import Demand, demand_size, recorded
 from stepwell.dialects.graph.symbols import DataDependentOp
 from stepwell.dialects.program_attributes import DEMANDS
-from stepwell.dialects.tensor import DimsAttr, SizeOp
+from stepwell.dialects.tensor import BornOp, DimsAttr, EntropyOp, MeasureOp, SizeOp
 from stepwell.ir.attributes import ArrayAttr, StringAttr, UnitAttr
+from stepwell.ir.builder import Builder
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Operation
 from stepwell.ir.dims import Dim, free_symbols
@@ -28,6 +32,8 @@ from stepwell.ir.location import Location
 from stepwell.ir.types import INDEX, TensorType, Type
 from stepwell.lowering.to_tensor.rules import lowers
 
+BIRTHS = (BornOp, EntropyOp, MeasureOp)  # what brings symbols into a program
+ASKING = (*BIRTHS, SizeOp, arith.ConstantOp, arith.CmpIOp, RequireOp)  # what checks may follow, to stay in order
 ASKED = "sw.asked"
 """The attribute of a graph op whose demands are asked for."""
 
@@ -73,11 +79,32 @@ def ask_while_running(op: Operation, c: Conversion) -> None:
 
 
 def require_zero(c: Conversion, zero: Dim, message: str, loc: Location) -> None:
-    """End the run with the message where a size is not 0."""
-    size = c.insert(SizeOp(of=DimsAttr((zero,)))).result
-    none = c.insert(arith.constant(0, INDEX)).results[0]
-    holds = c.insert(arith.CmpIOp(size, none, predicate="eq")).result
-    c.insert(RequireOp(holds, size, message=message, loc=loc))
+    """End the run with the message where a size is not 0, as early as it is known in this block. What is asked for
+    there already is not asked for again."""
+    place = _first_place(c.builder, free_symbols(zero))
+    while isinstance(place.anchor, ASKING) and place.anchor is not c.builder.anchor:
+        if isinstance(place.anchor, RequireOp) and _asks(place.anchor, zero):
+            return
+        place = Builder(place.block, place.anchor.next)
+    place.loc = loc
+    size = place.insert(SizeOp(of=DimsAttr((zero,)))).result
+    none = place.insert(arith.constant(0, INDEX)).results[0]
+    holds = place.insert(arith.CmpIOp(size, none, predicate="eq")).result
+    place.insert(RequireOp(holds, size, message=message))
+
+
+def _asks(op: RequireOp, zero: Dim) -> bool:
+    size = op.value.defining_op
+    return isinstance(size, SizeOp) and size.of.dims == (zero,)
+
+
+def _first_place(builder: Builder, names: Collection[str]) -> Builder:
+    """The first place in front of an insertion point, in its block, where these symbols are known."""
+    first = builder.anchor
+    before = builder.block.last if first is None else first.prev
+    while before is not None and not (isinstance(before, BIRTHS) and before.symbol in names):
+        first, before = before, before.prev
+    return Builder(builder.block, first)
 
 
 def _demands_of(op: GraphOp) -> list[Demand]:

@@ -289,6 +289,26 @@ POOLED = f"""builtin.module {{
 }}"""
 
 
+def test_sizes_that_a_kernel_cannot_have() -> None:
+    """Of the sizes that are tried besides those of the call, 1 would leave a local buffer w - 2 = -1 elements."""
+    text = """builtin.module {
+      func.func @main(%x: tensor<?x?x?x?xf32, #graph.shape<["n", "c", "h", "w"]>>)
+          -> tensor<?x?x1x1xf32, #graph.shape<["n", "c"]>> {
+        %p = graph.max_pool %x {kernel = array<i64: 1, 3>, strides = array<i64: 1, 1>, dilations = array<i64: 1, 1>,
+                                pads = array<i64: 0, 0, 0, 0>}
+          : (tensor<?x?x?x?xf32, #graph.shape<["n", "c", "h", "w"]>>)
+          -> tensor<?x?x?x?xf32, #graph.shape<["n", "c", "h", "w - 2"]>> loc("MaxPool_0")
+        %y = graph.reduce %p {axes = array<i64: 2, 3>, keepdims = true, kind = "max"}
+          : (tensor<?x?x?x?xf32, #graph.shape<["n", "c", "h", "w - 2"]>>)
+          -> tensor<?x?x1x1xf32, #graph.shape<["n", "c"]>> loc("Max_1")
+        func.return %y : tensor<?x?x1x1xf32, #graph.shape<["n", "c"]>>
+      }
+    }"""
+    check = run(text, [np.arange(27, dtype=np.float32).reshape(1, 1, 9, 3)], phases("graph", "loop"))
+    said = {outcome.pass_name: outcome.checked for outcome in check.outcomes}
+    assert "1 kernel changed: 1 run as scalar code" in said["tile"]
+
+
 def without_border(module: Operation) -> None:
     for op in list(module.walk_of(LaunchOp)):
         if op.callee.startswith("border"):

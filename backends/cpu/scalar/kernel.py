@@ -47,7 +47,7 @@ class ScalarKernel:
 
     def __call__(self, arguments: Sequence[Any]) -> None:
         """Run it; arrays are changed in place. Raises RuntimeError naming the op whose index was outside its buffer,
-        whose divisor was 0, or whose local buffer was too large."""
+        whose divisor was 0, or whose local buffer was too large or had a size below 0."""
         slots = np.array([word for argument in arguments for word in _words(argument)], np.int64)
         status = self._run(slots.ctypes.data, _scratch().ctypes.data, SCRATCH_BYTES)
         if status:
@@ -61,7 +61,7 @@ SYMBOL = "stepwell.scalar"
 
 def _complaint(op: Operation) -> str:
     if isinstance(op, buffer.LocalOp):
-        return f"needs more than {SCRATCH_BYTES >> 20} MB of local buffers"
+        return f"needs more than {SCRATCH_BYTES >> 20} MB, or a size below 0"
     if isinstance(op, (loop.ForOp, loop.ParallelOp)):
         return "has a step that is not positive"
     if isinstance(op, arith.BinaryOp):

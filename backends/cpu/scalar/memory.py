@@ -66,6 +66,17 @@ def element_count(w: Writer, memory: Memory) -> str:
     return count
 
 
+def checked_count(w: Writer, op: Operation, memory: Memory) -> str:
+    """The product of sizes that the op gives: none is negative, and the product fits into 63 bits."""
+    count, pair = "1", "{ i64, i1 }"
+    for size in memory.sizes:
+        w.require(w.emit(f"icmp sge i64 {size}, 0"), op)
+        product = w.call("llvm.smul.with.overflow.i64", pair, ("i64", count), ("i64", size))
+        count, wraps = (w.emit(f"extractvalue {pair} {product}, {part}") for part in (0, 1))
+        w.require(w.emit(f"xor i1 {wraps}, true"), op)
+    return count
+
+
 def is_inside(w: Writer, memory: Memory, indices: Sequence[str], count: int = 1) -> str:
     """Whether `count` elements along the last dim, the first one at the indices, are all in the buffer."""
     holds = "true"
@@ -251,7 +262,7 @@ def reshape(w: Writer, op: buffer.ReshapeOp) -> None:
     """The same pointer; as many elements on both sides."""
     memory = w.memory[op.memory]
     made = dense(w, buffer.memref_type(op.result), memory.pointer, _indices(w, op.sizes))
-    w.require(w.emit(f"icmp eq i64 {element_count(w, made)}, {element_count(w, memory)}"), op)
+    w.require(w.emit(f"icmp eq i64 {checked_count(w, op, made)}, {element_count(w, memory)}"), op)
     w.memory[op.result] = made
 
 
@@ -291,7 +302,9 @@ def local(w: Writer, op: buffer.LocalOp) -> None:
     type_ = buffer.memref_type(op.result)
     top = w.emit("load i64, ptr %top")
     made = dense(w, type_, w.emit(f"getelementptr i8, ptr %scratch, i64 {top}"), _indices(w, op.sizes))
-    taken = w.emit(f"mul i64 {element_count(w, made)}, {element_bytes(type_.element)}")
+    count = checked_count(w, op, made)
+    w.require(w.emit(f"icmp ule i64 {count}, %room"), op)
+    taken = w.emit(f"mul i64 {count}, {element_bytes(type_.element)}")
     padded = w.emit(f"and i64 {w.emit(f'add i64 {taken}, 63')}, -64")
     after = w.emit(f"add i64 {top}, {padded}")
     w.require(w.emit(f"icmp ule i64 {after}, %room"), op)

@@ -3,7 +3,8 @@
     plain          compiled for the sizes of the case, on one thread
     threads        the same on two threads: the same bits
     symbolic       compiled for any sizes, on two threads, run with two or three bindings
-    bounds         the same on one thread, every access to memory checked
+    bounds         the same on one thread, every access to memory checked; with symbols for sizes, also with arrays
+                   that do not fit each other, which an error has to find before they are read
     check each     every stage interpreted, by the driver of `--check-each`
 """
 
@@ -28,13 +29,14 @@ from stepwell.errors import ModelError, PassError, StepwellError
 from stepwell.frontends.onnx.importer import import_model
 from stepwell.frontends.onnx.report import ImportFailed
 from tests.frontends.onnx.rule_harness import onnxruntime_session
-from tests.fuzz.graphs.cases import Case, Feeds
+from tests.fuzz.graphs.cases import Case, Feeds, misfits
 from tests.fuzz.graphs.oracle import Expected, Oracle, Unevaluated, difference
 from tests.fuzz.graphs.values import Array
 from tests.onnx_conformance.cases import HOST, INTERNAL, OK, REFUSED, SPECIALISED, WRONG
 from tests.onnx_conformance.suite import with_symbols
 
 DISPUTED = "disputed"  # ours is what one of the others gives, and not what the other one gives
+MISFITS = 4  # sets of arrays whose sizes do not fit, for each model whose accesses are checked
 INVALID = "invalid"  # not a model: a flaw of the generator
 
 NUMBER = re.compile(r"_\d+")
@@ -128,7 +130,9 @@ class Judge:
 
     def _inside(self) -> Finding:
         compiled = stepwell.compile(self._model, threads=1, cache=False, sanitize=True)
-        for feeds in [self.case.feeds, *self.case.others]:
+        random = Random(self.case.seed)
+        wrong = [misfits(self.case.feeds, random) for _ in range(MISFITS if self.case.symbols else 0)]
+        for feeds in [self.case.feeds, *self.case.others, *wrong]:
             try:
                 compiled.run(feeds)
             except StepwellError as error:  # whether it belongs there, the other ways say

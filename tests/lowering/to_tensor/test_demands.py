@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,14 @@ from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.quantization import DequantizeOp
 from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.dialects.program_attributes import DEMANDS
-from stepwell.dialects.tensor import IfOp
+from stepwell.dialects.tensor import BornOp, IfOp
 from stepwell.ir.attributes import ArrayAttr, StringAttr
 from stepwell.ir.dims import evaluate, symbol
 from stepwell.ir.parser import parse_module
 from stepwell.ir.passes import PassContext
 from stepwell.ir.types import F32
 from stepwell.lowering.to_tensor.convert import ToTensor
-from stepwell.lowering.to_tensor.demands import keep_demands
+from stepwell.lowering.to_tensor.demands import ASKING, keep_demands
 
 from .descent import graph_module, ints, main, types_of
 
@@ -130,3 +131,38 @@ def test_what_the_inputs_do_not_tell_is_asked_for_in_the_program() -> None:
     (asked,) = module.walk_of(RequireOp)
     assert "inner sizes" in asked.message and isinstance(asked.parent_op, IfOp)
     assert main(module).attributes.get(DEMANDS) is None
+
+
+FEW = 'tensor<1x?xsi64, #graph.shape<["k"]>>'
+BORN = f"""
+func.func @main(%x: tensor<?xf32, #graph.shape<["n"]>>, %r: tensor<4xsi64>, %i: tensor<i1>)
+    -> (tensor<4xsi64>, tensor<4xsi64>, tensor<2x2xsi64>) {{
+  %v = graph.non_zero %x {{new_dims = ["k"]}} : (tensor<?xf32, #graph.shape<["n"]>>) -> {FEW}
+  %e = graph.abs %v : ({FEW}) -> {FEW}
+  %a = graph.reshape %e : ({FEW}) -> tensor<4xsi64>
+  %s = graph.neg %e : ({FEW}) -> {FEW}
+  %b = graph.reshape %s : ({FEW}) -> tensor<4xsi64>
+  %y = graph.if %i : (tensor<i1>) -> tensor<2x2xsi64> {{
+    %t = graph.abs %s : ({FEW}) -> {FEW}
+    %w = graph.reshape %t : ({FEW}) -> tensor<2x2xsi64>
+    graph.yield %w : tensor<2x2xsi64>
+  }} {{
+    %z = graph.reshape %r : (tensor<4xsi64>) -> tensor<2x2xsi64>
+    graph.yield %z : tensor<2x2xsi64>
+  }}
+  func.return %a, %b, %y : tensor<4xsi64>, tensor<4xsi64>, tensor<2x2xsi64>
+}}
+"""
+
+
+def test_what_is_asked_for_comes_as_soon_as_it_is_known() -> None:
+    """tensor.born "k"; check.require k == 4, once; .. if { check.require k == 4; .. }"""
+    module = parse_module(BORN)
+    ToTensor().run(module, PassContext())
+    outer, inner = [op for op in module.walk_of(RequireOp) if "numbers of elements" in op.message]
+    assert isinstance(inner.parent_op, IfOp)
+    before = list(itertools.takewhile(lambda op: op is not outer, main(module).body.block))
+    (born,) = [op for op in before if isinstance(op, BornOp)]
+    assert all(isinstance(op, ASKING) for op in before[before.index(born) :])
+    start = list(itertools.takewhile(lambda op: op is not inner, inner.parent or ()))
+    assert all(isinstance(op, ASKING) for op in start)

@@ -208,6 +208,46 @@ def test_a_vector_that_ends_outside_is_found() -> None:
             made([np.zeros(8, np.float32), index])
 
 
+@pytest.mark.parametrize(("sizes", "fits"), [
+    ([2, 8], True), ([0, 8], True), ([-1, 8], False), ([-2, -8], False), ([1 << 20, 1 << 20], False),
+    ([1 << 32, 1 << 32], False), ([1 << 40, 1 << 50], False),
+])  # fmt: skip
+def test_sizes_of_local_buffers(sizes: list[int], fits: bool) -> None:
+    """Below 0, beyond the room there is, and with a product beyond 64 bits."""
+    made = ScalarKernel(kernel("""builtin.module {
+      func.func @main(%n: index, %m: index) {
+        %a = buffer.local() : memref<16xf32>
+        %b = buffer.local(%n, %m) : memref<?x?xf32>
+        func.return
+      }
+    }"""))
+    compile_kernels([made])
+    if fits:
+        made(sizes)
+    else:
+        with pytest.raises(RuntimeError, match=r"buffer.local .*needs more than 1024 MB, or a size below 0"):
+            made(sizes)
+
+
+@pytest.mark.parametrize("sizes", [[3, 4], [-3, -5], [1 << 32, 1 << 32]])
+def test_a_reshape_that_does_not_fit_is_found(sizes: list[int]) -> None:
+    function = kernel("""builtin.module {
+      func.func @main(%x: memref<?xf32>, %n: index, %m: index) {
+        %b = buffer.reshape %x(%n, %m) : memref<?xf32> to memref<?x?xf32>
+        func.return
+      }
+    }""")
+    made = ScalarKernel(function)
+    compile_kernels([made])
+    x = np.zeros(15 if abs(sizes[0]) == 3 else 0, np.float32)
+    with pytest.raises(RuntimeError, match=r"buffer.reshape .*leaves its buffer"):
+        made([x, *sizes])
+    if min(sizes) < 0:
+        with pytest.raises(RuntimeError, match=r"memref<\?x\?xf32> would have the sizes \[-3, -5\]"):
+            run_function(function, [x, *map(np.int64, sizes)])
+    made([np.zeros(15, np.float32), 3, 5])
+
+
 def test_masked_lanes_touch_no_memory() -> None:
     text = """builtin.module {
       func.func @main(%x: memref<5xf32>, %y: memref<5xf32>, %n: index) {
