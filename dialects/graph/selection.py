@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, blank, constant_array, shape_of, tensor_type
-from stepwell.dialects.graph.demands import demand_equal
+from stepwell.dialects.graph.demands import demand_at_most, demand_equal
 from stepwell.dialects.graph.indexing import check_one_element, scalar_dim
 from stepwell.dialects.graph.movement import agree, check_axis
 from stepwell.dialects.graph.shape import known_scalar, product
@@ -142,6 +142,8 @@ class TopKOp(DataDependentOp):
             k = fresh_dim(self, "top_k")
         elif isinstance(k, int) and (k < 0 or (isinstance(size, int) and k > size)):
             raise IRError(f"the top {k} of {size} elements")
+        else:
+            demand_at_most(k, size, "the best elements")
         shape = (*type_.shape[: self.axis], k, *type_.shape[self.axis + 1 :])
         return [type_.with_shape(shape), TensorType(shape, SI64)]
 

@@ -21,6 +21,7 @@ from stepwell.dialects.graph.demands import (
 from stepwell.dialects.graph.indexing import GatherOp
 from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.quantization import DequantizeOp
+from stepwell.dialects.graph.selection import TopKOp
 from stepwell.dialects.graph.shape import ReshapeOp
 from stepwell.dialects.program_attributes import DEMANDS
 from stepwell.dialects.tensor import BornOp, IfOp
@@ -63,6 +64,7 @@ def demands(build: Any, *inputs: Any) -> list[str]:
           "graph.gather: entries along axis 1 for the index 4: 5 is more than d3"]),
         (lambda x: GatherOp(x, ints(-2), axis=0), (A,),
          ["graph.gather: entries along axis 0 for the index -2: 2 is more than d2"]),
+        (lambda x: TopKOp(x, ints(4), axis=1), (A,), ["graph.top_k: the best elements: 4 is more than d3"]),
         (lambda a: ReshapeOp.to(a, [symbol("d2") * symbol("d3")]), (A,), []),
     ],
 )  # fmt: skip
