@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.dialects.graph.base import Array, GraphOp, constant_array, same_element, shape_of, tensor_type
+from stepwell.dialects.graph.demands import demand_at_most
 from stepwell.dialects.graph.movement import agree
 from stepwell.errors import IRError
 from stepwell.ir.attrkinds import INT, enum
@@ -71,8 +72,11 @@ class TreeEnsembleOp(GraphOp):
 
     def verify_op(self) -> None:
         columns, features = shape_of(self.x)[1], constant_array(self.features)
-        if isinstance(columns, int) and features is not None and features.size and features.max() >= columns:
+        if features is None or not features.size:
+            return
+        if isinstance(columns, int) and features.max() >= columns:
             raise IRError(f"a node reads feature {features.max()} of {columns}")
+        demand_at_most(int(features.max()) + 1, columns, "the features that nodes read")
 
     def interpret(self, frame: Any, *args: Any) -> Any:
         x, features, modes, values, children, missing, weights, roots = map(np.asarray, args)

@@ -1,7 +1,8 @@
 """ONNX's whole suite in child processes, with a table per operator.
 
-    python -m tests.onnx_conformance [--mode given|symbolic|constant] [--only PART] [--details] [--jobs N] [--emulated]
-    python -m tests.onnx_conformance --page docs/onnx.md        # all modes, as a page
+    python -m tests.onnx_conformance [--mode given|symbolic|constant|misfits] [--only PART] [--details] [--jobs N]
+                                     [--emulated]
+    python -m tests.onnx_conformance --page docs/onnx.md        # the first three modes, as a page
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests import emulation
 from tests.children import Died, answers, serve
 from tests.onnx_conformance.cases import CRASH, HANG, OK, OUTCOMES, REFUSED, RIGHT, Outcome, table
 from tests.onnx_conformance.page import page
-from tests.onnx_conformance.suite import MODES, items, outcome
+from tests.onnx_conformance.suite import MODES, WAYS, items, outcome
 
 SECONDS = 120.0  # for one case, compiled and run, two at a time
 
@@ -53,12 +54,12 @@ def clean_operators(outcomes: Sequence[Outcome]) -> list[str]:
 def main() -> int:
     """0 where no case crashed, hung, met an internal error or gave a wrong result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mode", choices=list(MODES), default="given")
+    parser.add_argument("--mode", choices=list(WAYS), default="given")
     parser.add_argument("--only", default="", metavar="PART", help="cases whose names have this part")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--details", action="store_true", help="a line for every case that is not ok")
     parser.add_argument("--emulated", action="store_true", help="as AArch64 code, under qemu")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="run every mode, and write what became of the cases")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write what becomes of the cases in three modes")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

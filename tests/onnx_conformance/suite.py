@@ -1,8 +1,9 @@
-"""ONNX's own suite, run by its own runner on `stepwell.onnx_backend`: every case as it is, and in two harder modes.
+"""ONNX's own suite, run by its own runner on `stepwell.onnx_backend`: every case as it is, and in three harder modes.
 
     as given     the model as the suite has it
     symbolic     a symbol in place of every dim of every input: one compilation for all sizes
     constant     every tensor but the first is an initializer
+    misfits      symbolic, every access to memory checked; arrays that do not fit each other come before the case's own
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import functools
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx.backend.test import BackendTest
 
 from stepwell.errors import StepwellError
 from stepwell.onnx_backend import Backend, Prepared
+from tests.misfits import leaves_memory, misfit
 from tests.onnx_conformance.cases import (
     HOST,
     INTERNAL,
@@ -30,6 +34,8 @@ from tests.onnx_conformance.cases import (
     version_of,
     with_initializers,
 )
+
+MISFITS = 6  # sets of arrays for each case
 
 # Cases that no implementation passes as the suite runs them, and why.
 UNREACHABLE = {
@@ -78,7 +84,36 @@ class _Deferred:
         return self._prepare(model).run(left)
 
 
+class Misfits(Symbolic):
+    """Compiles for any sizes, with accesses checked, and tries them."""
+
+    @classmethod
+    def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> Any:
+        return _Tried(super().prepare(model, device, sanitize=True, **kwargs))
+
+
+class OutsideMemoryError(Exception):
+    """An access outside of memory that nothing but its own check saw."""
+
+
+class _Tried:
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+
+    def run(self, inputs: Any, **kwargs: Any) -> Any:
+        random = Random(0)
+        for _ in range(MISFITS):
+            given = [misfit(value, random) for value in inputs]
+            try:
+                self._prepared.run(given)
+            except StepwellError as error:
+                if leaves_memory(error):
+                    raise OutsideMemoryError(f"{error}, with {[np.shape(value) for value in given]}") from None
+        return self._prepared.run(inputs)
+
+
 MODES: Mapping[str, type[Backend]] = {"given": Given, "symbolic": Symbolic, "constant": Constant}
+WAYS = {**MODES, "misfits": Misfits}
 
 
 def with_symbols(model: Any) -> Any:
@@ -140,7 +175,7 @@ def networks() -> set[str]:
 def outcome(name: str, mode: str = "given", **options: Any) -> Outcome:
     """What became of a case, compiled with `options`; a crash ends the process."""
     item = items()[name]
-    _runner().backend = MODES[mode]
+    _runner().backend = WAYS[mode]
     reason = ""
     try:
         with warnings.catch_warnings():

@@ -9,7 +9,7 @@ import pytest
 
 from tests import emulation
 from tests.onnx_conformance.cases import REFUSED, RIGHT, WRONG
-from tests.onnx_conformance.suite import MODES, UNREACHABLE, items, networks, outcome
+from tests.onnx_conformance.suite import UNREACHABLE, WAYS, items, networks, outcome
 
 SAMPLE = 30  # every so many cases, chosen by the hash of its name, and half as many others with bounds checked
 IN_MODES = 90  # every so many in each of the harder modes
@@ -48,7 +48,7 @@ def test_case_with_bounds_checked(name: str) -> None:
     check(name, "given", sanitize=True)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "given"])
+@pytest.mark.parametrize("mode", [mode for mode in WAYS if mode != "given"])
 @pytest.mark.parametrize("name", [name for name in sampled(2, IN_MODES) if name not in networks()])
 def test_case_in_mode(name: str, mode: str) -> None:
     check(name, mode)

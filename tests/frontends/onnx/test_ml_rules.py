@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import stepwell
-from stepwell.errors import StepwellError
+from stepwell.errors import InputError, StepwellError
 
 N = None
 NAN, INF = np.nan, np.inf
@@ -176,6 +176,15 @@ def test_modes_of_nodes(mode: str, holds: tuple[int, ...], missing: int) -> None
 def test_features_of_other_types(dtype: Any) -> None:
     made = run("TreeEnsembleRegressor", np.array([[0, 1], [0, 2]], dtype), n_targets=1, **stump("BRANCH_LEQ"))
     np.testing.assert_array_equal(made, f32([[10], [20]]))
+
+
+def test_features_that_only_the_call_tells() -> None:
+    proto = model("TreeEnsembleRegressor", [f32([[0, 1]])], n_targets=1, **stump("BRANCH_LEQ"))
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "c"
+    compiled = stepwell.compile(proto)
+    np.testing.assert_array_equal(compiled(f32([[0, 1, 5], [0, 2, 5]])), f32([[10], [20]]))
+    with pytest.raises(InputError, match="the features that nodes read: 2 is more than c"):
+        compiled(f32([[1], [2]]))
 
 
 @pytest.mark.parametrize("aggregate, expected", [("SUM", 37.0), ("AVERAGE", 19.0), ("MIN", 17.0), ("MAX", 21.0)])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection
 from random import Random
 from typing import Any
 
 import attrs
-import numpy as np
 
 from tests.fuzz.graphs.draft import Draft
 from tests.fuzz.graphs.families import draw_node, drawable
@@ -17,7 +15,6 @@ from tests.fuzz.graphs.oracle import Oracle, Unevaluated
 from tests.fuzz.graphs.values import DIMS, ELEMENT_OF, Array, draw_array, kind_of
 
 NEWEST = 28
-MOST_ELEMENTS = 1 << 18  # of an array whose sizes are drawn anew
 
 Feeds = dict[str, Array]
 
@@ -80,12 +77,3 @@ def _rebound(model: Any, feeds: Feeds, random: Random) -> Feeds | None:
         except Unevaluated:
             continue
     return None
-
-
-def misfits(feeds: Feeds, random: Random) -> Feeds:
-    """The same contents in arrays of sizes that need not fit each other, nor the model."""
-    made = {}
-    for name, array in feeds.items():
-        shape = [random.choice((0, *DIMS)) if random.random() < 0.3 else dim for dim in array.shape]
-        made[name] = np.resize(array, shape) if math.prod(shape) <= MOST_ELEMENTS else array
-    return made
