@@ -131,6 +131,13 @@ def test_what_sums_of_bf16_lose(dtype: str, size: int, disputed: bool) -> None:
     assert any("sums in bf16" in flaw.reason for flaw in flaws(Use("ReduceSum", 13, {}, [x]), REFERENCE)) == disputed
 
 
+@pytest.mark.parametrize(("x", "scale", "disputed"), [(2**31 - 1, 0.5, True), (2**31 - 1, 2.0, False), (3, 0.0, True)])
+def test_quotients_that_no_i32_has(x: int, scale: float, disputed: bool) -> None:
+    """4294967294 is 255 as ui8, and 0 where it wraps to -2 in between."""
+    use = Use("QuantizeLinear", 10, {}, [np.array([x], np.int32), np.float32(scale)])
+    assert any("before it cuts off" in flaw.reason for flaw in flaws(use, REFERENCE)) == disputed
+
+
 @pytest.mark.parametrize(("numbers", "exact"), [([3.0, -5.0, 0.25], True), ([0.1, 0.7, 1.3], False)])
 def test_products_in_f64_may_be_rounded(numbers: list[float], exact: bool) -> None:
     oracle = Oracle(case_of("g (double[3] x) => (double[1] y) { y = ReduceProd(x) }").model)

@@ -287,6 +287,12 @@ def _is_not_finite(use: Use) -> bool:
     return is_float(use.arrays[0]) and not np.isfinite(use.arrays[0].astype(np.float64)).all()
 
 
+def _is_beyond_integers(use: Use) -> bool:
+    """Whether a quotient may have no i32, in which it is before it is cut off."""
+    x, scale = (np.abs(array.astype(np.float64)) for array in use.arrays[:2])
+    return bool(x.size and scale.size and not np.nanmax(x) < 2.0**31 * np.min(scale))
+
+
 def _multiplies_by_one_zero(use: Use) -> bool:
     """Whether there is a matrix of one 0, and a number that is not finite."""
     floats = [array.astype(np.float64) for array in use.arrays if is_float(array)]
@@ -391,6 +397,7 @@ KNOWN: tuple[Known, ...] = (
                                                              & (wide >= 0))),
     Known(REFERENCE, ("DynamicQuantizeLinear", "QuantizeLinear"), "rounds what is not finite to any integer",
           _is_not_finite),
+    Known(REFERENCE, ("QuantizeLinear",), "rounds to i32 before it cuts off", _is_beyond_integers),
     Known(REFERENCE, ("Cast", "CastLike"), "makes any integer of a number that the type does not have",
           _is_held_by_no_integer),
     Known(REFERENCE, ("RoiAlign",), "samples other places before version 16", lambda use: use.version < 16),
