@@ -245,8 +245,9 @@ class StftOp(DataDependentOp):
         return as_pairs(transform(as_complex(frames), axis=-1), dtype)
 
 
-# kind -> coefficients of cosines of 0, 1, 2 periods
-WINDOWS = {"hann": (0.5, -0.5, 0.0), "hamming": (25 / 46, -21 / 46, 0.0), "blackman": (0.42, -0.5, 0.08)}
+# kind -> a, b, c of a + v * (b + c * v), v = 1 - cos(angle): what is 0 at the ends is exactly 0, and nothing is below.
+# Blackman's 0.42 - 0.5 cos(angle) + 0.08 cos(2 angle) is v * (0.18 + 0.16 v).
+WINDOWS = {"hann": (0.0, 0.5, 0.0), "hamming": (4 / 46, 21 / 46, 0.0), "blackman": (0.0, 0.18, 0.16)}
 
 
 class WindowFunctionOp(DataDependentOp):
@@ -277,9 +278,9 @@ class WindowFunctionOp(DataDependentOp):
         dtype = numpy_dtype(self.element)
         if period == 0:
             return np.ones(size, dtype)
-        angle = 2 * np.pi * np.arange(size) / period
+        v = 1 - np.cos(2 * np.pi * np.arange(size) / period)
         a, b, c = WINDOWS[self.kind]
-        return rounded(a + b * np.cos(angle) + c * np.cos(2 * angle), dtype)
+        return rounded(a + v * (b + c * v), dtype)
 
 
 class MelWeightsOp(DataDependentOp):

@@ -29,7 +29,7 @@ def window_sizes(op: WindowFunctionOp, c: Conversion) -> Sizes:
 
 @lowers(WindowFunctionOp)
 def window_function(op: WindowFunctionOp, c: Conversion) -> Value:
-    """graph.window_function %n {kind = "hann"}  ->  out[i] = a + b cos(t) + c cos(2 t), t = 2 pi i / period"""
+    """graph.window_function %n {kind = "hann"}  ->  out[i] = a + v (b + c v), v = 1 - cos(2 pi i / period)"""
     result = result_type(op)
     unsigned = is_unsigned(graph_type(op.result).element)
 
@@ -39,11 +39,9 @@ def window_function(op: WindowFunctionOp, c: Conversion) -> Value:
         lonely = p.compare("eq", period, p.whole(0))
         turn = p.divf(p.float_of(p.at(0)), p.float_of(p.maximum(period, p.whole(1))))
         angle = p.mul(turn, p.constant(2 * numbers.pi, F64))
-        made = p.constant(WINDOWS[op.kind][0], F64)
-        for periods, factor in enumerate(WINDOWS[op.kind][1:], start=1):
-            if factor:
-                wave = p.unary(math.CosOp, p.mul(angle, p.constant(float(periods), F64)))
-                made = p.add(made, p.mul(p.constant(factor, F64), wave))
+        v = p.sub(p.constant(1.0, F64), p.unary(math.CosOp, angle))
+        a, b, c = (p.constant(number, F64) for number in WINDOWS[op.kind])
+        made = p.add(a, p.mul(v, p.add(b, p.mul(c, v))))
         made = p.select(lonely, p.constant(1.0, F64), made)
         return from_float(p, made, result.element, unsigned, round_=False)
 
