@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from stepwell.dialects.arith import attribute_of
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.selection import NonZeroOp, TopKOp
 from stepwell.dialects.graph.shape import known_scalar, product
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
+from stepwell.ir.dims import bounds
 from stepwell.ir.types import I1, I64, FloatType, TensorType
+from stepwell.lowering.to_tensor.best import Order, best_places, is_selected
 from stepwell.lowering.to_tensor.born import as_size, bear
 from stepwell.lowering.to_tensor.compact import places_of_marks, running_sums, total_of
-from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, reshaped, result_type
+from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers
 from stepwell.lowering.to_tensor.sort import sorted_rows
-
-COUNTED = 64  # elements of a row whose order is found by comparing all pairs
 
 
 @lowers(TopKOp)
 def top_k(op: TopKOp, c: Conversion) -> list[Value]:
-    """graph.top_k %x  ->  the first of the sorted elements, and of their positions
-
-    In rows of at most COUNTED elements, places are found by counting; longer rows, and those of unknown length, are
-    sorted."""
+    """graph.top_k %x  ->  the places of the best elements, selected or sorted; the elements there"""
     if op.new_dims:
         bear(op, c, {op.new_dims[0]: (as_size(c, op.k), shape_of(op.x)[op.axis])})
-    size = shape_of(op.x)[op.axis]
-    return _counted(op, c) if isinstance(size, int) and size <= COUNTED else _sorted(op, c)
+    if not is_selected(shape_of(op.x)[op.axis], result_type(op).shape[op.axis]):
+        return _sorted(op, c)
+    result, axis, shape = result_type(op), op.axis, shape_of(op.x)
+    order = Order(op.largest, reads_unsigned(op.x), result.element)
+    outer, inner = product(shape[:axis]), [product(shape[axis + 1 :])] if axis + 1 < len(shape) else []
+    lines = reshaped(c, c.new(op.x), [outer, shape[axis], *inner])
+    most = bounds(result.shape[axis])[1]
+    assert most is not None
+    found = best_places(c, lines, most, order)
+    flat = TensorType((outer, result.shape[axis], *inner), result.element)
+
+    def taken(p: Places, place: Value, source: Value) -> Value:
+        return p.read(source, [p.at(0), p.index_of(place, False), *map(p.at, range(2, flat.rank))])
+
+    def widened(p: Places, place: Value) -> Value:
+        return p.resized(place, I64, False)
+
+    values = moved(c, flat, taken, inputs=[found], maps=[dims(flat.rank)], sources=[lines])
+    places = moved(c, flat.with_element(I64), widened, inputs=[found], maps=[dims(flat.rank)])
+    return [reshaped(c, made, result.shape) for made in (values, places)]
 
 
 def _sorted(op: TopKOp, c: Conversion) -> list[Value]:
@@ -58,45 +72,6 @@ def comes_before(p: Places, a: Value, b: Value, largest: bool, unsigned: bool) -
         high, low = (a, b) if largest else (b, a)
         better = p.either(better, p.both(p.is_nan(high), p.compare("eq", low, low)))
     return better
-
-
-def _counted(op: TopKOp, c: Conversion) -> list[Value]:
-    """rank[i] = number of elements that come before x[i]; place[r] = sum over i of (rank[i] == r ? i : 0);
-    out[r] = x[place[r]]
-
-    Equal elements are ranked by their positions, so that each rank is met once."""
-    result, axis = result_type(op), op.axis
-    x, size, rank = c.new(op.x), shape_of(op.x)[axis], result.rank
-    unsigned = reads_unsigned(op.x)
-    others = [*dims(axis), dim(rank), *dims(rank - axis - 1, axis + 1)]
-
-    def before(p: Places, mine: Value, other: Value) -> Value:
-        """1 where the other element comes before this one."""
-        better = comes_before(p, other, mine, op.largest, unsigned)
-        worse = comes_before(p, mine, other, op.largest, unsigned)
-        earlier = p.both(p.compare("lt", p.at(rank), p.at(axis)), p.compare("eq", worse, p.constant(0, I1)))
-        return p.one_or_zero(p.either(better, earlier), I64)
-
-    zero = attribute_of(0, I64)
-    ranks = reduced(
-        c, result.with_shape(shape_of(op.x)).with_element(I64), [size], before, lambda p, a, b: p.add(a, b), zero,
-        inputs=[x, x], maps=[dims(rank), others],
-    )  # fmt: skip
-
-    def place_of(p: Places, ranked: Value) -> Value:
-        here = p.compare("eq", p.index_of(ranked, False), p.at(axis))
-        return p.select(here, p.integer_of(p.at(rank), I64), p.constant(0, I64))
-
-    places = reduced(
-        c, result.with_element(I64), [size], place_of, lambda p, a, b: p.add(a, b), zero, inputs=[ranks], maps=[others]
-    )
-
-    def taken(p: Places, place: Value, source: Value) -> Value:
-        at = [p.at(other) for other in range(rank)]
-        at[axis] = p.index_of(place, False)
-        return p.read(source, at)
-
-    return [moved(c, result, taken, inputs=[places], maps=[dims(rank)], sources=[x]), places]
 
 
 @lowers(NonZeroOp)
