@@ -138,6 +138,16 @@ def test_quotients_that_no_i32_has(x: int, scale: float, disputed: bool) -> None
     assert any("before it cuts off" in flaw.reason for flaw in flaws(use, REFERENCE)) == disputed
 
 
+@pytest.mark.parametrize(("start", "end", "step", "expected"), [
+    (-5, -6, -1, [0]), (-5, 2, -1, []), (-4, -6, -1, None), (-5, 2, 1, None), (3, -9, -2, None),
+])  # fmt: skip
+def test_slices_from_before_the_axis(start: int, end: int, step: int, expected: list[int] | None) -> None:
+    """Backwards, the start is brought to the first element (Slice 13); x[-5:-6:-1] of four elements has none."""
+    use = Use("Slice", 13, {}, [np.arange(4), *(np.array([number]) for number in (start, end, 0, step))])
+    right = [flaw.instead(use)[0].tolist() for flaw in flaws(use, REFERENCE) if flaw.instead is not None]
+    assert right == ([] if expected is None else [expected])
+
+
 @pytest.mark.parametrize(("numbers", "exact"), [([3.0, -5.0, 0.25], True), ([0.1, 0.7, 1.3], False)])
 def test_products_in_f64_may_be_rounded(numbers: list[float], exact: bool) -> None:
     oracle = Oracle(case_of("g (double[3] x) => (double[1] y) { y = ReduceProd(x) }").model)

@@ -287,6 +287,29 @@ def _is_not_finite(use: Use) -> bool:
     return is_float(use.arrays[0]) and not np.isfinite(use.arrays[0].astype(np.float64)).all()
 
 
+def _cuts(use: Use) -> list[tuple[int, int, int, int]]:
+    """(axis, start, end, step) of a slice that takes them as inputs."""
+    x, starts, ends, *rest = use.arrays
+    axes = rest[0] if rest and rest[0] is not None else np.arange(len(starts))
+    steps = rest[1] if len(rest) > 1 and rest[1] is not None else np.ones(len(starts), np.int64)
+    return [(int(axis) % x.ndim, int(start), int(end), int(step))
+            for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)]  # fmt: skip
+
+
+def _begins_before_the_axis(use: Use) -> bool:
+    shape = use.arrays[0].shape
+    return len(use.arrays) > 2 and any(step < 0 and start < -shape[axis] for axis, start, _, step in _cuts(use))
+
+
+def _sliced(use: Use) -> list[Array]:
+    """Going backwards, a start before the axis is its first element."""
+    x = use.arrays[0]
+    cut = [slice(None)] * x.ndim
+    for axis, start, end, step in _cuts(use):
+        cut[axis] = slice(max(start, -x.shape[axis]) if step < 0 else start, end, step)
+    return [x[tuple(cut)]]
+
+
 def _is_beyond_integers(use: Use) -> bool:
     """Whether a quotient may have no i32, in which it is before it is cut off."""
     x, scale = (np.abs(array.astype(np.float64)) for array in use.arrays[:2])
@@ -397,6 +420,7 @@ KNOWN: tuple[Known, ...] = (
                                                              & (wide >= 0))),
     Known(REFERENCE, ("DynamicQuantizeLinear", "QuantizeLinear"), "rounds what is not finite to any integer",
           _is_not_finite),
+    Known(REFERENCE, ("Slice",), "takes nothing from before the axis on, backwards", _begins_before_the_axis, _sliced),
     Known(REFERENCE, ("QuantizeLinear",), "rounds to i32 before it cuts off", _is_beyond_integers),
     Known(REFERENCE, ("Cast", "CastLike"), "makes any integer of a number that the type does not have",
           _is_held_by_no_integer),
