@@ -162,6 +162,9 @@ class TopKOp(DataDependentOp):
         return np.take_along_axis(x, order, self.axis), order.astype(np.int64)
 
 
+MOST_BOXES = (1 << 31) - 1  # of a batch entry, so that their places are i32
+
+
 class NonMaxSuppressionOp(DataDependentOp):
     """For every batch entry and class, boxes in the order of falling scores, without those that overlap a box chosen
     before by more than `iou_threshold` (intersection over union; absent: 0), those whose score is not above
@@ -204,6 +207,7 @@ class NonMaxSuppressionOp(DataDependentOp):
             raise IRError(f"scores must be [batches, classes, n], is {self.scores.type}")
         agree(boxes[0], scores[0], "batches of boxes and scores")
         agree(boxes[1], scores[2], "number of boxes and scores")
+        demand_at_most(scores[2], MOST_BOXES, "boxes")
         for name in ("max_boxes", "iou_threshold", "score_threshold"):
             value = getattr(self, name)
             if value is not None:
