@@ -37,17 +37,19 @@ from stepwell.ir.attributes import Attribute
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, bounds, ceildiv, dim_max, proven_le
-from stepwell.ir.types import I32, I64, FloatType, IntegerType, TensorType, bit_width
+from stepwell.ir.types import I32, I64, FloatType, IntegerType, TensorType, Type, bit_width
 from stepwell.lowering.to_tensor.places import Places, dims, lowest, moved, reduced, reshaped
+from stepwell.lowering.to_tensor.sort import place_type, run_length
 from stepwell.lowering.to_tensor.threshold import Threshold
 
 TYPICAL_LINES = 8  # stands for a number of lines that only run time tells
-MOST_SELECTED = 1024  # of the best that are found without sorting
+MOST_SELECTED = 4096  # of the best of lines of open length that are found without sorting
 MOST_OF_A_BLOCK = 64
 LEVEL = 4000  # comparisons in the time that the kernels of one step take to start
 THRESHOLD = 24  # comparisons in the time that finding a threshold and marking what reaches it takes for each element
 LEAST_LEVEL = 500  # for each of many lines, so that kernels stay few, which have to be compiled
-SORTED = 14  # comparisons in the time of a step of bisection, which sorting takes log2(n)^2 / 2 of for each element
+SOUGHT = 25  # comparisons in the time of a step of bisection for one of the best
+MERGED = 25  # of one for an element of a run that is merged
 
 
 @attrs.frozen
@@ -56,7 +58,7 @@ class Order:
 
     largest: bool
     unsigned: bool
-    element: Any
+    element: Type
 
     @property
     def key_type(self) -> IntegerType:
@@ -85,15 +87,26 @@ class Order:
         return p.resized(x, type_, self.unsigned)
 
 
-def is_selected(n: Dim, k: Dim) -> bool:
-    """Whether finding the best k of n takes no longer than sorting them."""
-    most = bounds(k)[1]
-    if most is None or most > MOST_SELECTED:
-        return False
-    if not isinstance(n, int):
-        return True
-    rounds = n.bit_length()
-    return plan(n, most, 1).cost <= SORTED * n * rounds * (rounds + 1) // 2 + LEVEL * rounds
+def is_selected(x: TensorType, k: Dim) -> bool:
+    """Whether finding the best k of each line of x [outer, n] or [outer, n, inner] takes no longer than sorting."""
+    n, most, lines = x.shape[1], bounds(k)[1], number_of_lines(x)
+    if most is None or not isinstance(n, int):
+        return most is not None and most <= MOST_SELECTED
+    run = run_length(n)
+    first, last = run.bit_length(), max(n - 1, 0).bit_length()  # of the rounds that merge, in which bisections have
+    steps = sum(range(first, last + 1)) + max(last + 1 - first, 0)  # as many steps
+    return plan(n, most, lines).cost <= n * (2 * run + MERGED * steps) + level(lines) * (3 + steps)
+
+
+def number_of_lines(x: TensorType) -> int:
+    """How many lines there are, or a number that stands for it."""
+    sizes = (x.shape[0], *x.shape[2:])
+    return max(math.prod(size if isinstance(size, int) else TYPICAL_LINES for size in sizes), 1)
+
+
+def level(lines: int) -> int:
+    """What starting the kernels of one step costs each of so many lines."""
+    return max(LEVEL // lines, LEAST_LEVEL)
 
 
 @attrs.frozen
@@ -108,15 +121,14 @@ class Plan:
 @functools.lru_cache(1 << 14)
 def plan(n: int, k: int, lines: int) -> Plan:
     """The cheapest way for one of so many lines."""
-    rounds, level = n.bit_length(), max(LEVEL // lines, LEAST_LEVEL)
     found = [
-        Plan(n * (n + k) + 2 * level),
-        Plan(THRESHOLD * n + SORTED * k * rounds + k * k + 15 * level, by_threshold=True),
+        Plan(n * (n + k) + 2 * level(lines)),
+        Plan(THRESHOLD * n + SOUGHT * k * n.bit_length() + k * k + 15 * level(lines), by_threshold=True),
     ]
     best = min(found, key=lambda one: one.cost)
     size = 2
     while size <= MOST_OF_A_BLOCK and k * size < n:
-        least = n + 2 * level + k * size
+        least = n + 2 * level(lines) + k * size
         if least < best.cost:
             cost = least + plan(max(-(-n // size), k), k, lines).cost + plan(k * size, k, lines).cost
             best = min(best, Plan(cost, size), key=lambda one: one.cost)
@@ -137,12 +149,6 @@ class Lines:
     c: Conversion
     like: TensorType
 
-    @property
-    def count(self) -> int:
-        """How many lines there are, or a number that stands for it."""
-        sizes = (self.like.shape[0], *self.like.shape[2:])
-        return max(math.prod(size if isinstance(size, int) else TYPICAL_LINES for size in sizes), 1)
-
     def of(self, element: IntegerType, *sizes: Dim) -> TensorType:
         """The type with other sizes in place of axis 1."""
         return TensorType((self.like.shape[0], *sizes, *self.like.shape[2:]), element)
@@ -158,7 +164,7 @@ class Lines:
     def best(self, x: Value, order: Order | None, k: int, *, ascending: bool = False) -> Value:
         """The places of the best, best first or in ascending order; without an order, x has keys."""
         n = tensor_type(x).shape[1]
-        way = plan(n, k, self.count) if isinstance(n, int) else Plan(0, by_threshold=True)
+        way = plan(n, k, number_of_lines(self.like)) if isinstance(n, int) else Plan(0, by_threshold=True)
         if way.block:
             return self._by_blocks(x, order, k, way.block, ascending)
         keys = self._keys(x, order, k)
@@ -187,7 +193,7 @@ class Lines:
         )
         candidates = reshaped(self.c, candidates, self.of(type_, k * block).shape)
         found = self.best(candidates, None, k, ascending=ascending)
-        return self._in_line(numbers, found, block, _place_type(n))
+        return self._in_line(numbers, found, block, place_type(n))
 
     def _by_threshold(self, keys: Value, k: int, ascending: bool) -> Value:
         """Lines as rows; only the best are ranked."""
@@ -202,7 +208,7 @@ class Lines:
             own = Lines(c, tensor_type(found))
             near = own._taken(rows, found)
             found = own._taken(found, own._counted(near, k))
-        type_ = _place_type(n)
+        type_ = place_type(n)
         whole = reshaped(c, found, [outer, *inner, k])
         back = [dim(0), dim(2), dim(1)] if inner else dims(2)
         return moved(c, self.of(type_, k), lambda p, x: p.resized(x, type_, False), inputs=[whole], maps=[back])
@@ -252,7 +258,7 @@ class Lines:
         """rank[i] = number of keys that come before key i; place[r] = sum over i of (rank[i] == r ? i : 0)
 
         Equal keys are ranked by their places, so that each rank is met once."""
-        type_, last = _place_type(tensor_type(keys).shape[1]), self.like.rank
+        type_, last = place_type(tensor_type(keys).shape[1]), self.like.rank
 
         def before(p: Places, mine: Value, other: Value) -> Value:
             """1 where the other key comes before this one."""
@@ -295,8 +301,3 @@ def _key_type(x: Value, order: Order | None) -> IntegerType:
     type_ = tensor_type(x).element if order is None else order.key_type
     assert isinstance(type_, IntegerType)
     return type_
-
-
-def _place_type(n: Dim) -> IntegerType:
-    most = bounds(n)[1]
-    return I32 if most is not None and most < 1 << 31 else I64

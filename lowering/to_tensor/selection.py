@@ -5,6 +5,7 @@ from __future__ import annotations
 from stepwell.dialects.graph.base import shape_of
 from stepwell.dialects.graph.selection import NonZeroOp, TopKOp
 from stepwell.dialects.graph.shape import known_scalar, product
+from stepwell.dialects.tensor import tensor_type
 from stepwell.ir.affine_expr import dim
 from stepwell.ir.conversion import Conversion
 from stepwell.ir.core import Value
@@ -23,12 +24,12 @@ def top_k(op: TopKOp, c: Conversion) -> list[Value]:
     """graph.top_k %x  ->  the places of the best elements, selected or sorted; the elements there"""
     if op.new_dims:
         bear(op, c, {op.new_dims[0]: (as_size(c, op.k), shape_of(op.x)[op.axis])})
-    if not is_selected(shape_of(op.x)[op.axis], result_type(op).shape[op.axis]):
-        return _sorted(op, c)
     result, axis, shape = result_type(op), op.axis, shape_of(op.x)
     order = Order(op.largest, reads_unsigned(op.x), result.element)
     outer, inner = product(shape[:axis]), [product(shape[axis + 1 :])] if axis + 1 < len(shape) else []
     lines = reshaped(c, c.new(op.x), [outer, shape[axis], *inner])
+    if not is_selected(tensor_type(lines), result.shape[axis]):
+        return _sorted(op, c)
     most = bounds(result.shape[axis])[1]
     assert most is not None
     found = best_places(c, lines, most, order)
@@ -48,18 +49,27 @@ def top_k(op: TopKOp, c: Conversion) -> list[Value]:
 def _sorted(op: TopKOp, c: Conversion) -> list[Value]:
     """The axis is last while rows are sorted."""
     result, x, axis = result_type(op), c.new(op.x), op.axis
-    shape, unsigned = shape_of(op.x), reads_unsigned(op.x)
+    shape, order = shape_of(op.x), Order(op.largest, reads_unsigned(op.x), result.element)
     rest = [*shape[:axis], *shape[axis + 1 :]]
-    order = [*dims(axis), dim(result.rank - 1), *dims(result.rank - axis - 1, axis)]
-    lying = result.with_shape([*rest, shape[axis]])
-    rows = reshaped(c, moved(c, lying, inputs=[x], maps=[order]), [product(rest), shape[axis]])
-    places = sorted_rows(c, rows, lambda p, a, b: comes_before(p, a, b, op.largest, unsigned))
-    back = [*dims(axis), *dims(result.rank - axis - 1, axis + 1), dim(axis)]
-    made = []
-    for value, element in zip(places, (result.element, I64), strict=True):
-        whole = reshaped(c, value, lying.shape)
-        made.append(moved(c, result.with_element(element), inputs=[whole], maps=[back]))
-    return made
+    turned = [*dims(axis), dim(result.rank - 1), *dims(result.rank - axis - 1, axis)]
+    keys = moved(c, TensorType((*rest, shape[axis]), order.key_type), order.key, inputs=[x], maps=[turned])
+    _, found = sorted_rows(c, reshaped(c, keys, [product(rest), shape[axis]]), larger)
+    places = moved(
+        c, result.with_element(I64), inputs=[reshaped(c, found, [*rest, shape[axis]])],
+        maps=[[*dims(axis), *dims(result.rank - axis - 1, axis + 1), dim(axis)]],
+    )  # fmt: skip
+
+    def taken(p: Places, place: Value, source: Value) -> Value:
+        at = [p.at(other) for other in range(result.rank)]
+        at[axis] = p.index_of(place, False)
+        return p.read(source, at)
+
+    return [moved(c, result, taken, inputs=[places], maps=[dims(result.rank)], sources=[x]), places]
+
+
+def larger(p: Places, a: Value, b: Value) -> Value:
+    """Keys in falling order."""
+    return p.compare("gt", a, b)
 
 
 def comes_before(p: Places, a: Value, b: Value, largest: bool, unsigned: bool) -> Value:

@@ -11,12 +11,13 @@ from stepwell.ir.affine_expr import dim
 from stepwell.ir.conversion import Conversion, NoMatch
 from stepwell.ir.core import Value
 from stepwell.ir.types import I64, StringType, TensorType
+from stepwell.lowering.to_tensor.best import Order
 from stepwell.lowering.to_tensor.born import bear
 from stepwell.lowering.to_tensor.compact import BEYOND, places_of_marks, running_sums, total_of
 from stepwell.lowering.to_tensor.control import rows_first
 from stepwell.lowering.to_tensor.places import Places, dims, moved, reads_unsigned, reduced, reshaped, result_type
 from stepwell.lowering.to_tensor.rules import lowers
-from stepwell.lowering.to_tensor.selection import comes_before
+from stepwell.lowering.to_tensor.selection import comes_before, larger
 from stepwell.lowering.to_tensor.sort import Before, sorted_rows
 
 
@@ -28,8 +29,8 @@ def unique(op: UniqueOp, c: Conversion) -> list[Value]:
     if op.sorted and isinstance(tensor_type(op.x).element, StringType):
         raise NoMatch("strings are sorted by what @string_rank says of them")
     unsigned = reads_unsigned(op.x)
-    keys = _elements(op, c) if op.axis is None else _ranks(op, c, unsigned)
-    before: Before = _ascending if op.axis is not None else lambda p, a, b: comes_before(p, a, b, False, unsigned)
+    keys = _keys(op, c, unsigned) if op.axis is None else _ranks(op, c, unsigned)
+    before: Before = larger if op.axis is None else _ascending
     total = tensor_type(keys).shape[0]
     keys, order = _sorted(c, keys, before)
 
@@ -80,6 +81,12 @@ def _taken(c: Conversion, x: Value, places: Value) -> Value:
 
 def _elements(op: UniqueOp, c: Conversion) -> Value:
     return reshaped(c, c.new(op.x), [product(shape_of(op.x))])
+
+
+def _keys(op: UniqueOp, c: Conversion, unsigned: bool) -> Value:
+    """Larger ones are of smaller elements."""
+    order, elements = Order(False, unsigned, tensor_type(c.new(op.x)).element), _elements(op, c)
+    return moved(c, tensor_type(elements).with_element(order.key_type), order.key, inputs=[elements], maps=[dims(1)])
 
 
 def _ranks(op: UniqueOp, c: Conversion, unsigned: bool) -> Value:
