@@ -24,7 +24,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
@@ -39,15 +38,15 @@ from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, bounds, ceildiv, dim_max, proven_le
 from stepwell.ir.types import I32, I64, FloatType, IntegerType, TensorType, Type, bit_width
 from stepwell.lowering.to_tensor.places import Places, dims, lowest, moved, reduced, reshaped
-from stepwell.lowering.to_tensor.sort import place_type, run_length
+from stepwell.lowering.to_tensor.sort import along_rows, place_type, run_length
 from stepwell.lowering.to_tensor.threshold import Threshold
 
 TYPICAL_LINES = 8  # stands for a number of lines that only run time tells
-MOST_SELECTED = 4096  # of the best of lines of open length that are found without sorting
+MOST_SELECTED = 2048  # of the best of lines of open length that are found without sorting
 MOST_OF_A_BLOCK = 64
-LEVEL = 4000  # comparisons in the time that the kernels of one step take to start
+START = 4000  # comparisons in the time that the kernels of one step take to start
 THRESHOLD = 24  # comparisons in the time that finding a threshold and marking what reaches it takes for each element
-LEAST_LEVEL = 500  # for each of many lines, so that kernels stay few, which have to be compiled
+LEAST_START = 500  # for each of many lines, so that kernels stay few, which have to be compiled
 SOUGHT = 25  # comparisons in the time of a step of bisection for one of the best
 MERGED = 25  # of one for an element of a run that is merged
 
@@ -95,7 +94,7 @@ def is_selected(x: TensorType, k: Dim) -> bool:
     run = run_length(n)
     first, last = run.bit_length(), max(n - 1, 0).bit_length()  # of the rounds that merge, in which bisections have
     steps = sum(range(first, last + 1)) + max(last + 1 - first, 0)  # as many steps
-    return plan(n, most, lines).cost <= n * (2 * run + MERGED * steps) + level(lines) * (3 + steps)
+    return plan(n, most, lines).cost <= n * (2 * run + MERGED * steps) + start_cost(lines) * (3 + steps)
 
 
 def number_of_lines(x: TensorType) -> int:
@@ -104,9 +103,9 @@ def number_of_lines(x: TensorType) -> int:
     return max(math.prod(size if isinstance(size, int) else TYPICAL_LINES for size in sizes), 1)
 
 
-def level(lines: int) -> int:
+def start_cost(lines: int) -> int:
     """What starting the kernels of one step costs each of so many lines."""
-    return max(LEVEL // lines, LEAST_LEVEL)
+    return max(START // lines, LEAST_START)
 
 
 @attrs.frozen
@@ -122,13 +121,13 @@ class Plan:
 def plan(n: int, k: int, lines: int) -> Plan:
     """The cheapest way for one of so many lines."""
     found = [
-        Plan(n * (n + k) + 2 * level(lines)),
-        Plan(THRESHOLD * n + SOUGHT * k * n.bit_length() + k * k + 15 * level(lines), by_threshold=True),
+        Plan(n * (n + k) + 2 * start_cost(lines)),
+        Plan(THRESHOLD * n + SOUGHT * k * n.bit_length() + k * k + 15 * start_cost(lines), by_threshold=True),
     ]
     best = min(found, key=lambda one: one.cost)
     size = 2
     while size <= MOST_OF_A_BLOCK and k * size < n:
-        least = n + 2 * level(lines) + k * size
+        least = n + 2 * start_cost(lines) + k * size
         if least < best.cost:
             cost = least + plan(max(-(-n // size), k), k, lines).cost + plan(k * size, k, lines).cost
             best = min(best, Plan(cost, size), key=lambda one: one.cost)
@@ -153,7 +152,7 @@ class Lines:
         """The type with other sizes in place of axis 1."""
         return TensorType((self.like.shape[0], *sizes, *self.like.shape[2:]), element)
 
-    def place(self, *along: Any, of: int = 1) -> list[AffineExpr]:
+    def place(self, *along: AffineExpr, of: int = 1) -> list[AffineExpr]:
         """(outer, along .., inner), where `of` dims are in place of axis 1."""
         return [dim(0), *along, *dims(self.like.rank - 2, 1 + of)]
 
@@ -205,21 +204,12 @@ class Lines:
         rows = reshaped(c, turned, [product([outer, *inner]), n])
         found = Threshold(c, rows, k).places()
         if not ascending:
-            own = Lines(c, tensor_type(found))
-            near = own._taken(rows, found)
-            found = own._taken(found, own._counted(near, k))
+            order = Lines(c, tensor_type(found))._counted(along_rows(c, rows, found), k)
+            found = along_rows(c, found, order)
         type_ = place_type(n)
         whole = reshaped(c, found, [outer, *inner, k])
         back = [dim(0), dim(2), dim(1)] if inner else dims(2)
         return moved(c, self.of(type_, k), lambda p, x: p.resized(x, type_, False), inputs=[whole], maps=[back])
-
-    def _taken(self, x: Value, places: Value) -> Value:
-        """out[i] = x[places[i]] of the same line"""
-        type_ = tensor_type(places).with_element(tensor_type(x).element)
-        return moved(
-            self.c, type_, lambda p, place, source: self.read(p, source, p.index_of(place, False)), inputs=[places],
-            maps=[dims(type_.rank)], sources=[x],
-        )  # fmt: skip
 
     def _element(self, x: Value, order: Order | None) -> tuple[Callable[[Places, Value, Value, int], Value], Attribute]:
         """What reads the key at a place; beyond the line's end, the worst one, which is the second."""

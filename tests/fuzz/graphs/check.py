@@ -131,8 +131,9 @@ class Judge:
     def _inside(self) -> Finding:
         compiled = stepwell.compile(self._model, threads=1, cache=False, sanitize=True)
         random = Random(self.case.seed)
-        wrong = [{name: misfit(array, random) for name, array in self.case.feeds.items()} for _ in range(MISFITS)]
-        for feeds in [self.case.feeds, *self.case.others, *(wrong if self.case.symbols else ())]:
+        count = MISFITS if self.case.symbols else 0
+        wrong = [{name: misfit(array, random) for name, array in self.case.feeds.items()} for _ in range(count)]
+        for feeds in [self.case.feeds, *self.case.others, *wrong]:
             try:
                 compiled.run(feeds)
             except StepwellError as error:  # whether it belongs there, the other ways say
