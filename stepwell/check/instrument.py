@@ -122,7 +122,7 @@ class CheckEach(Quiet):
     def _first_below(self, module: Operation) -> Run:
         """A module that comes from a dump: what it computes now is the measure."""
         self._kernels.update(module)
-        recorder = Recorder(self._kernels.run)
+        recorder = Recorder(self._kernels.run, self._kernels.steps)
         run = self._program_run(module, recorder)
         self._keep(module, recorder.launches)
         return attrs.evolve(run, arithmetic=functools.reduce(
@@ -140,17 +140,16 @@ class CheckEach(Quiet):
 
     def _launched(self, module: Operation, inputs: list[Any], random: np.random.Generator) -> Run:
         """A run whose kernels' constants and results are nudged as well: what is made of constants alone rounds too."""
-        steps = {launch.kernel: launch.arithmetic.step for launch in self._launches}
 
         def run(name: str, arguments: Sequence[Any]) -> None:
             before = copied(arguments)
-            step = steps.get(name, 0.0)
+            step = self._kernels.steps[name]
             self._kernels.run(name, [nudged(a, random, step) if is_constant(a) else a for a in arguments])
             for argument, old in zip(arguments, before, strict=True):
                 if isinstance(argument, np.ndarray) and argument.tobytes() != old.tobytes():
                     argument[...] = nudged(argument, random, step)
 
-        return interpret(module, inputs, PROGRAM_BUDGET, Recorder(run))
+        return interpret(module, inputs, PROGRAM_BUDGET, Recorder(run, self._kernels.steps))
 
     def _check_below(self, pass_: Pass, module: Operation) -> Outcome:
         before = self._reference
@@ -181,7 +180,7 @@ class CheckEach(Quiet):
         """tensor -> loop: every launch reads what its `tensor.kernel` was given."""
         assert self._made is not None
         made, self._made = self._made.made, None
-        launcher = Recorder(self._kernels.run) if self._shares_memory else Outlined(made)
+        launcher = Recorder(self._kernels.run, self._kernels.steps) if self._shares_memory else Outlined(made)
         try:
             run = self._program_run(module, launcher)
         except TooLong as error:  # the results stay the measure
@@ -200,7 +199,7 @@ class CheckEach(Quiet):
             return "program unchanged"
         replay = None if self._shares_memory else Replay(self._kernels.run, self._launches)
         try:
-            run = self._program_run(module, replay or Recorder(self._kernels.run))
+            run = self._program_run(module, replay or Recorder(self._kernels.run, self._kernels.steps))
         except TooLong as error:
             return f"program not run: a kernel takes {error}"
         if replay is not None and not replay.is_lost and replay.count != len(self._launches):

@@ -24,7 +24,7 @@ from stepwell.ir.interpreter import Frame, Launcher, run_function
 from stepwell.ir.location import FusedLoc, Location
 from stepwell.ir.registry import REGISTRY
 from stepwell.ir.structure import structure_of
-from stepwell.ir.types import MemRefType, TensorType, is_float, numpy_dtype
+from stepwell.ir.types import MemRefType, TensorType, element_of, is_float, numpy_dtype
 from stepwell.lowering.pipeline import landing_of
 from stepwell.ports import (
     Array,
@@ -203,9 +203,13 @@ def arithmetic_of(op: GenericOp, symbols: Mapping[str, int]) -> Arithmetic:
     dims = [dim for dim, kind in zip(op.sizes.dims, op.iterators, strict=True) if kind == "reduction"]
     known = {name: symbols.get(name, 1) for dim in dims for name in free_symbols(dim)}
     multiplies = any(isinstance(inner, MulFOp) for reducer in op.reducers for inner in reducer.block)
-    floats = {value.type for inner in op.walk() for value in inner.results if is_float(value.type)}
-    step = max((step_of(numpy_dtype(type_)) for type_ in floats), default=0.0)
-    return Arithmetic(math.prod(_size(dim, known) for dim in dims), multiplies, step)
+    return Arithmetic(math.prod(_size(dim, known) for dim in dims), multiplies, coarsest_step(op))
+
+
+def coarsest_step(op: Operation) -> float:
+    """The distance from 1 to the next float of the coarsest type in which ops compute; 0 where there are no floats."""
+    floats = {element_of(value.type) for inner in op.walk() for value in inner.results if is_float(value.type)}
+    return max((step_of(numpy_dtype(type_)) for type_ in floats), default=0.0)
 
 
 def _longest_sum(op: Operation) -> int:

@@ -16,7 +16,7 @@ from stepwell.ir.interpreter import run_function
 from stepwell.lowering.loop.stage import kernel_functions
 
 from .compare import ResultChanged
-from .interpret import TooLong, fingerprint
+from .interpret import TooLong, coarsest_step, fingerprint
 from .launches import Launch, copied, really_changed
 from .sizes import other_sizes
 
@@ -41,6 +41,7 @@ class KernelChecks:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
+        self.steps: dict[str, float] = {}  # what `coarsest_step` says of each kernel
         self._seen: dict[str, Hashable] = {}
         self._runners: dict[str, Callable[[Sequence[Any]], None]] = {}
         self._why_not: dict[str, str] = {}
@@ -77,6 +78,7 @@ class KernelChecks:
             now = fingerprint(function)
             if self._seen.get(function.sym_name) != now:
                 self._seen[function.sym_name] = now
+                self.steps[function.sym_name] = coarsest_step(function)
                 changed[function.sym_name] = function
         self._compile(changed)
         return list(changed)

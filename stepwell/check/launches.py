@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -101,10 +101,12 @@ def _place(array: Array) -> tuple[Any, ...]:
 
 
 class Recorder:
-    """Launcher of a program that nothing is known of: runs each launch and keeps it."""
+    """Launcher of a program that nothing is known of: runs each launch and keeps it. `steps` says of kernels what the
+    coarsest type is in which they compute."""
 
-    def __init__(self, run_kernel: RunKernel) -> None:
+    def __init__(self, run_kernel: RunKernel, steps: Mapping[str, float]) -> None:
         self.run_kernel = run_kernel
+        self.steps = steps
         self.launches: list[Launch] = []
 
     def __call__(self, op: Operation, arguments: Sequence[Any], run: Callable[[], Any]) -> Any:
@@ -114,7 +116,8 @@ class Recorder:
         after = copied(arguments)
         same = [is_constant(b) or b.tobytes() == a.tobytes() for b, a in zip(before, after, strict=True)]
         terms = max((a.size for a in arguments if isinstance(a, np.ndarray)), default=1)
-        self.launches.append(Launch(op.callee, op.loc.label, before, after, tuple(same), Arithmetic(terms)))
+        arithmetic = Arithmetic(terms, step=self.steps[op.callee])
+        self.launches.append(Launch(op.callee, op.loc.label, before, after, tuple(same), arithmetic))
         return ()
 
 

@@ -9,6 +9,7 @@ through which every later pass is sent as well."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -30,9 +31,9 @@ from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.types import MemRefType, numpy_dtype
 from stepwell.lowering.loop.stage import dim_names, kernel_functions
 
-from .compare import Arithmetic, ResultChanged, difference
-from .interpret import fingerprint
-from .launches import copied
+from .compare import Arithmetic, ResultChanged
+from .interpret import coarsest_step, fingerprint
+from .launches import Launch, copied, really_changed
 from .sizes import sample
 
 MOST_POINTS = 2000  # of all iteration spaces of one shrunk kernel together
@@ -48,8 +49,7 @@ class ShrunkKernels:
         self.context = context
         self.module = ModuleOp(regions=[Region([Block()])])
         self.count = 0  # kernels that were interpreted at the last check
-        self._inputs: dict[str, tuple[Any, ...]] = {}
-        self._results: dict[str, tuple[Any, ...]] = {}
+        self._kept: dict[str, Launch] = {}
         self._seen: dict[str, Hashable] = {}
 
     def add(self, module: Operation) -> None:
@@ -61,18 +61,19 @@ class ShrunkKernels:
                 shrunk.properties.pop("sym_visibility", None)  # nobody calls it, and it stays
                 inputs = tuple(sample(numpy_dtype(a.type), a.type.shape, random) for a in shrunk.arguments)  # type: ignore[attr-defined]
                 try:
-                    self._results[shrunk.sym_name] = _interpreted(shrunk, inputs)
+                    results = _interpreted(shrunk, inputs)
                 except StepwellError:
                     continue  # made-up contents do not suit it
-                self._inputs[shrunk.sym_name] = inputs
+                rounds = Arithmetic(MOST_POINTS, step=coarsest_step(shrunk))
+                self._kept[shrunk.sym_name] = Launch(shrunk.sym_name, "", inputs, results, (), rounds)
                 self._seen[shrunk.sym_name] = fingerprint(shrunk)
                 self.module.block.append(shrunk)
-        self.count = len(self._results)
+        self.count = len(self._kept)
 
     def check(self, pass_: Pass) -> None:
         """Send the kernels through a pass and interpret those that it changed. Raises ResultChanged."""
         self.count = 0
-        if not self._inputs:
+        if not self._kept:
             return
         pass_.run(self.module, PassContext(self.context.target, self.context.options))
         for function in kernel_functions(self.module):
@@ -81,16 +82,15 @@ class ShrunkKernels:
                 continue
             self._seen[name] = now
             self.count += 1
-            before = self._results[name]
+            kept = self._kept[name]
             try:
-                after = _interpreted(function, self._inputs[name])
+                after = _interpreted(function, kept.before)
             except StepwellError as error:
                 raise ResultChanged(f"{_described(function)}: {error}") from error
-            for position, (x, y) in enumerate(zip(before, after, strict=True)):
-                found = difference(x, y, Arithmetic(MOST_POINTS)) if isinstance(x, np.ndarray) else None
-                if found is not None:
-                    raise ResultChanged(f"{_described(function)}: argument {position}: {found}")
-            self._results[name] = after
+            found = really_changed(kept, after, range(len(after)), functools.partial(run_function, function))
+            if found is not None:
+                raise ResultChanged(f"{_described(function)}: {found}")
+            self._kept[name] = attrs.evolve(kept, after=after)
 
 
 def _described(function: FuncOp) -> str:

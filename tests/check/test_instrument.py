@@ -129,9 +129,22 @@ func.func @main(%x: tensor<1x3xf64>, %s: tensor<?x?xf64, #graph.shape<["a", "b"]
 """
 
 
+# The same where kernels write parts of what the program gives.
+JOINED = """builtin.module {
+func.func @main(%x: tensor<5x132xf64>, %s: tensor<132xf64>) -> tensor<10x132xf64> {
+  %y, %mean, %deviation = graph.layer_norm %x, %s {axes = array<i64: 1>, epsilon = 1.0e-5,
+    operandSegmentSizes = array<i32: 1, 1, 0>, stash = f32}
+    : (tensor<5x132xf64>, tensor<132xf64>) -> (tensor<5x132xf64>, tensor<5x1xf32>, tensor<5x1xf32>)
+  %z = graph.concat %y, %x {axis = 0} : (tensor<5x132xf64>, tensor<5x132xf64>) -> tensor<10x132xf64>
+  func.return %z : tensor<10x132xf64>
+}}
+"""
+QUARTERS = np.random.default_rng(0).integers(-16, 16, (5, 132)) / 4
+
+
 @pytest.mark.parametrize(("text", "inputs"), [
     (SMALL, [X, Y]), (network("6"), arrays(6)), (network("?"), arrays(6)), (network("?"), arrays(1)),
-    (NORM, [np.array([[0.1, -2.0, 0.7]]), np.array([[0.3]])]),
+    (NORM, [np.array([[0.1, -2.0, 0.7]]), np.array([[0.3]])]), (JOINED, [QUARTERS, QUARTERS[0]]),
 ])  # fmt: skip
 def test_the_whole_way_down_is_checked(text: str, inputs: Sequence[Any]) -> None:
     check = run(text, inputs, phases("graph", "loop"))
