@@ -25,7 +25,7 @@ from stepwell.errors import RuntimeError
 from stepwell.ir.attributes import Attribute
 from stepwell.ir.constraints import FLOAT_TENSOR, NUMERIC_TENSOR, REAL_OR_BOOL_TENSOR, TypeConstraint
 from stepwell.ir.core import Value
-from stepwell.ir.dims import Dim, dim_max, dim_min, proven_non_negative
+from stepwell.ir.dims import Dim, ceildiv, dim_max, dim_min, proven_non_negative
 from stepwell.ir.opdef import COMMUTATIVE, PURE, operand, result
 from stepwell.ir.types import F32, FloatType, TensorType, Type, numpy_dtype
 
@@ -160,8 +160,11 @@ def _remainder_by(compute: Compute) -> Compute:
 
 
 def _divide_dims(a: Dim, b: Dim) -> Dim | None:
-    if isinstance(b, int) and b > 0:
-        return a // b if not isinstance(a, int) or a >= 0 else -((-a) // b)
+    """Towards zero: up where the dividend is negative, down where it is not."""
+    if isinstance(b, int) and b != 0:
+        if b < 0:
+            a, b = -a, -b
+        return a // b if proven_non_negative(a) else dim_max(a // b, dim_min(ceildiv(a, b), 0))
     return a // b if _sizes(a, b) else None
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import onnx
+
 from stepwell.dialects.sequence_types import OptionalType, SequenceType
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.attribute_values import allowed_words, first_with
@@ -24,10 +26,10 @@ def check_node(node: NodeInfo, version: int, attributes: Mapping[str, Any], type
     if schema is None:
         return
     for what, count, least, most in (
-        ("inputs", len(node.inputs), schema.min_input, schema.max_input),
+        ("inputs", len(node.inputs), _required(schema), schema.max_input),
         ("outputs", len(node.outputs), schema.min_output, schema.max_output),
     ):
-        # Trailing absent ones are not counted, so that an operator may have fewer than its minimum, all of them absent.
+        # Trailing absent ones are not counted: what must be there ends with the last input that is not optional.
         if count > most or (what == "inputs" and count < least):
             wanted = str(least) if least == most else f"{least} to {most}"
             raise ModelError(f"it has {count} {what}, and {node.op_type} takes {wanted}")
@@ -45,6 +47,14 @@ def check_node(node: NodeInfo, version: int, attributes: Mapping[str, Any], type
         if required and name not in attributes:
             raise ModelError(f"it lacks its attribute {name!r}")
     _check_types(node, version, types, ())
+
+
+def _required(schema: Any) -> int:
+    """How many inputs a node has at least: up to the last one that may not be absent."""
+    options = onnx.defs.OpSchema.FormalParameterOption
+    arities = {options.Single: 1, options.Optional: 0}
+    ends = (n + arity for n, given in enumerate(schema.inputs) if (arity := arities.get(given.option, given.min_arity)))
+    return max(ends, default=0)
 
 
 def check_results(node: NodeInfo, version: int, inputs: Types, outputs: Types) -> None:

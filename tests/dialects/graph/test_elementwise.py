@@ -15,7 +15,7 @@ from stepwell.dialects.graph.conversion import BitcastOp, CastOp
 from stepwell.errors import IRError, VerifyError
 from stepwell.ir.attributes import ElementsAttr, elements
 from stepwell.ir.core import Block, Operation, Value
-from stepwell.ir.dims import Dim, dim_broadcast, dim_max, symbol
+from stepwell.ir.dims import Dim, dim_broadcast, dim_max, evaluate, symbol
 from stepwell.ir.parser import parse_module
 from stepwell.ir.types import BF16, F32, F64, I1, SI8, SI32, SI64, StringType, TensorType, Type
 from stepwell.ir.verifier import verify
@@ -119,6 +119,7 @@ def test_operand_types_are_verified(name: str, element: str, message: str) -> No
         (lambda: graph.ModOp(sizes(N), sizes(M)), (N % M,)),
         (lambda: graph.DivOp(sizes(N * M), sizes(M + 1)), ((N * M) // (M + 1),)),
         (lambda: graph.DivOp(sizes(N - 1), sizes(M)), None),
+        (lambda: graph.DivOp(sizes(N - 1, N), sizes(2)), (dim_max((N - 1) // 2, 0), N // 2)),
         (lambda: graph.PowOp(sizes(N), sizes(2)), (N * N,)),
         (lambda: graph.NegOp(sizes(N, 2)), (-N, -2)),
         (lambda: graph.AbsOp(sizes(N)), (N,)),
@@ -153,3 +154,11 @@ def test_constants_fold() -> None:
 def test_a_cast_to_the_same_type_is_its_operand() -> None:
     x = value(N)
     assert CastOp(x, to=F32).fold([None]) == [x]
+
+
+@pytest.mark.parametrize("dividend", [N, N - 3, -N, 1 - 2 * N, 2 * N - 5])
+@pytest.mark.parametrize("divisor", [1, 2, 3, -1, -2])
+def test_sizes_are_divided_towards_zero(dividend: Dim, divisor: int) -> None:
+    (quotient,) = content(graph.DivOp(sizes(dividend), sizes(divisor)).result) or ()
+    for n in range(8):
+        assert evaluate(quotient, {"n": n}) == int(evaluate(dividend, {"n": n}) / divisor)
