@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
@@ -21,15 +21,16 @@ from stepwell.api import Model, compiled
 from stepwell.collector import paused_collector
 from stepwell.compiler import Request
 from stepwell.errors import EngineError, InputError, IRError, ModelError
-from stepwell.ir.dims import free_symbols
+from stepwell.frontends.onnx.element_types import Unranked
+from stepwell.frontends.onnx.input_shapes import symbol_prefix
+from stepwell.frontends.onnx.needs import Needs
+from stepwell.frontends.onnx.report import ImportFailed
+from stepwell.ir.dims import free_symbols, symbol
 from stepwell.ir.passes import PassContext, Remark
 from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.types import TensorType, Type, numpy_dtype
 from stepwell.ports import Port
 from stepwell.sources import Held, Source
-
-if TYPE_CHECKING:
-    from stepwell.frontends.onnx.needs import Needs
 
 MOST = 16
 """Models that are kept of one source."""
@@ -45,34 +46,52 @@ def of_unknown(
 ) -> SpecialisedModel | None:
     """The model that is compiled when it is called; None where an import failed for another reason than that a call
     tells more, and where states are to be kept, which all calls have to share."""
-    from stepwell.frontends.onnx.report import ImportFailed
-
     if not isinstance(error, ImportFailed) or not error.needs or request.state:
         return None
-    ports = [Port(name, type_, numpy_dtype(type_)) for name, type_ in error.inputs if isinstance(type_, TensorType)]
+    ports = [_port(name, type_) for name, type_ in error.inputs if isinstance(type_, TensorType | Unranked)]
     if len(ports) < len(error.inputs):
         return None
     return SpecialisedModel(source, request, threads, cache, ports, error.needs)
 
 
+def _port(name: str, type_: TensorType | Unranked) -> Port:
+    if isinstance(type_, TensorType):
+        return Port(name, type_, numpy_dtype(type_))
+    return UnrankedPort(name, TensorType((), type_.element), numpy_dtype(type_.element))
+
+
+@attrs.frozen
+class UnrankedPort(Port):
+    """An input of unknown rank. Its `shape` is empty."""
+
+    def of_rank(self, rank: int) -> Port:
+        """The input as a call with an array of this rank has it."""
+        shape = tuple(symbol(f"{symbol_prefix(self.name)}_d{axis}") for axis in range(rank))
+        return Port(self.name, self.type.with_shape(shape), self.storage)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[...]"
+
+
 @attrs.frozen
 class Told:
-    """What a call tells of its inputs: sizes by symbol, arrays by name."""
+    """What a call tells of its inputs: sizes by symbol, arrays by name, the shapes of inputs of unknown rank."""
 
     sizes: Mapping[str, int]
     values: Mapping[str, Array]
+    shapes: Mapping[str, tuple[int | str, ...]]
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What a model that was made for it is known by."""
         arrays = sorted((name, v.dtype.str, v.shape, v.tobytes()) for name, v in self.values.items())
-        return (tuple(sorted(self.sizes.items())), *arrays)
+        return (tuple(sorted(self.sizes.items())), tuple(sorted(self.shapes.items())), *arrays)
 
     def request(self, request: Request, ports: Sequence[Port]) -> Request:
         """The request with what is told put in, as far as the other inputs have it."""
         rest = [port for port in ports if port.name not in self.values]
         open_sizes = {name for port in rest for dim in port.type.shape for name in free_symbols(dim)}
-        shapes: dict[str, Any] = dict(request.shapes or {})
+        shapes: dict[str, Any] = {**(request.shapes or {}), **self.shapes}
         for name in self.values:
             shapes.pop(name, None)
         shapes.update({name: size for name, size in self.sizes.items() if name in open_sizes})
@@ -80,8 +99,8 @@ class Told:
 
 
 class SpecialisedModel(Model):
-    """A model that calls decide. `inputs` are as the source declares them, `outputs` those of the last call: none
-    before the first."""
+    """A model that calls decide. `inputs` are as the source declares them (an `UnrankedPort` where it does not say how
+    many dims there are), `outputs` those of the last call: none before the first."""
 
     is_specialised = True
 
@@ -105,6 +124,12 @@ class SpecialisedModel(Model):
         context.remarks.append(Remark("model", "", f"specialised at each call for {self.needs}"))
         return context
 
+    @property
+    def host_calls(self) -> list[str]:
+        """Those of the models that were made, which may differ."""
+        with self._lock:
+            return sorted({call for model in self._made.values() for call in model.host_calls})
+
     def specialised(self, arrays: Sequence[Any]) -> tuple[Model, list[Any]]:
         """The model for a call with arrays in the order of the inputs, and those of them that it takes.
 
@@ -114,12 +139,14 @@ class SpecialisedModel(Model):
             names = ", ".join(port.name for port in self._ports)
             raise InputError(f"{len(arrays)} arrays for {len(self._ports)} inputs ({names})")
         given = [port.accept(array) for port, array in zip(self._ports, arrays, strict=True)]
-        sizes = self._sizes(given)
+        ports = [port.of_rank(array.ndim) if isinstance(port, UnrankedPort) else port
+                 for port, array in zip(self._ports, given, strict=True)]  # fmt: skip
+        sizes = _sizes(ports, given)
         with self._lock, paused_collector():
             while True:
-                told = self._told(given, sizes)
+                told = self._told(ports, given, sizes)
                 try:
-                    model = self._model(told)
+                    model = self._model(told, ports)
                     break
                 except ModelError as error:
                     needs = getattr(error, "needs", None)
@@ -127,31 +154,25 @@ class SpecialisedModel(Model):
                         raise
                     self.needs = self.needs | needs
             self.outputs = model.outputs
-        return model, [array for port, array in zip(self._ports, given, strict=True) if port.name not in told.values]
+        return model, [array for port, array in zip(ports, given, strict=True) if port.name not in told.values]
 
-    def _sizes(self, given: Sequence[Array]) -> dict[str, int]:
-        types: list[Type] = [port.type for port in self._ports]
-        try:
-            return bind_symbols(types, [array.shape for array in given], [port.name for port in self._ports])
-        except IRError as error:
-            raise InputError(str(error)) from None
-
-    def _told(self, given: Sequence[Array], sizes: Mapping[str, int]) -> Told:
-        values = {port.name: port.restore(array) for port, array in zip(self._ports, given, strict=True)
+    def _told(self, ports: Sequence[Port], given: Sequence[Array], sizes: Mapping[str, int]) -> Told:
+        values = {port.name: port.restore(array) for port, array in zip(ports, given, strict=True)
                   if port.name in self.needs.values}  # fmt: skip
         for name, array in values.items():
             if array.size > LONGEST:
                 reason = f"the model is made for the contents of input {name!r}"
                 raise InputError(f"{reason}, which has {array.size} elements, more than {LONGEST}")
-        fixed = {name for port in self._ports if port.name in values for dim in port.type.shape
+        fixed = {name for port in ports if port.name in values for dim in port.type.shape
                  for name in free_symbols(dim)}  # fmt: skip
-        return Told({name: sizes[name] for name in sorted(fixed | self.needs.sizes) if name in sizes}, values)
+        shapes = {port.name: port.shape for port in ports if port.name in self.needs.ranks - values.keys()}
+        return Told({name: sizes[name] for name in sorted(fixed | self.needs.sizes) if name in sizes}, values, shapes)
 
-    def _model(self, told: Told) -> Model:
+    def _model(self, told: Told, ports: Sequence[Port]) -> Model:
         key = told.key
         model = self._made.pop(key, None)
         if model is None:
-            model = compiled(self._source, told.request(self._request, self._ports), self._threads, self._cache)
+            model = compiled(self._source, told.request(self._request, ports), self._threads, self._cache)
         self._made[key] = model
         if len(self._made) > MOST:
             self._made.popitem(last=False)
@@ -193,3 +214,11 @@ class SpecialisedModel(Model):
 
     def __repr__(self) -> str:
         return f"<stepwell.SpecialisedModel ({', '.join(map(str, self._ports))}), made at each call for {self.needs}>"
+
+
+def _sizes(ports: Sequence[Port], given: Sequence[Array]) -> dict[str, int]:
+    types: list[Type] = [port.type for port in ports]
+    try:
+        return bind_symbols(types, [array.shape for array in given], [port.name for port in ports])
+    except IRError as error:
+        raise InputError(str(error)) from None

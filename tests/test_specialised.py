@@ -69,6 +69,33 @@ def test_contents_are_put_in_where_they_decide_a_rank() -> None:
         assert compiled(x, np.array([2, 3]), np.array([index])).shape == (0,) * (2 + index)
 
 
+def test_inputs_without_a_shape_get_their_rank_from_the_call() -> None:
+    nodes = [helper.make_node("Softmax", ["x"], ["s"], axis=-1), helper.make_node("Mul", ["s", "w"], ["y"])]
+    made = model(nodes, {"x": (F, None), "w": (F, ["n"])}, ["y"])  # type: ignore[dict-item]
+    compiled = waiting(made)
+    assert compiled.needs == Needs(ranks=frozenset({"x"}))
+    assert str(compiled.inputs[0]) == "x: float32[...]" and compiled.inputs[0].shape == ()
+    assert "the rank of 'x'" in repr(compiled) and compiled.host_calls == []
+    for shape in ((3,), (2, 3), (5, 3), (1, 2, 3)):
+        arrays = {"x": np.arange(np.prod(shape), dtype=np.float32).reshape(shape), "w": np.float32([1, 2, 3])}
+        (expected,) = ReferenceEvaluator(made).run(None, arrays)
+        np.testing.assert_allclose(compiled(*arrays.values()), expected, rtol=1e-6)
+    assert len(compiled._made) == 3
+    with pytest.raises(InputError, match="element type float64"):
+        compiled(np.ones(3), np.ones(3, np.float32))
+    fixed = stepwell.compile(made, shapes={"x": ("a", 3)})
+    assert not fixed.is_specialised and fixed.inputs[0].shape == ("a", 3)
+
+
+def test_a_rank_may_show_what_else_is_needed() -> None:
+    """Reshape(x, shape) of an x without a shape, by a list of unknown length: both are put in."""
+    made = model([helper.make_node("Reshape", ["x", "shape"], ["y"])], {"x": (F, None), "shape": (L, ["k"])}, ["y"])  # type: ignore[dict-item]
+    compiled = waiting(made)
+    assert compiled(np.ones((2, 3), np.float32), np.array([3, -1])).shape == (3, 2)
+    assert compiled.needs == Needs(frozenset({"k"}), ranks=frozenset({"x"}))
+    assert compiled(np.ones(4, np.float32), np.array([1, 2, 2])).shape == (1, 2, 2)
+
+
 def test_what_was_made_is_kept_for_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(specialised, "MOST", 2)
     compiled = waiting(reshape_by())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -87,7 +87,7 @@ class ShrunkKernels:
                 after = _interpreted(function, kept.before)
             except StepwellError as error:
                 raise ResultChanged(f"{_described(function)}: {error}") from error
-            found = really_changed(kept, after, range(len(after)), functools.partial(run_function, function))
+            found = really_changed(kept, after, range(len(after)), functools.partial(_run, function))
             if found is not None:
                 raise ResultChanged(f"{_described(function)}: {found}")
             self._kept[name] = attrs.evolve(kept, after=after)
@@ -99,9 +99,13 @@ def _described(function: FuncOp) -> str:
     return f"@{whole} (of {function.loc.label or 'unknown'}) shrunk to ({types})"
 
 
+def _run(function: FuncOp, arguments: Sequence[Any]) -> None:
+    run_function(function, arguments)
+
+
 def _interpreted(function: FuncOp, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     arguments = copied(inputs)
-    run_function(function, arguments)
+    _run(function, arguments)
     return arguments
 
 

@@ -74,6 +74,17 @@ def element_type(number: int) -> Type:
     return found
 
 
+class Unranked(Unsupported):
+    """A tensor of which the model gives the element type alone."""
+
+    def __init__(self, element: Type) -> None:
+        super().__init__(
+            "the model does not say how many dimensions it has",
+            "give its shape, as in shapes={'NAME': (1, 3, 'h', 'w')}; stepwell.compile does so when it is called",
+        )
+        self.element = element
+
+
 # How the dims of a tensor type become dims of ours; the importer knows the symbols, a subgraph has its own rule.
 Dims = Callable[[Any], "tuple[Dim, ...]"]
 
@@ -82,10 +93,7 @@ def _tensor(proto: Any, dims: Dims) -> Type:
     tensor = proto.tensor_type
     element = element_type(tensor.elem_type)
     if not tensor.HasField("shape"):
-        raise Unsupported(
-            "the model does not say how many dimensions it has",
-            "give its shape, as in shapes={'NAME': (1, 3, 'h', 'w')}",
-        )
+        raise Unranked(element)
     return TensorType(dims(tensor.shape), element)
 
 

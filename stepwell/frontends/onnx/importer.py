@@ -27,12 +27,13 @@ from stepwell.errors import ModelError, StepwellError
 from stepwell.frontends.onnx import names, schema
 from stepwell.frontends.onnx import rules as _rules  # registers the rules
 from stepwell.frontends.onnx.declared import fits, fresh_dims, plain_dims
-from stepwell.frontends.onnx.element_types import Port, shown, text, value_type
+from stepwell.frontends.onnx.element_types import Port, Unranked, shown, text, value_type
 from stepwell.frontends.onnx.failures import RULE_FAULTS, check_importable, placeholders, problem_of
 from stepwell.frontends.onnx.fitting import check_node, check_results
 from stepwell.frontends.onnx.input_shapes import Shapes, input_types, symbol_prefix
 from stepwell.frontends.onnx.maps import Keys, Pairs, Rows, described_parts, described_rows
 from stepwell.frontends.onnx.model import Model, load_model
+from stepwell.frontends.onnx.needs import Needs
 from stepwell.frontends.onnx.node import FollowUp, ImportNode
 from stepwell.frontends.onnx.registry import RULES, Array, RuleTable, Unsupported
 from stepwell.frontends.onnx.report import Problem, Report
@@ -156,8 +157,11 @@ class _Importer:
         if not len(self.report):
             self._finish(module, function, [v for v in returned if v is not None])
 
-    def _complain(self, kind: str, name: str, reason: str, advice: str = "", cause: Exception | None = None) -> None:
-        self.report.add(Problem(kind, name, reason, advice, cause=cause))
+    def _complain(
+        self, kind: str, name: str, reason: str, advice: str = "", cause: Exception | None = None,
+        needs: Needs | None = None,
+    ) -> None:  # fmt: skip
+        self.report.add(Problem(kind, name, reason, advice, cause=cause, needs=needs))
 
     def _arguments(self, function: FuncOp, scope: Scope, inputs: Sequence[Port], shapes: Shapes | None) -> None:
         types = input_types(inputs, shapes)
@@ -165,7 +169,10 @@ class _Importer:
         for port in inputs:
             type_ = types[port.name]
             if isinstance(type_, Unsupported):
-                self._complain("input", port.name, type_.reason, type_.advice.replace("NAME", port.name), type_)
+                needs = Needs(ranks=frozenset({port.name})) if isinstance(type_, Unranked) else None
+                self._complain("input", port.name, type_.reason, type_.advice.replace("NAME", port.name), type_, needs)
+                if isinstance(type_, Unranked):
+                    self.report.inputs.append((port.name, type_))
                 scope.values[port.name] = POISON
                 continue
             if isinstance(type_, MapType):

@@ -24,20 +24,22 @@ from stepwell.ir.types import TensorType
 
 @attrs.frozen
 class Needs:
-    """Symbols of the inputs' sizes, and names of inputs whose contents, that must be known."""
+    """Symbols of the inputs' sizes, names of inputs whose contents, and of those whose ranks, that must be known."""
 
     sizes: frozenset[str] = frozenset()
     values: frozenset[str] = frozenset()
+    ranks: frozenset[str] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.sizes | other.sizes, self.values | other.values)
+        return Needs(self.sizes | other.sizes, self.values | other.values, self.ranks | other.ranks)
 
     def __le__(self, other: Needs) -> bool:
-        return self.sizes <= other.sizes and self.values <= other.values
+        return self.sizes <= other.sizes and self.values <= other.values and self.ranks <= other.ranks
 
     def __str__(self) -> str:
+        ranks = [f"the rank of {name!r}" for name in sorted(self.ranks)]
         sizes = [f"the size {name}" for name in sorted(self.sizes)]
-        return " and ".join([*sizes, *(f"the contents of {name!r}" for name in sorted(self.values))])
+        return " and ".join([*ranks, *sizes, *(f"the contents of {name!r}" for name in sorted(self.values))])
 
 
 def needs_of(error: UnknownError, function: FuncOp) -> Needs | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from stepwell.errors import ModelError
+from stepwell.frontends.onnx.element_types import Unranked
 from stepwell.frontends.onnx.needs import Needs
 from stepwell.ir.types import Type
 
@@ -51,7 +52,9 @@ class ImportFailed(ModelError):
     `needs` is set where the only reason is that too little is known of the model's inputs, whose names and types
     `inputs` lists: with that, the model would get further."""
 
-    def __init__(self, label: str, problems: Sequence[Problem], inputs: Sequence[tuple[str, Type]] = ()) -> None:
+    def __init__(
+        self, label: str, problems: Sequence[Problem], inputs: Sequence[tuple[str, Type | Unranked]] = ()
+    ) -> None:
         super().__init__(report_text(label, problems))
         self.problems = tuple(problems)
         self.inputs = tuple(inputs)
@@ -64,7 +67,7 @@ class Report:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.inputs: list[tuple[str, Type]] = []
+        self.inputs: list[tuple[str, Type | Unranked]] = []
         self._problems: dict[Problem, None] = {}
 
     def __len__(self) -> int:

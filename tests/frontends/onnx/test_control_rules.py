@@ -66,6 +66,16 @@ def test_known_count_gives_the_size_of_what_is_collected() -> None:
     np.testing.assert_array_equal(collected, [[2, 4], [4, 8], [8, 16]])
 
 
+def test_condition_may_be_absent_where_nothing_is_carried() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Cast", ["i"], ["f"], to=FLOAT), helper.make_node("Identity", ["go"], ["on"])],
+        "body", [value("i", INT64), value("go", BOOL)], [value("on", BOOL), value("f", FLOAT)],
+    )  # fmt: skip
+    loop = helper.make_node("Loop", ["count", ""], ["all"], body=body)
+    (collected,) = imported(model_of([loop], [value("count", INT64)], ["all"], 16)).run([np.array(3)])
+    np.testing.assert_array_equal(collected, [0, 1, 2])
+
+
 def branches(first: int, second: int, known: bool) -> onnx.ModelProto:
     """If between constants of two ranks, under a condition that is an input or constant true."""
     graphs = [
