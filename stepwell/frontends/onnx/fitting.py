@@ -12,10 +12,11 @@ from stepwell.dialects.sequence_types import OptionalType, SequenceType
 from stepwell.errors import ModelError
 from stepwell.frontends.onnx.attribute_values import allowed_words, first_with
 from stepwell.frontends.onnx.element_types import ELEMENT_NUMBERS, element_name, text
+from stepwell.frontends.onnx.registry import Unsupported
 from stepwell.frontends.onnx.schema import attribute_type_name, declared_attributes
 from stepwell.frontends.onnx.structure import NodeInfo
 from stepwell.frontends.onnx.versions import history, schema_of, type_misfit
-from stepwell.ir.types import TensorType, Type
+from stepwell.ir.types import ComplexType, TensorType, Type
 
 Types = Sequence["Type | None"]  # None: absent, or not known
 
@@ -58,8 +59,13 @@ def _required(schema: Any) -> int:
 
 
 def check_results(node: NodeInfo, version: int, inputs: Types, outputs: Types) -> None:
-    """Raise ModelError where an operator's schema does not allow the types of a node's results."""
+    """Raise ModelError where a schema does not allow the types of a node's results; for complex numbers as well,
+    which no lowering takes: transforms have their parts as an axis."""
     _check_types(node, version, inputs, outputs)
+    for type_ in (*inputs, *outputs):
+        if isinstance(type_, TensorType) and isinstance(type_.element, ComplexType):
+            advice = "give real and imaginary parts as an axis of two, as DFT does"
+            raise Unsupported(f"tensors of {type_.element} are not compiled", advice)
 
 
 def _unknown(node: NodeInfo, version: int, name: str, known: Sequence[str]) -> str:

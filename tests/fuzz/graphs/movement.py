@@ -345,7 +345,23 @@ def about_shape(site: Site) -> Any:
     x = site.value(0, range(6))
     site.set("start", 0, 1, -1, -3, often=0.4)
     site.set("end", 1, 2, -1, 9, often=0.4)
-    return site.give(x)
+    found = site.give(x)
+    for _ in range(site.random.choice((0, 0, 1, 2, 3, 5))):
+        found = size_arithmetic(site, found)
+    return found
+
+
+def size_arithmetic(site: Site, sizes: Any) -> Any:
+    """An operator that computes with sizes, also negative ones, and a small constant."""
+    draft = site.draft
+    newer = ("Mod", "Max", "Min") if draft.opset >= 12 else ()  # of integers
+    op = site.random.choice(("Add", "Sub", "Mul", "Div", "Div", "Neg", "Abs", *newer))
+    if op in ("Neg", "Abs"):
+        return draft.add(op, sizes, {}, 1)
+    number = site.random.choice((1, 2, 3, 4, 7) if op in ("Div", "Mod") else (-3, -1, 0, 1, 2, 5))
+    constant = draft.fresh(np.array(-number if op == "Div" and site.chance(0.2) else number, np.int64), constant=True)
+    operands = [*sizes, constant]
+    return draft.add(op, operands[::-1] if op == "Sub" and site.chance(0.3) else operands, {}, 1)
 
 
 def range_(site: Site) -> Any:
