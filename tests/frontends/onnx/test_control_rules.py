@@ -128,3 +128,26 @@ def test_scan_in_reverse_along_inner_axes() -> None:
     np.testing.assert_array_equal(collected, [[6, 5, 3], [60, 50, 30]])
     y, collected = made.run([np.zeros(2, np.float32), x[:, :0]])
     assert collected.shape == (2, 0)
+
+
+def batched(lengths: bool, backwards: int = 0) -> onnx.ModelProto:
+    """Running sums of each row of a batch, by Scan 8."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["v", "x"], ["next"]), helper.make_node("Identity", ["next"], ["y"])],
+        "body", [value("v", FLOAT, 1), value("x", FLOAT, 1)], [value("next", FLOAT, 1), value("y", FLOAT, 1)],
+    )  # fmt: skip
+    scan = helper.make_node("Scan", ["lengths" if lengths else "", "s", "xs"], ["last", "all"], body=body,
+                            num_scan_inputs=1, directions=[backwards])  # fmt: skip
+    ports = [value("s", FLOAT, "b", 1), value("xs", FLOAT, "b", "t", 1)]
+    return model_of([scan], [value("lengths", INT64, "b"), *ports] if lengths else ports, ["last", "all"], 8)
+
+
+def test_rows_of_a_batch_are_scanned_as_far_as_their_lengths() -> None:
+    x = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)[..., None]
+    last, collected = imported(batched(False)).run([np.zeros((3, 1), np.float32), x])
+    np.testing.assert_array_equal(last, [[6], [15], [24]])
+    last, collected = imported(batched(True)).run([np.array([2, 0, 3]), np.zeros((3, 1), np.float32), x])
+    np.testing.assert_array_equal(last, [[3], [0], [24]])
+    np.testing.assert_array_equal(collected[..., 0], [[1, 3, 0], [0, 0, 0], [7, 15, 24]])
+    with refused("runs backwards"):
+        imported(batched(True, backwards=1))

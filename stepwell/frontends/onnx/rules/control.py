@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from stepwell.dialects.graph.base import normalize_axis, shape_of, tensor_type
+import numpy as np
+
+from stepwell.dialects.graph.base import ConstantOp, normalize_axis, shape_of, tensor_type
 from stepwell.dialects.graph.control import IfOp, LoopOp, ScanOp, YieldOp, same_kind, yielded
+from stepwell.dialects.graph.elementwise import AddOp
+from stepwell.dialects.graph.logic import CompareOp, WhereOp
 from stepwell.dialects.graph.sequence import OptionalOp
 from stepwell.dialects.graph.symbols import fresh_name
 from stepwell.dialects.sequence_types import OptionalType, joined_type, without_symbols
 from stepwell.errors import ModelError, UnknownError
 from stepwell.frontends.onnx.registry import Node, rule
+from stepwell.ir.attributes import elements
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Block, Region, Value
 from stepwell.ir.dims import Dim, symbol
-from stepwell.ir.types import I1, SI64, TensorType, Type
+from stepwell.ir.types import I1, SI64, TensorType, Type, numpy_dtype
 
 
 class Subgraph(Protocol):
@@ -127,15 +132,15 @@ def loop(node: Node) -> Sequence[Value]:
     initial = [node.input(index) for index in range(2, node.num_inputs)]
     body = import_body(
         node, [value.type for value in initial], ([ROUND, CONDITION], []), 1,
-        lambda block: graph.import_into(block, _declared(graph, block)),
+        lambda block: graph.import_into(block, _declared(graph, block.arguments)),
     )  # fmt: skip
     return node.insert(LoopOp(node.optional(0), node.optional(1), initial, regions=[body])).results
 
 
-def _declared(graph: Subgraph, block: Block) -> Sequence[Value]:
-    if len(graph.input_types) != len(block.arguments):
-        raise ModelError(f"the body takes {len(graph.input_types)} inputs, the node gives {len(block.arguments)}")
-    return block.arguments
+def _declared(graph: Subgraph, arguments: Sequence[Value]) -> Sequence[Value]:
+    if len(graph.input_types) != len(arguments):
+        raise ModelError(f"the body takes {len(graph.input_types)} inputs, the node gives {len(arguments)}")
+    return arguments
 
 
 def slice_type(value: Value, axis: int) -> Type:
@@ -157,7 +162,7 @@ def scan(node: Node) -> Sequence[Value]:
     slices = [slice_type(value, axis) for value, axis in zip(inputs, axes, strict=True)]
     body = import_body(
         node, [value.type for value in initial], ([], slices), 0,
-        lambda block: graph.import_into(block, _declared(graph, block)), keeps_sizes=True,
+        lambda block: graph.import_into(block, _declared(graph, block.arguments)), keeps_sizes=True,
     )  # fmt: skip
     collected = body.block.terminator.operands[len(initial) :]
     output_axes = node.ints("scan_output_axes", [0] * outputs)
@@ -173,25 +178,28 @@ def scan(node: Node) -> Sequence[Value]:
 @rule("Scan", since=8)
 def batched_scan(node: Node) -> Sequence[Value]:
     """Version 8 scans every element of a batch by itself: a scan along the batch (axis 0) whose body is the scan
-    proper, so that all its results are collected along the batch."""
-    if node.has_input(0):
-        raise node.unsupported("sequence_lens of Scan 8 is not supported", "export with opset 9 or later")
+    proper, so that all its results are collected along the batch. An element may have a length of its own."""
     graph: Subgraph = node.subgraph("body")
-    count = node.int("num_scan_inputs")
-    values = [node.input(index) for index in range(1, node.num_inputs)]
+    count, directions = node.int("num_scan_inputs"), node.ints("directions", [0] * node.int("num_scan_inputs"))
+    first = 0 if node.has_input(0) else 1
+    if not first and any(directions):
+        raise node.unsupported("sequence_lens of a Scan 8 that runs backwards", "export with opset 9 or later")
+    values = [node.input(index) for index in range(first, node.num_inputs)]
     block = Block([slice_type(value, 0) for value in values])
-    initial, inputs = block.arguments[: len(values) - count], block.arguments[len(values) - count :]
+    arguments = block.arguments[1 - first :]
+    step = _Step(graph, block, None if first else block.arguments[0], len(arguments) - count)
+    initial, inputs = [*step.before, *arguments[: len(arguments) - count]], arguments[len(arguments) - count :]
     body = import_body(
-        node, [value.type for value in initial], ([], [slice_type(value, 0) for value in inputs]), 0,
-        lambda inner: graph.import_into(inner, _declared(graph, inner)), keeps_sizes=True,
+        node, [value.type for value in initial], ([], [slice_type(value, 0) for value in inputs]), 0, step.emit,
+        keeps_sizes=True,
     )  # fmt: skip
-    outputs = graph.num_outputs - len(initial)
+    outputs = len(body.block.terminator.operands) - len(initial)
     proper = ScanOp(
-        initial, inputs, input_axes=[0] * count, input_reversed=node.ints("directions", [0] * count),
-        output_axes=[0] * outputs, output_reversed=[0] * outputs, regions=[body],
+        initial, inputs, input_axes=[0] * count, input_reversed=directions, output_axes=[0] * outputs,
+        output_reversed=[0] * outputs, regions=[body],
     )  # fmt: skip
     block.append(proper)
-    block.append(YieldOp(proper.results))
+    block.append(YieldOp(proper.results[len(step.before) :]))
     zeros = [0] * len(values)
     return node.insert(
         ScanOp(
@@ -199,3 +207,33 @@ def batched_scan(node: Node) -> Sequence[Value]:
             output_reversed=[0] * graph.num_outputs, regions=[Region([block])],
         )
     ).results  # fmt: skip
+
+
+class _Step:
+    """The body of a scan of one element of a batch. From its `length` on, carried values stay, and outputs are 0:
+
+    v, y = body(v, x)   ->   v', y' = body(v, x); v = where(n < length, v', v), y = where(n < length, y', 0); n = n + 1
+    """
+
+    def __init__(self, graph: Subgraph, block: Block, length: Value | None, carried: int) -> None:
+        self.graph, self.length, self.carried = graph, length, carried
+        self.before = [] if length is None else [_scalar(Builder.at_end(block), 0, ROUND)]
+        """What is carried before the body's own values: the number of the step."""
+
+    def emit(self, block: Block) -> Sequence[Value]:
+        """Fill a block; what it yields."""
+        if self.length is None:
+            return self.graph.import_into(block, _declared(self.graph, block.arguments))
+        number, *arguments = block.arguments
+        found = self.graph.import_into(block, _declared(self.graph, arguments))
+        builder = Builder.at_end(block)
+        goes_on = builder.insert(CompareOp(number, self.length, predicate="lt")).result
+        others = [*arguments[: self.carried], *(_scalar(builder, 0, x.type) for x in found[self.carried :])]
+        kept = [builder.insert(WhereOp(goes_on, x, other)).result for x, other in zip(found, others, strict=True)]
+        return [builder.insert(AddOp(number, _scalar(builder, 1, ROUND))).result, *kept]
+
+
+def _scalar(builder: Builder, number: int, type_: Type) -> Value:
+    """A constant of a tensor's element type."""
+    array = np.asarray(number).astype(numpy_dtype(type_))
+    return builder.insert(ConstantOp(value=elements(array, None, ""))).results[0]

@@ -9,6 +9,7 @@ import numpy as np
 
 from stepwell.dialects.graph import movement
 from stepwell.dialects.graph.base import constant_array, content, is_content_type, shape_of, tensor_type
+from stepwell.dialects.graph.conversion import CastOp
 from stepwell.dialects.graph.elementwise import DivOp, MaxOp, SubOp
 from stepwell.dialects.graph.generate import TriluOp
 from stepwell.dialects.graph.shape import ShapeOp
@@ -217,8 +218,7 @@ def tile_1(node: Node) -> Value:
         repeats = [1] * rank_of(x)
         repeats[checked_axis(node, known_axis[0], rank_of(x))] = known[0]
         return node.insert(movement.TileOp(x, int_list(node, repeats))).result
-    if tensor_type(axis).element is not SI64 or tensor_type(tiles).element is not SI64:
-        raise node.unsupported("tiles and axis that are computed", "Convert the model to opset 6 or later.")
+    tiles, axis = (node.insert(CastOp(x, to=SI64)).result for x in (tiles, axis))  # they are of the input's type
     return node.insert(movement.TileOp(x, scattered(node, rank_of(x), 1, axis, tiles))).result
 
 
