@@ -17,12 +17,16 @@ class IRError(StepwellError):
 class UnknownError(IRError):
     """A rank, or another part of a type, that depends on what is not known when a model is compiled.
 
-    `sizes` are symbolic sizes, `values` are values of the IR whose contents decide."""
+    `sizes` are symbolic sizes, `values` are values of the IR whose contents decide, `sequences` those whose tensors'
+    rank does."""
 
-    def __init__(self, reason: str, sizes: Iterable[Any] = (), values: Iterable[Any] = ()) -> None:
+    def __init__(
+        self, reason: str, sizes: Iterable[Any] = (), values: Iterable[Any] = (), sequences: Iterable[Any] = ()
+    ) -> None:
         super().__init__(reason)
         self.sizes = tuple(sizes)
         self.values = tuple(values)
+        self.sequences = tuple(sequences)
 
 
 class ParseError(StepwellError):

@@ -29,7 +29,8 @@ from stepwell.ir.dims import free_symbols, symbol
 from stepwell.ir.passes import PassContext, Remark
 from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.types import TensorType, Type, numpy_dtype
-from stepwell.ports import Port
+from stepwell.list_ports import ListPort, whole_port
+from stepwell.ports import AnyPort, Port, tensor_ports
 from stepwell.sources import Held, Source
 
 MOST = 16
@@ -48,16 +49,14 @@ def of_unknown(
     tells more, and where states are to be kept, which all calls have to share."""
     if not isinstance(error, ImportFailed) or not error.needs or request.state:
         return None
-    ports = [_port(name, type_) for name, type_ in error.inputs if isinstance(type_, TensorType | Unranked)]
-    if len(ports) < len(error.inputs):
-        return None
+    ports = [_port(name, type_) for name, type_ in error.inputs]
     return SpecialisedModel(source, request, threads, cache, ports, error.needs)
 
 
-def _port(name: str, type_: TensorType | Unranked) -> Port:
-    if isinstance(type_, TensorType):
-        return Port(name, type_, numpy_dtype(type_))
-    return UnrankedPort(name, TensorType((), type_.element), numpy_dtype(type_.element))
+def _port(name: str, type_: Type | Unranked) -> AnyPort:
+    if isinstance(type_, Unranked):
+        return UnrankedPort(name, TensorType((), type_.element), numpy_dtype(type_.element))
+    return Port(name, type_, numpy_dtype(type_)) if isinstance(type_, TensorType) else whole_port(name, type_)
 
 
 @attrs.frozen
@@ -66,7 +65,7 @@ class UnrankedPort(Port):
 
     def of_rank(self, rank: int) -> Port:
         """The input as a call with an array of this rank has it."""
-        shape = tuple(symbol(f"{symbol_prefix(self.name)}_d{axis}") for axis in range(rank))
+        shape = [symbol(size) for size in open_shape(self.name, rank)]
         return Port(self.name, self.type.with_shape(shape), self.storage)
 
     def __str__(self) -> str:
@@ -87,9 +86,9 @@ class Told:
         arrays = sorted((name, v.dtype.str, v.shape, v.tobytes()) for name, v in self.values.items())
         return (tuple(sorted(self.sizes.items())), tuple(sorted(self.shapes.items())), *arrays)
 
-    def request(self, request: Request, ports: Sequence[Port]) -> Request:
+    def request(self, request: Request, ports: Sequence[AnyPort]) -> Request:
         """The request with what is told put in, as far as the other inputs have it."""
-        rest = [port for port in ports if port.name not in self.values]
+        rest = [port for port in tensor_ports(ports) if port.name not in self.values]
         open_sizes = {name for port in rest for dim in port.type.shape for name in free_symbols(dim)}
         shapes: dict[str, Any] = {**(request.shapes or {}), **self.shapes}
         for name in self.values:
@@ -105,7 +104,7 @@ class SpecialisedModel(Model):
     is_specialised = True
 
     def __init__(
-        self, source: Source | Held, request: Request, threads: int | None, cache: bool, ports: Sequence[Port],
+        self, source: Source | Held, request: Request, threads: int | None, cache: bool, ports: Sequence[AnyPort],
         needs: Needs,
     ) -> None:  # fmt: skip
         self.inputs = tuple(ports)
@@ -156,19 +155,21 @@ class SpecialisedModel(Model):
             self.outputs = model.outputs
         return model, [array for port, array in zip(ports, given, strict=True) if port.name not in told.values]
 
-    def _told(self, ports: Sequence[Port], given: Sequence[Array], sizes: Mapping[str, int]) -> Told:
+    def _told(self, ports: Sequence[AnyPort], given: Sequence[Any], sizes: Mapping[str, int]) -> Told:
         values = {port.name: port.restore(array) for port, array in zip(ports, given, strict=True)
-                  if port.name in self.needs.values}  # fmt: skip
+                  if isinstance(port, Port) and port.name in self.needs.values}  # fmt: skip
         for name, array in values.items():
             if array.size > LONGEST:
                 reason = f"the model is made for the contents of input {name!r}"
                 raise InputError(f"{reason}, which has {array.size} elements, more than {LONGEST}")
-        fixed = {name for port in ports if port.name in values for dim in port.type.shape
+        fixed = {name for port in tensor_ports(ports) if port.name in values for dim in port.type.shape
                  for name in free_symbols(dim)}  # fmt: skip
-        shapes = {port.name: port.shape for port in ports if port.name in self.needs.ranks - values.keys()}
+        shapes = {port.name: port.shape if isinstance(port, Port) else _shape_in(port, value)
+                  for port, value in zip(ports, given, strict=True)
+                  if port.name in self.needs.ranks - values.keys()}  # fmt: skip
         return Told({name: sizes[name] for name in sorted(fixed | self.needs.sizes) if name in sizes}, values, shapes)
 
-    def _model(self, told: Told, ports: Sequence[Port]) -> Model:
+    def _model(self, told: Told, ports: Sequence[AnyPort]) -> Model:
         key = told.key
         model = self._made.pop(key, None)
         if model is None:
@@ -216,9 +217,24 @@ class SpecialisedModel(Model):
         return f"<stepwell.SpecialisedModel ({', '.join(map(str, self._ports))}), made at each call for {self.needs}>"
 
 
-def _sizes(ports: Sequence[Port], given: Sequence[Array]) -> dict[str, int]:
-    types: list[Type] = [port.type for port in ports]
+def _shape_in(port: ListPort, arrays: Sequence[Array]) -> tuple[str, ...]:
+    """The shape that the arrays of a list have, but for their sizes."""
+    ranks = {array.ndim for array in arrays}
+    if len(ranks) != 1:
+        found = f"arrays of {sorted(ranks)} dims" if ranks else "no array"
+        raise InputError(f"the model is made for the rank of the arrays in input {port.name!r}, which has {found}")
+    return open_shape(port.name, ranks.pop())
+
+
+def open_shape(name: str, rank: int) -> tuple[str, ...]:
+    """Names for the sizes of an input."""
+    return tuple(f"{symbol_prefix(name)}_d{axis}" for axis in range(rank))
+
+
+def _sizes(ports: Sequence[AnyPort], given: Sequence[Any]) -> dict[str, int]:
+    pairs = [(port, array.shape) for port, array in zip(ports, given, strict=True) if isinstance(port, Port)]
+    types: list[Type] = [port.type for port, _ in pairs]
     try:
-        return bind_symbols(types, [array.shape for array in given], [port.name for port in ports])
+        return bind_symbols(types, [shape for _, shape in pairs], [port.name for port, _ in pairs])
     except IRError as error:
         raise InputError(str(error)) from None

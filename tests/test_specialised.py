@@ -96,6 +96,31 @@ def test_a_rank_may_show_what_else_is_needed() -> None:
     assert compiled(np.ones(4, np.float32), np.array([1, 2, 2])).shape == (1, 2, 2)
 
 
+def of_sequence(*nodes: Any) -> Any:
+    """A model of a sequence q without a shape, and of a matrix x."""
+    made = model(nodes, {"x": (F, ["n", "m"])}, ["y"])
+    made.graph.input.insert(0, helper.make_tensor_sequence_value_info("q", F, None))
+    return made
+
+
+@pytest.mark.parametrize("nodes", [
+    [helper.make_node("ConcatFromSequence", ["q"], ["y"], axis=0)],
+    [helper.make_node("SequenceInsert", ["q", "x"], ["r"]),
+     helper.make_node("ConcatFromSequence", ["r"], ["y"], axis=0)],
+])  # fmt: skip
+def test_sequences_without_a_shape_get_their_rank_from_the_call(nodes: Sequence[Any]) -> None:
+    made = of_sequence(*nodes, helper.make_node("Identity", ["x"], ["z"]))
+    compiled = waiting(made)
+    assert compiled.needs == Needs(ranks=frozenset({"q"}))
+    x = np.float32([[7, 8, 9]])
+    for arrays in ([np.ones((2, 3), np.float32), np.zeros((1, 3), np.float32)], [x, x, x]):
+        (expected,) = ReferenceEvaluator(made).run(["y"], {"q": arrays, "x": x})
+        np.testing.assert_array_equal(compiled.run({"q": arrays, "x": x})["y"], expected)
+    for wrong, why in (([], "no array"), ([x, x[0]], r"arrays of \[1, 2\] dims"), (x, "list of arrays")):
+        with pytest.raises(InputError, match=why):
+            compiled(wrong, x)
+
+
 def test_what_was_made_is_kept_for_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(specialised, "MOST", 2)
     compiled = waiting(reshape_by())

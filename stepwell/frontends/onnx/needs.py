@@ -14,6 +14,7 @@ from stepwell.dialects.graph.base import CONTENT_LIMIT, content, is_content_type
 from stepwell.dialects.graph.control import IfOp, RegionOp
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.dialects.graph.symbols import DataDependentOp
+from stepwell.dialects.sequence_types import SequenceType
 from stepwell.errors import UnknownError
 from stepwell.frontends.onnx.names import name_of
 from stepwell.ir.attributes import ArrayAttr, StringAttr
@@ -62,6 +63,7 @@ class _Search:
         self.told = {name for t in types if isinstance(t, TensorType) for dim in t.shape for name in free_symbols(dim)}
         self.sizes: set[str] = set()
         self.values: set[str] = set()
+        self.ranks: set[str] = set()
         self.seen: set[Value | str] = set()
 
     def run(self, error: UnknownError) -> Needs:
@@ -69,7 +71,23 @@ class _Search:
             self.size(dim)
         for value in error.values:
             self.value(value)
-        return Needs(frozenset(self.sizes), frozenset(self.values))
+        for value in error.sequences:
+            self.sequence(value)
+        return Needs(frozenset(self.sizes), frozenset(self.values), frozenset(self.ranks))
+
+    def sequence(self, value: Value) -> None:
+        """What the rank of a sequence's tensors depends on: that of the sequences from which it is made."""
+        if isinstance(value, BlockArgument):
+            if value.block is not self.function.entry:
+                raise _Untold
+            self.ranks.add(name_of(value))
+            return
+        operands = value.defining_op.operands if value.defining_op is not None else ()
+        made_from = [x for x in operands if isinstance(x.type, SequenceType) and x.type.sizes is None]
+        if not made_from:
+            raise _Untold
+        for other in made_from:
+            self.sequence(other)
 
     def size(self, dim: Dim) -> None:
         """What a size depends on: its symbols, and what has made those that no input has."""

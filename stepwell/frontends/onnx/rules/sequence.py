@@ -14,7 +14,7 @@ from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.sequence import elements_of
 from stepwell.dialects.graph.sequence_tensors import ConcatSequenceOp, SplitSequenceOp
 from stepwell.dialects.sequence_types import OptionalType, SequenceType, without_symbols
-from stepwell.errors import ModelError
+from stepwell.errors import ModelError, UnknownError
 from stepwell.frontends.onnx.declared import plain_dims
 from stepwell.frontends.onnx.element_types import value_type
 from stepwell.frontends.onnx.registry import Node, rule
@@ -86,11 +86,10 @@ def _check_rank(node: Node, value: Value) -> None:
     """Raise Unsupported where the tensors of a sequence do not have one known rank."""
     type_ = value.type
     if isinstance(type_, SequenceType) and (type_.empty or type_.sizes is None):
-        reason = "has no tensors" if type_.empty else "may have tensors of different ranks, or of an unknown one"
-        raise node.unsupported(
-            f"the sequence {reason}", "give the rank of an input, as in shapes={'NAME': ('h', 3)}, and fill a sequence "
-            "with tensors of one rank",
-        )  # fmt: skip
+        has = "has no tensors" if type_.empty else "may have tensors of different ranks, or of an unknown one"
+        reason = f"the sequence {has}"
+        advice = "give the rank of an input, as in shapes={'NAME': ('h', 3)}, and have arrays of one rank in a sequence"
+        raise node.unsupported(reason, advice, None if type_.empty else UnknownError(reason, sequences=[value]))
 
 
 @rule("ConcatFromSequence")
