@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 import stepwell
 from stepwell import cli
-from stepwell.backends.cpu import aot, aot_c, target
-from stepwell.errors import EngineError
+from stepwell.backends.cpu import aot, aot_c, llvm, target
+from stepwell.errors import EngineError, TargetError
 
 ROOT = Path(__file__).parents[3]
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
@@ -194,6 +195,28 @@ def test_compilers_that_do_not_work(
     monkeypatch.setenv("CC", compiler)
     with pytest.raises(EngineError, match=message):
         small.save(tmp_path / "small.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+def made_for(executable: Any, feature: str) -> Any:
+    """The same program as if it were made for a processor with a further feature."""
+    processor = executable.processor
+    return attrs.evolve(executable, processor=processor._replace(features=f"{processor.features},+{feature}"))
+
+
+@needs_compiler
+@pytest.mark.skipif(target.host().arch != "x86_64", reason="x86 features")
+def test_a_processor_that_lacks_what_the_code_may_use(small: Any, tmp_path: Path) -> None:
+    lacking = next(name for name, on in llvm.binding().get_host_cpu_features().items() if not on)
+    aot.write_library(tmp_path / "small.so", made_for(small.executable(), lacking))
+    assert ctypes.CDLL(str(tmp_path / "small.so")).small_new() == 0
+
+
+@needs_compiler
+@pytest.mark.skipif(target.host().arch != "x86_64", reason="x86 features")
+def test_features_that_nobody_can_ask_for(small: Any, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="that it has warp9"):
+        aot.write_library(tmp_path / "small.so", made_for(small.executable(), "warp9"))
     assert list(tmp_path.iterdir()) == []
 
 
