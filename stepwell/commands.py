@@ -23,6 +23,7 @@ from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.list_ports import ListPort, as_arrays, from_arrays
 from stepwell.lowering import pipeline
+from stepwell.outputs import Outputs, write
 from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import AnyPort, main_function, ports_of, sample_inputs, tensor_ports
 from stepwell.sources import is_hint, open_source
@@ -137,7 +138,7 @@ class _Job:
             self.place.settle()
         self.timing.add("(load)", time.perf_counter() - start)
         if args.tune is not None:
-            return self._tune(module)
+            return self._tune(module, start + args.tune)
         machine = machine_of(self.options) if self._needs_target() else None
         context = context_of(self.options, machine)
         return self._finish(self._act(module, context, machine), context.remarks)
@@ -250,7 +251,10 @@ class _Job:
             sys.stdout.write(print_op(module, self.print_options) + "\n")
             return
         options = attrs.evolve(self.print_options, locations=True)
-        output.write_text(module_text(module, WeightsFile(output.with_name(output.name + ".weights.bin")), options))
+        with Outputs() as files:
+            weights = WeightsFile(output.with_name(output.name + ".weights.bin"), files)
+            text = module_text(module, weights, options)
+            files.new(output).write(text.encode())
 
     def _export(self, module: Operation) -> None:
         if self.args.output is None:
@@ -292,19 +296,17 @@ class _Job:
         if self.progress:
             self.progress.clear()
         output = self.args.output
-        if isinstance(result, bytes):
-            if output is None:
-                raise InputError(f"--to {stop} makes bytes: say where they go with -o")
-            output.write_bytes(result)
-        elif output is not None:
-            output.write_text(result)
+        if output is not None:
+            write(output, result)
+        elif isinstance(result, bytes):
+            raise InputError(f"--to {stop} makes bytes: say where they go with -o")
         else:
             sys.stdout.write(result)
 
     # Running
 
-    def _tune(self, module: Operation) -> int:
-        """Search schedules and write them to a file; a line for each kernel."""
+    def _tune(self, module: Operation, end: float) -> int:
+        """Search schedules up to a time of the performance counter and write them to a file; a line for each kernel."""
         if self.args.tuned is None:
             raise InputError("--tune makes a file of schedules: say where it goes with --tune-file")
         if not 0 < self.args.tune < float("inf"):
@@ -317,7 +319,11 @@ class _Job:
         check_runs_here(machine_of(self.options))
         file = TuneFile.read(self.args.tuned, must_exist=False)
         tuner = Tuner(lone_kernels(module, self.options), self.options, file)
-        for found in tuner.run(self.args.tune):
+        left = end - time.perf_counter()
+        if left <= 0:
+            took = f"loading and lowering the model took {self.args.tune - left:.1f} seconds"
+            raise InputError(f"--tune {self.args.tune:g}: {took}, and nothing is left for the search")
+        for found in tuner.run(left):
             sys.stdout.write(f"{found}\n")
             sys.stdout.flush()
         sys.stdout.write(f"{tuner.missing()} of {len(tuner.kernels)} kernels are left\n")
@@ -374,12 +380,12 @@ class _Job:
             from stepwell.profiles.page import page, versions
 
             machine = dict(line.split(": ", 1) for line in target.describe(target.host()).splitlines())
-            args.html.write_text(page(found, title, {**machine, **versions()}), encoding="utf-8")
+            write(args.html, page(found, title, {**machine, **versions()}))
         if args.trace:
             from stepwell.profiles.chrome import trace_text
             from stepwell.profiles.page import versions
 
-            args.trace.write_text(trace_text(found.trace, title, versions()), encoding="utf-8")
+            write(args.trace, trace_text(found.trace, title, versions()))
 
     def _add_probes(self, module: Operation) -> None:
         """Let the program give what is probed as further outputs."""
@@ -394,7 +400,9 @@ class _Job:
             sys.stdout.write(show.array(name, array) + "\n")
         if self.args.outputs:
             plain = {name: x.astype(np.str_) if x.dtype.kind == "O" else x for name, x in arrays.items()}
-            np.savez(self.args.outputs, **plain)  # type: ignore[arg-type]
+            path = str(self.args.outputs)
+            with Outputs() as files:  # named as np.savez names files
+                np.savez(files.new(path if path.endswith(".npz") else f"{path}.npz"), **plain)  # type: ignore[arg-type]
 
     def _arrays(self, inputs: Sequence[AnyPort]) -> list[Any]:
         if self.args.inputs is None:
