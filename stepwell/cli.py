@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"stepwell {__version__}")
     _add_way(parser.add_argument_group("the way down"))
     _add_looking(parser.add_argument_group("looking at the IR (to stderr)"))
-    _add_actions(parser.add_argument_group("instead of printing the result"))
+    _add_actions(parser.add_argument_group("instead of printing the result, or after -o wrote it"))
     return parser
 
 
