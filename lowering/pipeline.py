@@ -147,6 +147,12 @@ def phases(start: str = "graph", stop: str = "loop") -> list[Phase]:
     return [_phase(spec) for spec in PIPELINE[begin : end + 1]]
 
 
+def between(start: str, upper: str, lower: str) -> list[Phase]:
+    """The phases that are left to the end of the landing `lower` of a module that entered at `start` and stands at the
+    end of `upper`."""
+    return phases(start, lower)[len(phases(start, upper)) :]
+
+
 def _landing_index(name: str) -> int:
     if name not in LANDINGS:
         raise PassError(f"there is no landing {name!r}; there are {', '.join(LANDINGS)}")

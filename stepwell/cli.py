@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"stepwell {__version__}")
     _add_way(parser.add_argument_group("the way down"))
     _add_looking(parser.add_argument_group("looking at the IR (to stderr)"))
-    _add_actions(parser.add_argument_group("instead of printing the result"))
+    _add_actions(parser.add_argument_group("instead of printing the result, or after -o wrote it"))
     return parser
 
 
@@ -126,8 +126,8 @@ def _add_actions(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--trace", type=Path, metavar="FILE",
                        help="with --profile: what each thread did in one call, for Perfetto and chrome://tracing")
     group.add_argument("--tune", nargs="?", type=float, const=60.0, metavar="SECONDS",
-                       help="search faster schedules for about so long (default: 60), the largest kernels first;\n"
-                            "goes on where the file of --tune-file ends")  # fmt: skip
+                       help="search faster schedules, so long with loading and lowering (default: 60), the\n"
+                            "largest kernels first; goes on where the file of --tune-file ends")  # fmt: skip
     group.add_argument("--check-each", action="store_true", help="find the pass that changed a result")
     group.add_argument("--report", action="store_true", help="kernels, memory, statistics, time")
     group.add_argument("--probe", action="append", default=[], metavar="NAME",

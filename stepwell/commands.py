@@ -23,6 +23,7 @@ from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.list_ports import ListPort, as_arrays, from_arrays
 from stepwell.lowering import pipeline
+from stepwell.outputs import Outputs, write
 from stepwell.plugins import load_installed, load_plugin
 from stepwell.ports import AnyPort, main_function, ports_of, sample_inputs, tensor_ports
 from stepwell.sources import is_hint, open_source
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
     from stepwell.backends.cpu.executable import Executable
     from stepwell.dialects.func import FuncOp
 
-ACTIONS = ("run", "bench", "profile", "check_each", "report", "probe")
+CALLS = ("run", "probe", "bench", "profile")
+ACTIONS = ("check_each", "report", *CALLS)
+"""What may be asked for besides the result, or in place of it where no file for it is named."""
+FILES = ("obj", "so", "engine", "onnx")
+"""Results that cannot be printed."""
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -116,10 +121,13 @@ class _Job:
         self.progress = Progress(sys.stderr) if sys.stderr.isatty() else None
         self.print_options = PrintOptions(generic=args.generic, locations=args.locations)
         self.shapes = parse_shapes(args.shapes)
+        self._watching: list[Quiet] | None = None
+        self._executable: Executable | None = None
 
     def run(self) -> int:
         """Load, lower, act."""
         args = self.args
+        self._refuse()
         start = time.perf_counter()
         request = Request(args.target, args.precision, self.shapes, self._sanitizes(), parse_states(args.state),
                           parse_capacities(args.capacity) or None,
@@ -137,10 +145,29 @@ class _Job:
             self.place.settle()
         self.timing.add("(load)", time.perf_counter() - start)
         if args.tune is not None:
-            return self._tune(module)
+            return self._tune(module, start + args.tune)
         machine = machine_of(self.options) if self._needs_target() else None
         context = context_of(self.options, machine)
         return self._finish(self._act(module, context, machine), context.remarks)
+
+    def _asks(self, actions: Sequence[str]) -> list[str]:
+        """Which of these actions are asked for, as options."""
+        return [f"--{action.replace('_', '-')}" for action in actions if getattr(self.args, action)]
+
+    def _refuse(self) -> None:
+        """Raises InputError where something that is asked for would be left out."""
+        args, actions = self.args, self._asks(ACTIONS)
+        others = [*actions, *self._asks(("pipeline", "to", "output"))]
+        if args.tune is not None and others:
+            raise InputError(f"--tune makes a file of schedules and nothing else: leave out {', '.join(others)}")
+        if args.pipeline and args.to:
+            raise InputError(f"--pipeline says where the way ends: leave out --to {args.to}")
+        if args.output and actions and not args.to and not args.pipeline:
+            raise InputError(f"-o {args.output}: say with --to what is written there, besides {', '.join(actions)}")
+        if args.output and args.probe:
+            raise InputError(f"-o {args.output}: --probe adds outputs to the model; write it by a command without that")
+        if args.outputs and not args.run and not args.probe:
+            raise InputError(f"--outputs {args.outputs}: say --run, which gives them")
 
     def _finish(self, status: int, remarks: Sequence[Remark]) -> int:
         if self.args.remarks:
@@ -164,10 +191,10 @@ class _Job:
         return not (looks or checks or args.remarks or args.report or args.bench or args.profile)
 
     def _act_on(self, model: Model) -> int:
-        """What is done with a model from the cache."""
+        """What is done with a model from the cache, in the order of `_act`."""
         if self.args.to == "engine":
             self._write_compiled("engine", model.executable)
-        else:
+        if self._asks(CALLS):
             head = model.executable().head
             self._use(model, head, self._arrays(ports_of(head)[0]))
         return 0
@@ -186,42 +213,67 @@ class _Job:
         return read_module(path)
 
     def _needs_target(self) -> bool:
-        return self.args.to not in ("graph", "onnx")
+        return self.args.to not in ("graph", "onnx") or bool(self._asks(CALLS))
 
     def _act(self, module: Operation, context: PassContext, machine: Any) -> int:
-        args = self.args
+        """The check; the way down to what `--to` names; the report; the result; calls of the model."""
+        args, calls = self.args, self._asks(CALLS)
         if args.check_each:
-            return self._check(module, context)
+            goes_on = args.report or args.output or calls
+            status = self._check(module.clone() if goes_on else module, context, [] if goes_on else self.instruments())
+            if status or not goes_on:
+                return status
         if args.probe:
             self._add_probes(module)
-        if args.pipeline:
-            self._lower(module, context, "loop", pipeline.parse(args.pipeline))
-            self._write_ir(module)
-            return 0
-        stop = args.to or ("loop" if any(getattr(args, action) for action in ACTIONS) else "llvm")
-        self._lower(module, context, "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop")
+        stop = args.to or ("loop" if self._asks(ACTIONS) else "llvm")
+        landing = "graph" if stop == "onnx" else stop if stop in pipeline.LANDINGS else "loop"
+        entered = pipeline.landing_of(module)
+        self._lower(module, context, landing, pipeline.parse(args.pipeline) if args.pipeline else None)
         if args.report:
             sys.stdout.write(show.report(module, context, self.timing))
             if self.place is not None:
                 sys.stdout.write(f"cache: the compiled model is {'' if self.place.is_kept() else 'not '}there\n")
-        if args.run or args.bench or args.profile or args.probe:
+        if self._writes():
+            self._write(module, machine, stop)
+        if calls:
+            if args.pipeline:
+                self._lower(module, context, "loop")
+            elif landing != "loop":
+                self._lower(module, context, "loop", pipeline.between(entered, landing, "loop"))
             self._call(module, machine)
-        elif stop in pipeline.LANDINGS and (args.to or not args.report):
+        return 0
+
+    def _writes(self) -> bool:
+        """Whether the result is shown or written: not where actions stand in its place."""
+        args = self.args
+        if args.output or args.to in FILES:
+            return True
+        if args.check_each or self._asks(CALLS):
+            return False
+        return bool(args.to or args.pipeline or not args.report)
+
+    def _write(self, module: Operation, machine: Any, stop: str) -> None:
+        if self.args.pipeline or stop in pipeline.LANDINGS:
             self._write_ir(module)
         elif stop == "onnx":
             self._export(module)
         elif stop in ("engine", "so"):
             self._save(module, machine, stop)
-        elif stop not in pipeline.LANDINGS:
+        else:
             self._write_code(module, machine, stop)
-        return 0
 
     def _lower(self, module: Operation, context: PassContext, stop: str, items: Any = None) -> None:
         try:
-            lower(module, stop, context, self._instruments(), items)
+            lower(module, stop, context, self.instruments(), items)
         finally:
             if self.progress:
                 self.progress.clear()
+
+    def instruments(self) -> list[Quiet]:
+        """What watches the passes, the same all the way down."""
+        if self._watching is None:
+            self._watching = self._instruments()
+        return self._watching
 
     def _instruments(self) -> list[Quiet]:
         args = self.args
@@ -250,7 +302,10 @@ class _Job:
             sys.stdout.write(print_op(module, self.print_options) + "\n")
             return
         options = attrs.evolve(self.print_options, locations=True)
-        output.write_text(module_text(module, WeightsFile(output.with_name(output.name + ".weights.bin")), options))
+        with Outputs() as files:
+            weights = WeightsFile(output.with_name(output.name + ".weights.bin"), files)
+            text = module_text(module, weights, options)
+            files.new(output).write(text.encode())
 
     def _export(self, module: Operation) -> None:
         if self.args.output is None:
@@ -267,6 +322,7 @@ class _Job:
             executable: Executable = backend().executable_of(
                 module, machine, sanitize=self.options.sanitize, cached=self.options.cache
             )
+            self._executable = executable
             if self.progress:
                 self.progress.clear()
             self.timing.add(f"(backend: {stop})", time.perf_counter() - start)
@@ -292,19 +348,17 @@ class _Job:
         if self.progress:
             self.progress.clear()
         output = self.args.output
-        if isinstance(result, bytes):
-            if output is None:
-                raise InputError(f"--to {stop} makes bytes: say where they go with -o")
-            output.write_bytes(result)
-        elif output is not None:
-            output.write_text(result)
+        if output is not None:
+            write(output, result)
+        elif isinstance(result, bytes):
+            raise InputError(f"--to {stop} makes bytes: say where they go with -o")
         else:
             sys.stdout.write(result)
 
     # Running
 
-    def _tune(self, module: Operation) -> int:
-        """Search schedules and write them to a file; a line for each kernel."""
+    def _tune(self, module: Operation, end: float) -> int:
+        """Search schedules up to a time of the performance counter and write them to a file; a line for each kernel."""
         if self.args.tuned is None:
             raise InputError("--tune makes a file of schedules: say where it goes with --tune-file")
         if not 0 < self.args.tune < float("inf"):
@@ -317,7 +371,11 @@ class _Job:
         check_runs_here(machine_of(self.options))
         file = TuneFile.read(self.args.tuned, must_exist=False)
         tuner = Tuner(lone_kernels(module, self.options), self.options, file)
-        for found in tuner.run(self.args.tune):
+        left = end - time.perf_counter()
+        if left <= 0:
+            took = f"loading and lowering the model took {self.args.tune - left:.1f} seconds"
+            raise InputError(f"--tune {self.args.tune:g}: {took}, and nothing is left for the search")
+        for found in tuner.run(left):
             sys.stdout.write(f"{found}\n")
             sys.stdout.flush()
         sys.stdout.write(f"{tuner.missing()} of {len(tuner.kernels)} kernels are left\n")
@@ -330,12 +388,13 @@ class _Job:
             self.progress.show("making machine code")
         start = time.perf_counter()
         program = backend().build(
-            module, machine, threads=self.options.threads, sanitize=self.options.sanitize, cached=self.options.cache
-        )
+            module, machine, threads=self.options.threads, sanitize=self.options.sanitize, cached=self.options.cache,
+            executable=self._executable,
+        )  # fmt: skip
         self.timing.add("(backend)", time.perf_counter() - start)
         if self.progress:
             self.progress.clear()
-        if self.place is not None:
+        if self.place is not None and self._executable is None:
             self.place.keep(getattr(program, "executable", None))
         from stepwell.api import Model
 
@@ -374,12 +433,12 @@ class _Job:
             from stepwell.profiles.page import page, versions
 
             machine = dict(line.split(": ", 1) for line in target.describe(target.host()).splitlines())
-            args.html.write_text(page(found, title, {**machine, **versions()}), encoding="utf-8")
+            write(args.html, page(found, title, {**machine, **versions()}))
         if args.trace:
             from stepwell.profiles.chrome import trace_text
             from stepwell.profiles.page import versions
 
-            args.trace.write_text(trace_text(found.trace, title, versions()), encoding="utf-8")
+            write(args.trace, trace_text(found.trace, title, versions()))
 
     def _add_probes(self, module: Operation) -> None:
         """Let the program give what is probed as further outputs."""
@@ -394,7 +453,9 @@ class _Job:
             sys.stdout.write(show.array(name, array) + "\n")
         if self.args.outputs:
             plain = {name: x.astype(np.str_) if x.dtype.kind == "O" else x for name, x in arrays.items()}
-            np.savez(self.args.outputs, **plain)  # type: ignore[arg-type]
+            path = str(self.args.outputs)
+            with Outputs() as files:  # named as np.savez names files
+                np.savez(files.new(path if path.endswith(".npz") else f"{path}.npz"), **plain)  # type: ignore[arg-type]
 
     def _arrays(self, inputs: Sequence[AnyPort]) -> list[Any]:
         if self.args.inputs is None:
@@ -412,7 +473,7 @@ class _Job:
             raise InputError(f"{self.args.inputs} has no array for {', '.join(missing)}; it has {', '.join(found)}")
         return [from_arrays(port, found) if isinstance(port, ListPort) else found[port.name] for port in inputs]
 
-    def _check(self, module: Operation, context: PassContext) -> int:
+    def _check(self, module: Operation, context: PassContext, instruments: Sequence[Quiet]) -> int:
         from stepwell.check import CheckEach
 
         inputs, _ = ports_of(main_function(module))
@@ -420,7 +481,7 @@ class _Job:
         items = pipeline.parse(self.args.pipeline) if self.args.pipeline else pipeline.phases(
             pipeline.landing_of(module), self.args.to if self.args.to in pipeline.LANDINGS else "loop")  # fmt: skip
         try:
-            lower(module, "loop", context, [check, *self._instruments()], pipeline=items)
+            lower(module, "loop", context, [check, *instruments], pipeline=items)
         except StepwellError as error:
             if check.failure is None:
                 raise

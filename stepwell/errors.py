@@ -58,6 +58,10 @@ class EngineError(StepwellError):
     """An engine file that cannot be written or used: missing, foreign, of a newer format, truncated, damaged."""
 
 
+class OutputError(StepwellError):
+    """A file of results that cannot be written: which one, why, and what to do. The old one is as it was."""
+
+
 class TuningError(StepwellError):
     """A file of tuned schedules that cannot be used: missing, of another format, damaged, with a schedule that no
     kernel can have."""

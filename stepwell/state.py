@@ -10,6 +10,7 @@ copied there either."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -206,7 +207,7 @@ class State:
     def _room(self, cell: Cell) -> Array:
         shape = [_size(dim, self._sizes) for dim in cell.input.type.shape]
         shape[cell.kept.axis] = cell.kept.capacity
-        return _aligned(shape, cell.input.storage)
+        return _aligned(cell.input.name, shape, cell.input.storage)
 
     def _fill(self, number: int, cell: Cell, array: Array) -> None:
         rows = array.shape[cell.kept.axis]
@@ -230,19 +231,29 @@ def left_in(state: State) -> dict[str, Array]:
 
 
 def _zeros(port: Port, sizes: Mapping[str, int]) -> Array:
-    return np.zeros([_size(dim, sizes) for dim in port.type.shape], port.storage)
+    shape = [_size(dim, sizes) for dim in port.type.shape]
+    with _room_for(port.name, shape):
+        return np.zeros(shape, port.storage)
 
 
 def _size(dim: Any, sizes: Mapping[str, int]) -> int:
     return evaluate(dim, sizes) if isinstance(dim, DimExpr) else int(dim)
 
 
-def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Memory whose contents mean nothing yet; pages of it that are never written take no room."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+@contextmanager
+def _room_for(name: str, shape: Sequence[int]) -> Iterator[None]:
+    """Sizes that no array can have are named like those for which there is no memory."""
     try:
+        yield
+    except (MemoryError, ValueError, OverflowError) as error:
+        shown = " x ".join(map(str, shape))
+        raise StateError(f"there is no memory for {name!r}, {shown} elements of the state: {error}") from None
+
+
+def _aligned(name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Memory whose contents mean nothing yet; pages of it that are never written take no room."""
+    size = math.prod(shape) * dtype.itemsize
+    with _room_for(name, shape):
         memory = np.empty(size + ALIGNMENT, np.uint8)
-    except (MemoryError, ValueError) as error:
-        raise StateError(f"there is no memory for {list(shape)} elements of a state: {error}") from None
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)

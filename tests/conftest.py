@@ -37,7 +37,7 @@ class InterpretingBackend:
 
     def build(
         self, module: Operation, target: Any, *, threads: int | None = None, sanitize: bool = False,
-        cached: bool = False,
+        cached: bool = False, executable: Any = None,
     ) -> InterpretingProgram:
         self.builds += 1
         return InterpretingProgram(module)

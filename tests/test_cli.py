@@ -149,6 +149,53 @@ def test_running_with_made_up_and_given_inputs(model: Path, tmp_path: Path, caps
     np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["y"], [[0, 2, 3]])
 
 
+@pytest.mark.parametrize(
+    ("to", "inside"), [("graph", "graph.relu"), ("tensor", "tensor.kernel"), ("loop", "kernel.launch"),
+                       ("llvm", "define void"), ("onnx", "Relu")],
+)  # fmt: skip
+@pytest.mark.parametrize("action", ["--run", "--check-each", "--report"])
+def test_a_result_and_actions(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], to: str, inside: str, action: str
+) -> None:
+    """The file is that of the command without the action, and the action says what it says without the file."""
+    plain, both = tmp_path / "plain" / "out", tmp_path / "both" / "out"
+    for path in (plain, both):
+        path.parent.mkdir()
+    assert lower("--to", to, "-o", plain, model) == 0 and inside in plain.read_bytes().decode(errors="replace")
+    assert lower("--to", to, "-o", both, action, model) == 0
+    assert both.read_bytes() == plain.read_bytes()
+    shown = {"--run": "y: float32[4, 3]", "--check-each": "no pass changed a result", "--report": "input   x: float32"}
+    assert shown[action] in capsys.readouterr().out
+
+
+def test_actions_stand_in_place_of_what_would_be_printed(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lower("--to", "graph", "--run", "--check-each", model) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("no pass changed a result") < shown.index("y: float32[4, 3]") and "graph.relu" not in shown
+
+
+def test_a_result_is_there_before_a_call_fails(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lower("--to", "graph", "-o", tmp_path / "out", "--run", "--inputs", "missing.npz", model) == 1
+    assert "missing.npz" in capsys.readouterr().err and "graph.relu" in (tmp_path / "out").read_text()
+
+
+def test_a_pipeline_of_ones_own_and_a_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert lower("--pipeline", "graph(canonicalize),to-tensor", "-o", out, "--run", model) == 0
+    assert capsys.readouterr().out.startswith("y: float32[4, 3]") and "tensor.generic" in out.read_text()
+
+
+def test_the_way_is_watched_once(model: Path, tmp_path: Path) -> None:
+    dumps = []
+    for words in ([], ["--check-each", "--to", "tensor", "-o", tmp_path / "out"]):
+        dumps.append(tmp_path / f"dump{len(dumps)}")
+        assert lower("--run", "--dump-dir", dumps[-1], *words, model) == 0
+    first, second = (sorted(path.name for path in folder.iterdir()) for folder in dumps)
+    assert second == first
+
+
 def test_probing_an_intermediate(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "in.npz", x=np.array([[-3, 1, 2]], np.float32))
     assert lower("--probe", "sum", "--inputs", tmp_path / "in.npz", model) == 0
@@ -309,6 +356,14 @@ def test_a_failing_pass_leaves_a_reproducer(
         (["--run", "--inputs", "missing.npz", "MODEL"], 1, "No such file or directory: missing.npz"),
         (["--probe", "summ", "MODEL"], 1, "no value named 'summ'; close to it: sum"),
         (["--load", "missing.py", "MODEL"], 1, "no such Python file"),
+        (["--run", "-o", "OUT", "MODEL"], 1, "-o OUT: say with --to what is written there, besides --run"),
+        (["--html", "x", "--report", "-o", "OUT", "MODEL"], 1, "there, besides --report, --profile"),
+        (["--probe", "sum", "--to", "graph", "-o", "OUT", "MODEL"], 1, "-o OUT: --probe adds outputs to the model"),
+        (["--to", "engine", "--run", "MODEL"], 1, "--to engine makes a file: say where it goes with -o"),
+        (["--to", "obj", "--run", "MODEL"], 1, "say where they go with -o"),
+        (["--pipeline", "cse", "--to", "tensor", "MODEL"], 1, "says where the way ends: leave out --to tensor"),
+        (["--tune", "--tune-file", "t", "--run", "--to", "llvm", "MODEL"], 1, "nothing else: leave out --run, --to"),
+        (["--outputs", "x.npz", "MODEL"], 1, "--outputs x.npz: say --run"),
     ],
 )
 def test_what_goes_wrong(

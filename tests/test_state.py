@@ -144,6 +144,23 @@ def test_sizes_that_do_not_grow_are_told() -> None:
         model(rows(2, 1, WIDTH), state=model.new_state(batch=3))
 
 
+@pytest.mark.parametrize("rows_", [1 << 50, 1 << 58, 1 << 60, 1 << 61, (1 << 61) + 1, 1 << 62, (1 << 63) - 1])
+def test_a_capacity_for_which_there_is_no_memory(rows_: int) -> None:
+    """Some of them have sizes in bytes that are small or negative modulo 2^64."""
+    model = kept(attention(), capacity={"past": rows_})
+    with pytest.raises(StateError, match=f"no memory for 'past_k', 1 x 2 x {rows_} x {SIZE} elements of the state"):
+        model.new_state()
+
+
+@pytest.mark.parametrize("batch", [1 << 50, 1 << 62, 1 << 70])
+def test_sizes_for_which_there_is_no_memory(batch: int) -> None:
+    model = kept(attention(batch="batch"), capacity={"past": 4})
+    with pytest.raises(StateError, match=f"no memory for 'past_k', {batch} x 2 x 4 x {SIZE} elements"):
+        model.new_state(batch=batch)
+    with pytest.raises(StateError, match=f"no memory for 'h', {batch} x "):
+        stepwell.compile(recurrent(), state={"h": "next"}).new_state(batch=batch)
+
+
 def test_calls_without_their_state(layer: stepwell.Model) -> None:
     x = rows(1, 1, WIDTH)
     with pytest.raises(StateError, match="call it with state="):

@@ -9,16 +9,17 @@ does it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stepwell.engine.container import replacing
 from stepwell.errors import EngineError
+from stepwell.outputs import Outputs, refusal
 
 from . import aot_c, cache, heap_ir, jit, target, team_ir
 from .entry import ALIGNMENT
@@ -38,19 +39,28 @@ def write_library(path: str | os.PathLike[str], executable: Executable) -> None:
         calls = "; ".join(executable.host.names()) or "it holds strings"
         raise EngineError(f"a shared library has no Python, which the model needs: {calls}")
     library = Path(os.path.realpath(path))
+    header = library.with_suffix(".h")
+    if header == library:
+        raise EngineError(f"{path} is the name of the library's header: end the library's with .so")
     compiler = compiler_for(executable.processor.arch)
     interface = aot_c.Interface.of(library.stem, executable)
+    with _folder() as folder:
+        made = _link(folder, compiler, interface, executable)
+        with Outputs(EngineError, sync=True, in_place=False) as files:
+            with made.open("rb") as source:
+                shutil.copyfileobj(source, files.new(library, 0o777))
+            files.new(header).write(aot_c.header(interface).encode())
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder to put the library together in. Raises EngineError that names it where it cannot be written."""
     try:
         with tempfile.TemporaryDirectory(prefix="stepwell-") as folder:
-            made = _link(Path(folder), compiler, interface, executable)
-            with replacing(str(library)) as file, made.open("rb") as source:
-                shutil.copyfileobj(source, file)
-            mode = library.stat().st_mode
-            library.chmod(mode | (mode & 0o444) >> 2)  # who may read it may execute it
-        with replacing(str(library.with_suffix(".h"))) as file:
-            file.write(aot_c.header(interface).encode())
+            yield Path(folder)
     except OSError as error:
-        raise EngineError(f"{path} cannot be written: {error.strerror or error}") from None
+        place = tempfile.tempdir or "the folder of temporary files"
+        raise EngineError(f"{refusal(place, error)}; TMPDIR says where it is") from None
 
 
 def compiler_for(arch: str) -> list[str]:

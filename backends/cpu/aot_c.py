@@ -17,9 +17,10 @@ from stepwell import __version__
 from stepwell.errors import EngineError
 from stepwell.ir.dims import Dim, DimExpr, free_symbols
 
-from . import team_block
+from . import cpuid, team_block
 from .executable import Executable
 from .signature import Port
+from .target import Processor
 
 _TYPES = {
     "float32": "float", "float64": "double", "bool": "uint8_t", "complex64": "float", "complex128": "double",
@@ -31,9 +32,6 @@ _RESERVED = (
     "false class new delete this template namespace public private protected operator virtual try catch throw using "
     "asm linux unix model sizes NULL EOF errno"
 )
-_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
-"""Those that both LLVM and C compilers know under the same name."""
-
 
 @frozen
 class Parameter:
@@ -177,8 +175,10 @@ static inline i64 lines(i64 bytes) { return larger((bytes + 63) / 64 * 64, 64); 
 
 __attribute__((destructor)) static void leave(void) { sw_disband(); }
 
+$processor
 ${prefix}_model *${prefix}_new(void) {
-$features    return calloc(1, sizeof(${prefix}_model));
+    if (!fits()) return 0;
+    return calloc(1, sizeof(${prefix}_model));
 }
 
 void ${prefix}_free(${prefix}_model *model) {
@@ -224,6 +224,33 @@ $checks    const i64 threads = larger(sw_team[$wanted_word], 1), arena = lines($
 }
 """)
 
+_X86_64 = Template("""\
+#include <cpuid.h>
+
+/* What code may use beyond x86-64: where cpuid tells it, and what of the registers the system has to save for it. */
+static const struct { unsigned leaf, subleaf, word, mask, least, state; } wanted[] = {
+$rows    {0, 0, 0, 0, 0, 0}
+};
+
+static unsigned saved(void) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1u << 27)) return 0; /* no system that says what it saves */
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return a;
+}
+
+static int fits(void) {
+    const unsigned state = saved();
+    for (unsigned n = 0; n + 1 < sizeof wanted / sizeof *wanted; ++n) {
+        unsigned words[4];
+        if (!__get_cpuid_count(wanted[n].leaf, wanted[n].subleaf, words, words + 1, words + 2, words + 3)) return 0;
+        if ((words[wanted[n].word] & wanted[n].mask) < wanted[n].least) return 0;
+        if ((state & wanted[n].state) != wanted[n].state) return 0;
+    }
+    return 1;
+}
+""")
+
 _MOST_BYTES = 1 << 50
 
 
@@ -258,18 +285,30 @@ def source(interface: Interface, executable: Executable, offsets: Sequence[int])
     memory = ["(i64)model->memory", "(i64)constants", "(i64)(model->memory + arena)", "scratch"]
     args = [*(f"(i64){name}" for name in names), *heap, *memory, *dims]
     sites = [f"{{{_string(site.label or 'an operation')}, {_string(site.message)}}}" for site in executable.sites]
-    enabled = executable.processor.enabled_features if executable.processor.arch == "x86_64" else frozenset()
-    features = [f'    if (!__builtin_cpu_supports("{name}")) return 0;\n' for name in _FEATURES if name in enabled]
     return _SOURCE.substitute(
         prefix=interface.prefix, program=executable.program, run=interface.run(names), page=4096,
         constants=", ".join(f"sw_constants + {offset}" for offset in offsets) or "0",
-        sites=", ".join(sites) or '{"", ""}', site_count=len(sites), features="".join(features),
+        sites=", ".join(sites) or '{"", ""}', site_count=len(sites), processor=processor_check(executable.processor),
         heap_words=max(1, 2 * signature.segments), segments=signature.segments, most=team_block.MAX_THREADS,
         spin_word=team_block.SPIN_NS // 8, wanted_word=team_block.WANTED // 8, most_bytes=_MOST_BYTES,
         arena=_expression(signature.arena_bytes, interface.sizes),
         scratch=_expression(executable.scratch_bytes, interface.sizes),
         args=", ".join(args), parallel=int(executable.shares_work), checks="".join(_checks(interface, executable)),
     )  # fmt: skip
+
+
+def processor_check(processor: Processor) -> str:
+    """C with a function that says whether a processor has what code for this one may use.
+
+    Raises TargetError for features of which it is not known where a processor tells them."""
+    if processor.arch != "x86_64":
+        return "static int fits(void) { return 1; }\n"
+    rows = ""
+    for need in cpuid.requirements(processor.enabled_features):
+        word = cpuid.REGISTERS.index(need.register)
+        fields = f"{need.leaf:#x}, {need.subleaf}, {word}, {need.mask:#x}, {need.least:#x}, {need.state:#x}"
+        rows += f"    {{{fields}}}, /* {need.feature} */\n"
+    return _X86_64.substitute(rows=rows)
 
 
 def _checks(interface: Interface, executable: Executable) -> Iterable[str]:

@@ -312,19 +312,22 @@ def build(
     trace: bool = False,
     sanitize: bool = False,
     cached: bool = False,
+    executable: Executable | None = None,
 ) -> CpuModel:
     """Compile a module at the end of the loop landing for this machine. The module is not changed.
 
     `threads` sets the size of the process's team; with 1, the model runs on the calling thread alone. `profile` adds
     the times of the launches as one more output (see `timer`), `trace` the records of their grains (see `recorder`),
     `sanitize` checks the bounds of every access to memory; where `cached`, kernels are kept on disk (see `cache`).
+    `executable` is what `executable_of` has made of the module so, if it has.
 
     Raises TargetError where an op has no code or this machine lacks what the target uses, and CodegenError from LLVM.
     """
     check_runs_here(target)
     from .launches import nodes_of
 
-    executable = executable_of(module, target, profile=profile, trace=trace, sanitize=sanitize, cached=cached)
+    if executable is None:
+        executable = executable_of(module, target, profile=profile, trace=trace, sanitize=sanitize, cached=cached)
     return start(executable, threads=threads, nodes=nodes_of(module) if announce.wants_map() else None)
 
 

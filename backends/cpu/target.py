@@ -13,16 +13,13 @@ from typing import NamedTuple
 
 from stepwell.errors import TargetError
 
-from . import facts, machine
+from . import cpuid, facts, machine
 
 _V1 = ("cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
 _V2 = (*_V1, "crc32", "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
 _V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
 _AVX512 = ("avx512bw", "avx512dq", "avx512f", "avx512vl")
 _V4 = (*_V3, *_AVX512, "avx512cd", "evex512")
-
-# Host features that name no instruction a compiler would pick, or that LLVM implies by the triple.
-_NOT_CHECKED = frozenset({"64bit", "evex512", "cx8", "mmx", "fxsr", "cmov", "sse", "sse2"})
 
 _NAMES = ("cpu", "x86-64-v4", "x86-64-v3", "x86-64", "aarch64")
 
@@ -137,7 +134,7 @@ def check_runs_here(target: CpuTarget | Processor) -> None:
     this = host()
     if target.arch != this.arch:
         raise TargetError(f"code for {target.name} ({target.arch}) cannot run on this machine ({this.arch})")
-    missing = target.enabled_features - this.enabled_features - _NOT_CHECKED
+    missing = target.enabled_features - this.enabled_features - cpuid.UNASKED
     if this.arch == "x86_64" and missing:
         raise TargetError(f"this CPU ({this.cpu}) lacks {', '.join(sorted(missing))}, which {target.name} code uses")
 

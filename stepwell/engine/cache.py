@@ -25,7 +25,7 @@ import attrs
 
 from stepwell.api import Model, compile_module
 from stepwell.compiler import Options, Request, entered
-from stepwell.errors import EngineError, ModelError, StepwellError
+from stepwell.errors import EngineError, ModelError, StepwellError, TargetError
 from stepwell.ir.core import Operation
 from stepwell.ir.origins import others
 from stepwell.memory import digest_of, is_mapped
@@ -91,7 +91,8 @@ class Place:
     """The entry's name, once the other files are known."""
 
     def find(self, threads: int | None) -> Model | None:
-        """The model, ready to run. Raises TargetError for a number of threads that cannot be."""
+        """The model, ready to run; None where there is none, or where it cannot run here: who compiles it is told why,
+        if that matters."""
         try:
             self.name = self._name_for(self._listed())
             descriptor = self.folder.open(SHELF, self.name)
@@ -103,6 +104,8 @@ class Place:
                 raise EngineError("it is another model's")
             Options(self.request.target, self.request.precision, threads)
             program = started(file, threads)
+        except TargetError:
+            return None
         except EngineError:
             self._drop()
             return None

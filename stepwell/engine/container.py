@@ -27,13 +27,12 @@ that a number in the file could make large.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from attrs import field, frozen
 
@@ -70,47 +69,13 @@ def write(path: str | os.PathLike[str], sections: Sequence[Section]) -> None:
     """Write the file whole or not at all: under another name first, which then replaces what was there.
 
     Raises EngineError where the system refuses; the file that was there before is as it was."""
-    target = os.path.realpath(path)
-    try:
-        if os.path.lexists(target) and not os.path.isfile(target):
-            raise EngineError(f"{path} cannot be written: it is no ordinary file")
-        with replacing(target) as file:
-            write_sections(file, sections)
-    except OSError as error:
-        raise EngineError(f"{path} cannot be written: {error.strerror or error}") from None
+    from stepwell.outputs import Outputs  # not needed to load
+
+    with Outputs(EngineError, sync=True, in_place=False) as files:
+        write_sections(files.new(path), sections)
 
 
-@contextlib.contextmanager
-def replacing(target: str) -> Iterator[BinaryIO]:
-    """A new file that takes the name `target` at the end, with the permissions that the process gives new files; it is
-    gone where the block fails. Raises OSError."""
-    folder, name = os.path.split(target)
-    import tempfile
-
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(descriptor, 0o666 & ~_umask())
-            os.fsync(descriptor)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    """The process's mask; read from /proc, since os.umask would change it for a moment, in all threads."""
-    try:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))
-    except (OSError, StopIteration, ValueError):
-        return 0o077
-
-
-def write_sections(file: BinaryIO, sections: Sequence[Section]) -> None:
+def write_sections(file: IO[bytes], sections: Sequence[Section]) -> None:
     """Write all of it into a new, empty file. Raises OSError."""
     *places, end = _places(sections)
     table = b"".join(

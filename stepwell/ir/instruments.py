@@ -10,11 +10,13 @@ from typing import TextIO
 
 import attrs
 
+from stepwell.errors import OutputError
 from stepwell.ir.core import Operation
 from stepwell.ir.passes import Pass
 from stepwell.ir.printer import PrintOptions, print_op
 from stepwell.ir.resources import WeightsFile, module_text
 from stepwell.ir.verifier import verify
+from stepwell.outputs import Outputs, naming, write
 
 
 class Quiet:
@@ -79,7 +81,8 @@ class DumpFolder(Quiet):
     Each file is complete: the constants lie in one `weights.bin` beside them. `landing_of` names a module's landing."""
 
     def __init__(self, folder: Path, landing_of: Callable[[Operation], str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.landing_of = landing_of
         self.weights = WeightsFile(folder / "weights.bin")
@@ -94,7 +97,7 @@ class DumpFolder(Quiet):
 
     def _write(self, what: str, module: Operation) -> None:
         path = self.folder / f"{len(self.written):02}.{self.landing_of(module)}.{what}.mlir"
-        path.write_text(module_text(module, self.weights))
+        write(path, module_text(module, self.weights))
         self.written.append(path)
 
 
@@ -147,13 +150,22 @@ class CrashReproducer(Quiet):
     def failed(self, pass_: Pass, module: Operation, error: Exception) -> None:
         if self._given is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{pass_.name}.mlir"
-        text = module_text(self._given, WeightsFile(self.folder / f"{pass_.name}.weights.bin"))
         rerun = f"{self.command} --pipeline '{pass_}' {path}"
         said = str(error).partition("\n")[0]
-        path.write_text(f"// {type(error).__name__}: {said}\n// {rerun}\n{text}")
+        try:
+            self._write(path, f"// {type(error).__name__}: {said}\n// {rerun}\n", self._given)
+        except OutputError as problem:
+            error.add_note(f"what the pass {pass_} was given could not be kept: {problem}")
+            return
         error.add_note(f"what the pass {pass_} was given is in {path}; repeat it with:\n  {rerun}")
+
+    def _write(self, path: Path, head: str, module: Operation) -> None:
+        with naming(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with Outputs() as files:
+            text = module_text(module, WeightsFile(path.with_name(f"{path.stem}.weights.bin"), files))
+            files.new(path).write((head + text).encode())
 
 
 class Progress(Quiet):

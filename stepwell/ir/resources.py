@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import attrs
 import numpy as np
@@ -21,29 +21,36 @@ from stepwell.ir.parser import Parser
 from stepwell.ir.printer import PrintOptions, blobs_of, print_op, resource_key, resources_text
 from stepwell.ir.types import TensorType, numpy_dtype
 from stepwell.memory import Bytes, map_file
+from stepwell.outputs import Outputs, naming
 
 WITH_LOCATIONS = PrintOptions(locations=True)
 ALIGNMENT = 64  # bytes; the start of every blob in the file
 
 
 class WeightsFile:
-    """Appends blobs to a file, each content once."""
+    """Appends blobs to a file, each content once: to one of `files`, else in place."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], files: Outputs | None = None) -> None:
         self.path = Path(path)
+        self._files = files
+        self._new: IO[bytes] | None = None
         self._places: dict[tuple[str, int], int] = {}  # (digest, size) -> offset
         self._end = 0
 
     def place(self, blob: Blob) -> str:
-        """Where the blob's bytes lie, writing them at the first mention. Raises OSError."""
+        """Where the blob's bytes lie, writing them at the first mention. Raises OutputError."""
         data = np.ascontiguousarray(blob.array).reshape(-1)
         key = (blob.digest, data.nbytes)
         if key not in self._places:
-            with self.path.open("r+b" if self._end else "wb") as file:
-                self._append(file, data, key)
+            if self._files is not None:
+                self._new = self._new or self._files.new(self.path)
+                self._append(self._new, data, key)
+            else:
+                with naming(self.path), self.path.open("r+b" if self._end else "wb") as file:
+                    self._append(file, data, key)
         return f"{self.path.name}:{self._places[key]}:{data.nbytes}:{blob.digest}"
 
-    def _append(self, file: BinaryIO, data: Array, key: tuple[str, int]) -> None:
+    def _append(self, file: IO[bytes], data: Array, key: tuple[str, int]) -> None:
         start = -(-self._end // ALIGNMENT) * ALIGNMENT
         file.seek(start)
         file.write(data.view(np.uint8).data)

@@ -12,11 +12,13 @@ are used for."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from stepwell.dialects.schedule import ScheduleAttr
 from stepwell.errors import ParseError, StepwellError, TuningError
 from stepwell.ir.parser import Parser
 from stepwell.lowering.tensor.tuned import TunedSchedules
+from stepwell.outputs import Outputs, naming
 
 FORMAT, VERSION = "stepwell tuned schedules", 1
 MOST_BYTES = 256 << 20
@@ -130,6 +133,19 @@ def target_key(target: Any) -> str:
     return hashlib.sha256(target_text(target).encode()).hexdigest()[:16]
 
 
+@contextlib.contextmanager
+def _alone_in(path: Path) -> Iterator[None]:
+    """No other tuner writes a file of this folder meanwhile, where the file system has locks."""
+    with naming(path, TuningError):
+        descriptor = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 @attrs.define
 class TuneFile:
     """The content of a file: texts of targets, and entries by (kernel, target)."""
@@ -137,6 +153,7 @@ class TuneFile:
     path: Path
     targets: dict[str, str] = attrs.Factory(dict)
     entries: dict[tuple[str, str], Entry] = attrs.Factory(dict)
+    _added: set[tuple[str, str]] = attrs.field(factory=set, init=False, eq=False, repr=False)
 
     @staticmethod
     def read(path: str | os.PathLike[str], *, must_exist: bool = True) -> TuneFile:
@@ -174,17 +191,27 @@ class TuneFile:
         """Add or replace what is known of a kernel."""
         self.targets[entry.target] = target_text(target)
         self.entries[entry.kernel, entry.target] = entry
+        self._added.add((entry.kernel, entry.target))
 
     def write(self) -> None:
-        """Write the file in one step: whoever reads it finds the old one or the new one. Raises OSError."""
-        content = {"format": FORMAT, "version": VERSION, "targets": self.targets,
-                   "entries": [entry.as_json() for entry in self.entries.values()]}  # fmt: skip
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        try:
-            beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            os.replace(beside, self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        """Write the file in one step, with what others have written meanwhile: of one kernel, a search that was
+        finished counts more than one that was not, and what was added here more than what is there. Raises TuningError;
+        the file is then as it was."""
+        with _alone_in(self.path):
+            self.refresh()
+            content = {"format": FORMAT, "version": VERSION, "targets": self.targets,
+                       "entries": [entry.as_json() for entry in self.entries.values()]}  # fmt: skip
+            with Outputs(TuningError) as files:
+                files.new(self.path).write((json.dumps(content, indent=1) + "\n").encode())
+
+    def refresh(self) -> None:
+        """Take in what others have written meanwhile. Raises TuningError."""
+        there = TuneFile.read(self.path, must_exist=False)
+        for key, entry in there.entries.items():
+            mine = self.entries[key] if key in self._added else None
+            if mine is None or (entry.finished and not mine.finished):
+                self.entries[key] = entry
+        self.targets = {**there.targets, **self.targets}
 
     def schedules(self, target: Any) -> TunedSchedules:
         """What the `schedule` pass looks up when it compiles for a target."""

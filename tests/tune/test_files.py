@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,65 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert read.entries == {("k" * 32, target_key(V4)): entry(), ("k" * 32, target_key(V3)): entry(
         target=V3, finished=False)}  # fmt: skip
     assert os.listdir(tmp_path) == ["tuned.json"]
+
+
+def test_two_writers_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    written(path, (entry("old"), V4))
+    one, two = TuneFile.read(path), TuneFile.read(path)
+    one.add(entry("one", tried=1), V4)
+    one.write()
+    two.add(entry("two"), V4)
+    two.add(entry("other", V3), V3)
+    two.write()
+    read = TuneFile.read(path)
+    assert sorted(kernel for kernel, _ in read.entries) == ["old", "one", "other", "two"]
+    assert read.targets.keys() == {target_key(V4), target_key(V3)}
+    assert two.entries == read.entries
+
+
+@pytest.mark.parametrize(
+    ("there", "mine", "kept"),
+    [((True, 1), (True, 2), 2), ((False, 1), (True, 2), 2), ((False, 1), (False, 2), 2), ((True, 1), (False, 2), 1)],
+)
+def test_of_one_kernel_the_finished_search_counts_then_the_last(
+    tmp_path: Path, there: tuple[bool, int], mine: tuple[bool, int], kept: int
+) -> None:
+    for finished, tried in (there, mine):
+        written(tmp_path / "t", (entry(finished=finished, tried=tried), V4))
+    assert [each.tried for each in TuneFile.read(tmp_path / "t").entries.values()] == [kept]
+
+
+def test_what_was_only_read_gives_way_to_what_others_found(tmp_path: Path) -> None:
+    written(tmp_path / "t", (entry("a", tried=1), V4))
+    reader = TuneFile.read(tmp_path / "t")
+    written(tmp_path / "t", (entry("a", tried=2, finished=False), V4))
+    written(tmp_path / "t", (entry("a", tried=3), V4))
+    reader.add(entry("b"), V4)
+    reader.write()
+    assert {kernel: each.tried for (kernel, _), each in TuneFile.read(tmp_path / "t").entries.items()} == {
+        "a": 3, "b": 12,
+    }  # fmt: skip
+
+
+def test_many_writers_at_once(tmp_path: Path) -> None:
+    def add(number: int) -> None:
+        for part in range(4):
+            written(tmp_path / "t", (entry(f"{number}.{part}"), V4))
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(TuneFile.read(tmp_path / "t").entries) == 32
+
+
+def test_a_file_that_was_damaged_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("{}")
+    with pytest.raises(TuningError, match="no file of tuned schedules"):
+        written(tmp_path / "t", (entry(), V4))
+    assert (tmp_path / "t").read_text() == "{}"
 
 
 def test_schedules_are_those_of_the_target(tmp_path: Path) -> None:
@@ -142,7 +202,7 @@ def test_a_failing_write_leaves_the_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(TuningError, match="t cannot be written: No space left on device; make room"):
         written(path, (entry("other"), V4))
     assert json.loads(path.read_text()) == before
     assert os.listdir(tmp_path) == ["t"]

@@ -24,7 +24,7 @@ from stepwell.lowering.tensor.schedule import kernel_schedule
 from stepwell.sources import load_source
 from stepwell.tune.files import TuneFile, target_key
 from stepwell.tune.kernels import LoneKernel, Timed, lone_kernels
-from stepwell.tune.tuner import Found, Tuner, is_surely_less
+from stepwell.tune.tuner import LEAST_CALLS, Found, Tuner, _Pace, is_surely_less
 
 OPTIONS = Options(target="x86-64-v3", threads=1)
 
@@ -70,7 +70,7 @@ class Fake:
     clock: Clock
 
     def seconds(self, budget: float) -> float:
-        self.clock.now += budget
+        self.clock.now += max(budget, LEAST_CALLS * self.time)
         return self.time
 
 
@@ -157,12 +157,38 @@ def test_a_small_gain_is_left_alone(tmp_path: Path) -> None:
     assert all(entry.schedule == entry.usual for entry in found)
 
 
-def test_time_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds_to_compile", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("box", [2, 5, 17, 30, 60])
+def test_time_is_kept(tmp_path: Path, box: float, seconds_to_compile: float) -> None:
+    """Slow runs too: a call takes 20 ms here, and a run makes seven."""
+    made = tuner(tmp_path / "t", lambda schedule: 0.02, seconds_to_compile)
+    found = entries(made.run(box))
+    assert made.clock() < box
+    assert made.missing() == 3 - sum(entry.finished for entry in found)
+
+
+def test_a_search_that_is_cut_short_says_so(tmp_path: Path) -> None:
     made = tuner(tmp_path / "t", prefers_two_rows, seconds_to_compile=1.0)
     (entry,) = entries(made.run(5))
-    assert not entry.finished and entry.tried <= 6
-    assert made.missing() == 3
-    assert made.clock() < 7
+    assert not entry.finished and 1 < entry.tried < 6
+
+
+def test_kernels_that_another_tuner_has_searched_meanwhile(tmp_path: Path) -> None:
+    one, two = (tuner(tmp_path / "t", prefers_two_rows) for _ in range(2))
+    search = one.run(1000)
+    first = next(search).entry
+    others = entries(two.run(1000))
+    assert first is not None and len(others) == 2 and list(search) == []
+    assert len({first.kernel, *(entry.kernel for entry in others)}) == 3
+
+
+def test_a_smaller_kernel_that_fits_is_searched_where_a_larger_one_does_not(tmp_path: Path) -> None:
+    pace = _Pace()
+    pace.learn(0.5, 1e-6)
+    assert pace.search(1e3) < 2 < pace.search(1e6)
+    pace.learn(0.1, 1e-9)  # a faster one changes nothing
+    assert pace.search(1e6) > 2
+    assert _Pace().search(1e9) < 1  # of nothing is known
 
 
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -292,7 +318,7 @@ def test_a_kernel_alone_is_timed() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = tmp_path / "m.onnx", tmp_path / "tuned.json"
     onnx.save(products((16, 32), rows=4), model)
-    assert main([str(model), "--tune", "0.2", "--tune-file", str(out), "--threads", "1"]) == 0
+    assert main([str(model), "--tune", "60", "--tune-file", str(out), "--threads", "1"]) == 0
     printed = capsys.readouterr().out
     assert "product0 + relu0: " in printed and "of 1 kernels are left" in printed
     (read,) = TuneFile.read(out).entries.values()
@@ -306,6 +332,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (["--tune", "1"], "say where it goes with --tune-file"),
         (["--tune", "0", "--tune-file", "t"], "no search of so many seconds"),
+        (["--tune", "1e-6", "--tune-file", "t"], "--tune 1e-06: loading and lowering the model took "),
         (["--tune", "1", "--tune-file", "t", "--target", "aarch64"], "cannot run on this machine"),
         (["--tuned", "nowhere.json"], "nowhere.json cannot be read"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -24,6 +24,7 @@ from stepwell.frontends.onnx.writer import Writer
 from stepwell.ir.attributes import DictAttr, StringAttr
 from stepwell.ir.core import Operation
 from stepwell.ir.symbols import SymbolTable
+from stepwell.outputs import Outputs
 
 IR_VERSION = 11
 EMBEDDED_LIMIT = 1 << 30  # bytes of weights up to which a model is one file
@@ -60,26 +61,24 @@ def save_model(module: Operation, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     proto, arrays = _export(module)
     weights = list(_placed(proto.graph, arrays))
-    try:
+    with Outputs(ModelError) as files:
         if sum(array.nbytes for _, array in weights) > EMBEDDED_LIMIT:
-            _write_external(path.with_name(path.name + ".data"), weights)
+            data = path.with_name(path.name + ".data")
+            _write_external(files.new(data), data.name, weights)
         else:
             for tensor, array in weights:
                 tensor.raw_data = array.tobytes()
-        path.write_bytes(proto.SerializeToString())
-    except OSError as error:
-        raise ModelError(f"{path} cannot be written: {error.strerror}") from None
+        files.new(path).write(proto.SerializeToString())
 
 
-def _write_external(path: Path, weights: Sequence[tuple[Any, Array]]) -> None:
-    with path.open("wb") as file:
-        for tensor, array in weights:
-            offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
-            file.seek(offset)
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in (("location", path.name), ("offset", offset), ("length", array.nbytes)):
-                tensor.external_data.add(key=key, value=str(value))
+def _write_external(file: IO[bytes], name: str, weights: Sequence[tuple[Any, Array]]) -> None:
+    for tensor, array in weights:
+        offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
+        file.seek(offset)
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", name), ("offset", offset), ("length", array.nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
 
 
 def _placed(graph: Any, arrays: Mapping[str, Array]) -> Iterator[tuple[Any, Array]]:

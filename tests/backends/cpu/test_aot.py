@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 import stepwell
 from stepwell import cli
-from stepwell.backends.cpu import aot, aot_c, target
-from stepwell.errors import EngineError
+from stepwell.backends.cpu import aot, aot_c, llvm, target
+from stepwell.errors import EngineError, TargetError
 
 ROOT = Path(__file__).parents[3]
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
@@ -197,6 +200,28 @@ def test_compilers_that_do_not_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def made_for(executable: Any, feature: str) -> Any:
+    """The same program as if it were made for a processor with a further feature."""
+    processor = executable.processor
+    return attrs.evolve(executable, processor=processor._replace(features=f"{processor.features},+{feature}"))
+
+
+@needs_compiler
+@pytest.mark.skipif(target.host().arch != "x86_64", reason="x86 features")
+def test_a_processor_that_lacks_what_the_code_may_use(small: Any, tmp_path: Path) -> None:
+    lacking = next(name for name, on in llvm.binding().get_host_cpu_features().items() if not on)
+    aot.write_library(tmp_path / "small.so", made_for(small.executable(), lacking))
+    assert ctypes.CDLL(str(tmp_path / "small.so")).small_new() == 0
+
+
+@needs_compiler
+@pytest.mark.skipif(target.host().arch != "x86_64", reason="x86 features")
+def test_features_that_nobody_can_ask_for(small: Any, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="that it has warp9"):
+        aot.write_library(tmp_path / "small.so", made_for(small.executable(), "warp9"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_a_compiler(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -208,6 +233,48 @@ def test_without_a_compiler(small: Any, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_place_that_cannot_be_written(small: Any, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"small.so cannot be written: No such file"):
         small.save(tmp_path / "no" / "small.so")
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["both.h", "link.so"])
+def test_a_name_that_is_the_headers(small: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.so").symlink_to("both.h")
+    with pytest.raises(EngineError, match=f"{name} is the name of the library's header: end the library's with .so"):
+        aot.write_library(tmp_path / name, small.executable())
+    assert [path.name for path in tmp_path.iterdir()] == ["link.so"]
+
+
+@needs_compiler
+def test_a_header_that_cannot_be_written_leaves_the_library(small: Any, tmp_path: Path) -> None:
+    (tmp_path / "small.so").write_bytes(b"old")
+    (tmp_path / "small.h").mkdir()
+    with pytest.raises(EngineError, match=r"small.h cannot be written: it is no ordinary file"):
+        small.save(tmp_path / "small.so")
+    assert (tmp_path / "small.so").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.h", "small.so"]
+
+
+@needs_compiler
+def test_a_folder_of_temporary_files_that_is_full(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch")
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(EngineError) as caught:
+        small.save(tmp_path / "small.so")
+    assert str(caught.value).startswith("/scratch cannot be written: No space left on device; make room there")
+    assert str(caught.value).endswith("TMPDIR says where it is") and list(tmp_path.iterdir()) == []
+
+
+@needs_compiler
+def test_a_model_that_keeps_state(tmp_path: Path) -> None:
+    model = onnx_model([helper.make_node("Add", ["x", "h"], ["y"])], {"x": (F, [4]), "h": (F, [4])}, {"y": (F, [4])})
+    with pytest.raises(EngineError, match="a model that keeps state cannot be a shared library: compile it without"):
+        stepwell.compile(model, state={"h": "y"}).save(tmp_path / "small.so")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_needs_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
