@@ -4,12 +4,14 @@
 
 Those of graphs are two graphs; for passes, one graph is compiled without and with a pass.
 
-The ratio is the time of the first form through that of the second: above 1 the rewrite pays. Time is the process's CPU
-time, so that other work on the machine disturbs it little."""
+Attention and MLPs have their second form where the compiler chooses it, the others in any case. The ratio is the time
+of the first form through that of the second: above 1 the rewrite pays. Time is the process's CPU time, so that other
+work on the machine disturbs it little."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import sys
 import time
@@ -219,16 +221,36 @@ def attention(queries: int, keys: int) -> tuple[Any, Array]:
 
 def attention_joined(queries: int, keys: int) -> tuple[Any, Any, Array]:
     """As kernels one after the other, whose scores go through memory; and as one kernel."""
-    from stepwell.lowering.tensor.fuse import Fuse
-
     graph, x = attention(queries, keys)
-    return lowered(graph, Fuse(rows=False)), graph, x
+    return with_rows(graph, joined=False), with_rows(graph, joined=True), x
 
 
 def attention_in_parts(queries: int, keys: int) -> tuple[Any, Any, Array]:
     """One kernel that keeps whole rows of scores; and one that keeps those of 512 keys."""
     graph, x = attention(queries, keys)
     return with_parts(graph, None), with_parts(graph, 512), x
+
+
+def layers_joined(rows: int, widths: Sequence[int]) -> tuple[Any, Any, Array]:
+    """The layers of an MLP, products with a bias and ReLU behind, as kernels one after the other; and as one kernel, a
+    block of rows of which goes through all of them."""
+    from onnx.helper import make_node
+
+    weights: dict[str, Array] = {}
+    nodes = []
+    for n, (depth, width) in enumerate(itertools.pairwise(widths)):
+        weights |= {f"w{n}": normal(depth, width) / math.sqrt(depth), f"b{n}": normal(width)}
+        given, made = f"r{n - 1}" if n else "x", f"r{n}" if n < len(widths) - 2 else "y"
+        nodes += [make_node("Gemm", [given, f"w{n}", f"b{n}"], [f"g{n}"]), make_node("Relu", [f"g{n}"], [made])]
+    graph = model(nodes, [rows, widths[0]], {"y": [rows, widths[-1]]}, **weights)
+    return with_rows(graph, joined=False), with_rows(graph, joined=True), normal(rows, widths[0])
+
+
+def with_rows(graph: Any, *, joined: bool) -> Any:
+    """A model at the end of the tensor landing, with kernels of the same rows made one where that pays, or none."""
+    from stepwell.lowering.tensor.fuse import Fuse
+
+    return lowered(graph, Fuse(rows=joined))
 
 
 def with_parts(graph: Any, steps: int | None) -> Any:
@@ -263,6 +285,10 @@ BOTTLENECKS = (
     (1, 32, 192, 64, 28, 2), (1, 64, 384, 64, 14, 1), (1, 96, 576, 96, 14, 1), (1, 96, 576, 160, 14, 2),
     (16, 16, 96, 24, 112, 2), (16, 24, 144, 24, 56, 1), (32, 32, 192, 32, 28, 1), (1, 16, 96, 24, 448, 2),
 )  # fmt: skip
+WIDTHS = (
+    (64, 64, 64), (256, 256, 256), (784, 256, 128, 10), (768, 3072, 768), (1024, 1024, 1024), (3072, 3072, 3072)
+)  # fmt: skip
+BATCHES = (1, 16, 64, 256, 1024)
 POOLED = ((3, 64, 224, 7), (3, 64, 224, 3), (3, 32, 448, 3))
 
 CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
@@ -274,11 +300,15 @@ CASES: Mapping[str, Callable[[], tuple[Any, Any, Array]]] = {
     "3x3 by 2 -> 2x2 on blocks": lambda: space_to_depth(3, 0),
     **{
         f"attention joined, {s} queries, {t} keys": functools.partial(attention_joined, s, t)
-        for s, t in ((128, 128), (512, 512), (1024, 1024), (1024, 4096), (256, 16384))
+        for s, t in ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024), (1024, 4096), (256, 16384))
     },
     **{
         f"attention in parts, {s} queries, {t} keys": functools.partial(attention_in_parts, s, t)
         for s, t in ((1024, 1024), (1024, 4096), (256, 16384))
+    },
+    **{
+        f"MLP joined, {' -> '.join(map(str, widths))}, {rows} rows": functools.partial(layers_joined, rows, widths)
+        for widths in WIDTHS for rows in BATCHES
     },
     **{
         f"fewer products, 3x3, {c} -> {k} channels, {n} x {n}": functools.partial(convolution, c, k, n)
@@ -325,7 +355,11 @@ def table(words: str = "") -> Iterator[str]:
     for name, build in CASES.items():
         if words not in name:
             continue
-        first, second = measure(*build())
+        pair = build()
+        if str(pair[0]) == str(pair[1]):
+            yield f"{name:<56} not chosen: the same program"
+            continue
+        first, second = measure(*pair)
         yield f"{name:<56} {first * 1e6:9.1f} us {second * 1e6:9.1f} us  {first / second:5.2f}"
 
 

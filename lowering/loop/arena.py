@@ -7,9 +7,12 @@ is the largest end of those below it, at any sizes.
     b above a, c above a, d above b and c, of 64*n, 64*m, 128*n and 64 bytes
     ->  a at 0, b and c at 64*n, d at max(64*n + 64*m, 192*n)
 
-So no two sizes have to be compared to share memory, and what one order of sizes leaves free, another one uses. Which of
-two lies below is taken from packings with numbers in place of the symbols, at several *points*, the values that symbols
-may have; that plan is kept which is nearest to what lives at once, at the point where it is farthest from it.
+So no two sizes have to be compared to share memory, and what one order of sizes leaves free, another one uses. Offsets
+are worked out in the order of the plan, each from those below. Only the arena's size is one expression over symbols;
+where that would be long, it is an upper bound, near at the *points*, values that the symbols may well have.
+
+Which of two lies below is taken from packings with numbers in place of the symbols, at each point; that plan is kept
+which is nearest to what lives at once, at the point where it is farthest from it.
 
 The packing is greedy, by size and by breadth among other orders, with the best fitting gap (Pisarchyk and Lee,
 "Efficient Memory Management for Deep Neural Net Inference", 2020)."""
@@ -24,9 +27,9 @@ from typing import TypeAlias
 import attrs
 
 from stepwell.errors import IRError
-from stepwell.ir.dim_largest import largest
+from stepwell.ir.dim_largest import Maxima, Maximum
 from stepwell.ir.dim_poly import terms_of
-from stepwell.ir.dims import Dim, ceildiv, divide_exact, evaluate, free_symbols
+from stepwell.ir.dims import Dim, ceildiv, dim_max, divide_exact, evaluate, free_symbols
 
 ALIGNMENT = 64  # bytes; the start of every buffer
 ROUNDED_FACTOR = 64 * ALIGNMENT  # from here on rounding a symbol's factor up to the alignment wastes little
@@ -34,7 +37,6 @@ ROUNDS = 16  # packings that are tried from one order
 ENOUGH = 1.01  # times what lives at once: no plan is searched that is nearer, where sizes are symbols
 TYPICAL_SIZE = 32  # stands for a symbol of which nothing is known where sizes are only compared
 LARGE_SIZES = 8  # times that, for the point at which it is large
-LONGEST = 1000  # characters of a symbolic offset
 
 Point: TypeAlias = Mapping[str, int]
 """Values of symbols."""
@@ -42,20 +44,19 @@ Point: TypeAlias = Mapping[str, int]
 
 @attrs.define(eq=False)
 class Planned:
-    """A buffer: its size in bytes, its lifetime, and (once planned) its place: its offset, the number of the buffer in
-    its plan, and those directly below it, whose ends the offset is the largest of."""
+    """A buffer: its size in bytes, its lifetime, and (once planned) its place: its number in the plan, and those
+    directly below it; it begins where the last of them ends."""
 
     size: Dim
     first: int
     last: int
-    offset: Dim = 0
     number: int = 0
     below: tuple[Planned, ...] = ()
 
     @property
     def room(self) -> Dim:
-        """The bytes that it takes, a multiple of the alignment."""
-        return aligned(self.size)
+        """The bytes that it takes, a multiple of the alignment and never negative."""
+        return dim_max(0, aligned(self.size))
 
     def lives_with(self, other: Planned) -> bool:
         """Whether there is a position at which both live."""
@@ -64,10 +65,16 @@ class Planned:
 
 @attrs.frozen
 class Plan:
-    """Where everything lies: the buffers, each behind those below it, and the size of the arena in bytes."""
+    """Where everything lies: the buffers, each behind those below it, and the size of the arena in bytes, at any values
+    of the symbols at least the largest end."""
 
     buffers: Sequence[Planned]
     size: Dim
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no place depends on symbols."""
+        return all(isinstance(planned.room, int) for planned in self.buffers)
 
 
 def aligned(size: Dim) -> Dim:
@@ -91,15 +98,22 @@ def plan_arena(buffers: Sequence[Planned], points: Sequence[Point] = ({},)) -> P
         ranks = _Search.of(order, points).best()
         order = [order[n] for n in sorted(range(len(order)), key=lambda n: ranks[n])]
     _stack(order)
-    for number, planned in enumerate(order):
-        planned.number = number
-    above = {id(lower) for planned in order for lower in planned.below}
-    ends = [planned.offset + planned.room for planned in order if id(planned) not in above]
-    return Plan(order, largest(ends, LONGEST))
+    return Plan(order, _size(order, points))
+
+
+def _size(order: Sequence[Planned], points: Sequence[Point]) -> Dim:
+    """The largest end of all buffers, or a little more."""
+    maxima = Maxima([planned.room for planned in order], lambda size: [at_point(size, point) for point in points])
+    ends: list[Maximum] = []
+    for planned in order:
+        offset = maxima.largest(ends[lower.number] for lower in planned.below)
+        ends.append(maxima.plus(offset, planned.room))
+    below = {lower.number for planned in order for lower in planned.below}
+    return maxima.dim(maxima.largest(end for number, end in enumerate(ends) if number not in below))
 
 
 def _stack(order: Sequence[Planned]) -> None:
-    """Symbolic offsets: each buffer lies on those of its neighbours that come before it in the order."""
+    """Each buffer lies on those of its neighbours that come before it in the order."""
     neighbours = neighbours_of(order)
     reached: list[int] = []  # of each buffer, those that lie below it, directly or not, as bits
     for n, planned in enumerate(order):
@@ -107,8 +121,8 @@ def _stack(order: Sequence[Planned]) -> None:
         farther = functools.reduce(lambda bits, m: bits | reached[m], lower, 0)
         direct = [m for m in lower if not farther >> m & 1]
         reached.append(farther | sum(1 << m for m in direct))
+        planned.number = n
         planned.below = tuple(order[m] for m in direct)
-        planned.offset = largest([order[m].offset + order[m].room for m in direct], LONGEST)
 
 
 def neighbours_of(buffers: Sequence[Planned]) -> list[list[int]]:

@@ -2,8 +2,10 @@
 
 %a = buffer.alloc(%n) : memref<?x4xf32>   ->   %a = buffer.view %arena[%offset](%n) : memref<?xi8> to memref<?x4xf32>
 
-Every buffer gets a place by its lifetime over the program's ops (see `arena`); offsets are code at the program's head.
-Where they depend on symbols, `sw.above` says of a view which others it lies behind at any sizes (see `places`).
+Every buffer gets a place by its lifetime over the program's ops (see `arena`); offsets are code at the program's head,
+each the largest end of the buffers below. Where sizes depend on symbols, `sw.above` says of a view which others it lies
+behind, whatever they are (see `places`).
+
 A kernel that reads and writes elements at the same index (its `sw.inplace`) writes over an input that dies there.
 
 Where data decide a size, the program is cut: buffers whose sizes depend on it are planned by themselves, and get their
@@ -22,6 +24,7 @@ What outlives the round of a loop in which its size became known has segments of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -35,7 +38,7 @@ from stepwell.ir.attributes import ArrayAttr, DenseArrayAttr, DictAttr, StringAt
 from stepwell.ir.builder import Builder
 from stepwell.ir.core import Operation, Value
 from stepwell.ir.dim_poly import TooLarge
-from stepwell.ir.dims import Dim, free_symbols
+from stepwell.ir.dims import Dim, free_symbols, unflagged
 from stepwell.ir.parser import Parser
 from stepwell.ir.passes import Pass, PassContext
 from stepwell.ir.symbols import SymbolTable
@@ -189,13 +192,13 @@ class _Planner:
 
     def _measure(self, plans: Mapping[heap.SizeOp | None, Plan], builder: Builder) -> None:
         """Code for the symbols, where any plan needs them; those that data tell are there."""
-        if any(not isinstance(plan.size, int) for plan in plans.values()):
+        if not all(plan.is_fixed for plan in plans.values()):
             self.symbols.update(measured_symbols(self.function, argument_types(self.function), builder))
         self.symbols.update((size.of, size.result) for size in self.sizes)
 
     def _segment(self, index: IndexBuilder, heap_: Value, number: int, plan: Plan) -> Value:
         """The memory of a part, reserved where its last size is known."""
-        self._check_known(plan.size)
+        self._check_known(plan)
         size, segment = SaturatingIndex(index.builder).dim(plan.size, self.symbols), index.constant(number)
         index.builder.insert(heap.ReserveOp(heap_, segment, size))
         made = heap.SegmentOp(heap_, segment, size, result_types=[heap.SEGMENT_TYPE])
@@ -206,10 +209,13 @@ class _Planner:
         views: dict[Planned, tuple[Value, Value, tuple[int, ...]]],
     ) -> None:  # fmt: skip
         """Code for every offset, and what is told of it beside."""
-        self._check_known(plan.size)
+        self._check_known(plan)
+        offsets: list[Value] = []
         for planned in plan.buffers:
-            above = () if isinstance(plan.size, int) else (planned.number, *(lower.number for lower in planned.below))
-            views[planned] = memory, index.dim(planned.offset, self.symbols), above
+            ends = [index.add(offsets[lower.number], index.dim(lower.room, self.symbols)) for lower in planned.below]
+            offsets.append(functools.reduce(index.maximum, dict.fromkeys(ends)) if ends else index.constant(0))
+            above = () if plan.is_fixed else (planned.number, *(lower.number for lower in planned.below))
+            views[planned] = memory, offsets[-1], above
 
     def _view(self, alloc: buffer.AllocOp, memory: Value, offset: Value, above: tuple[int, ...]) -> None:
         assert alloc.parent is not None
@@ -222,8 +228,9 @@ class _Planner:
         alloc.parent.insert_before(alloc, view)
         alloc.replace_with([view.result])
 
-    def _check_known(self, size: Dim) -> None:
-        missing = sorted(free_symbols(size) - self.symbols.keys())
+    def _check_known(self, plan: Plan) -> None:
+        needed = {name for planned in plan.buffers for name in free_symbols(planned.room)}
+        missing = sorted(needed - self.symbols.keys())
         if missing:
             raise PassError(f"@{self.function.sym_name}: no argument tells the size {', '.join(missing)} of a buffer")
 
@@ -278,7 +285,7 @@ def buffer_bytes(alloc: buffer.AllocOp) -> Dim:
     except TooLarge as error:
         sizes = ", ".join(map(str, shape))
         raise PassError(f"{alloc.loc.label or 'a buffer'}: the bytes of a result of sizes {sizes}: {error}") from error
-    return size
+    return unflagged(size)
 
 
 def _describes(type_: TensorType, memory: MemRefType) -> bool:

@@ -8,7 +8,8 @@ A map behind that turns the result is taken along where that is counted to be fa
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, TypeAlias
 
 import attrs
 
@@ -20,8 +21,11 @@ from stepwell.lowering.tensor.grouped import outline_kernel
 from stepwell.lowering.tensor.layout import is_copy
 from stepwell.lowering.tensor.machine import Machine
 from stepwell.lowering.tensor.maps import dims_through, turns
-from stepwell.lowering.tensor.rows import COUNTED, estimated, join_rows
+from stepwell.lowering.tensor.rows import COUNTED, estimated, join_rows, name_beside
 from stepwell.lowering.tensor.separate import separate_results
+
+Said: TypeAlias = dict[tuple[GenericOp, GenericOp], tuple[str | None, str]]
+"""Of a map and the op that makes an input of it, why they do not become one kernel, and what was counted."""
 
 
 @attrs.define(eq=False)
@@ -53,30 +57,51 @@ class Fuse(Pass):
         for function in module.walk_of(func.FuncOp):
             separate_results(function)
             groups: dict[GenericOp, Group] = {}
+            said: Said = {}
             for op in list(function.walk()):
                 if isinstance(op, GenericOp) and not isinstance(op.parent_op, KernelOp):
-                    self._place(op, groups, context)
-            kernels = [group.ops for op, group in groups.items() if group.last is op]
-            for ops in join_rows(kernels, context, self.windows) if self.enabled and self.rows else kernels:
+                    self._place(op, groups, said, context)
+            kernels: Sequence[Sequence[GenericOp]] = [group.ops for op, group in groups.items() if group.last is op]
+            explained: set[GenericOp] = set()
+            if self.enabled and self.rows:
+                kernels, explained = join_rows(kernels, context, self.windows)
+            _remark(said, kernels, explained, context)
+            for ops in kernels:
                 outline_kernel(ops)
                 context.count("kernels")
 
-    def _place(self, op: GenericOp, groups: dict[GenericOp, Group], context: PassContext) -> None:
+    def _place(self, op: GenericOp, groups: dict[GenericOp, Group], said: Said, context: PassContext) -> None:
         if self.enabled:
             for index, value in enumerate(op.inputs):
                 producer = value.defining_op
                 if not isinstance(producer, GenericOp):
                     continue
-                refusal = why_not_fused(op, index, producer, groups)
+                refusal, counted = why_not_fused(op, index, producer, groups), ""
                 if refusal is None and turns(op, index, producer) and not all(map(is_copy, groups[producer].ops)):
-                    refusal = why_apart(op, groups[producer], Machine.of(context.target))
+                    refusal, counted = why_apart(op, groups[producer], Machine.of(context.target))
+                said[op, producer] = refusal, counted
                 if refusal is None:
                     group = groups[producer]
                     group.ops.append(op)
                     groups[op] = group
                     return
-                context.remark(op, f"not fused with {producer.loc.label or producer.op_name}: {refusal}")
         groups[op] = Group([op])
+
+
+def _remark(
+    said: Said, kernels: Sequence[Sequence[GenericOp]], explained: set[GenericOp], context: PassContext
+) -> None:
+    """Remarks on what stays apart, and on what was counted; not on what is one kernel after all, or was asked again."""
+    place = {op: number for number, ops in enumerate(kernels) for op in ops}
+    told: set[tuple[str, str]] = set()
+    for (op, producer), (refusal, counted) in said.items():
+        if refusal is not None and (place[op] == place[producer] or producer in explained):
+            continue
+        why = ", ".join(filter(None, (refusal, counted)))
+        words = f"{'not ' if refusal is not None else ''}fused with {name_beside(producer, op)}: {why}"
+        if why and (op.loc.label, words) not in told:
+            told.add((op.loc.label, words))
+            context.remark(op, words)
 
 
 def why_not_fused(op: GenericOp, index: int, producer: GenericOp, groups: dict[GenericOp, Group]) -> str | None:
@@ -107,8 +132,10 @@ def covers(reader: GenericOp, producer: GenericOp) -> bool:
     return bool(math.prod(made, start=1) == math.prod(reader.sizes.dims, start=1))
 
 
-def why_apart(op: GenericOp, group: Group, machine: Machine) -> str | None:
-    """Why a map that turns a kernel's result is not a part of it: each lane of a vector would be stored alone."""
+def why_apart(op: GenericOp, group: Group, machine: Machine) -> tuple[str | None, str]:
+    """Why a map that turns a kernel's result is not a part of it: each lane of a vector would be stored alone; and what
+    was counted."""
     together = estimated([*group.ops, op], machine)
     apart = estimated(group.ops, machine) + estimated([op], machine)
-    return None if together.cycles <= apart.cycles else f"its stores would take longer, {together}; apart: {apart}"
+    refusal = None if together.cycles <= apart.cycles else "its stores would take longer"
+    return refusal, f"{together}; apart: {apart}"

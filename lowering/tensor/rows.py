@@ -56,57 +56,78 @@ class Trial:
     as_kernels: bool = False
 
 
+@attrs.frozen
+class Answer:
+    """Whether a stage joins: the rows with it, None where it does not; why not, and what was counted."""
+
+    rows: Rows | None
+    said: str = ""
+
+
 def join_rows(
     kernels: Sequence[Sequence[GenericOp]], context: PassContext, windows: str = COUNTED
-) -> list[list[GenericOp]]:
+) -> tuple[list[list[GenericOp]], set[GenericOp]]:
     """The ops of kernels, in program order, with those joined that share rows; their ops name their stages. What is
-    read through `windows` joins where that is counted to be faster, or ALWAYS, or NEVER."""
+    read through `windows` joins where that is counted to be faster, or ALWAYS, or NEVER. Beside them the ops of stages
+    that do not join all that read them, of which a remark says why."""
     machine = Machine.of(context.target)
     stages = [Stage(ops) for ops in kernels]
     owner = {op: stage for stage in stages for op in stage.ops}
     halos = open_halos(kernels)
     trial = Trial(machine, context, windows, unbounded_symbols(kernels[0][0]) if kernels else frozenset())
     joined: set[Stage] = set()
+    refused: set[GenericOp] = set()
     made: list[list[GenericOp]] = []
     for root in reversed(stages):
         if root in joined or len(root.results) != 1:
             if root not in joined:
                 made.append(list(root.ops))
             continue
-        rows, refusals = _grown(root, owner, trial)
+        rows, answers = _grown(root, owner, trial)
         if not is_kernel(rows):
-            rows, refusals = _grown(root, owner, attrs.evolve(trial, as_kernels=True))
+            rows, answers = _grown(root, owner, attrs.evolve(trial, as_kernels=True))
         joined.update(rows.stages[1:])
-        for stage, why in refusals:
-            name = stage.root.loc.label or stage.root.op_name
-            context.remark(root.root, f"{name} is not computed in its rows: {why}")
+        refused.update(op for stage, answer in answers.items() if answer.rows is None for op in stage.ops)
+        for words in dict.fromkeys(_words(root, stage, answer) for stage, answer in answers.items()):
+            context.remark(root.root, words)
         made.append(_named(rows))
     close_halos(halos, made)
-    return made[::-1]
+    return made[::-1], refused
 
 
-def _grown(root: Stage, owner: Mapping[GenericOp, Stage], trial: Trial) -> tuple[Rows, list[tuple[Stage, str]]]:
-    """The rows of a root with all the stages that join it, and why others do not. Rows of any length need not fit the
-    cache where they are those of a softmax before a sum, which can be computed part by part."""
-    rows, refusals = _joined_by_turns(root, owner, trial, of_any_length=True)
+def _words(root: Stage, stage: Stage, answer: Answer) -> str:
+    """What a remark says of a stage that was asked to join."""
+    what = f"{name_beside(stage.root, root.root)} is {'not ' if answer.rows is None else ''}computed in its rows"
+    return f"{what}: {answer.said}" if answer.said else what
+
+
+def name_beside(op: GenericOp, other: GenericOp) -> str:
+    """What remarks about another op call an op."""
+    name = op.loc.label or op.op_name
+    return "another part of it" if name == (other.loc.label or other.op_name) else name
+
+
+def _grown(root: Stage, owner: Mapping[GenericOp, Stage], trial: Trial) -> tuple[Rows, dict[Stage, Answer]]:
+    """The rows of a root with all the stages that join it, and the last answers to those that were asked. Rows of any
+    length need not fit the cache where they are those of a softmax before a sum, which can be computed part by part."""
+    rows, answers = _joined_by_turns(root, owner, trial, of_any_length=True)
     if not stays(rows, trial.machine) and running(rows) is None:
         return _joined_by_turns(root, owner, trial, of_any_length=False)
-    return rows, refusals
+    return rows, answers
 
 
 def _joined_by_turns(
     root: Stage, owner: Mapping[GenericOp, Stage], trial: Trial, *, of_any_length: bool
-) -> tuple[Rows, list[tuple[Stage, str]]]:
-    rows, refusals, grown = Rows.of_root(root), [], True
+) -> tuple[Rows, dict[Stage, Answer]]:
+    rows, answers, grown = Rows.of_root(root), dict[Stage, Answer](), True
     while grown:
         grown = False
         for stage in _producers(rows, owner):
-            answer = _try(rows, stage, trial, of_any_length=of_any_length)
-            if isinstance(answer, Rows):
-                rows, grown = answer, True
+            answer = answers[stage] = _try(rows, stage, trial, of_any_length=of_any_length)
+            if answer.rows is not None:
+                rows, grown = answer.rows, True
                 break
-            refusals.append((stage, answer))
-    return rows, refusals
+    return rows, answers
 
 
 def open_halos(kernels: Sequence[Sequence[GenericOp]]) -> list[Halo]:
@@ -142,37 +163,37 @@ def _reads(user: Operation, value: Value, inside: set[GenericOp]) -> bool:
     return isinstance(user, GenericOp) and user in inside and value not in user.sources
 
 
-def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Rows | str:
+def _try(rows: Rows, stage: Stage, trial: Trial, *, of_any_length: bool) -> Answer:
     """The rows with a stage more, or why not."""
     if stage.ops[-1].parent is not rows.root.ops[-1].parent:
-        return "it runs at another time, outside a loop or a branch"
+        return Answer(None, "it runs at another time, outside a loop or a branch")
     if len(stage.results) != 1:
-        return "it has several results"
+        return Answer(None, "it has several results")
     if 0 in rows.root.root.sizes.dims:
-        return "there is nothing to compute"
+        return Answer(None, "there is nothing to compute")
     joined = rows.joined(stage)
     if isinstance(joined, str):
-        return joined
+        return Answer(None, joined)
+    counted = ""
     refusal = why_not_kept(joined, trial.unbounded) or why_not_by_rows(
         joined, trial.machine, of_any_length=of_any_length
     )
     windows = through_windows(joined, stage)
     if trial.windows == NEVER and windows:
-        return "it is read through windows"
+        return Answer(None, "it is read through windows")
     if refusal is None and trial.windows != ALWAYS and (
         windows or rows_that_slide(joined) is not None or is_turned(rows, stage) or has_windows(stage)
     ):
         try:
             apart, together = apart_and_together(rows, stage, joined, trial.machine)
         except PassError:
-            return NO_KERNEL
-        name = stage.root.loc.label or stage.root.op_name
-        trial.context.remark(rows.root.root, f"with {name} in its rows: {together}; apart: {apart}")
+            return Answer(None, NO_KERNEL)
+        counted = f"{together}; apart: {apart}"
         if together.cycles >= apart.cycles * (1 - LEAST_GAIN):
-            refusal = "it would take longer"
+            refusal = f"it would gain too little, {counted}"
     if refusal is None and trial.as_kernels and not is_kernel(joined):
         refusal = NO_KERNEL
-    return refusal or joined
+    return Answer(None, refusal) if refusal is not None else Answer(joined, counted)
 
 
 def why_not_kept(rows: Rows, unbounded: frozenset[str]) -> str | None:

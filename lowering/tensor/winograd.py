@@ -83,7 +83,7 @@ class Winograd(Pass):
             if isinstance(op.parent_op, KernelOp) or not (windows := windows_of(op)):
                 continue
             direct, fewer = cycles(op, (), machine), cycles(op, windows, machine)
-            context.remark(op, f"{fewer / 1e6:.2f} million cycles with fewer products, {direct / 1e6:.2f} without")
+            context.remark(op, f"{fewer:.3g} cycles with fewer products, {direct:.3g} without")
             if self.always or fewer < direct:
                 Rewrite(op, windows).build()
                 context.count("convolutions with fewer products")

@@ -70,6 +70,7 @@ __all__ = [
     "solve_for",
     "substitute",
     "symbol",
+    "unflagged",
 ]
 
 
@@ -108,6 +109,25 @@ def _broadcast_parts(dim: Dim) -> tuple[Dim, Dim]:
             dim, found = rest, dim_min(found, from_atom(atom))
     scale = gcd(*(coefficient for _, coefficient in terms_of(dim)))
     return dim, dim_min(found, divide_exact(dim, scale) if scale > 1 else dim)
+
+
+def unflagged(dim: Dim) -> Dim:
+    """The same size without the factors min(1, n) that say nothing, beside an n: 4*n*min(1, m, n) is 4*n*min(1, m).
+
+    The ring keeps them, so that what was multiplied can be divided by them again."""
+    made: Dim = 0
+    for monomial, coefficient in terms_of(dim):
+        beside = {atom for atom, _ in monomial.factors if atom.kind == "symbol"}
+        term: Dim = coefficient
+        for atom, power in monomial.factors:
+            factor: Dim = from_atom(atom)
+            if atom.kind == "min" and 1 in atom.args:
+                kept = [arg for arg in atom.args if not (isinstance(arg, DimExpr) and arg.as_atom() in beside)]
+                factor = reduce(dim_min, kept)
+            for _ in range(power):
+                term = term * factor
+        made = made + term
+    return made
 
 
 def bounds(dim: Dim, ranges: Ranges | None = None) -> tuple[int | None, int | None]:

@@ -6,6 +6,7 @@ import copy
 import functools
 import pickle
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from stepwell.ir.dims import (
     solve_for,
     substitute,
     symbol,
+    unflagged,
 )
 
 n, m, k = symbol("n"), symbol("m"), symbol("k")
@@ -533,6 +535,26 @@ def test_substitution_commutes_with_evaluation(pair: Pair, values: dict[str, int
 )
 def test_sizes_that_broadcast(dim: Dim, text: str) -> None:
     assert str(dim) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4*n*min(1, n)", "4*n"),
+        ("n*m*min(1, n) + 3*m*min(1, n)", "n*m + 3*m*min(1, n)"),
+        ("n*min(1, m, n)", "n*min(1, m)"),
+        ("n**2*min(1, n)**2", "n**2"),
+        ("n*min(2, n)", "n*min(2, n)"),
+        ("n*min(1, n - 1)", "n*min(1, n - 1)"),
+        ("max(3, n)*min(1, n)", "max(3, n)*min(1, n)"),
+        ("5", "5"),
+    ],
+)
+def test_flags_that_say_nothing_beside_their_size(text: str, expected: str) -> None:
+    found = unflagged(parse_dim(text))
+    assert str(found) == str(parse_dim(expected))
+    for a, b in product(range(4), repeat=2):
+        assert evaluate(found, {"n": a, "m": b}) == evaluate(parse_dim(text), {"n": a, "m": b})
 
 
 def test_a_sum_that_is_one_at_most_broadcasts_with_a_size() -> None:

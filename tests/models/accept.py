@@ -29,8 +29,8 @@ from tests.models.table import table
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "build" / "acceptance"
 GROUPS = (
-    ("right", "precise", "threads", "runs", "sizes"), ("targets",), ("expected",), ("cost",), ("commands",),
-    ("intermediates",),
+    ("right", "precise", "threads", "runs", "sizes"), ("targets",), ("expected",), ("cost",), ("memory",),
+    ("commands",), ("intermediates",),
 )  # fmt: skip
 NOT_REQUIRED = ("resnet50_int8_qdq",)  # recorded only
 MEMORY = 12.0  # GiB

@@ -27,6 +27,7 @@ from tests.models.subject import OTHERS, TIMES, Subject, difference, same_bits, 
 TARGETS = ("x86-64-v4", "x86-64-v3", "x86-64")
 THREADS = (1, 2, 3, 7)
 RUNS = 50
+ROOM = 1.1  # times what lives at once, for the arena
 FARTHER = 2.0  # times onnxruntime's distance to the f64 run
 POISONS = (0xFF, 0x00, 0x7F, 0x80)  # NaN, zero, huge and tiny negative floats, in memory that a call must not read
 
@@ -175,25 +176,39 @@ def cost(subject: Subject) -> Finding:
     assert lowered is not None
     launches = list(lowered.walk_of(LaunchOp))
     barriers = count_waits(lowered).run.barriers
-    arena, bound = _arena(subject, model)
     return Finding.of(
-        [], f"{seconds:.1f} s", seconds=seconds, arena=arena, bound=bound, rss_compiling=compiling, rss=running,
-        launches=len(launches), kernels=len({op.callee for op in launches}), barriers=barriers,
-        model_bytes=subject.path.stat().st_size,
+        [], f"{seconds:.1f} s", seconds=seconds, rss_compiling=compiling, rss=running, launches=len(launches),
+        kernels=len({op.callee for op in launches}), barriers=barriers, model_bytes=subject.path.stat().st_size,
     )  # fmt: skip
 
 
-def _arena(subject: Subject, model: stepwell.Model) -> tuple[int, int]:
-    """(bytes of the arena, the least that any plan needs), at typical sizes."""
-    statistics = model.context.statistics
-    if subject.usual_sizes:
-        hints = {name: (1, size, TIMES * size) for name, size in subject.usual_sizes.items()}
-        module, hints = load_source(subject.path, hints)
-        options = Options(hints=hints)
-        context = context_of(options, machine_of(options))
-        lower(module, "loop", context)
-        statistics = context.statistics
-    return statistics.get("arena bytes", 0), statistics.get("arena lower bound bytes", 0)
+def memory(subject: Subject) -> Finding:
+    """The arena is at most a tenth larger than what lives at once, at the least, the usual and the largest sizes,
+    whether these are told or not."""
+    problems, ratios = [], [1.0]
+    told = {name: (1, size, TIMES * size) for name, size in subject.usual_sizes.items()}
+    for hints in [{}, told] if told else [{}]:
+        planned = _arenas(subject, hints)
+        for words, (arena, bound) in planned.items():
+            ratios.append(arena / max(1, bound))
+            if arena > ROOM * bound:
+                sizes = f"{'told' if hints else 'default'} sizes{words}"
+                problems.append(f"{sizes}: {arena} bytes are {ratios[-1]:.2f} times the {bound} that live at once")
+    arena, bound = planned[""]
+    return Finding.of(problems, f"{max(ratios):.3f} times", arena=arena, bound=bound, ratio=max(ratios))
+
+
+def _arenas(subject: Subject, hints: dict[str, tuple[int, int, int]]) -> dict[str, tuple[int, int]]:
+    """(bytes of the arena, the most that live at once) at the usual, the least and the largest sizes."""
+    module, known = load_source(subject.path, hints)
+    options = Options(hints=known)
+    context = context_of(options, machine_of(options))
+    lower(module, "loop", context)
+    counted = context.statistics
+    return {
+        words: (counted.get(f"arena bytes{words}", 0), counted.get(f"arena lower bound bytes{words}", 0))
+        for words in ("", " at least sizes", " at largest sizes")
+    }
 
 
 def commands(subject: Subject) -> Finding:
@@ -236,5 +251,5 @@ def _intermediate(model: onnx.ModelProto) -> str:
 
 CHECKS: dict[str, Callable[[Subject], Finding]] = {
     check.__name__: check
-    for check in (right, precise, threads, runs, sizes, targets, expected, cost, commands, intermediates)
+    for check in (right, precise, threads, runs, sizes, targets, expected, cost, memory, commands, intermediates)
 }  # fmt: skip

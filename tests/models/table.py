@@ -22,7 +22,7 @@ def _value(check: str, name: str, form: Callable[[Any], str]) -> Callable[[Findi
 
 
 def _arena(found: Findings) -> str:
-    values = found.get("cost", {}).get("values", {})
+    values = found.get("memory", {}).get("values", {})
     if not values:
         return ""
     arena, bound = values["arena"], values["bound"]
@@ -46,6 +46,7 @@ COLUMNS: dict[str, Callable[[Findings], str]] = {
     "inside": _status("intermediates"),
     "compile s": _value("cost", "seconds", "{:.1f}".format),
     "arena MiB (by bound)": _arena,
+    "memory": _status("memory"),
     "peak RSS MiB": _value("cost", "rss", lambda size: f"{size / MEBI:.0f}"),
     "kernels": _value("cost", "kernels", str),
     "launches": _value("cost", "launches", str),

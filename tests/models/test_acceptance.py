@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,22 @@ def test_difference(left: Any, right: Any, said: str | None) -> None:
     assert found is None if said is None else said in str(found)
 
 
+# Memory
+
+
+@pytest.mark.parametrize("hints", [{}, {"n": (1, 32, 128)}])
+def test_an_arena_with_room_to_spare_is_not_accepted(hints: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"n": 32} if hints else {}
+    subject = SimpleNamespace(usual_sizes=sizes)
+    arenas = {"": (1100, 1000), " at least sizes": (0, 0), " at largest sizes": (5600, 5000)}
+    monkeypatch.setattr(checks, "_arenas", lambda subject, given: arenas if given == hints else {"": (100, 100)})
+    finding = checks.memory(subject)  # type: ignore[arg-type]
+    where = "told" if hints else "default"
+    said = f"{where} sizes at largest sizes: 5600 bytes are 1.12 times the 5000 that live at once"
+    assert (finding.status, finding.detail) == ("fail", said)
+    assert finding.values == {"arena": 1100, "bound": 1000, "ratio": 1.12}
+
+
 def test_a_missing_output_is_a_difference() -> None:
     assert difference([array(1), array(2)], [array(1)]) == "1 outputs instead of 2"
 
@@ -231,12 +248,13 @@ def test_the_table_shows_numbers_and_failures() -> None:
             "right": {"status": "pass", "detail": "", "values": {}},
             "runs": {"status": "fail", "detail": "run 3: output 0: 1 elements have other bits", "values": {}},
             "precise": {"status": "pass", "detail": "", "values": {"ratio": 0.512}},
-            "cost": {"status": "pass", "detail": "", "values": {"seconds": 1.25, "arena": 3 << 20, "bound": 2 << 20}},
+            "cost": {"status": "pass", "detail": "", "values": {"seconds": 1.25}},
+            "memory": {"status": "fail", "detail": "", "values": {"arena": 3 << 20, "bound": 2 << 20}},
         }
     }
     text = table(found)
     row = text.splitlines()[2]
     assert row.startswith("| a | yes | 0.51 |")
     assert "| NO |" in row
-    assert "| 3.00 (1.500) |" in row
+    assert "| 1.2 | 3.00 (1.500) | NO |" in row
     assert "- a, runs: run 3" in text

@@ -27,7 +27,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     path.unlink()
 
 
-@pytest.mark.parametrize("check", ["right", "precise", "threads", "runs", "sizes", "targets"])
+@pytest.mark.parametrize("check", ["right", "precise", "threads", "runs", "sizes", "memory", "targets"])
 def test_accepted(subject: Subject, check: str) -> None:
     if check == "targets" and subject.usual_sizes:
         pytest.skip("three more compilations of a second each: the command makes them")

@@ -156,7 +156,7 @@ def test_where_it_pays(channels: int, outputs: int, size: int, pays: bool) -> No
     context = PassContext(named("x86-64-v4"))
     Winograd().run(module, context)
     assert context.statistics.get("convolutions with fewer products", 0) == pays
-    assert any("million cycles with fewer products" in remark.message for remark in context.remarks)
+    assert any("cycles with fewer products" in remark.message for remark in context.remarks)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
