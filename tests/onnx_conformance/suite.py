@@ -49,6 +49,11 @@ class Given(Backend):
     last: Model
 
     @classmethod
+    def is_compatible(cls, model: Any, device: str = "CPU", **kwargs: Any) -> bool:
+        """`prepare` says why not; where this does, the runner skips."""
+        return True
+
+    @classmethod
     def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> Prepared:
         made = super().prepare(model, device, **kwargs)
         Given.last = made.model
