@@ -131,7 +131,7 @@ def changes(pages: Sequence[Path], reference: bool) -> Iterator[tuple[Path, str,
 
 def reference_pages() -> Iterator[tuple[Path, str]]:
     """(page, its text) of the pages that a generator owns, before any plug-in is loaded."""
-    sys.path.insert(0, str(DOCS))
+    sys.path[:0] = [str(DOCS), str(ROOT)]
     import reference
 
     for name, text in reference.pages().items():

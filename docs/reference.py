@@ -1,5 +1,6 @@
 """Writes the reference pages from the code: docs/ops/*.md from the declarations of ops, docs/pipeline.md from phases,
-docs/numerics.md from the bounds of functions and from schedules.
+docs/numerics.md from the bounds of functions and from schedules, docs/onnx.md from the import rules and from what a run
+of ONNX's suite has kept in docs/onnx.json.
 
 `pages()` gives every page's text; `python docs/build.py` writes them, and a test holds that they are current."""
 
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 import attrs
 import numerics
 
+from stepwell.frontends.onnx.versions import newest_opsets
 from stepwell.ir.opdef import Arity, Op, OpSpec, ValueGroup
 from stepwell.ir.passes import Pass
 from stepwell.ir.registry import BUILTIN_DIALECTS, REGISTRY, Dialect
 from stepwell.lowering import pipeline
+from tests.onnx_conformance.kept import KEPT, kept
+from tests.onnx_conformance.page import page
 
 GENERATED = "<!-- Written by docs/build.py from the code. -->\n"
 _ARITIES = {Arity.ONE: "", Arity.OPTIONAL: ", may be absent", Arity.MANY: ", any number"}
@@ -25,7 +29,16 @@ def pages() -> dict[str, str]:
     dialects = [dialect for name in BUILTIN_DIALECTS if (dialect := REGISTRY.load(name)) is not None]
     found = {f"ops/{dialect.name}.md": dialect_page(dialect) for dialect in dialects}
     return {**found, "ops/README.md": index_page(dialects), "pipeline.md": pipeline_page(),
-            "numerics.md": GENERATED + numerics.page()}  # fmt: skip
+            "numerics.md": GENERATED + numerics.page(), **onnx_page()}  # fmt: skip
+
+
+def onnx_page() -> dict[str, str]:
+    """The page about ONNX's suite; none where no run was kept, or the onnx package at hand is older than that run's."""
+    if not KEPT.exists():
+        return {}
+    opsets, found = kept(KEPT)
+    is_current = all(newest_opsets().get(domain, 0) >= version for domain, version in opsets.items())
+    return {"onnx.md": page(found, opsets)} if is_current else {}
 
 
 # Ops

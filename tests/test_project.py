@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -128,6 +131,24 @@ def test_importing_stepwell_is_light() -> None:
     code = "import stepwell, sys; print(*sorted({'onnx', 'llvmlite', 'google.protobuf'} & sys.modules.keys()))"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert process.stdout.strip() == ""
+
+
+EXTRA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
+
+
+@pytest.mark.parametrize("requirement", EXTRA)
+def test_what_the_tests_need_is_installed(requirement: str) -> None:
+    """In CI (see .ci/run) it has to be: whatever needs it would be skipped otherwise."""
+    name = re.split(r"[<>=!~\[ ]", requirement)[0]
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        missing = f"{name} is not installed, and what needs it is skipped: pip install 'stepwell[test]'"
+        (pytest.fail if os.environ.get("STEPWELL_CI") else pytest.skip)(missing)
+
+
+def test_ci_says_that_it_is_ci() -> None:
+    assert "STEPWELL_CI=1 bash" in (ROOT / ".ci" / "run").read_text()
 
 
 def test_the_readme_has_one_test_command_for_ci_to_run() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 import onnx
 from onnx import numpy_helper
+
+from stepwell.frontends.onnx.versions import schema_of
 
 OK, HOST, SPECIALISED = "ok", "host", "specialised"
 WRONG, REFUSED, INTERNAL, CRASH, HANG = "wrong", "refused", "internal", "crash", "hang"
@@ -21,7 +23,7 @@ OUTCOMES = (*RIGHT, WRONG, CRASH, HANG, INTERNAL, REFUSED)
 
 @attrs.frozen
 class Outcome:
-    """What became of a case: one of OUTCOMES, and why. `version` is the operator's, by the opset that it came with.
+    """What became of a case: one of OUTCOMES, and why. `operators` are all of its model, see `operators_of`.
 
     OK is compiled, for any call; HOST calls functions in Python for a part; SPECIALISED is compiled at the call, for
     what that tells."""
@@ -30,7 +32,7 @@ class Outcome:
     operator: str
     kind: str
     reason: str = ""
-    version: int = 0
+    operators: tuple[str, ...] = attrs.field(default=(), converter=tuple)
 
 
 @functools.cache
@@ -50,14 +52,37 @@ def operator_of(model: Any) -> str:
     return nodes[0].op_type if len(nodes) == 1 else "(several nodes)"
 
 
-def version_of(model: Any) -> int:
-    """The version of the operator that a case's model is about; 0 where there is none."""
-    node = model.graph.node[0] if len(model.graph.node) == 1 else None
-    opsets = {opset.domain: opset.version for opset in model.opset_import}
-    try:
-        return onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain).since_version if node else 0
-    except (onnx.defs.SchemaError, KeyError):
-        return 0
+def operators_of(model: Any) -> list[str]:
+    """All operators of a model with the opset that their version came with, each once: `Add 14`, and
+    `ai.onnx.ml.Binarizer 1` of another domain. Nodes of subgraphs and of functions count."""
+    graphs = [(model.graph.node, model.opset_import)]
+    graphs += [(function.node, [*model.opset_import, *function.opset_import]) for function in model.functions]
+    found = set()
+    for nodes, imports in graphs:
+        opsets = {_domain(opset): opset.version for opset in imports}
+        for node in _nodes(nodes):
+            schema = schema_of(_domain(node), node.op_type, opsets.get(_domain(node), 0))
+            if schema is not None:
+                found.add(operator_text(schema))
+    return sorted(found)
+
+
+def operator_text(schema: Any) -> str:
+    """A version of an operator as text."""
+    return f"{schema.domain}.{schema.name} {schema.since_version}".lstrip(".")
+
+
+def _domain(proto: Any) -> str:
+    return "" if proto.domain == "ai.onnx" else str(proto.domain)
+
+
+def _nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    """Nodes with those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _nodes(graph.node)
 
 
 def table(made: Sequence[Any], kinds: Sequence[str], good: str) -> str:

@@ -19,8 +19,10 @@ import numpy as np
 import onnx
 from onnx.backend.test import BackendTest
 
-from stepwell.errors import StepwellError
+from stepwell.api import Model
+from stepwell.errors import ModelError, StepwellError, TargetError
 from stepwell.onnx_backend import Backend, Prepared
+from stepwell.specialised import SpecialisedModel
 from tests.misfits import leaves_memory, misfit
 from tests.onnx_conformance.cases import (
     HOST,
@@ -31,31 +33,30 @@ from tests.onnx_conformance.cases import (
     WRONG,
     Outcome,
     operator_of,
-    version_of,
+    operators_of,
     with_initializers,
 )
 
 MISFITS = 6  # sets of arrays for each case
 
-# Cases that no implementation passes as the suite runs them, and why.
-UNREACHABLE = {
-    **{
-        f"test_bernoulli{part}": "compares random draws of another generator"
-        for part in ("", "_double", "_double_expanded", "_expanded", "_seed", "_seed_expanded")
-    },
-    "test_loop16_seq_none": "the runner builds the empty optional input wrongly",
-}
+REFUSALS = (ModelError, TargetError)
+"""What says that a model is not taken; every other error of a case that is valid is a bug."""
 
 
 class Given(Backend):
-    """Remembers how the last model runs."""
+    """Remembers the last model."""
 
-    kind = OK
+    last: Model
+
+    @classmethod
+    def is_compatible(cls, model: Any, device: str = "CPU", **kwargs: Any) -> bool:
+        """`prepare` says why not; where this does, the runner skips."""
+        return True
 
     @classmethod
     def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> Prepared:
         made = super().prepare(model, device, **kwargs)
-        Given.kind = SPECIALISED if made.model.is_specialised else HOST if made.model.host_calls else OK
+        Given.last = made.model
         return made
 
 
@@ -176,14 +177,13 @@ def outcome(name: str, mode: str = "given", **options: Any) -> Outcome:
     """What became of a case, compiled with `options`; a crash ends the process."""
     item = items()[name]
     _runner().backend = WAYS[mode]
-    reason = ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             item.func(None, **options)
-        kind = Given.kind
+        kind, reason = way(Given.last)
     except StepwellError as error:
-        kind, reason = REFUSED, _first_words(error)
+        kind, reason = REFUSED if isinstance(error, REFUSALS) else INTERNAL, _first_words(error)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         if isinstance(error, AssertionError) and any(frame.name == "assert_similar_outputs" for frame in frames):
@@ -192,7 +192,15 @@ def outcome(name: str, mode: str = "given", **options: Any) -> Outcome:
             place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"
             kind, reason = INTERNAL, f"{type(error).__name__} at {place}: {str(error)[:160]}"
     proto = item.proto[0]  # read by the run
-    return Outcome(name, operator_of(proto), kind, reason, version_of(proto))
+    return Outcome(name, operator_of(proto), kind, reason, operators_of(proto))
+
+
+def way(model: Model) -> tuple[str, str]:
+    """How a model runs, and why not as machine code for any call. For one that is specialised only a call tells all."""
+    if isinstance(model, SpecialisedModel):
+        return SPECIALISED, str(model.needs)
+    called = sorted({call.partition(" ")[0] for call in model.host_calls})
+    return HOST if called else OK, ", ".join(called)
 
 
 def _first_words(error: StepwellError) -> str:

@@ -180,3 +180,30 @@ def rule(*op_types: str, since: int | Sequence[int] = 1, domain: str = "") -> Ca
         return function
 
     return register
+
+
+@attrs.frozen
+class HostUse:
+    """A function on the host that a rule calls: its name, why Python has to do it, and when (empty: always)."""
+
+    callee: str
+    why: str
+    when: str = ""
+
+
+_HOST_USES: dict[Rule, HostUse] = {}
+
+
+def calls_host(callee: str, why: str, when: str = "") -> Callable[[RuleT], RuleT]:
+    """Note that the decorated rule makes calls of a function on the host."""
+
+    def register(function: RuleT) -> RuleT:
+        _HOST_USES[function] = HostUse(callee, why, when)
+        return function
+
+    return register
+
+
+def host_use(function: Rule) -> HostUse | None:
+    """What a rule calls on the host; None where everything that it makes becomes machine code."""
+    return _HOST_USES.get(function)

@@ -43,6 +43,20 @@ def history(domain: str, op_type: str) -> list[Any]:
     return _history().get((domain, op_type), [])
 
 
+def schemas() -> list[Any]:
+    """The OpSchemas of all versions of all operators, by domain, name and version."""
+    return [schema for _, found in sorted(_history().items()) for schema in found]
+
+
+@functools.cache
+def newest_opsets() -> dict[str, int]:
+    """Domain -> the newest opset of which there are schemas; "" is ai.onnx."""
+    found: dict[str, int] = {}
+    for schema in schemas():
+        found[schema.domain] = max(found.get(schema.domain, 0), int(schema.since_version))
+    return found
+
+
 @functools.lru_cache(maxsize=4096)
 def schema_of(domain: str, op_type: str, version: int) -> Any:
     """The OpSchema under which an operator is read in an opset, None where there is none."""

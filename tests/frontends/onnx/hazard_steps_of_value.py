@@ -154,37 +154,6 @@ STEPS: dict[str, tuple[Side, ...]] = {
         at(24, small("float8_e8m0fnu", 4), f32(3), to=TensorProto.FLOAT8E8M0),
         at(24, small("float8_e8m0fnu", 2), f32(3), to=TensorProto.FLOAT8E8M0, round_mode="down"),
     ),
-    "ReduceSum 11 -> 13: the axes become an input, none may mean nothing": (
-        at(11, X.sum(1, keepdims=True), X, axes=[1]),
-        at(13, X.sum(1, keepdims=True), X, ints(1)),
-        at(13, X.sum(keepdims=True), X, ints()),
-        at(13, X, X, ints(), noop_with_empty_axes=1),
-        at(13, "axes", X, axes=[1]),
-    ),
-    "ReduceMax 13 -> 18: the axes become an input, none may mean nothing": (
-        at(13, X.max(1, keepdims=True), X, axes=[1]),
-        at(18, X.max(1, keepdims=True), X, ints(1)),
-        at(18, X.max(keepdims=True), X, ints()),
-        at(18, X, X, ints(), noop_with_empty_axes=1),
-    ),
-    "ReduceMean 13 -> 18: the axes become an input, none may mean nothing": (
-        at(13, X.mean(1), X, axes=[-1], keepdims=0),
-        at(18, X.mean(1), X, ints(-1), keepdims=0),
-        at(18, X, X, noop_with_empty_axes=1),
-    ),
-    "ReduceMin 13 -> 18: the axes become an input, none may mean nothing": (
-        at(13, X.min(1, keepdims=True), X, axes=[1]),
-        at(18, X.min(1, keepdims=True), X, ints(1)),
-        at(18, X, X, noop_with_empty_axes=1),
-    ),
-    "ReduceMax 18 -> 20: bools": (
-        at(18, f32([2], [5]), X, ints(1)),
-        at(20, np.array([True, False]), np.array([[True, False], [False, False]]), ints(1), keepdims=0),
-    ),
-    "ReduceMin 18 -> 20: bools": (
-        at(18, f32([0], [3]), X, ints(1)),
-        at(20, np.array([False, True]), np.array([[True, False], [True, True]]), ints(1), keepdims=0),
-    ),
     "AveragePool 1 -> 7: borders may count": (
         at(1, f32([[1.5, 2, 3, 3.5]]), LINE, kernel_shape=[3], pads=[1, 1]),
         at(7, f32([[1.5, 2, 3, 3.5]]), LINE, kernel_shape=[3], pads=[1, 1]),

@@ -12,8 +12,10 @@ import pytest
 
 import stepwell
 
-pytest.importorskip("sklearn", reason="scikit-learn makes the models")
-skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx exports the models (pip install 'stepwell[test]')")
+pytest.importorskip("sklearn", reason="no estimator is tested without scikit-learn: pip install 'stepwell[test]'")
+skl2onnx = pytest.importorskip(
+    "skl2onnx", reason="no estimator is tested without skl2onnx, which exports them: pip install 'stepwell[test]'"
+)
 
 from skl2onnx.common.data_types import FloatTensorType  # noqa: E402
 from sklearn import (  # noqa: E402

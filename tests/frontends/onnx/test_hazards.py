@@ -1,4 +1,5 @@
-"""The versions of operators at which models break: every step on the list is shown from both sides.
+"""The versions of operators at which models break: every step on the list is shown from both sides, interpreted and
+compiled.
 
 STEPS has, for each, the same node before and after: the results differ, or what moved from an attribute to an input is
 refused where it no longer (or does not yet) belong."""
@@ -6,7 +7,7 @@ refused where it no longer (or does not yet) belong."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,17 @@ import onnx
 import pytest
 from onnx import defs
 
-from tests.frontends.onnx import hazard_steps_of_shape, hazard_steps_of_value
+import stepwell
+from tests.frontends.onnx import hazard_steps_of_reduction, hazard_steps_of_shape, hazard_steps_of_value
 from tests.frontends.onnx.hazard_sides import Side
 from tests.frontends.onnx.rule_harness import given, imported, node_model, refused
 
-STEPS = hazard_steps_of_shape.STEPS | hazard_steps_of_value.STEPS
+STEPS = hazard_steps_of_shape.STEPS | hazard_steps_of_value.STEPS | hazard_steps_of_reduction.STEPS
 
 OPERATORS = [
     "Softmax", "LogSoftmax", "Hardmax", "BatchNormalization", "Resize", "Upsample", "Clip", "Pad", "Slice", "TopK",
-    "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "Squeeze", "Unsqueeze", "Split", "Dropout", "Cast",
+    "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceSumSquare",
+    "ReduceLogSum", "ReduceLogSumExp", "Squeeze", "Unsqueeze", "Split", "Dropout", "Cast",
     "Reshape", "AveragePool", "MaxPool", "ConvTranspose", "DepthToSpace", "DFT", "GridSample", "RoiAlign",
     "GroupNormalization", "Add", "Less", "Scan", "QuantizeLinear", "DequantizeLinear", "Attention",
     "RotaryEmbedding", "RMSNormalization", "TensorScatter", "Swish", "LinearAttention", "CausalConvWithState",
@@ -50,8 +53,18 @@ def test_side(operator: str, side: Side, known: bool) -> None:
         with refused(side.expected):
             imported(model)
         return
+    compare(imported(model).run(given(side.inputs, constants)), side)
+
+
+@pytest.mark.parametrize(("operator", "side"), [case for case in CASES if not isinstance(case.values[1].expected, str)])
+def test_side_compiled(operator: str, side: Side) -> None:
+    made = stepwell.compile(model_of(side, operator))(*given(side.inputs))
+    compare(made if isinstance(made, tuple) else [made], side)
+
+
+def compare(found: Sequence[Any], side: Side) -> None:
     expected = side.expected if isinstance(side.expected, list) else [side.expected]
-    for made, wanted in zip(imported(model).run(given(side.inputs, constants)), expected, strict=True):
+    for made, wanted in zip(map(np.asarray, found), expected, strict=True):
         assert (made.dtype, made.shape) == (wanted.dtype, wanted.shape)
         if wanted.dtype.kind in "fV":
             np.testing.assert_allclose(made.astype(np.float64), wanted.astype(np.float64), 1e-5, 1e-6)

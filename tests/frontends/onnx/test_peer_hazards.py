@@ -190,30 +190,3 @@ def test_a_loop_that_carries_an_optional() -> None:
              helper.make_node("OptionalGetElement", ["o"], ["y"])]  # fmt: skip
     compiled = stepwell.compile(model_of(nodes, [value("count", TensorProto.INT64)], ["y"], 18))
     assert compiled(np.array(4)) == 6
-
-
-@pytest.mark.parametrize(("operator", "mean", "deviation"), [
-    ("RandomNormal", 3, 2), ("RandomNormalLike", 3, 2), ("RandomUniform", 3, 2 / 3**0.5),
-    ("RandomUniformLike", 3, 2 / 3**0.5),
-])  # fmt: skip
-def test_random_numbers_without_a_seed(operator: str, mean: float, deviation: float) -> None:
-    """Every call draws others, of the same distribution."""
-    told = {"mean": 3.0, "scale": 2.0} if "Normal" in operator else {"low": 1.0, "high": 5.0}
-    like = operator.endswith("Like")
-    if not like:
-        told |= {"shape": [4000]}
-    made = node_model(operator, [np.zeros(4000, N)] if like else [], version=22, **told)
-    compiled = stepwell.compile(made)
-    first, second = (compiled(*([np.zeros(4000, N)] if like else [])) for _ in range(2))
-    assert not np.array_equal(first, second)
-    for drawn in (first, second):
-        assert abs(drawn.mean() - mean) < 0.15
-        assert abs(drawn.std() - deviation) < 0.15
-
-
-def test_multinomial_draws_by_unnormalised_logarithms() -> None:
-    x = np.log(np.array([[1, 3, 0.0001], [2, 2, 4]], N))
-    drawn = stepwell.compile(node_model("Multinomial", [x], version=22, sample_size=4000))(x)
-    assert (drawn.dtype, drawn.shape) == (np.int32, (2, 4000))
-    for row, expected in zip(drawn, ([0.25, 0.75, 0], [0.25, 0.25, 0.5]), strict=True):
-        np.testing.assert_allclose(np.bincount(row, minlength=3) / 4000, expected, atol=0.04)

@@ -18,6 +18,9 @@ from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
 from stepwell.ir.types import F32, StringType, Type, numpy_dtype
 
+HELD_AS_NUMBERS = "machine code has numbers for strings, and Python their text"
+"""Why what looks into strings is called on the host."""
+
 
 def scalar(node: Node, number: float, like: Value) -> Value:
     """A constant of rank 0 with the element type of another value; infinite where that type is too narrow."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stepwell.dialects.graph.base import tensor_type
 from stepwell.dialects.graph.conversion import BitcastOp, CastOp
-from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import cast
+from stepwell.frontends.onnx.registry import Node, calls_host, rule
+from stepwell.frontends.onnx.rules.composing import HELD_AS_NUMBERS, cast
 from stepwell.ir.core import Value
 from stepwell.ir.types import (
     F16,
@@ -30,9 +30,11 @@ NAMED_TYPES: dict[str, Type] = {
     "INT8": SI8, "INT16": SI16, "INT32": SI32, "INT64": SI64,
     "UINT8": UI8, "UINT16": UI16, "UINT32": UI32, "UINT64": UI64,
 }  # fmt: skip
+STRINGS = "between strings and numbers"
 
 
 @rule("Cast")
+@calls_host("string_cast", HELD_AS_NUMBERS, STRINGS)
 def cast_to_name(node: Node) -> Value:
     """Cast {to = "FLOAT"}: the target type by its name"""
     name = node.string("to").upper()
@@ -42,11 +44,13 @@ def cast_to_name(node: Node) -> Value:
 
 
 @rule("Cast", since=6)
+@calls_host("string_cast", HELD_AS_NUMBERS, STRINGS)
 def cast_to_number(node: Node) -> Value:
     return _converted(node, node.element_type("to"))
 
 
 @rule("CastLike")
+@calls_host("string_cast", HELD_AS_NUMBERS, STRINGS)
 def cast_like(node: Node) -> Value:
     """CastLike(x, y) -> cast(x) to the type of y"""
     return _converted(node, tensor_type(node.input(1)).element)

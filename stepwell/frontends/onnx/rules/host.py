@@ -8,8 +8,8 @@ from stepwell.dialects.graph.host import HostCallOp
 from stepwell.dialects.host_functions.expressions import checked
 from stepwell.dialects.host_functions.images import CHANNELS
 from stepwell.errors import IRError
-from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import config_of
+from stepwell.frontends.onnx.registry import Node, calls_host, rule
+from stepwell.frontends.onnx.rules.composing import HELD_AS_NUMBERS, config_of
 from stepwell.ir.attributes import ArrayAttr, Attribute, IntegerAttr, StringAttr, bool_attr
 from stepwell.ir.core import Value
 
@@ -19,11 +19,13 @@ def _call(node: Node, callee: str, *inputs: Value, **config: Attribute) -> list[
 
 
 @rule("StringConcat", since=20)
+@calls_host("string_concat", HELD_AS_NUMBERS)
 def string_concat(node: Node) -> list[Value]:
     return _call(node, "string_concat", node.input(0), node.input(1))
 
 
 @rule("StringSplit", since=20)
+@calls_host("string_split", HELD_AS_NUMBERS)
 def string_split(node: Node) -> list[Value]:
     """Without `maxsplit`, or with a negative one, as often as can be."""
     config: dict[str, Attribute] = {}
@@ -33,6 +35,7 @@ def string_split(node: Node) -> list[Value]:
 
 
 @rule("StringNormalizer", since=10)
+@calls_host("string_normalizer", HELD_AS_NUMBERS)
 def string_normalizer(node: Node) -> list[Value]:
     """Upper and lower case are Unicode's, in every `locale`."""
     case = node.string("case_change_action", "NONE")
@@ -45,6 +48,7 @@ def string_normalizer(node: Node) -> list[Value]:
 
 
 @rule("RegexFullMatch", since=20)
+@calls_host("regex_full_match", "RE2 matches expressions")
 def regex_full_match(node: Node) -> list[Value]:
     pattern = node.string("pattern")
     try:
@@ -55,6 +59,7 @@ def regex_full_match(node: Node) -> list[Value]:
 
 
 @rule("ImageDecoder", since=20)
+@calls_host("image_decoder", "Pillow decodes images")
 def image_decoder(node: Node) -> list[Value]:
     layout = node.string("pixel_format", "RGB")
     if layout not in CHANNELS:

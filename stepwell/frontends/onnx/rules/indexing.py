@@ -12,8 +12,8 @@ from stepwell.dialects.graph.elementwise import SubOp
 from stepwell.dialects.graph.host import HostCallOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp
 from stepwell.dialects.graph.shape import ExpandOp, ShapeOp, product
-from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import config_of
+from stepwell.frontends.onnx.registry import Node, calls_host, rule
+from stepwell.frontends.onnx.rules.composing import HELD_AS_NUMBERS, config_of
 from stepwell.frontends.onnx.shapes import as_list, axis_attr, exactly, int_list, rank_of, reshape
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim
@@ -88,6 +88,7 @@ def non_zero(node: Node) -> Value:
 
 
 @rule("Unique", since=11)
+@calls_host("string_rank", HELD_AS_NUMBERS, "for strings that are sorted")
 def unique(node: Node) -> Sequence[Value]:
     """Of the flattened operand without `axis`. Strings are sorted by their ranks, which are found on the host."""
     x, is_sorted = node.input(0), bool(node.int("sorted", 1))

@@ -15,8 +15,8 @@ from stepwell.dialects.graph.movement import ConcatOp
 from stepwell.dialects.graph.reduction import ReduceOp
 from stepwell.dialects.graph.shape import SizeOp
 from stepwell.frontends.onnx.maps import Keys, Pairs, Rows
-from stepwell.frontends.onnx.registry import Array, Node, rule
-from stepwell.frontends.onnx.rules.composing import binary, cast, reshaped
+from stepwell.frontends.onnx.registry import Array, Node, calls_host, rule
+from stepwell.frontends.onnx.rules.composing import HELD_AS_NUMBERS, binary, cast, reshaped
 from stepwell.frontends.onnx.rules.ml_common import DOMAIN
 from stepwell.frontends.onnx.rules.vocabulary import MALFORMED, texts
 from stepwell.ir.core import Value
@@ -49,6 +49,7 @@ CAST_TO: dict[str, Type] = {"TO_FLOAT": F32, "TO_STRING": StringType(), "TO_INT6
 
 
 @rule("CastMap", domain=DOMAIN)
+@calls_host("string_cast", HELD_AS_NUMBERS, "between strings and numbers")
 def cast_map(node: Node) -> Value:
     """The values in the order of their keys, [1, n], cast; `SPARSE`: those of the keys 0 .. max_map - 1, else 0."""
     pairs, to, form = node.pairs(0), node.string("cast_to", "TO_FLOAT"), node.string("map_form", "DENSE")
