@@ -24,13 +24,19 @@ class Watch:
 
     def __init__(self) -> None:
         self._wall = time.monotonic()
-        self._own = time.process_time()
+        self._own = self._own_seconds()
         self._busy = self._busy_seconds()
 
     def foreign(self) -> float:
-        """CPUs busy with other processes among those this process may use; 0 where the system does not tell."""
-        busy, own = self._busy_seconds() - self._busy, time.process_time() - self._own
+        """CPUs busy with other processes among those this process may use; 0 where the system does not tell. Children
+        that have ended are no others."""
+        busy, own = self._busy_seconds() - self._busy, self._own_seconds() - self._own
         return max(0.0, busy - own) / max(time.monotonic() - self._wall, 1e-9)
+
+    @staticmethod
+    def _own_seconds() -> float:
+        children = os.times()
+        return time.process_time() + children.children_user + children.children_system
 
     @staticmethod
     def _busy_seconds() -> float:

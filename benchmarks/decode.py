@@ -7,24 +7,25 @@
 A step with one token uses every weight once, so it takes at least as long as reading so many bytes. That is measured in
 turns with it, in the same process: as many threads that do nothing else read a buffer of the weights' size. Ratios are
 taken round by round. Models whose past may grow are timed twice, called with the past as arrays, and with `state=` over
-as many rows: then a step copies none of it, which the last column shows, all that is read and written beside weights.
+as many rows: then a step copies none of it, which the last columns show, all that is read and written beside weights,
+and the bytes of the past.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
-import multiprocessing
-import os
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from benchmarks import materialize, options, peak
-from benchmarks.worker import Rules, cores, time_block
+from benchmarks import materialize, options, peak, report
+from benchmarks.contention import Watch
+from benchmarks.harness import DISTURBED
+from benchmarks.worker import Rules, in_child, time_block, use_cores
 
 MODELS = ("gpt2_decode_p128", "gpt2_decode_dyn", "llama_decode_dyn")
 MEGA = 1e6
@@ -46,7 +47,8 @@ class Lost:
 @attrs.frozen
 class Step:
     """One decoder at one number of threads: the bytes of weights that a step reads and of all else that it streams, and
-    for each round the median seconds of a step and of reading as many bytes as the weights have."""
+    for each round the median seconds of a step and of reading as many bytes as the weights have. Of a model whose past
+    may grow, `past` are the bytes of it that a step is given. Other processes `disturbed` so many of the rounds."""
 
     model: str
     threads: int
@@ -54,7 +56,9 @@ class Step:
     weights: int
     others: int
     rounds: tuple[tuple[float, float], ...]
-    kernels: tuple[Lost, ...]
+    kernels: tuple[Lost, ...] = ()
+    past: int = 0
+    disturbed: int = 0
 
     @property
     def seconds(self) -> float:
@@ -87,30 +91,30 @@ def measured(name: str, threads: int, with_state: bool, seconds: float) -> Step 
     """Time one decoder, in a process of its own; None where nothing of it can be kept."""
     import stepwell
 
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores(threads) or os.sched_getaffinity(0))
+    use_cores(threads)
     proto = materialize.load(materialize.MODELS / f"{name}.onnx")
     feeds = materialize.inputs(proto)
-    pairs: dict[str, str] = {}
-    if with_state:
-        plain = stepwell.compile(proto, threads=threads)
-        pairs = growing_pairs(plain.inputs, plain.outputs)
-        if not pairs:
-            return None
     sizes = materialize.symbols(proto)
-    capacity = 2 * max(sizes.values()) if pairs else None
-    model = stepwell.compile(proto, threads=threads, cache=False, state=pairs or None, capacity=capacity)
+    model = stepwell.compile(proto, threads=threads, cache=False)
+    growing, pairs = growing_pairs(model.inputs, model.outputs), {}
+    if with_state:
+        if not growing:
+            return None
+        pairs, capacity = growing, 2 * max(sizes.values())
+        model = stepwell.compile(proto, threads=threads, cache=False, state=pairs, capacity=capacity)
     launches = _launches(model)
     weights, others = streamed(launches, sizes)
     step, reader = _call(model, feeds, pairs), peak.Reader(weights, threads)
-    rounds = []
+    rounds, disturbed = [], 0
     for _ in range(ROUNDS):
+        watch = Watch()
         read = reader.seconds()
         times = time_block(step, Rules(seconds=seconds / ROUNDS))
         rounds.append((statistics.median(times) * 1e-9, (read + reader.seconds()) / 2 * weights / reader.size))
+        disturbed += watch.foreign() > DISTURBED
     kernels = () if with_state else _kernels(model, launches, sizes, feeds)
-    return Step(name, threads, with_state, weights, others, tuple(rounds), kernels)
+    past = sum(int(feeds[name].nbytes) for name in growing)
+    return Step(name, threads, with_state, weights, others, tuple(rounds), kernels, past, disturbed)
 
 
 def _call(model: Any, feeds: Mapping[str, Any], pairs: Mapping[str, str]) -> Callable[[], object]:
@@ -155,20 +159,42 @@ def _kernels(
     return tuple(found)
 
 
+HEADER = ["model", "threads", "past", "step ms", "weights MB", "GB/s", "read GB/s", "of it", "spread", "other MB",
+          "past MB"]  # fmt: skip
+
+
 def table(steps: Sequence[Step]) -> str:
     """The steps as a table in markdown."""
-    lines = ["| model | threads | past | step ms | weights MB | GB/s | read GB/s | of it | spread | other MB |",
-             "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    return "\n".join([*lines, *map(_row, steps)])
+    return report.table(HEADER, map(_row, steps))
 
 
-def _row(step: Step) -> str:
-    return (
-        f"| {step.model} | {step.threads} | {'state' if step.has_state else 'arrays'} | {step.seconds * 1e3:.3f} | "
-        f"{step.weights / MEGA:.1f} | {step.weights / step.seconds * 1e-9:.1f} | {step.bandwidth * 1e-9:.1f} | "
-        f"{statistics.median(step.shares):.0%} | {min(step.shares):.0%}-{max(step.shares):.0%} | "
-        f"{step.others / MEGA:.2f} |"
-    )
+def _row(step: Step) -> list[str]:
+    return [
+        step.model, str(step.threads), "state" if step.has_state else "arrays", f"{step.seconds * 1e3:.3f}",
+        f"{step.weights / MEGA:.1f}", f"{step.weights / step.seconds * 1e-9:.1f}", f"{step.bandwidth * 1e-9:.1f}",
+        f"{statistics.median(step.shares):.0%}", f"{min(step.shares):.0%}-{max(step.shares):.0%}",
+        f"{step.others / MEGA:.2f}", f"{step.past / MEGA:.2f}" if step.past else "-",
+    ]  # fmt: skip
+
+
+def remarks(steps: Sequence[Step]) -> list[str]:
+    """A line for each step that other processes disturbed."""
+    return [
+        f"{step.model}, threads {step.threads}, {'state' if step.has_state else 'arrays'}: other processes were busy "
+        f"during {step.disturbed} of {len(step.rounds)} rounds"
+        for step in steps
+        if step.disturbed
+    ]
+
+
+def steps(data: Mapping[str, Any]) -> list[Step]:
+    """What `--json` wrote."""
+
+    def step(found: Mapping[str, Any]) -> Step:
+        kernels = tuple(Lost(**kernel) for kernel in found["kernels"])
+        return Step(**{**found, "rounds": tuple(map(tuple, found["rounds"])), "kernels": kernels})
+
+    return [step(found) for found in data["steps"]]
 
 
 def kernels_table(step: Step, count: int) -> str:
@@ -189,21 +215,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", default=["1", "2"], metavar="N,M", type=lambda text: text.split(","))
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: %(default)s)")
     parser.add_argument("--kernels", type=int, default=0, metavar="N", help="show N kernels of each model")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
     args = parser.parse_args(argv)
-    steps = []
-    for name in args.models or MODELS:
+    found = []
+    for name in options.models(parser, args) if args.models else MODELS:
         for threads in options.threads(parser, args):
             for with_state in (False, True):
-                context = multiprocessing.get_context("spawn")
-                with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-                    step = pool.submit(measured, name, threads, with_state, args.seconds).result()
+                step = in_child(measured, name, threads, with_state, args.seconds)
                 if step is None:
                     continue
-                steps.append(step)
+                found.append(step)
                 print(table([step]).splitlines()[-1], file=sys.stderr, flush=True)
                 if args.kernels and step.kernels:
                     print(kernels_table(step, args.kernels), file=sys.stderr, flush=True)
-    print(table(steps))
+    print(table(found))
+    if lines := remarks(found):
+        print("", *(f"- {line}" for line in lines), sep="\n")
+    if args.json:
+        report.write(args.json, {"steps": [attrs.asdict(step) for step in found]})
     return 0
 
 

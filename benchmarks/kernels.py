@@ -5,7 +5,8 @@
 
 Per cent are of a loop that takes turns with the engines and does as many multiply-adds in registers, as many as one of
 the threads has. Row-wise kernels are bound by memory or by their polynomials; for them the bytes that must be read and
-written at least are given per second instead. For an LSTM both are given: its steps have to read the recurrent weights
+written at least are given per second instead, and their loop reads so many bytes, again and again the same ones, hence
+from the cache or memory that holds them. For an LSTM both are given: its steps have to read the recurrent weights
 one after the other, and so does the loop that it is compared with.
 """
 
@@ -165,6 +166,7 @@ KERNELS: dict[str, Callable[[], Kernel]] = {
     "matmul_2048": functools.partial(matmul, 2048, constant=True),
     "matmul_512_inputs": functools.partial(matmul, 512, constant=False),
     "matmul_1024_inputs": functools.partial(matmul, 1024, constant=False),
+    "matmul_2048_inputs": functools.partial(matmul, 2048, constant=False),
     **{f"conv3x3_{c}_{n}": functools.partial(conv, c, c, n, 3) for c, n in ((64, 56), (128, 28), (256, 14), (512, 7))},
     **{
         f"conv1x1_{c}_{k}_{n}": functools.partial(conv, c, k, n, 1)
@@ -200,7 +202,7 @@ def _build(name: str) -> tuple[Any, Feeds]:
 def _measured(name: str, engines: Mapping[str, Engine], threads: int, rules: Rules) -> Comparison:
     """All engines on one kernel; of a plug-in's kernel, the first engine alone, which the plug-in is for."""
     case, kernel = Case(name, functools.partial(_build, name)), KERNELS[name]()
-    limit = functools.partial(limited, name) if kernel.flops else None
+    limit = functools.partial(limited, name)
     if kernel.plugin is None:
         return measure(engines, case, threads, rules, limit)
     first, *others = engines
@@ -210,11 +212,15 @@ def _measured(name: str, engines: Mapping[str, Engine], threads: int, rules: Rul
 
 def limited(name: str, _model: Any, threads: int) -> Run:
     """An engine that shows what the machine can do: as many multiply-adds in registers as one of so many threads has,
-    and the weights of all steps read, whose multiply-adds are hidden behind that. It has no outputs."""
+    and the weights of all steps read, whose multiply-adds are hidden behind that; for a kernel without multiply-adds as
+    many bytes read as it reads and writes. It has no outputs."""
     kernel = KERNELS[name]()
-    weights = kernel.steps * kernel.streamed
-    flops = kernel.flops - weights // 2  # two for each four bytes
-    work = peak.Work(flops // threads, kernel.streamed // threads, kernel.steps)
+    if kernel.flops:
+        weights = kernel.steps * kernel.streamed
+        flops = kernel.flops - weights // 2  # two for each four bytes
+        work = peak.Work(flops // threads, kernel.streamed // threads, kernel.steps)
+    else:
+        work = peak.Work(0, kernel.bytes // threads, 1)
 
     def run(_feeds: Feeds) -> Sequence[Array]:
         work()

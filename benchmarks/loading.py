@@ -2,7 +2,7 @@
 
     python -m benchmarks.loading [MODEL...]
 
-cold     seconds of importing Stepwell and compiling the model's file, with an empty cache
+cold     seconds of importing Stepwell and compiling the model's file, with an empty cache, and distinct kernels
 warm     the same again
 engine   milliseconds of importing Stepwell and loading a saved engine, those of loading it once more, and those of the
          first call
@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import report
+from benchmarks import materialize, options, report
+from benchmarks.contention import Watch
+from benchmarks.harness import DISTURBED
 
 Figures = Mapping[str, float]
-RUNS = 3
-MIB = 1 << 20
 
 
 def compiling(folder: Path) -> Figures:
@@ -36,9 +36,13 @@ def compiling(folder: Path) -> Figures:
 
     model = stepwell.compile(folder / "model.onnx")
     seconds, engine = time.perf_counter() - start, folder / "model.engine"
-    if not engine.exists():
-        model.save(engine)
-    return {"seconds": seconds}
+    if engine.exists():
+        return {"seconds": seconds}
+    model.save(engine)
+    from stepwell.dialects.kernel import LaunchOp
+
+    assert model._way.lowered is not None
+    return {"seconds": seconds, "kernels": len({op.callee for op in model._way.lowered.walk_of(LaunchOp)})}
 
 
 def loading(folder: Path) -> Figures:
@@ -53,7 +57,8 @@ def loading(folder: Path) -> Figures:
     stepwell.load(folder / "model.engine")
     again = time.perf_counter()
     model(*feeds.values())
-    return {"seconds": loaded - start, "again": again - loaded, "call": time.perf_counter() - again}
+    call = time.perf_counter() - again
+    return {"seconds": loaded - start, "again": again - loaded, "call": call}
 
 
 STEPS: Mapping[str, Callable[[Path], Figures]] = {
@@ -65,15 +70,14 @@ def prepare(path: Path, folder: Path) -> None:
     """Write the filled model and its inputs into a folder."""
     import onnx
 
-    from benchmarks import materialize
-
     model = materialize.load(path)
     onnx.save(model, folder / "model.onnx")
     np.savez(folder / "inputs.npz", allow_pickle=False, **materialize.inputs(model))
 
 
 def measure(path: Path) -> dict[str, Figures]:
-    """The figures of every step. Raises CalledProcessError where one fails."""
+    """The figures of every step, and how many CPUs `foreign` processes took meanwhile. Raises CalledProcessError where
+    one fails."""
     found: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -81,18 +85,34 @@ def measure(path: Path) -> dict[str, Figures]:
         environment = {**os.environ, "STEPWELL_CACHE": str(folder / "cache")}
         for step in STEPS:
             command = [sys.executable, "-m", "benchmarks.loading", "--step", step, str(folder)]
+            watch = Watch()
             made = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-            found[step] = json.loads(made.stdout)
+            found[step] = {**json.loads(made.stdout), "foreign": watch.foreign()}
     return found
 
 
-HEADER = ["model", "cold s", "warm s", "engine ms", "again ms", "first call ms"]
+HEADER = ["model", "kernels", "cold s", "warm s", "engine ms", "again ms", "first call ms"]
 
 
-def row(name: str, found: Mapping[str, Figures]) -> list[str]:
-    """A line of the table."""
+def table(models: Mapping[str, Mapping[str, Figures]]) -> str:
+    """A line for each model."""
+    return report.table(HEADER, [_row(name, found) for name, found in models.items()])
+
+
+def _row(name: str, found: Mapping[str, Figures]) -> list[str]:
     engine = (f"{found['engine'][part] * 1e3:.0f}" for part in ("seconds", "again", "call"))
-    return [name, f"{found['cold']['seconds']:.2f}", f"{found['warm']['seconds']:.2f}", *engine]
+    cold, warm = (f"{found[step]['seconds']:.2f}" for step in ("cold", "warm"))
+    return [name, f"{found['cold']['kernels']:.0f}", cold, warm, *engine]
+
+
+def remarks(models: Mapping[str, Mapping[str, Figures]]) -> list[str]:
+    """A line for each step that other processes disturbed."""
+    return [
+        f"{name}, {step}: other processes took {figures['foreign']:.1f} CPUs"
+        for name, found in models.items()
+        for step, figures in found.items()
+        if figures["foreign"] > DISTURBED
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,16 +124,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.step:
         print(json.dumps(STEPS[args.step](Path(*args.models))))
         return 0
-    known = {path.stem: path for path in sorted((Path(__file__).parent / "models").glob("*.onnx"))}
-    if unknown := [name for name in args.models if name not in known]:
-        parser.error(f"no model named {', '.join(unknown)} in benchmarks/models")
     found = {}
-    for name in args.models or known:
-        found[name] = measure(known[name])
-        print(report.table(HEADER, [row(name, found[name])]).splitlines()[-1], file=sys.stderr, flush=True)
-    print(report.table(HEADER, [row(name, figures) for name, figures in found.items()]))
+    for name in options.models(parser, args):
+        found[name] = measure(materialize.MODELS / f"{name}.onnx")
+        print(table({name: found[name]}).splitlines()[-1], file=sys.stderr, flush=True)
+    print(table(found))
+    if lines := remarks(found):
+        print("", *(f"- {line}" for line in lines), sep="\n")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        report.write(args.json, {"models": found})
     return 0
 
 

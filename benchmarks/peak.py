@@ -37,11 +37,13 @@ class Isa:
 
 @attrs.frozen
 class Peak:
-    """One core: GFLOP/s of f32 (a multiply-add counts as two), GB/s read from each level, and the vectors used."""
+    """One core: GFLOP/s of f32 (a multiply-add counts as two), GB/s read from each level, the vectors used, and the
+    bytes that each cache holds."""
 
     gflops: float
     read_gbs: dict[str, float]
     isa: Isa
+    caches: dict[str, int] = attrs.Factory(dict)
 
 
 def host_isa(architecture: str, features: dict[str, bool]) -> Isa:
@@ -297,7 +299,8 @@ class Reader:
 
 def measure() -> Peak:
     """Measure this machine; takes about two seconds."""
-    return Peak(fma_peak(), read_rates(), _isa())
+    caches = {f"L{level}": size for level, size in sorted(cache_sizes().items())}
+    return Peak(fma_peak(), read_rates(), _isa(), caches)
 
 
 def main() -> None:

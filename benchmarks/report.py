@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+import statistics
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from benchmarks.harness import Comparison, Outcome, Spread
 
 BEGIN = "<!-- benchmark: begin"
 END = "<!-- benchmark: end -->"
+IN_INTEGERS = ("resnet50_int8_qdq",)  # models beside those that compute in f32
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -86,6 +90,13 @@ def models_table(comparisons: Sequence[Comparison]) -> str:
     )
 
 
+def mean(comparisons: Sequence[Comparison], peer: str, threads: int) -> tuple[float, int] | None:
+    """The geometric mean of a peer's times by ours over all f32 models, and how many there are."""
+    found = [o.ratio.median for c in comparisons if c.threads == threads and c.case not in IN_INTEGERS
+             for o in c.outcomes if o.engine == peer and o.ratio]  # fmt: skip
+    return (statistics.geometric_mean(found), len(found)) if found else None
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -102,9 +113,22 @@ def _cpu_name() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
+def commit(folder: Path = Path(__file__).parent) -> str:
+    """The commit of the checkout that a folder is in, with `-dirty` where its files differ; `unknown` without one."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return made.stdout.strip()
+
+
 def environment(engines: Iterable[str]) -> dict[str, Any]:
-    """What a reader needs to judge the numbers: processor, number of CPUs, system, versions of the engines."""
+    """What a reader needs to judge the numbers: date, commit, processor, number of CPUs, system, versions of the
+    engines."""
     return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
@@ -113,13 +137,25 @@ def environment(engines: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def machine(environment: Mapping[str, Any]) -> str:
+    """The environment in words."""
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    date, commit = environment.get("date", "unknown"), environment.get("commit", "unknown")
+    return (f"Measured on {date}, commit {commit}: {environment['cpu']}, {environment['cpus']} CPUs; "
+            f"{environment['system']}; Python {environment['python']}; {versions}.")  # fmt: skip
+
+
+def write(path: Path, data: Mapping[str, Any], engines: Iterable[str] = ("stepwell", "onnxruntime")) -> None:
+    """What was measured to `path`, with the environment beside it."""
+    path.write_text(json.dumps({"environment": environment(engines), **data}, indent=1) + "\n")
+
+
 def write_json(path: Path, comparisons: Sequence[Comparison], context: dict[str, Any]) -> None:
     """Every block of every comparison, with `context` beside them, to `path`."""
-    data = {**context, "comparisons": [attrs.asdict(comparison) for comparison in comparisons]}
-    path.write_text(json.dumps(data, indent=1) + "\n")
+    write(path, {**context, "comparisons": [attrs.asdict(comparison) for comparison in comparisons]})
 
 
-def comparisons(data: dict[str, Any]) -> list[Comparison]:
+def comparisons(data: Mapping[str, Any]) -> list[Comparison]:
     """The comparisons that `write_json` wrote."""
 
     def spread(found: dict[str, float] | None) -> Spread | None:

@@ -37,8 +37,7 @@ def cases(names: Sequence[str]) -> list[Case]:
 
 def document(comparisons: Sequence[Comparison], environment: dict[str, Any]) -> str:
     """The table with the machine it was measured on above and what went wrong below."""
-    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    lines = [f"{environment['cpu']}, {environment['cpus']} CPUs; {versions}.", "", report.models_table(comparisons)]
+    lines = [report.machine(environment), "", report.models_table(comparisons)]
     if remarks := report.remarks(comparisons):
         lines += ["", *(f"- {remark}" for remark in remarks)]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ processes, slow each other down. Between its blocks a worker's process therefore
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import ctypes
 import multiprocessing
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import attrs
 import numpy as np
@@ -24,6 +25,8 @@ import numpy.typing as npt
 
 from benchmarks.contention import Watch
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 Run = Callable[[Feeds], Sequence[Array]]
@@ -118,12 +121,24 @@ def time_block(call: Callable[[], object], rules: Rules, clock: Callable[[], int
 
 
 def _prepare_process(threads: int) -> None:
-    """Die with the parent even while stopped, and see no more CPUs than `threads`, for engines that count them."""
+    """Die with the parent even while stopped, and see no more CPUs than `threads`."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    use_cores(threads)
+
+
+def use_cores(threads: int) -> None:
+    """Let this process see no more CPUs than `threads`, for engines that count them."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if cpus := cores(threads):
         os.sched_setaffinity(0, cpus)
+
+
+def in_child(part: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `part` gives in a fresh process that does nothing else."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(part, *args, **kwargs).result()
 
 
 def _serve(connection: Connection, engine: Engine, case: Case, threads: int) -> None:

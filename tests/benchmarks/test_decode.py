@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import attrs
 import numpy as np
 import onnx
 import pytest
@@ -51,6 +53,12 @@ def test_weights_are_counted_apart_and_a_state_copies_no_past() -> None:
 def test_a_table_of_steps() -> None:
     kernels = (decode.Lost("k_slow", 2, 900, 1000, 3e-6, 1.0), decode.Lost("k_fast", 1, 900, 1000, 1e-6, 2.0))
     step = decode.Step("m", 2, False, 1_800_000, 200_000, ((1e-4, 9e-5), (2e-4, 9e-5), (1e-4, 8e-5)), kernels)
-    row = "| m | 2 | arrays | 0.100 | 1.8 | 18.0 | 20.0 | 80% | 45%-90% | 0.20 |"
-    assert decode.table([step]).splitlines()[-1] == row
+    cells = ["m", "2", "arrays", "0.100", "1.8", "18.0", "20.0", "80%", "45%-90%", "0.20"]
+    for past, text in ((0, "-"), (1_500_000, "1.50")):
+        row = decode.table([attrs.evolve(step, past=past)]).splitlines()[-1]
+        assert [cell.strip() for cell in row.strip("|").split("|")] == [*cells, text]
     assert [line.split()[0] for line in decode.kernels_table(step, 1).splitlines()[1:]] == ["k_slow"]
+    assert decode.steps(json.loads(json.dumps({"steps": [attrs.asdict(step)]}))) == [step]
+    assert decode.remarks([step]) == []
+    remark = "m, threads 2, arrays: other processes were busy during 2 of 3 rounds"
+    assert decode.remarks([attrs.evolve(step, disturbed=2)]) == [remark]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks import report, worker
-from benchmarks.contention import busy_ticks
+from benchmarks.contention import Watch, busy_ticks
 from benchmarks.harness import Comparison, Outcome, Spread, measure, ratios, turns
 from benchmarks.worker import Case, Engine, Rules, Worker, WorkerError, cores, time_block
 from tests.benchmarks import fake_engines as fake
@@ -153,3 +155,10 @@ def test_busy_ticks_count_our_cpus_and_neither_idle_nor_waiting() -> None:
     stat = "cpu  9 9 9 9 9 9 9 9\ncpu0 1 2 4 100 100 8 16 32 9 9\ncpu1 9 0 0 0 0 0 0 0\ncpu10 5 0 0 0 0 0 0 0\n"
     assert busy_ticks(stat, {0}) == 63
     assert busy_ticks(stat, {0, 10}) == 68
+
+
+def test_children_that_have_ended_are_no_other_processes() -> None:
+    before = Watch._own_seconds()
+    work = "import time\nwhile time.process_time() < 0.2: pass"
+    subprocess.run([sys.executable, "-c", work], check=True)
+    assert Watch._own_seconds() - before >= 0.2

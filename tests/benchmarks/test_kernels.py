@@ -69,6 +69,7 @@ def test_speed(flops: int, steps: int, limit: Outcome | None, seconds: list[floa
         ("matmul_256", 1, 2 * 256**3, 0), ("matmul_256", 2, 256**3, 0),
         ("lstm_256", 1, 2 * 64 * 4 * 256 * 256, 64 * 4 * 4 * 256 * 256),
         ("lstm_256", 2, 64 * 4 * 256 * 256, 32 * 4 * 4 * 256 * 256),
+        ("softmax_1536x128", 1, 0, 4 * 2 * 1536 * 128), ("softmax_1536x128", 2, 0, 4 * 1536 * 128),
     ],
 )  # fmt: skip
 def test_the_limit_has_a_threads_share(

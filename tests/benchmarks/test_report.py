@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,36 @@ def test_faults_are_failures_and_differences_and_remarks_add_disturbances() -> N
     assert report.faults(comparisons) == faults
     disturbance = "m, threads 1: peer: other processes were busy during 1 of 1 blocks"
     assert report.remarks(comparisons) == [*faults, disturbance]
+
+
+def git(folder: Path, *command: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert report.commit(tmp_path) == "unknown"
+    git(tmp_path, "init")
+    assert report.commit(tmp_path) == "unknown"
+    (tmp_path / "file").write_text("a")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-m", "one")
+    found = report.commit(tmp_path)
+    assert len(found) == 12 and int(found, 16)
+    (tmp_path / "file").write_text("b")
+    assert report.commit(tmp_path) == f"{found}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert report.commit(tmp_path) == "unknown"
+
+
+def test_a_machine_in_words() -> None:
+    environment = {"cpu": "C", "cpus": 2, "system": "S", "python": "3", "versions": {"a": "1.2", "b": "3"}}
+    assert report.machine({**environment, "date": "2026-01-02", "commit": "abc"}) == (
+        "Measured on 2026-01-02, commit abc: C, 2 CPUs; S; Python 3; a 1.2, b 3."
+    )
+    assert report.machine(environment).startswith("Measured on unknown, commit unknown: ")
+    assert {"date", "commit"} <= report.environment([]).keys()
 
 
 def test_json_holds_every_block(tmp_path: Path) -> None:
