@@ -90,10 +90,7 @@ class ListPort:
         if dtype.kind == "O":
             value = accepted_texts(value, where)
         if not isinstance(value, np.ndarray):
-            try:
-                value = np.asarray(value, dtype)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{where} cannot be made an array of {dtype}: {error}") from None
+            value = array_of(value, dtype, where)
         if value.dtype.newbyteorder("=") != dtype:
             advice = f"convert it with .astype({dtype.name!r})"
             raise InputError(f"{where} has element type {value.dtype}, expected {dtype}: {advice}")
@@ -196,6 +193,16 @@ class MapPort(ListPort):
 def whole_port(name: str, type_: Type) -> ListPort:
     """What callers see of parts that belong together."""
     return MapPort(name, type_) if isinstance(type_, MapType) else ListPort(name, type_)
+
+
+def array_of(value: Any, dtype: np.dtype[Any], where: str) -> Array:
+    """What is given in place of an array as one. Raises InputError, also for None, which NumPy takes for NaN."""
+    try:
+        if value is None:
+            raise TypeError("it is None")
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} cannot be made an array of {dtype}: {error}") from None
 
 
 def accepted_texts(value: Any, where: str) -> Array:

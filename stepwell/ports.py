@@ -20,7 +20,7 @@ from stepwell.ir.dims import Dim, DimExpr, evaluate, free_symbols
 from stepwell.ir.parser import Parser
 from stepwell.ir.symbol_values import bind_symbols
 from stepwell.ir.types import MemRefType, TensorType, Type, numpy_dtype
-from stepwell.list_ports import ListPort, accepted_texts, whole_port
+from stepwell.list_ports import ListPort, accepted_texts, array_of, whole_port
 
 Array = np.ndarray[Any, Any]
 
@@ -65,10 +65,7 @@ class Port:
             texts = accepted_texts(value, f"input {self.name!r}")
             return texts if self.storage == dtype else current().strings.handles(texts)
         if not isinstance(value, np.ndarray):
-            try:
-                value = np.asarray(value, dtype)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"input {self.name!r} cannot be made an array of {dtype}: {error}") from None
+            value = array_of(value, dtype, f"input {self.name!r}")
         if value.dtype != dtype and value.dtype.newbyteorder("=") != dtype:
             advice = f"convert it with .astype({dtype.name!r})"
             raise InputError(f"input {self.name!r} has element type {value.dtype}, expected {dtype}: {advice}")

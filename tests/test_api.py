@@ -95,6 +95,7 @@ def test_signed_and_unsigned_arrays_keep_their_types() -> None:
         ([X[0], W], "input 'x' has 1 dimensions"),
         ([X[:, :2], W], "dimension 1 of input 'x' is 2, expected 3"),
         ([X, "text"], "input 'w' cannot be made an array"),
+        ([X, None], "input 'w' cannot be made an array of float32: it is None"),
     ],
 )
 def test_arrays_that_do_not_fit(arrays: list[Any], message: str) -> None:

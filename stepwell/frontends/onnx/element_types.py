@@ -123,7 +123,11 @@ def _optional(proto: Any, dims: Dims) -> Type:
     inner = proto.optional_type.elem_type
     if inner.WhichOneof("value") not in ("tensor_type", "sequence_type"):
         raise Unsupported("an optional value is a tensor or a sequence", "pass its parts as values of their own")
-    return OptionalType(without_symbols(value_type(inner, lambda shape: tuple(_plain(dim) for dim in shape.dim))))
+    try:
+        of = value_type(inner, lambda shape: tuple(_plain(dim) for dim in shape.dim))
+    except Unranked as error:  # None would not tell the rank
+        raise Unsupported(error.reason, "give its shape, as in shapes={'NAME': (1, 3, 'h', 'w')}") from None
+    return OptionalType(without_symbols(of))
 
 
 def _plain(proto: Any) -> Dim:

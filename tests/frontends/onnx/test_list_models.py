@@ -269,6 +269,7 @@ def test_an_absent_value_is_not_there() -> None:
     ([np.zeros((2, 4), np.float32)], r"input 's'\[0\] has shape \[2, 4\], and that of every array is \[-1, 3\]"),
     ([ROWS[0], ROWS[0].astype(np.float64)], r"input 's'\[1\] has element type float64, expected float32"),
     ([ROWS[0], "text"], r"input 's'\[1\] cannot be made an array"),
+    ([ROWS[0], None], r"input 's'\[1\] cannot be made an array of float32: it is None"),
 ])  # fmt: skip
 def test_lists_that_do_not_fit(value: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -290,8 +291,7 @@ def test_fetched_by_name() -> None:
 
 
 @pytest.mark.parametrize(("nodes", "inputs", "words"), [
-    ([node("SequenceAt", "s i", "y")], [sequence("s"), I64], "different ranks, or of an unknown one"),
-    ([node("ConcatFromSequence", "s", "y", axis=0)], [sequence("s")], "different ranks, or of an unknown one"),
+    ([node("OptionalGetElement", "o", "y")], [optional(tensor("o"))], "does not say how many dimensions"),
     ([node("SequenceLength", "s", "y")], [ValueInfoProto(name="s", type=TypeProto(sequence_type=TypeProto.Sequence(
         elem_type=sequence("s").type)))], "a sequence of what is no tensor"),
 ])  # fmt: skip
