@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ def lowest(dtype: np.dtype[Any]) -> Any:
 def flat_windows(x: Array, window: Window, fill: Any) -> Array:
     """[n, c, places..., kernel elements]."""
     view = sliding_view(x, window, fill)
-    return view.reshape(*view.shape[: view.ndim - window.rank], -1)
+    outer = view.ndim - window.rank
+    return view.reshape(*view.shape[:outer], math.prod(view.shape[outer:]))
 
 
 class MaxPoolOp(PoolOp):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,7 +96,8 @@ class UniqueOp(DataDependentOp):
 
     def compute(self, frame: Any, *args: Any) -> Any:
         x = np.asarray(args[0])
-        rows = x.reshape(-1, 1) if self.axis is None else np.moveaxis(x, self.axis, 0).reshape(x.shape[self.axis], -1)
+        slices = x.reshape(-1) if self.axis is None else np.moveaxis(x, self.axis, 0)
+        rows = slices.reshape(len(slices), math.prod(slices.shape[1:]))
         _, codes = np.unique(widened(rows), return_inverse=True)
         keys = np.concatenate([np.zeros((len(rows), 1), np.int64), codes.reshape(rows.shape)], axis=1)
         _, first, inverse, counts = np.unique(

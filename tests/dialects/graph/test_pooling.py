@@ -82,6 +82,11 @@ def test_maximum_propagates_nan_and_never_takes_padding() -> None:
     assert run(pool(MaxPoolOp, "1 1 2", 2, SI8, pads=[1, 0]), [-128, -5], np.int8) == [-128, -5]
 
 
+def test_there_may_be_nothing_to_pool() -> None:
+    made = pool(MaxPoolOp, "n 1 5", 2).interpret(None, np.zeros((0, 1, 5), np.float32))
+    assert made.shape == (0, 1, 4)
+
+
 def test_indices_name_elements_not_padding_and_the_first_of_equals() -> None:
     values, indices = run(pool(MaxPoolIndicesOp, "1 1 4", 2, pads=[1, 0]), [-INF, 7, 7, NAN])
     np.testing.assert_array_equal(values, [-INF, 7, 7, NAN])

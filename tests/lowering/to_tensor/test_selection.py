@@ -90,5 +90,5 @@ def test_unique(axis: int | None, sorted_: bool) -> None:
     x = np.array([[2, 1, 2], [0, NAN, 0], [2, 1, 2], [0, NAN, 0]], np.float32)
     check_by_data(
         [tensor(N, M)], lambda x: UniqueOp(x, axis=axis, sorted=sorted_), x,
-        others=[[x[:1]], [counted(9, 2) % 7]], every_pass=sorted_ and axis != 1,
+        others=[[x[:1]], [counted(9, 2) % 7], [x[:0]], [x[:, :0]]], every_pass=sorted_ and axis != 1,
     )  # fmt: skip
