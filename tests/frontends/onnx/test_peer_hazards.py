@@ -44,6 +44,10 @@ CASES: dict[str, tuple[Side, ...]] = {
         at(23, f32([[[3], [0], [3]]]), Q, Q, V, ROWS),
         at(23, f32([[[3], [0], [3]]]), Q, Q, V, np.where(ROWS, N(0), N(-INF))),
     ),
+    "Attention: integers are added to scores": (
+        at(23, f32([[[0], [0], [3]]]), Q, Q, V, np.array([[90, 0, 0], [90, 0, 0], [0, 90, 0]], np.uint8)),
+        at(23, f32([[[0], [0], [3]]]), Q, Q, V, f32([[90, 0, 0], [90, 0, 0], [0, 90, 0]])),
+    ),
     "Attention: softcap before the mask": (
         at(23, f32([[[3], [0], [3]]]), Q, Q, V, ROWS, softcap=2.0),
         at(23, f32([[[6 / (1 + np.exp(-2))]]]), f32([[[1]]]), f32([[[0], [1e4]]]), f32([[[0], [6]]]), softcap=2.0),

@@ -239,6 +239,7 @@ def test_types_that_no_version_allows_are_refused(op_type: str, inputs: list[Any
         ("Relu", [np.array([-1, 2], np.int32)], 13, np.array([0, 2], np.int32)),  # since 14
         ("Add", [np.array([1], np.int8)] * 2, 7, np.array([2], np.int8)),  # since 14
         ("Equal", [X, X], 7, X == X),  # since 11
+        ("Erf", [np.array([-9, -3, 0, 3, 9], np.int16)], 9, np.array([-1, 0, 0, 0, 1], np.int16)),  # not since 13
         ("Tile", [X, np.array(2), np.array(1)], 1, np.tile(X, (1, 2))),  # counts of the data's type, says version 1
         ("Tile", [X, np.float32(2), np.float32(0)], 1, np.tile(X, (2, 1))),  # as it says
     ],

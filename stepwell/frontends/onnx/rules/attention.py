@@ -14,11 +14,11 @@ from stepwell.dialects.graph.elementwise import MulOp, SigmoidOp, SubOp
 from stepwell.dialects.graph.movement import ConcatOp, PadOp, SplitOp
 from stepwell.dialects.graph.shape import ShapeOp
 from stepwell.frontends.onnx.registry import Node, rule
-from stepwell.frontends.onnx.rules.composing import reshaped
+from stepwell.frontends.onnx.rules.composing import cast, reshaped
 from stepwell.frontends.onnx.rules.contraction import transpose
 from stepwell.ir.core import Value
 from stepwell.ir.dims import Dim, floordiv
-from stepwell.ir.types import F16
+from stepwell.ir.types import F16, I1, is_float
 
 SCORES = ("raw", "capped", "biased", "probabilities")
 
@@ -79,8 +79,11 @@ def attention(node: Node) -> Sequence[Value]:
     mode = node.int("qk_matmul_output_mode", 0)
     if not 0 <= mode < len(SCORES):
         raise node.unsupported(f"qk_matmul_output_mode {mode} is not 0 to 3")
+    mask = node.optional(3)
+    if mask is not None and tensor_type(mask).element is not I1 and not is_float(mask.type):
+        mask = cast(node, mask, tensor_type(query).element)  # integers may be added to scores as well
     op = AttentionOp(
-        query, key, value, node.optional(3), lengths,
+        query, key, value, mask, lengths,
         query_offset(node, query, past, lengths) if positional else None,
         scale=scale, causal=causal, left=left if left >= 0 else None, right=right if right >= 0 else None,
         softcap=node.float("softcap", 0.0) or None,

@@ -17,7 +17,7 @@ from stepwell.ir.types import F32, F64, FloatType, IntegerType, Signedness, Type
 # Operators that are one graph op of the same operands in all their versions.
 UNARY: dict[str, type[graph.ElementwiseOp]] = {
     "Neg": graph.NegOp, "Abs": graph.AbsOp, "Sign": graph.SignOp, "Exp": graph.ExpOp, "Log": graph.LogOp,
-    "Sqrt": graph.SqrtOp, "Erf": graph.ErfOp, "Sigmoid": graph.SigmoidOp, "Relu": graph.ReluOp,
+    "Sqrt": graph.SqrtOp, "Sigmoid": graph.SigmoidOp, "Relu": graph.ReluOp,
     "Ceil": graph.CeilOp, "Floor": graph.FloorOp, "Round": graph.RoundOp,
     "Sin": graph.SinOp, "Cos": graph.CosOp, "Tan": graph.TanOp,
     "Asin": graph.AsinOp, "Acos": graph.AcosOp, "Atan": graph.AtanOp,
@@ -102,6 +102,16 @@ _COMBINED = {
 for _name, _combine in _COMBINED.items():
     RULES.add("", _name, 1, _aligning(_combine))
     RULES.add("", _name, 7, _broadcasting(_combine))
+
+
+@rule("Erf")
+def erf(node: Node) -> Value:
+    """Of integers, as in version 9: erf(x)  ->  cast(erf(cast(x, f32)), type of x); 0 up to 3, then 1, or -1."""
+    x = node.input(0)
+    element = tensor_type(x).element
+    if isinstance(element, FloatType):
+        return node.insert(graph.ErfOp(x)).result
+    return cast(node, node.insert(graph.ErfOp(cast(node, x, F32))).result, element)
 
 
 @rule("Reciprocal")
