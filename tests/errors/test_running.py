@@ -72,7 +72,7 @@ def test_arrays_of_any_layout_are_taken(relu: stepwell.Model, x: Any) -> None:
         (lambda m: m(X.astype(np.float64)), "float64, expected float32"),
         (lambda m: m(X.astype(object)), "object, expected float32"),
         (lambda m: m([[1.0], [1.0, 2.0]]), "cannot be made an array"),
-        (lambda m: m(None), "shape"),
+        (lambda m: m(None), "an array of float32: it is None"),
         (lambda m: m(), "0 arrays for 1 inputs"),
         (lambda m: m.run({"q": X}), "no array for input 'x'"),
         (lambda m: m.run([X]), "given by name"),
