@@ -16,11 +16,10 @@ from benchmarks import report
 from benchmarks.decode import Step
 from benchmarks.harness import DISTURBED, Comparison, Outcome, ratios
 from benchmarks.loading import Figures
-from benchmarks.memory import Peaks
+from benchmarks.memory import MEBI, Peaks
 from benchmarks.programs import Program
 
 ARITHMETIC = 0.75  # of a call's time in kernels that arithmetic limits: a compute-bound model
-MEBI = 2**20
 
 
 @attrs.frozen

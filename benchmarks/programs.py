@@ -24,9 +24,9 @@ from typing import Any
 import attrs
 
 from benchmarks import materialize, options, report
+from benchmarks.memory import MEBI
 from benchmarks.worker import in_child, use_cores
 
-MEBI = 2**20
 WORDS = {"typical": "", "least": " at least sizes", "largest": " at largest sizes"}
 TIMES = 4  # the typical size of a symbol: its largest
 PAUSES, PAUSE = 9, 0.02  # calls after which idle threads are watched, and for how many seconds

@@ -22,7 +22,7 @@ from stepwell.collector import paused_collector
 from stepwell.compiler import Request
 from stepwell.errors import EngineError, InputError, IRError, ModelError
 from stepwell.frontends.onnx.element_types import Unranked
-from stepwell.frontends.onnx.input_shapes import symbol_prefix
+from stepwell.frontends.onnx.input_shapes import unnamed_dim
 from stepwell.frontends.onnx.needs import Needs
 from stepwell.frontends.onnx.report import ImportFailed
 from stepwell.ir.dims import free_symbols, symbol
@@ -65,7 +65,7 @@ class UnrankedPort(Port):
 
     def of_rank(self, rank: int) -> Port:
         """The input as a call with an array of this rank has it."""
-        shape = [symbol(size) for size in open_shape(self.name, rank)]
+        shape = [symbol(unnamed_dim(self.name, axis)) for axis in range(rank)]
         return Port(self.name, self.type.with_shape(shape), self.storage)
 
     def __str__(self) -> str:
@@ -223,12 +223,7 @@ def _shape_in(port: ListPort, arrays: Sequence[Array]) -> tuple[str, ...]:
     if len(ranks) != 1:
         found = f"arrays of {sorted(ranks)} dims" if ranks else "no array"
         raise InputError(f"the model is made for the rank of the arrays in input {port.name!r}, which has {found}")
-    return open_shape(port.name, ranks.pop())
-
-
-def open_shape(name: str, rank: int) -> tuple[str, ...]:
-    """Names for the sizes of an input."""
-    return tuple(f"{symbol_prefix(name)}_d{axis}" for axis in range(rank))
+    return tuple(unnamed_dim(port.name, axis) for axis in range(ranks.pop()))
 
 
 def _sizes(ports: Sequence[AnyPort], given: Sequence[Any]) -> dict[str, int]:

@@ -80,7 +80,7 @@ class Unranked(Unsupported):
     def __init__(self, element: Type) -> None:
         super().__init__(
             "the model does not say how many dimensions it has",
-            "give its shape, as in shapes={'NAME': (1, 3, 'h', 'w')}; stepwell.compile does so when it is called",
+            "give its shape, as in shapes={'NAME': (1, 3, 'h', 'w')}",
         )
         self.element = element
 
@@ -126,7 +126,7 @@ def _optional(proto: Any, dims: Dims) -> Type:
     try:
         of = value_type(inner, lambda shape: tuple(_plain(dim) for dim in shape.dim))
     except Unranked as error:  # None would not tell the rank
-        raise Unsupported(error.reason, "give its shape, as in shapes={'NAME': (1, 3, 'h', 'w')}") from None
+        raise Unsupported(error.reason, error.advice) from None
     return OptionalType(without_symbols(of))
 
 

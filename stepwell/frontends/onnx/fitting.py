@@ -26,8 +26,9 @@ def check_node(node: NodeInfo, version: int, attributes: Mapping[str, Any], type
     schema = schema_of(node.domain, node.op_type, version)
     if schema is None:
         return
+    needed = schema.min_input if len(node.inputs) >= schema.min_input else _required(schema)
     for what, count, least, most in (
-        ("inputs", len(node.inputs), _required(schema), schema.max_input),
+        ("inputs", len(node.inputs), needed, schema.max_input),
         ("outputs", len(node.outputs), schema.min_output, schema.max_output),
     ):
         # Trailing absent ones are not counted: what must be there ends with the last input that is not optional.

@@ -169,10 +169,12 @@ class _Importer:
         for port in inputs:
             type_ = types[port.name]
             if isinstance(type_, Unsupported):
-                needs = Needs(ranks=frozenset({port.name})) if isinstance(type_, Unranked) else None
-                self._complain("input", port.name, type_.reason, type_.advice.replace("NAME", port.name), type_, needs)
+                advice, needs = type_.advice.replace("NAME", port.name), None
                 if isinstance(type_, Unranked):
+                    advice += "; or stepwell.compile does so when the model is called"
+                    needs = Needs(ranks=frozenset({port.name}))
                     self.report.inputs.append((port.name, type_))
+                self._complain("input", port.name, type_.reason, advice, type_, needs)
                 scope.values[port.name] = POISON
                 continue
             if isinstance(type_, MapType):

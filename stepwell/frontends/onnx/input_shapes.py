@@ -91,6 +91,11 @@ def symbol_prefix(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", name).strip("_") or "input"
 
 
+def unnamed_dim(name: str, axis: int) -> str:
+    """The symbol of an input's dim that has neither size nor name."""
+    return f"{symbol_prefix(name)}_d{axis}"
+
+
 def _dim(proto: Any, name: str, axis: int) -> Dim:
     """A TensorShapeProto.Dimension; one without size or name gets a symbol from the input's name and the axis."""
     kind = proto.WhichOneof("value")
@@ -100,7 +105,7 @@ def _dim(proto: Any, name: str, axis: int) -> Dim:
         parsed = parse_dim(text(proto.dim_param))
         if isinstance(parsed, DimExpr) or parsed >= 0:
             return parsed
-    return symbol(f"{symbol_prefix(name)}_d{axis}")
+    return symbol(unnamed_dim(name, axis))
 
 
 def _check_symbols(fixed: Mapping[str, Dim], types: Iterable[TensorType]) -> None:
